@@ -1,0 +1,10 @@
+"""fastopt: the optimizers of networks written from scratch in NumPy, as fused Numba kernels.
+
+``from fastopt import Adam`` stands where ``from common.optimizer import Adam`` stood in programs after
+*Deep Learning from Scratch*: the same arguments, the same ``update(params, grads)``, the same results.
+"""
+
+from fastopt.optimizers import SGD, AdaGrad, Adam, Momentum, Nesterov, RMSprop
+
+__version__ = "0.1.0"
+__all__ = ["SGD", "AdaGrad", "Adam", "Momentum", "Nesterov", "RMSprop"]
