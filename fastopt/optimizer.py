@@ -141,7 +141,7 @@ class Optimizer:
         if self._container not in (None, container):
             raise TypeError(f"params was a {self._container.__name__} at earlier steps, now it is not")
         assignable = isinstance(params, MutableMapping | MutableSequence)
-        plan = Plan(self.kernel, keys, values, slopes, self._slots, assignable)
+        plan = Plan(type(self).kernel, keys, values, slopes, self._slots, assignable)
         if plan.slots.keys() != self._slots.keys():
             self._buffers = self._grown(plan.slots)
             self._slots = plan.slots
@@ -164,7 +164,7 @@ class Optimizer:
         if self._container is None:
             return None
         views = {
-            key: slot.of(self._buffers[slot.dtype][index]).reshape(slot.shape)
+            key: slot.shaped(self._buffers[slot.dtype][index])
             for key, slot in self._slots.items()
         }
         return views if self._container is dict else list(views.values())

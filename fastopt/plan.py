@@ -8,7 +8,7 @@ whose gradient is of another layout or dtype, and all of them where some share m
 from bisect import bisect_right
 from collections.abc import Hashable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.lib.array_utils import byte_bounds
@@ -24,16 +24,31 @@ COMPUTE = {np.dtype(np.float16): np.dtype(np.float32)} | {np.dtype(t): np.dtype(
 
 
 class Slot(NamedTuple):
-    """Where a parameter's state lies in the flat buffers of its dtype."""
+    """Where and how a parameter's state lies in the flat buffers of its dtype.
+
+    Its elements are in the order of the parameter's when it was first seen: "F", of columns, for a
+    Fortran array, else "C", of rows.
+    """
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    order: Literal["C", "F"]
     offset: int
     size: int
 
     def of(self, buffer: np.ndarray) -> np.ndarray:
-        """Give the slot's elements of a flat buffer, as a view."""
+        """Give the slot's elements of a flat buffer, flat, as a view."""
         return buffer[self.offset : self.offset + self.size]
+
+    def shaped(self, buffer: np.ndarray) -> np.ndarray:
+        """Give the slot's elements of a flat buffer in the parameter's shape, as a view."""
+        return self.of(buffer).reshape(self.shape, order=self.order)
+
+    def takes(self, array: Any) -> bool:
+        """Whether a kernel can take an array as it is: plain, and in the order of the state."""
+        if type(array) is not np.ndarray or array.dtype != self.dtype or not array.flags.aligned:
+            return False
+        return array.flags.c_contiguous if self.order == "C" else array.flags.f_contiguous
 
 
 def align(params: Any, grads: Any) -> tuple[Keys, list[Any], list[Any]]:
@@ -52,10 +67,12 @@ def align(params: Any, grads: Any) -> tuple[Keys, list[Any], list[Any]]:
         if not isinstance(grads, Mapping):
             raise TypeError(f"grads must be a dict like params, not {a(grads)}")
         keys = list(params)
-        for key in keys:
-            if key not in grads:
-                raise KeyError(f"no gradient for parameter {key!r}: grads has {list(grads)}")
-        return keys, [params[key] for key in keys], [grads[key] for key in keys]
+        try:
+            slopes = [grads[key] for key in keys]
+        except KeyError:
+            missing = next(key for key in keys if key not in grads)
+            raise KeyError(f"no gradient for parameter {missing!r} in {list(grads)}") from None
+        return keys, [params[key] for key in keys], slopes
     if not is_list(params):
         raise TypeError(f"params must be a dict or list of arrays, not {a(params)}")
     if not is_list(grads):
@@ -126,7 +143,8 @@ class Plan:
             old = self.slots.get(key)
             if old is None:
                 size = int(np.prod(shape, dtype=np.intp))
-                self.slots[key] = Slot(shape, dtype, ends.get(dtype, 0), size)
+                order: Literal["C", "F"] = "F" if isinstance(param, np.ndarray) and param.flags.fnc else "C"
+                self.slots[key] = Slot(shape, dtype, order, ends.get(dtype, 0), size)
                 ends[dtype] = ends.get(dtype, 0) + size
             elif (shape, dtype) != (old.shape, old.dtype):
                 raise ValueError(
@@ -139,9 +157,9 @@ class Plan:
         places: dict[np.dtype[Any], list[int]] = {}
         self.one_by_one = []
         for place, (key, param, grad) in enumerate(zip(keys, params, grads, strict=True)):
-            dtype = self.slots[key].dtype
-            if together and is_flat(param, dtype, grad):
-                places.setdefault(dtype, []).append(place)
+            slot = self.slots[key]
+            if together and slot.takes(param) and slot.takes(grad):
+                places.setdefault(slot.dtype, []).append(place)
             else:
                 self.one_by_one.append(place)
         self.numbers = [place for place, param in enumerate(params) if not isinstance(param, np.ndarray)]
@@ -207,8 +225,9 @@ class Plan:
                 return False
         for place in self.one_by_one:
             slot = self.slots[self.keys[place]]
-            states = [slot.of(buffer) for buffer in buffers[slot.dtype]]
-            params[place] = update_one(self.kernel, params[place], grads[place], states, scalars, slot.dtype)
+            params[place] = update_one(
+                self.kernel, params[place], grads[place], slot, buffers[slot.dtype], scalars
+            )
         return True
 
 
@@ -270,31 +289,25 @@ def meets(grad: Any, taken: list[tuple[int, int]]) -> bool:
     return after < len(taken) and taken[after][0] < last
 
 
-def is_flat(param: Any, dtype: np.dtype[Any], grad: Any) -> bool:
-    """Whether parameter and gradient are plain arrays whose elements lie side by side in one order."""
-    if type(param) is not np.ndarray or type(grad) is not np.ndarray:
-        return False
-    if param.dtype != dtype or grad.dtype != dtype:
-        return False
-    p, g = param.flags, grad.flags
-    in_one_order = (p.c_contiguous and g.c_contiguous) or (p.f_contiguous and g.f_contiguous)
-    return in_one_order and p.aligned and g.aligned
-
-
 def update_one(
     kernel: Any,
     param: Any,
     grad: Any,
-    states: list[np.ndarray],
+    slot: Slot,
+    buffers: tuple[np.ndarray, ...],
     scalars: tuple[float, ...],
-    dtype: np.dtype[Any],
 ) -> Any:
     """Update one array in place through copies that the kernel can take, or give a number's new value."""
-    work = np.require(param, dtype, ["C", "A", "E"])
-    slope = np.require(grad, dtype, ["C", "A", "E"])
+    work = np.require(param, slot.dtype, [slot.order, "A", "E"])
+    slope = np.require(grad, slot.dtype, [slot.order, "A", "E"])
     if np.may_share_memory(work, slope):
-        slope = slope.copy()
-    kernel(work.reshape(-1), slope.reshape(-1), *states, *map(dtype.type, scalars))
+        slope = slope.copy(order=slot.order)
+    kernel(
+        work.reshape(-1, order=slot.order),
+        slope.reshape(-1, order=slot.order),
+        *(slot.of(buffer) for buffer in buffers),
+        *map(slot.dtype.type, scalars),
+    )
     if not isinstance(param, np.ndarray):
         return type(param)(work[()])
     if not np.may_share_memory(work, param):

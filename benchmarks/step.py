@@ -1,0 +1,1 @@
+RULES = ("SGD", "Momentum", "Nesterov", "AdaGrad", "RMSprop", "Adam")

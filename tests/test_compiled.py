@@ -1,0 +1,169 @@
+"""What compiled code is, when it is compiled, and what the disk cache does."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cases import DTYPES, RULES
+from numba import config, float32, float64, njit
+
+import fastopt
+from fastopt import driver, kernels
+
+PACKAGE = Path(fastopt.__file__).parent
+needs_jit = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="nothing is compiled")
+
+STEP = """
+import sys, warnings
+import numpy as np
+import fastopt
+from fastopt import driver, reference
+ref, comp, opt = [np.ones(9)], [np.ones(9)], fastopt.SGD(0.5)
+for _ in range(2):
+    opt.update(comp, [np.full(9, 0.25)])
+print(comp[0][0])
+"""
+
+
+def python(code, *, root=PACKAGE.parent, **environment):
+    """Run code in a fresh interpreter that finds fastopt below root; give what it prints."""
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root), **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return result.stdout, result.stderr
+
+
+@needs_jit
+@pytest.mark.parametrize("rule", RULES)
+def test_float32_stays_float32_and_is_vectorized(rule):
+    kernel = getattr(kernels, rule.lower())
+    fresh = njit(**{k: v for k, v in kernel.targetoptions.items() if k != "cache"})(kernel.py_func)
+    for dtype, name, other in ((float32, "float", "double"), (float64, "double", "float")):
+        scalars = 3 + len(getattr(fastopt, rule)().scalars(1))
+        arrays = 2 + len(getattr(fastopt, rule).states)
+        signature = (dtype[::1],) * arrays + (dtype,) * scalars
+        fresh.compile(signature)
+        code = fresh.inspect_llvm(signature)
+        arithmetic = re.findall(r"= (?:f(?:add|sub|mul|div|pext|ptrunc)|call[^\n]*sqrt)[^\n]*", code)
+        assert any(re.search(rf"<\d+ x {name}>", line) for line in arithmetic), "not vectorized"
+        assert not any(re.search(rf"\b{other}\b", line) for line in arithmetic)
+
+
+@needs_jit
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rule", RULES)
+def test_no_compilation_after_the_first_step(rule, dtype):
+    opt = getattr(fastopt, rule)()
+    kernel = type(opt).kernel
+    params = [np.ones((3, 4), dtype), np.ones(5, dtype), np.ones((4, 3), dtype)[::2]]
+    grads = [np.ones(p.shape, dtype) for p in params]
+    opt.update(params[:2], grads[:2])
+    opt.update(params, grads)
+    compiled = [driver.driver_of(kernel), kernel]
+    before = [list(f.signatures) for f in compiled]
+    assert all(before)
+    for n in (1, 7, 100):
+        opt = getattr(fastopt, rule)(0.5)
+        params = [*(np.ones((n, k), dtype) for k in range(3)), np.ones(2 * n, dtype)[::2]]
+        for _ in range(2):
+            opt.update(params[:-1], [p * 1 for p in params[:-1]])
+            opt.update(params, [p * 1 for p in params])
+    assert [list(f.signatures) for f in compiled] == before
+
+
+def test_compiled_code_may_read_arrays_here():
+    """The structs are as expected on every supported Python; a False would only be slower."""
+    assert driver.available() is not bool(config.DISABLE_JIT)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_plain_way_gives_the_same_bits(rule, monkeypatch):
+    rng = np.random.default_rng(0)
+    start, grad = [rng.standard_normal((5, 3)), rng.standard_normal(4)], [np.ones((5, 3)), np.ones(4)]
+    results = []
+    for readable in (True, False):
+        monkeypatch.setattr("fastopt.plan.available", lambda readable=readable: readable and driver.available())
+        params, opt = [p.copy() for p in start], getattr(fastopt, rule)()
+        for _ in range(3):
+            opt.update(params, grad)
+        assert (opt._plan is not None) is (readable and driver.available())
+        results.append([p.tobytes() for p in params])
+    assert results[0] == results[1]
+
+
+def test_without_the_compiler():
+    code = """
+import numpy as np, fastopt
+from fastopt import reference
+for name in fastopt.__all__:
+    for dtype in ("float32", "float64"):
+        rng = np.random.default_rng(0)
+        ref, comp = [rng.standard_normal((4, 5)).astype(dtype)], [None]
+        comp[0] = ref[0].copy()
+        r, c = getattr(reference, name)(), getattr(fastopt, name)()
+        for _ in range(5):
+            grad = [rng.standard_normal((4, 5)).astype(dtype)]
+            r.update(ref, grad); c.update(comp, grad)
+        assert ref[0].tobytes() == comp[0].tobytes(), (name, dtype)
+print("same")
+"""
+    assert python(code, NUMBA_DISABLE_JIT="1")[0] == "same\n"
+
+
+@needs_jit
+def test_nothing_is_compiled_at_import():
+    code = """
+import fastopt
+from fastopt import driver, kernels
+print(driver.driver_of.cache_info().currsize)
+print([name for name in kernels.__all__ if getattr(getattr(kernels, name), "signatures", [])])
+"""
+    assert python(code)[0] == "0\n[]\n"
+
+
+@needs_jit
+def test_the_disk_cache_is_hit_by_the_next_process(tmp_path):
+    code = STEP + "print(sum(driver.driver_of(fastopt.SGD.kernel).stats.cache_hits.values()))"
+    runs = [python(code, NUMBA_CACHE_DIR=str(tmp_path))[0].split() for _ in range(3)]
+    assert runs == [["0.75", "0"], ["0.75", "1"], ["0.75", "1"]]
+
+
+@needs_jit
+def test_an_edited_kernel_is_compiled_anew(tmp_path):
+    copy = shutil.copytree(PACKAGE, tmp_path / "fastopt", ignore=shutil.ignore_patterns("__pycache__"))
+    environment = {"root": tmp_path, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    assert python(STEP, **environment)[0].split() == ["0.75"]
+    source = copy / "kernels.py"
+    stamp = source.stat()
+    source.write_text(source.read_text().replace("- lr * g\n", "+ lr * g\n"))
+    os.utime(source, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))  # not even the time tells
+    shutil.rmtree(copy / "__pycache__", ignore_errors=True)
+    assert python(STEP, **environment)[0].split() == ["1.25"]
+
+
+@needs_jit
+def test_each_rule_has_a_cache_of_its_own():
+    names = [driver.driver_of(getattr(kernels, rule.lower())).py_func.__qualname__ for rule in RULES]
+    assert len(set(names)) == len(RULES)
+
+
+@needs_jit
+def test_a_cache_that_cannot_be_written_costs_one_warning(tmp_path):
+    shutil.copytree(PACKAGE, tmp_path / "fastopt", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "fastopt" / "__pycache__").write_text("a file where the cache's folder would be")
+    nowhere = str(tmp_path / "fastopt" / "__pycache__" / "no")
+    stdout, stderr = python(
+        STEP, root=tmp_path, NUMBA_CACHE_DIR=nowhere, HOME=nowhere, XDG_CACHE_HOME=nowhere, IPYTHONDIR=nowhere
+    )
+    assert stdout.split() == ["0.75"]
+    assert stderr.count("RuntimeWarning: fastopt compiles anew in every process") == 1
