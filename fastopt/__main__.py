@@ -1,0 +1,162 @@
+"""``python -m fastopt``: the optimizers at work."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import fastopt
+from fastopt.demo.surfaces import SURFACES
+
+EXTRAS = {"matplotlib": "demo", "tqdm": "demo", "sklearn": "demo"}
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with code 2."""
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def positive(text: str) -> int:
+    """Read a whole number from 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1, not {text!r}")
+    return int(text)
+
+
+def seed(text: str) -> int:
+    """Read a whole number from 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0, not {text!r}")
+    return int(text)
+
+
+def widths(text: str) -> list[int]:
+    """Read whole numbers from 1 with commas between them."""
+    return [positive(part) for part in text.split(",")]
+
+
+def rules(text: str) -> list[str]:
+    """Read names of rules with commas between them."""
+    names = text.split(",")
+    for name in names:
+        if name not in fastopt.__all__:
+            raise argparse.ArgumentTypeError(f"{name!r} is no rule; there are {', '.join(fastopt.__all__)}")
+    return list(dict.fromkeys(names))
+
+
+def png(text: str) -> Path:
+    """Read the path of a picture that can be written."""
+    path = Path(text)
+    if path.suffix.lower() != ".png":
+        raise argparse.ArgumentTypeError(f"must end in .png, not {text!r}")
+    if not path.absolute().parent.is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {str(path.parent)!r}")
+    return path
+
+
+def train(options: argparse.Namespace, parser: Parser) -> None:
+    """Run the main job."""
+    from fastopt.demo import train as job
+    from fastopt.demo.data import digits, load
+
+    try:
+        data = load(options.data, options.dtype) if options.data else digits(options.dtype)
+    except ValueError as error:
+        parser.error(f"argument --data: {error}")
+    sizes = [data.x_train.shape[1], *options.hidden, data.classes]
+    print(
+        f"{len(data.x_train)} training samples, {len(data.x_test)} for the test; "
+        f"network {'-'.join(map(str, sizes))}, {options.dtype}"
+    )
+    comparisons = job.train(
+        data, options.rules, options.hidden, options.epochs, options.batch, options.dtype, options.seed
+    )
+    print(f"\n{job.summary(comparisons)}\n\npicture: {job.picture(comparisons, options.out)}")
+
+
+def trajectories(options: argparse.Namespace, parser: Parser) -> None:
+    """Draw the article's picture."""
+    from fastopt.demo import trajectories as job
+
+    surface = SURFACES[options.function]
+    paths = job.follow(surface)
+    print(f"{surface.formula}, {surface.steps} steps from {surface.start}, minimum at {surface.minimum}\n")
+    print(f"{job.summary(paths, surface)}\n\npicture: {job.picture(paths, surface, options.out)}")
+
+
+def build_parser() -> Parser:
+    """Give the parser of the command line."""
+    parser = Parser(
+        prog="python -m fastopt",
+        description="Optimizers of networks written from scratch in NumPy, as fused Numba kernels.",
+    )
+    parser.add_argument("--version", action="version", version=f"fastopt {fastopt.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[[argparse.Namespace, Parser], None], summary: str, more: str) -> Parser:
+        sub: Parser = commands.add_parser(
+            name,
+            help=summary,
+            description=f"{summary[0].upper()}{summary[1:]}. {more}",
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        )
+        sub.set_defaults(run=run, parser=sub)
+        sub.add_argument("--out", type=png, default=Path(f"{name}.png"), metavar="FILE.png", help="the picture")
+        return sub
+
+    sub = command(
+        "train",
+        train,
+        "train a network with each rule, by plain NumPy and by fastopt",
+        "Prints losses, whether the parameters agree bit for bit, and times; draws the loss curves.",
+    )
+    sub.add_argument(
+        "--data",
+        type=Path,
+        default=None,
+        metavar="FILE.npz",
+        help="arrays x_train, y_train, x_test, y_test, as in Keras's mnist.npz; None: scikit-learn's digits",
+    )
+    sub.add_argument("--hidden", type=widths, default="100,100", metavar="N,N", help="widths of the hidden layers")
+    sub.add_argument("--epochs", type=positive, default=20, metavar="N", help="passes over the data")
+    sub.add_argument("--batch", type=positive, default=100, metavar="N", help="samples a step")
+    sub.add_argument(
+        "--rules",
+        type=rules,
+        default="SGD,Momentum,Nesterov,AdaGrad,RMSprop,Adam",
+        metavar="RULE,RULE",
+        help="the rules",
+    )
+    sub.add_argument("--dtype", choices=["float32", "float64"], default="float64", help="of the parameters")
+    sub.add_argument("--seed", type=seed, default=0, metavar="N", help="of the weights and the batches")
+
+    sub = command(
+        "trajectories",
+        trajectories,
+        "draw the path of each rule over the contours of a function",
+        "Prints direction changes, detour and distance to the minimum.",
+    )
+    sub.add_argument("--function", choices=list(SURFACES), default="valley", help="the function; valley is the article's")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line; give the exit code."""
+    options = build_parser().parse_args(arguments)
+    try:
+        options.run(options, options.parser)
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get((error.name or "").split(".")[0])
+        if extra is None:
+            raise
+        print(f'this needs {error.name}: python -m pip install "fastopt[{extra}]"', file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,47 @@
+"""Text tables and pictures."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+__all__ = ["COLORS", "save", "table"]
+
+# One color a rule in every picture; Okabe and Ito's, which the color-blind can tell apart.
+COLORS = {
+    "SGD": "#D55E00",
+    "Momentum": "#E69F00",
+    "Nesterov": "#009E73",
+    "AdaGrad": "#0072B2",
+    "RMSprop": "#56B4E9",
+    "Adam": "#CC79A7",
+}
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Give a table as text: the first column to the left, the others to the right.
+
+    Parameters
+    ----------
+    header : sequence of str
+        Titles; a line break splits one over two lines.
+    rows : sequence of sequences of str
+        The cells.
+    """
+    titles = [(("\n" + title).split("\n"))[-2:] for title in header]
+    lines = [[title[0] for title in titles], [title[1] for title in titles], *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    texts = [
+        "  ".join(
+            cell.rjust(width) if column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]
+    texts.insert(2, "  ".join("─" * width for width in widths))
+    return "\n".join(text for text in texts if text)
+
+
+def save(figure: Any, out: Path) -> Path:
+    """Save a matplotlib figure and give the path."""
+    figure.savefig(out, dpi=160)
+    return out

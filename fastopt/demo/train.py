@@ -1,0 +1,195 @@
+"""The main job: a network learns digits with each rule, by the reference and by fastopt, side by side."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+import fastopt
+from fastopt import reference
+from fastopt.demo.data import Data
+from fastopt.demo.network import MultiLayerNet
+from fastopt.demo.report import COLORS, save, table
+
+__all__ = ["LEARNING_RATES", "Comparison", "Run", "picture", "summary", "train"]
+
+LEARNING_RATES = {
+    "SGD": 0.1,
+    "Momentum": 0.02,
+    "Nesterov": 0.02,
+    "AdaGrad": 0.03,
+    "RMSprop": 0.001,
+    "Adam": 0.002,
+}
+
+
+@dataclass
+class Run:
+    """A network in training.
+
+    Attributes
+    ----------
+    losses : list of float
+        The loss of each batch.
+    steps : list of float
+        Seconds of each call of the optimizer.
+    seconds : float
+        Of the whole training.
+    """
+
+    net: MultiLayerNet
+    optimizer: Any
+    losses: list[float] = field(default_factory=list)
+    steps: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def learn(self, x: np.ndarray, t: np.ndarray) -> None:
+        """Take a step on one batch."""
+        start = perf_counter()
+        loss, grads = self.net.gradient(x, t)
+        before = perf_counter()
+        self.optimizer.update(self.net.params, grads)
+        end = perf_counter()
+        self.losses.append(loss)
+        self.steps.append(end - before)
+        self.seconds += end - start
+
+
+@dataclass
+class Comparison:
+    """What came out for one rule."""
+
+    rule: str
+    compile_seconds: float
+    ref: Run
+    fast: Run
+    losses: tuple[float, float]
+    accuracy: float
+
+    @property
+    def same_bits(self) -> bool:
+        """Whether every parameter agrees bit for bit."""
+        pairs = zip(self.ref.net.params.values(), self.fast.net.params.values(), strict=True)
+        return all(a.tobytes() == b.tobytes() for a, b in pairs)
+
+
+def train(
+    data: Data,
+    rules: Sequence[str],
+    hidden: Sequence[int],
+    epochs: int,
+    batch: int,
+    dtype: str = "float64",
+    seed: int = 0,
+) -> list[Comparison]:
+    """Train a network with each rule twice, from the same weights and with the same batches.
+
+    The two take turns epoch by epoch, so that a slow moment of the machine meets both.
+
+    Parameters
+    ----------
+    data : Data
+        What to learn.
+    rules : sequence of str
+        Names of rules.
+    hidden : sequence of int
+        Widths of the hidden layers.
+    epochs, batch : int
+        Passes over the data, and samples a step.
+    dtype : str
+        float32 or float64.
+    seed : int
+        Of the weights and of the batches.
+    """
+    sizes = [data.x_train.shape[1], *hidden, data.classes]
+    batch = min(batch, len(data.x_train))
+    batches = len(data.x_train) // batch
+    comparisons = []
+    with tqdm(total=len(rules) * epochs * 2 * batches, unit="step") as bar:
+        for rule in rules:
+            bar.set_description(f"{rule}, compiling")
+            compile_seconds = first_step(rule, sizes, dtype)
+            lr = LEARNING_RATES[rule]
+            ref, fast = (
+                Run(MultiLayerNet(sizes, dtype, seed), getattr(module, rule)(lr)) for module in (reference, fastopt)
+            )
+            rng = np.random.default_rng(seed)
+            for epoch in range(epochs):
+                order = rng.permutation(len(data.x_train))[: batches * batch].reshape(batches, batch)
+                for run in (ref, fast) if epoch % 2 else (fast, ref):
+                    for chosen in order:
+                        run.learn(data.x_train[chosen], data.y_train[chosen])
+                        bar.update()
+                bar.set_description(f"{rule}, loss {np.mean(fast.losses[-batches:]):.4f}")
+            losses = tuple(run.net.loss(data.x_train, data.y_train) for run in (ref, fast))
+            accuracy = fast.net.accuracy(data.x_test, data.y_test)
+            comparisons.append(Comparison(rule, compile_seconds, ref, fast, losses, accuracy))
+    return comparisons
+
+
+def first_step(rule: str, sizes: Sequence[int], dtype: str) -> float:
+    """Give the seconds of a first step, in which the rule is compiled or read from the disk."""
+    params = MultiLayerNet(sizes, dtype).params
+    start = perf_counter()
+    getattr(fastopt, rule)().update(params, {key: p * 0 for key, p in params.items()})
+    return perf_counter() - start
+
+
+def summary(comparisons: Sequence[Comparison]) -> str:
+    """Give the table, a row a rule."""
+    header = (
+        "rule", "learning\nrate", "loss,\nreference", "loss,\nfastopt", "same\nbits", "test\naccuracy",
+        "step, ms,\nreference", "step, ms,\nfastopt", "faster\nstep", "faster\ntraining", "compile,\ns, apart",
+    )  # fmt: skip
+    rows = []
+    for c in comparisons:
+        slow, fast = median(c.ref.steps), median(c.fast.steps)
+        rows.append(
+            (
+                c.rule,
+                f"{LEARNING_RATES[c.rule]:g}",
+                *(f"{loss:.6f}" for loss in c.losses),
+                "yes" if c.same_bits else "NO",
+                f"{c.accuracy:.1%}",
+                f"{slow * 1e3:.3f}",
+                f"{fast * 1e3:.3f}",
+                f"{slow / fast:.1f}×",
+                f"{c.ref.seconds / c.fast.seconds:.2f}×",
+                f"{c.compile_seconds:.2f}",
+            )
+        )
+    return table(header, rows)
+
+
+def picture(comparisons: Sequence[Comparison], out: Path) -> Path:
+    """Draw the loss curves, and the time of a step beside them; save them as a picture."""
+    figure = Figure(figsize=(12, 5), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    left.set_title("Loss: reference (pale) and fastopt (dark) on top of it", loc="left", weight="bold", size=11)
+    for c in comparisons:
+        window = max(1, len(c.ref.losses) // 40)
+        kernel = np.ones(window) / window
+        color = COLORS[c.rule]
+        steps = np.arange(window, len(c.ref.losses) + 1)
+        left.plot(steps, np.convolve(c.ref.losses, kernel, "valid"), color=color, linewidth=6, alpha=0.3)
+        left.plot(steps, np.convolve(c.fast.losses, kernel, "valid"), color=color, linewidth=1.4, label=c.rule)
+    left.set(xlabel="step", ylabel="cross-entropy of the batches, smoothed", yscale="log")
+    left.legend(frameon=False)
+    right.set_title("Optimizer, milliseconds a step (median)", loc="left", weight="bold", size=11)
+    for row, c in enumerate(reversed(comparisons)):
+        slow, fast = median(c.ref.steps) * 1e3, median(c.fast.steps) * 1e3
+        right.barh(row + 0.2, slow, 0.38, color=COLORS[c.rule], alpha=0.3)
+        right.barh(row - 0.2, fast, 0.38, color=COLORS[c.rule])
+        right.text(slow, row + 0.2, " reference", va="center", size=8, color="dimgrey")
+        right.text(fast, row - 0.2, f" fastopt, {slow / fast:.1f}× faster", va="center", size=8)
+    right.set_yticks(range(len(comparisons)), [c.rule for c in reversed(comparisons)])
+    right.margins(x=0.25)
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+    return save(figure, out)
