@@ -44,7 +44,9 @@ def rules(text: str) -> list[str]:
     names = text.split(",")
     for name in names:
         if name not in fastopt.__all__:
-            raise argparse.ArgumentTypeError(f"{name!r} is no rule; there are {', '.join(fastopt.__all__)}")
+            raise argparse.ArgumentTypeError(
+                f"{name!r} is no rule; there are {', '.join(fastopt.__all__)}"
+            )
     return list(dict.fromkeys(names))
 
 
@@ -73,7 +75,13 @@ def train(options: argparse.Namespace, parser: Parser) -> None:
         f"network {'-'.join(map(str, sizes))}, {options.dtype}"
     )
     comparisons = job.train(
-        data, options.rules, options.hidden, options.epochs, options.batch, options.dtype, options.seed
+        data,
+        options.rules,
+        options.hidden,
+        options.epochs,
+        options.batch,
+        options.dtype,
+        options.seed,
     )
     print(f"\n{job.summary(comparisons)}\n\npicture: {job.picture(comparisons, options.out)}")
 
@@ -84,7 +92,9 @@ def trajectories(options: argparse.Namespace, parser: Parser) -> None:
 
     surface = SURFACES[options.function]
     paths = job.follow(surface)
-    print(f"{surface.formula}, {surface.steps} steps from {surface.start}, minimum at {surface.minimum}\n")
+    print(
+        f"{surface.formula}, {surface.steps} steps from {surface.start}, minimum at {surface.minimum}\n"
+    )
     print(f"{job.summary(paths, surface)}\n\npicture: {job.picture(paths, surface, options.out)}")
 
 
@@ -97,7 +107,9 @@ def build_parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"fastopt {fastopt.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(name: str, run: Callable[[argparse.Namespace, Parser], None], summary: str, more: str) -> Parser:
+    def command(
+        name: str, run: Callable[[argparse.Namespace, Parser], None], summary: str, more: str
+    ) -> Parser:
         sub: Parser = commands.add_parser(
             name,
             help=summary,
@@ -105,7 +117,9 @@ def build_parser() -> Parser:
             formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         )
         sub.set_defaults(run=run, parser=sub)
-        sub.add_argument("--out", type=png, default=Path(f"{name}.png"), metavar="FILE.png", help="the picture")
+        sub.add_argument(
+            "--out", type=png, default=Path(f"{name}.png"), metavar="FILE.png", help="the picture"
+        )
         return sub
 
     sub = command(
@@ -121,8 +135,16 @@ def build_parser() -> Parser:
         metavar="FILE.npz",
         help="arrays x_train, y_train, x_test, y_test, as in Keras's mnist.npz; None: scikit-learn's digits",
     )
-    sub.add_argument("--hidden", type=widths, default="100,100", metavar="N,N", help="widths of the hidden layers")
-    sub.add_argument("--epochs", type=positive, default=20, metavar="N", help="passes over the data")
+    sub.add_argument(
+        "--hidden",
+        type=widths,
+        default="100,100",
+        metavar="N,N",
+        help="widths of the hidden layers",
+    )
+    sub.add_argument(
+        "--epochs", type=positive, default=20, metavar="N", help="passes over the data"
+    )
     sub.add_argument("--batch", type=positive, default=100, metavar="N", help="samples a step")
     sub.add_argument(
         "--rules",
@@ -131,8 +153,12 @@ def build_parser() -> Parser:
         metavar="RULE,RULE",
         help="the rules",
     )
-    sub.add_argument("--dtype", choices=["float32", "float64"], default="float64", help="of the parameters")
-    sub.add_argument("--seed", type=seed, default=0, metavar="N", help="of the weights and the batches")
+    sub.add_argument(
+        "--dtype", choices=["float32", "float64"], default="float64", help="of the parameters"
+    )
+    sub.add_argument(
+        "--seed", type=seed, default=0, metavar="N", help="of the weights and the batches"
+    )
 
     sub = command(
         "trajectories",
@@ -140,7 +166,12 @@ def build_parser() -> Parser:
         "draw the path of each rule over the contours of a function",
         "Prints direction changes, detour and distance to the minimum.",
     )
-    sub.add_argument("--function", choices=list(SURFACES), default="valley", help="the function; valley is the article's")
+    sub.add_argument(
+        "--function",
+        choices=list(SURFACES),
+        default="valley",
+        help="the function; valley is the article's",
+    )
     return parser
 
 

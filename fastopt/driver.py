@@ -34,8 +34,21 @@ FLAGS = 0x0001 | 0x0002 | 0x0100 | 0x0400
 # What a plan knows of an array: its place in the lists, where its dimensions stand among all
 # dimensions and how many there are, its elements and the first of them in the state, its address,
 # and of parameter and gradient the dtype's identity and the flags.
-COLUMNS = ("place", "shape", "ndim", "size", "offset", "address", "descr", "flags", "grad_descr", "grad_flags")
-PLACE, SHAPE_AT, N_DIM, SIZE, OFFSET, ADDRESS, PARAM_DESCR, PARAM_FLAGS, GRAD_DESCR, GRAD_FLAGS = range(10)
+COLUMNS = (
+    "place",
+    "shape",
+    "ndim",
+    "size",
+    "offset",
+    "address",
+    "descr",
+    "flags",
+    "grad_descr",
+    "grad_flags",
+)
+PLACE, SHAPE_AT, N_DIM, SIZE, OFFSET, ADDRESS, PARAM_DESCR, PARAM_FLAGS, GRAD_DESCR, GRAD_FLAGS = (
+    range(10)
+)
 
 
 @intrinsic

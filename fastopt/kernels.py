@@ -99,9 +99,7 @@ def rmsprop(param, grad, h, grad_scale, l2, keep, rho, one_minus_rho, lr, eps):
 
 
 @compiled
-def adam(
-    param, grad, m, v, grad_scale, l2, keep, one_minus_beta1, one_minus_beta2, lr_t, eps
-):
+def adam(param, grad, m, v, grad_scale, l2, keep, one_minus_beta1, one_minus_beta2, lr_t, eps):
     """m ← m + (1 − β₁)(g − m); v ← v + (1 − β₂)(g² − v); p ← p − lr_t·m / (√v + eps).
 
     Kingma and Ba 2015, algorithm 1 in the order of the end of section 2.

@@ -47,7 +47,9 @@ def python(code, *, root=PACKAGE.parent, **environment):
 @pytest.mark.parametrize("rule", RULES)
 def test_float32_stays_float32_and_is_vectorized(rule):
     kernel = getattr(kernels, rule.lower())
-    fresh = jit(**kernel.targetoptions)(kernel.py_func)  # read from the disk it could not be inspected
+    fresh = jit(**kernel.targetoptions)(
+        kernel.py_func
+    )  # read from the disk it could not be inspected
     for dtype, name, other in ((float32, "float", "double"), (float64, "double", "float")):
         scalars = 3 + len(getattr(fastopt, rule)().scalars(1))
         arrays = 2 + len(getattr(fastopt, rule).states)
@@ -89,10 +91,15 @@ def test_compiled_code_may_read_arrays_here():
 @pytest.mark.parametrize("rule", RULES)
 def test_the_plain_way_gives_the_same_bits(rule, monkeypatch):
     rng = np.random.default_rng(0)
-    start, grad = [rng.standard_normal((5, 3)), rng.standard_normal(4)], [np.ones((5, 3)), np.ones(4)]
+    start, grad = (
+        [rng.standard_normal((5, 3)), rng.standard_normal(4)],
+        [np.ones((5, 3)), np.ones(4)],
+    )
     results = []
     for readable in (True, False):
-        monkeypatch.setattr("fastopt.plan.available", lambda readable=readable: readable and driver.available())
+        monkeypatch.setattr(
+            "fastopt.plan.available", lambda readable=readable: readable and driver.available()
+        )
         params, opt = [p.copy() for p in start], getattr(fastopt, rule)()
         for _ in range(3):
             opt.update(params, grad)
@@ -140,7 +147,9 @@ def test_the_disk_cache_is_hit_by_the_next_process(tmp_path):
 
 @needs_jit
 def test_an_edited_kernel_is_compiled_anew(tmp_path):
-    copy = shutil.copytree(PACKAGE, tmp_path / "fastopt", ignore=shutil.ignore_patterns("__pycache__"))
+    copy = shutil.copytree(
+        PACKAGE, tmp_path / "fastopt", ignore=shutil.ignore_patterns("__pycache__")
+    )
     environment = {"root": tmp_path, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
     assert python(STEP, **environment)[0].split() == ["0.75"]
     source = copy / "kernels.py"
@@ -153,7 +162,9 @@ def test_an_edited_kernel_is_compiled_anew(tmp_path):
 
 @needs_jit
 def test_each_rule_has_a_cache_of_its_own():
-    names = [driver.driver_of(getattr(kernels, rule.lower())).py_func.__qualname__ for rule in RULES]
+    names = [
+        driver.driver_of(getattr(kernels, rule.lower())).py_func.__qualname__ for rule in RULES
+    ]
     assert len(set(names)) == len(RULES)
 
 
@@ -163,7 +174,12 @@ def test_a_cache_that_cannot_be_written_costs_one_warning(tmp_path):
     (tmp_path / "fastopt" / "__pycache__").write_text("a file where the cache's folder would be")
     nowhere = str(tmp_path / "fastopt" / "__pycache__" / "no")
     stdout, stderr = python(
-        STEP, root=tmp_path, NUMBA_CACHE_DIR=nowhere, HOME=nowhere, XDG_CACHE_HOME=nowhere, IPYTHONDIR=nowhere
+        STEP,
+        root=tmp_path,
+        NUMBA_CACHE_DIR=nowhere,
+        HOME=nowhere,
+        XDG_CACHE_HOME=nowhere,
+        IPYTHONDIR=nowhere,
     )
     assert stdout.split() == ["0.75"]
     assert stderr.count("RuntimeWarning: fastopt compiles anew in every process") == 1

@@ -136,7 +136,9 @@ def test_gradients_that_share_memory_with_parameters(rule):
     assert snapshot(results[0]) == snapshot(results[1])
 
 
-@pytest.mark.parametrize("grad_dtype", ["float64", "float32", "float16", "int64", "uint8", "longdouble"])
+@pytest.mark.parametrize(
+    "grad_dtype", ["float64", "float32", "float16", "int64", "uint8", "longdouble"]
+)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_gradients_of_other_dtypes_are_rounded_once(dtype, grad_dtype):
     grad = (np.arange(12).reshape(3, 4) * 1.1).astype(grad_dtype)
@@ -164,7 +166,14 @@ def test_half_precision_is_updated_in_single():
 
 @pytest.mark.parametrize(
     ("make", "args"),
-    [(OrderedDict, dict), (UserDict, dict), (MappingProxyType, dict), (UserList, list), (tuple, list), (deque, list)],
+    [
+        (OrderedDict, dict),
+        (UserDict, dict),
+        (MappingProxyType, dict),
+        (UserList, list),
+        (tuple, list),
+        (deque, list),
+    ],
 )
 def test_any_mapping_or_sequence(make, args):
     ref = np.ones(3)
@@ -357,6 +366,7 @@ def test_a_parameter_that_became_another(change):
 
 def test_what_compiled_code_must_notice_between_steps():
     """The second step is checked in compiled code; each change must still be seen."""
+
     def step(change):
         opt = Momentum()
         params, grads = [np.ones((2, 3)), np.ones((2, 3))], [GRAD.copy(), GRAD.copy()]

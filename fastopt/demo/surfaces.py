@@ -58,7 +58,14 @@ SURFACES = {
         minimum=(0.0, 0.0),
         steps=30,
         window=(-8.5, 4.5, -3.2, 3.2),
-        lr={"SGD": 0.95, "Momentum": 0.1, "Nesterov": 0.1, "AdaGrad": 1.5, "RMSprop": 0.1, "Adam": 0.3},
+        lr={
+            "SGD": 0.95,
+            "Momentum": 0.1,
+            "Nesterov": 0.1,
+            "AdaGrad": 1.5,
+            "RMSprop": 0.15,
+            "Adam": 0.3,
+        },
     ),
     "rosenbrock": Surface(
         formula="(1 − x)² + 100·(y − x²)²",
@@ -72,9 +79,9 @@ SURFACES = {
             "SGD": 0.0035,
             "Momentum": 0.0016,
             "Nesterov": 0.0016,
-            "AdaGrad": 1.8,
-            "RMSprop": 0.18,
-            "Adam": 0.9,
+            "AdaGrad": 1.0,
+            "RMSprop": 0.08,
+            "Adam": 0.4,
         },
     ),
     "beale": Surface(
@@ -117,6 +124,8 @@ def path(optimizer: Any, surface: Surface) -> np.ndarray:
     params: dict[str, float] = dict(zip("xy", surface.start, strict=True))
     points = [surface.start]
     for _ in range(surface.steps):
-        optimizer.update(params, dict(zip("xy", surface.gradient(params["x"], params["y"]), strict=True)))
+        optimizer.update(
+            params, dict(zip("xy", surface.gradient(params["x"], params["y"]), strict=True))
+        )
         points.append((params["x"], params["y"]))
     return np.array(points)

@@ -117,11 +117,14 @@ def train(
             compile_seconds = first_step(rule, sizes, dtype)
             lr = LEARNING_RATES[rule]
             ref, fast = (
-                Run(MultiLayerNet(sizes, dtype, seed), getattr(module, rule)(lr)) for module in (reference, fastopt)
+                Run(MultiLayerNet(sizes, dtype, seed), getattr(module, rule)(lr))
+                for module in (reference, fastopt)
             )
             rng = np.random.default_rng(seed)
             for epoch in range(epochs):
-                order = rng.permutation(len(data.x_train))[: batches * batch].reshape(batches, batch)
+                order = rng.permutation(len(data.x_train))[: batches * batch].reshape(
+                    batches, batch
+                )
                 for run in (ref, fast) if epoch % 2 else (fast, ref):
                     for chosen in order:
                         run.learn(data.x_train[chosen], data.y_train[chosen])
@@ -171,14 +174,24 @@ def picture(comparisons: Sequence[Comparison], out: Path) -> Path:
     """Draw the loss curves, and the time of a step beside them; save them as a picture."""
     figure = Figure(figsize=(12, 5), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
-    left.set_title("Loss: reference (pale) and fastopt (dark) on top of it", loc="left", weight="bold", size=11)
+    left.set_title(
+        "Loss: reference (pale) and fastopt (dark) on top of it", loc="left", weight="bold", size=11
+    )
     for c in comparisons:
         window = max(1, len(c.ref.losses) // 40)
         kernel = np.ones(window) / window
         color = COLORS[c.rule]
         steps = np.arange(window, len(c.ref.losses) + 1)
-        left.plot(steps, np.convolve(c.ref.losses, kernel, "valid"), color=color, linewidth=6, alpha=0.3)
-        left.plot(steps, np.convolve(c.fast.losses, kernel, "valid"), color=color, linewidth=1.4, label=c.rule)
+        left.plot(
+            steps, np.convolve(c.ref.losses, kernel, "valid"), color=color, linewidth=6, alpha=0.3
+        )
+        left.plot(
+            steps,
+            np.convolve(c.fast.losses, kernel, "valid"),
+            color=color,
+            linewidth=1.4,
+            label=c.rule,
+        )
     left.set(xlabel="step", ylabel="cross-entropy of the batches, smoothed", yscale="log")
     left.legend(frameon=False)
     right.set_title("Optimizer, milliseconds a step (median)", loc="left", weight="bold", size=11)

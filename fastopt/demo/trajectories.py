@@ -50,11 +50,19 @@ def measure(points: np.ndarray, surface: Surface) -> Measure:
 
 def summary(paths: Mapping[str, np.ndarray], surface: Surface) -> str:
     """Give the table of measures."""
-    header = ("rule", "learning\nrate", "direction\nchanges in y", "path over\nstraight line", "distance to\nthe minimum")
+    header = (
+        "rule",
+        "learning\nrate",
+        "direction\nchanges in y",
+        "path over\nstraight line",
+        "distance to\nthe minimum",
+    )
     rows = []
     for rule, points in paths.items():
         m = measure(points, surface)
-        rows.append((rule, f"{surface.lr[rule]:g}", str(m.turns), f"{m.detour:.2f}", f"{m.distance:.3f}"))
+        rows.append(
+            (rule, f"{surface.lr[rule]:g}", str(m.turns), f"{m.detour:.2f}", f"{m.distance:.3f}")
+        )
     return table(header, rows)
 
 
@@ -66,22 +74,34 @@ def picture(paths: Mapping[str, np.ndarray], surface: Surface, out: Path) -> Pat
     levels = np.geomspace(max(z.min(), z.max() * 1e-5), z.max(), 22)
     figure = Figure(figsize=(12, 7.4), layout="constrained")
     figure.suptitle(
-        f"{surface.formula}\n{surface.steps} steps from ({surface.start[0]:g}, {surface.start[1]:g})", size=13
+        f"{surface.formula}\n{surface.steps} steps from ({surface.start[0]:g}, {surface.start[1]:g})",
+        size=13,
     )
     panels = figure.subplots(2, 3, sharex=True, sharey=True).flat
     for panel, (rule, points) in zip(panels, paths.items(), strict=True):
-        panel.contourf(x, y, z, levels, norm=LogNorm(), cmap="Greys", alpha=0.45, extend="both")
+        panel.contourf(x, y, z, levels, norm=LogNorm(), cmap="Greys", alpha=0.3, extend="both")
         panel.contour(x, y, z, levels, norm=LogNorm(), colors="white", linewidths=0.7)
         panel.plot(*points.T, "-", color=COLORS[rule], linewidth=1.6)
         # Earlier steps are paler, so that the direction can be seen without arrows.
         panel.scatter(
-            *points.T, s=16, color=COLORS[rule], alpha=np.linspace(0.3, 1, len(points)), zorder=3, linewidths=0
+            *points.T,
+            s=16,
+            color=COLORS[rule],
+            alpha=np.linspace(0.3, 1, len(points)),
+            zorder=3,
+            linewidths=0,
         )
-        panel.plot(*surface.start, "o", color="white", markeredgecolor=COLORS[rule], markersize=8, zorder=4)
+        panel.plot(
+            *surface.start, "o", color="white", markeredgecolor=COLORS[rule], markersize=8, zorder=4
+        )
         panel.plot(*surface.minimum, "*", color="black", markersize=13, zorder=4)
         m = measure(points, surface)
-        panel.set_title(f"{rule}   lr = {surface.lr[rule]:g}", color="black", weight="bold", loc="left", size=11)
-        panel.set_title(f"turns {m.turns}, {m.distance:.2f} from ★", loc="right", size=9, color="dimgrey")
+        panel.set_title(
+            f"{rule}   lr = {surface.lr[rule]:g}", color="black", weight="bold", loc="left", size=11
+        )
+        panel.set_title(
+            f"turns {m.turns}, {m.distance:.2f} from ★", loc="right", size=9, color="dimgrey"
+        )
         panel.set(xlim=(left, right), ylim=(bottom, top))
         panel.spines[:].set_visible(False)
         panel.tick_params(length=0, labelcolor="dimgrey")
