@@ -15,12 +15,8 @@ class Step:
 
     def start(self, rule, implementation, dtype, shapes):
         rng = np.random.default_rng(0)
-        self.params = {
-            str(i): rng.standard_normal(shape).astype(dtype) for i, shape in enumerate(shapes)
-        }
-        self.grads = {
-            key: rng.standard_normal(p.shape).astype(dtype) for key, p in self.params.items()
-        }
+        self.params = {str(i): rng.standard_normal(shape).astype(dtype) for i, shape in enumerate(shapes)}
+        self.grads = {key: rng.standard_normal(p.shape).astype(dtype) for key, p in self.params.items()}
         self.optimizer = getattr(IMPLEMENTATIONS[implementation], rule)(1e-4)
         for _ in range(3):
             self.optimizer.update(self.params, self.grads)

@@ -44,9 +44,7 @@ def rules(text: str) -> list[str]:
     names = text.split(",")
     for name in names:
         if name not in fastopt.__all__:
-            raise argparse.ArgumentTypeError(
-                f"{name!r} is no rule; there are {', '.join(fastopt.__all__)}"
-            )
+            raise argparse.ArgumentTypeError(f"{name!r} is no rule; there are {', '.join(fastopt.__all__)}")
     return list(dict.fromkeys(names))
 
 
@@ -92,9 +90,7 @@ def trajectories(options: argparse.Namespace, parser: Parser) -> None:
 
     surface = SURFACES[options.function]
     paths = job.follow(surface)
-    print(
-        f"{surface.formula}, {surface.steps} steps from {surface.start}, minimum at {surface.minimum}\n"
-    )
+    print(f"{surface.formula}, {surface.steps} steps from {surface.start}, minimum at {surface.minimum}\n")
     print(f"{job.summary(paths, surface)}\n\npicture: {job.picture(paths, surface, options.out)}")
 
 
@@ -142,9 +138,7 @@ def build_parser() -> Parser:
         metavar="N,N",
         help="widths of the hidden layers",
     )
-    sub.add_argument(
-        "--epochs", type=positive, default=20, metavar="N", help="passes over the data"
-    )
+    sub.add_argument("--epochs", type=positive, default=20, metavar="N", help="passes over the data")
     sub.add_argument("--batch", type=positive, default=100, metavar="N", help="samples a step")
     sub.add_argument(
         "--rules",
@@ -153,12 +147,8 @@ def build_parser() -> Parser:
         metavar="RULE,RULE",
         help="the rules",
     )
-    sub.add_argument(
-        "--dtype", choices=["float32", "float64"], default="float64", help="of the parameters"
-    )
-    sub.add_argument(
-        "--seed", type=seed, default=0, metavar="N", help="of the weights and the batches"
-    )
+    sub.add_argument("--dtype", choices=["float32", "float64"], default="float64", help="of the parameters")
+    sub.add_argument("--seed", type=seed, default=0, metavar="N", help="of the weights and the batches")
 
     sub = command(
         "trajectories",

@@ -56,7 +56,7 @@ def gradient(grad, param, grad_scale, l2):
 
 @compiled
 def sgd(param, grad, grad_scale, l2, keep, lr):
-    """p ← p − lr·g (*Deep Learning from Scratch*, 6.1.2)."""
+    """P ← p − lr·g (*Deep Learning from Scratch*, 6.1.2)."""
     for i in range(param.size):
         g = gradient(grad[i], param[i], grad_scale, l2)
         param[i] = keep * param[i] - lr * g
@@ -64,7 +64,7 @@ def sgd(param, grad, grad_scale, l2, keep, lr):
 
 @compiled
 def momentum(param, grad, v, grad_scale, l2, keep, mu, lr):
-    """v ← μ·v − lr·g; p ← p + v (*Deep Learning from Scratch*, 6.1.4)."""
+    """V ← μ·v − lr·g; p ← p + v (*Deep Learning from Scratch*, 6.1.4)."""
     for i in range(param.size):
         g = gradient(grad[i], param[i], grad_scale, l2)
         v[i] = mu * v[i] - lr * g
@@ -73,7 +73,7 @@ def momentum(param, grad, v, grad_scale, l2, keep, mu, lr):
 
 @compiled
 def nesterov(param, grad, v, grad_scale, l2, keep, mu, lr, mu_mu, lr_ahead):
-    """p ← p + μ²·v; p ← p − ((1 + μ)·lr)·g; v ← μ·v − lr·g (Bengio et al. 2013, eq. 7)."""
+    """P ← p + μ²·v; p ← p − ((1 + μ)·lr)·g; v ← μ·v − lr·g (Bengio et al. 2013, eq. 7)."""
     for i in range(param.size):
         g = gradient(grad[i], param[i], grad_scale, l2)
         param[i] = keep * param[i] + mu_mu * v[i] - lr_ahead * g
@@ -82,7 +82,7 @@ def nesterov(param, grad, v, grad_scale, l2, keep, mu, lr, mu_mu, lr_ahead):
 
 @compiled
 def adagrad(param, grad, h, grad_scale, l2, keep, lr, eps):
-    """h ← h + g²; p ← p − lr·g / (√h + eps) (Duchi et al. 2011)."""
+    """H ← h + g²; p ← p − lr·g / (√h + eps) (Duchi et al. 2011)."""
     for i in range(param.size):
         g = gradient(grad[i], param[i], grad_scale, l2)
         h[i] = h[i] + g * g
@@ -91,7 +91,7 @@ def adagrad(param, grad, h, grad_scale, l2, keep, lr, eps):
 
 @compiled
 def rmsprop(param, grad, h, grad_scale, l2, keep, rho, one_minus_rho, lr, eps):
-    """h ← ρ·h + (1 − ρ)·g²; p ← p − lr·g / (√h + eps) (Tieleman and Hinton 2012)."""
+    """H ← ρ·h + (1 − ρ)·g²; p ← p − lr·g / (√h + eps) (Tieleman and Hinton 2012)."""
     for i in range(param.size):
         g = gradient(grad[i], param[i], grad_scale, l2)
         h[i] = h[i] * rho + one_minus_rho * g * g
@@ -100,7 +100,7 @@ def rmsprop(param, grad, h, grad_scale, l2, keep, rho, one_minus_rho, lr, eps):
 
 @compiled
 def adam(param, grad, m, v, grad_scale, l2, keep, one_minus_beta1, one_minus_beta2, lr_t, eps):
-    """m ← m + (1 − β₁)(g − m); v ← v + (1 − β₂)(g² − v); p ← p − lr_t·m / (√v + eps).
+    """M ← m + (1 − β₁)(g − m); v ← v + (1 − β₂)(g² − v); p ← p − lr_t·m / (√v + eps).
 
     Kingma and Ba 2015, algorithm 1 in the order of the end of section 2.
     """

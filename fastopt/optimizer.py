@@ -49,9 +49,7 @@ class Hyperparameter:
         if not (isfinite(number) and 0 <= number <= self.most and number < self.below):
             most = "" if self.most == inf else f" and at most {self.most:g}"
             below = "" if self.below == inf else f" and below {self.below:g}"
-            raise ValueError(
-                f"{self.name} must be at least 0{most or below or ' and finite'}, not {value}"
-            )
+            raise ValueError(f"{self.name} must be at least 0{most or below or ' and finite'}, not {value}")
         instance.__dict__[self.name] = number
 
 
@@ -73,9 +71,7 @@ class State:
         return instance._state(self.index)
 
     def __set__(self, instance: object, value: Any) -> None:
-        raise AttributeError(
-            "the state can't be replaced; write into its arrays: opt.v[key][...] = value"
-        )
+        raise AttributeError("the state can't be replaced; write into its arrays: opt.v[key][...] = value")
 
 
 class Optimizer:
@@ -132,11 +128,7 @@ class Optimizer:
         keys, values, slopes = align(params, grads)
         scalars = (1.0, 0.0, 1.0, *self.scalars(self.iter + 1))
         plan = self._plan
-        if (
-            plan is None
-            or plan.keys != keys
-            or not plan.commit(values, slopes, self._buffers, scalars)
-        ):
+        if plan is None or plan.keys != keys or not plan.commit(values, slopes, self._buffers, scalars):
             plan = self._make_plan(keys, values, slopes, params)
             if not plan.commit(values, slopes, self._buffers, scalars):
                 raise RuntimeError("the arrays were changed during the step")
@@ -144,14 +136,10 @@ class Optimizer:
             params[keys[place]] = values[place]
         self.iter += 1
 
-    def _make_plan(
-        self, keys: Sequence[Any], values: list[Any], slopes: list[Any], params: Any
-    ) -> Plan:
+    def _make_plan(self, keys: Sequence[Any], values: list[Any], slopes: list[Any], params: Any) -> Plan:
         container = dict if isinstance(params, Mapping) else list
         if self._container not in (None, container):
-            raise TypeError(
-                f"params was a {self._container.__name__} at earlier steps, now it is not"
-            )
+            raise TypeError(f"params was a {self._container.__name__} at earlier steps, now it is not")
         assignable = isinstance(params, MutableMapping | MutableSequence)
         plan = Plan(type(self).kernel, keys, values, slopes, self._slots, assignable)
         if plan.slots.keys() != self._slots.keys():
@@ -175,9 +163,7 @@ class Optimizer:
         """Give views of one state, as a dict or list."""
         if self._container is None:
             return None
-        views = {
-            key: slot.shaped(self._buffers[slot.dtype][index]) for key, slot in self._slots.items()
-        }
+        views = {key: slot.shaped(self._buffers[slot.dtype][index]) for key, slot in self._slots.items()}
         return views if self._container is dict else list(views.values())
 
     def __getstate__(self) -> dict[str, Any]:

@@ -20,9 +20,7 @@ __all__ = ["Plan", "Slot", "align"]
 Keys = Sequence[Hashable]
 
 # The dtype that a parameter's step computes in, which is its state's.
-COMPUTE = {np.dtype(np.float16): np.dtype(np.float32)} | {
-    np.dtype(t): np.dtype(t) for t in ("f4", "f8")
-}
+COMPUTE = {np.dtype(np.float16): np.dtype(np.float32)} | {np.dtype(t): np.dtype(t) for t in ("f4", "f8")}
 
 
 class Slot(NamedTuple):
@@ -145,9 +143,7 @@ class Plan:
             old = self.slots.get(key)
             if old is None:
                 size = int(np.prod(shape, dtype=np.intp))
-                order: Literal["C", "F"] = (
-                    "F" if isinstance(param, np.ndarray) and param.flags.fnc else "C"
-                )
+                order: Literal["C", "F"] = "F" if isinstance(param, np.ndarray) and param.flags.fnc else "C"
                 self.slots[key] = Slot(shape, dtype, order, ends.get(dtype, 0), size)
                 ends[dtype] = ends.get(dtype, 0) + size
             elif (shape, dtype) != (old.shape, old.dtype):
@@ -157,9 +153,7 @@ class Plan:
                 )
 
         taken = memory(params)
-        together = (
-            available() and taken is not None and not any(meets(grad, taken) for grad in grads)
-        )
+        together = available() and taken is not None and not any(meets(grad, taken) for grad in grads)
         places: dict[np.dtype[Any], list[int]] = {}
         self.one_by_one = []
         for place, (key, param, grad) in enumerate(zip(keys, params, grads, strict=True)):
@@ -168,9 +162,7 @@ class Plan:
                 places.setdefault(slot.dtype, []).append(place)
             else:
                 self.one_by_one.append(place)
-        self.numbers = [
-            place for place, param in enumerate(params) if not isinstance(param, np.ndarray)
-        ]
+        self.numbers = [place for place, param in enumerate(params) if not isinstance(param, np.ndarray)]
         self.taken = np.array(taken or [], np.int64).reshape(-1, 2)
         self.groups = [
             (*self.table(here, params, grads), np.empty(0, dtype)) for dtype, here in places.items()
@@ -228,7 +220,8 @@ class Plan:
         """
         for table, shapes, like in self.groups:
             if not driver_of(self.kernel)(
-                id(params), id(grads), id(np.ndarray), table, shapes, self.taken, buffers[like.dtype], scalars, like
+                id(params), id(grads), id(np.ndarray),
+                table, shapes, self.taken, buffers[like.dtype], scalars, like,
             ):  # fmt: skip
                 return False
         for place in self.one_by_one:
@@ -239,9 +232,7 @@ class Plan:
         return True
 
 
-def check_param(
-    key: Hashable, param: Any, assignable: bool
-) -> tuple[tuple[int, ...], np.dtype[Any]]:
+def check_param(key: Hashable, param: Any, assignable: bool) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """Give the shape of a parameter and the dtype of its state, or say why it can't be updated."""
     dtype = None
     if isinstance(param, np.ma.MaskedArray):
@@ -272,13 +263,9 @@ def check_param(
 def check_grad(key: Hashable, grad: Any, shape: tuple[int, ...]) -> None:
     """Say why a gradient can't be taken, if it can't."""
     if isinstance(grad, np.ma.MaskedArray):
-        raise TypeError(
-            f"the gradient of {key!r} is a masked array: pass its data, or a filled copy"
-        )
+        raise TypeError(f"the gradient of {key!r} is a masked array: pass its data, or a filled copy")
     if not isinstance(grad, np.ndarray | np.number | float | int) or isinstance(grad, bool):
-        raise TypeError(
-            f"the gradient of {key!r} is {a(grad)}: it must be a NumPy array of numbers"
-        )
+        raise TypeError(f"the gradient of {key!r} is {a(grad)}: it must be a NumPy array of numbers")
     array = np.asarray(grad)
     if array.dtype.kind not in "fiu":
         raise TypeError(f"the gradient of {key!r} is {array.dtype}: it must be real numbers")

@@ -47,9 +47,7 @@ def python(code, *, root=PACKAGE.parent, **environment):
 @pytest.mark.parametrize("rule", RULES)
 def test_float32_stays_float32_and_is_vectorized(rule):
     kernel = getattr(kernels, rule.lower())
-    fresh = jit(**kernel.targetoptions)(
-        kernel.py_func
-    )  # read from the disk it could not be inspected
+    fresh = jit(**kernel.targetoptions)(kernel.py_func)  # read from the disk it could not be inspected
     for dtype, name, other in ((float32, "float", "double"), (float64, "double", "float")):
         scalars = 3 + len(getattr(fastopt, rule)().scalars(1))
         arrays = 2 + len(getattr(fastopt, rule).states)
@@ -147,9 +145,7 @@ def test_the_disk_cache_is_hit_by_the_next_process(tmp_path):
 
 @needs_jit
 def test_an_edited_kernel_is_compiled_anew(tmp_path):
-    copy = shutil.copytree(
-        PACKAGE, tmp_path / "fastopt", ignore=shutil.ignore_patterns("__pycache__")
-    )
+    copy = shutil.copytree(PACKAGE, tmp_path / "fastopt", ignore=shutil.ignore_patterns("__pycache__"))
     environment = {"root": tmp_path, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
     assert python(STEP, **environment)[0].split() == ["0.75"]
     source = copy / "kernels.py"
@@ -162,9 +158,7 @@ def test_an_edited_kernel_is_compiled_anew(tmp_path):
 
 @needs_jit
 def test_each_rule_has_a_cache_of_its_own():
-    names = [
-        driver.driver_of(getattr(kernels, rule.lower())).py_func.__qualname__ for rule in RULES
-    ]
+    names = [driver.driver_of(getattr(kernels, rule.lower())).py_func.__qualname__ for rule in RULES]
     assert len(set(names)) == len(RULES)
 
 

@@ -41,9 +41,7 @@ def assert_same(rule, ref, comp, p_ref, p_comp):
         native = np.asarray(p_comp[key]).dtype.newbyteorder("=")
         assert same_bits(p_ref[key], np.asarray(p_comp[key], native)), f"parameter {key}"
         for state in CASES[rule].states:
-            assert same_bits(getattr(ref, state)[key], getattr(comp, state)[key]), (
-                f"{state} of {key}"
-            )
+            assert same_bits(getattr(ref, state)[key], getattr(comp, state)[key]), f"{state} of {key}"
 
 
 @pytest.mark.parametrize("steps", [1, 40])

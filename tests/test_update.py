@@ -136,9 +136,7 @@ def test_gradients_that_share_memory_with_parameters(rule):
     assert snapshot(results[0]) == snapshot(results[1])
 
 
-@pytest.mark.parametrize(
-    "grad_dtype", ["float64", "float32", "float16", "int64", "uint8", "longdouble"]
-)
+@pytest.mark.parametrize("grad_dtype", ["float64", "float32", "float16", "int64", "uint8", "longdouble"])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_gradients_of_other_dtypes_are_rounded_once(dtype, grad_dtype):
     grad = (np.arange(12).reshape(3, 4) * 1.1).astype(grad_dtype)
@@ -389,10 +387,6 @@ def test_what_compiled_code_must_notice_between_steps():
         step(lambda p, g: g.__setitem__(1, None))
     with pytest.raises(TypeError, match="gradient of 1 is complex"):
         step(lambda p, g: g.__setitem__(1, GRAD * 1j))
-    with pytest.raises(TypeError, match="params was a list"):
-        opt = SGD()
-        opt.update([np.ones(1)], [np.ones(1)])
-        opt.update({0: np.ones(1)}, {0: np.ones(1)})
     step(lambda p, g: g.__setitem__(1, np.asfortranarray(GRAD)))
     step(lambda p, g: g.__setitem__(1, GRAD.astype("float32")))
     step(lambda p, g: g.__setitem__(1, p[0]))
@@ -420,3 +414,10 @@ def test_upper_bounds_of_hyperparameters():
     with pytest.raises(ValueError, match="momentum must be at least 0 and at most 1, not 1.5"):
         Momentum(momentum=1.5)
     assert Momentum(lr=np.float32(0.5), momentum=1).lr == 0.5
+
+
+def test_a_dict_after_a_list():
+    opt = SGD()
+    opt.update([np.ones(1)], [np.ones(1)])
+    with pytest.raises(TypeError, match="params was a list"):
+        opt.update({0: np.ones(1)}, {0: np.ones(1)})

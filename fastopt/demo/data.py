@@ -54,13 +54,9 @@ def load(path: Path, dtype: Any = np.float64) -> Data:
     for part in ("train", "test"):
         x, y = arrays[f"x_{part}"], arrays[f"y_{part}"]
         if x.dtype.kind not in "fiu" or x.ndim < 2 or not x.size:
-            raise ValueError(
-                f"x_{part} in {path} must be numbers, one sample a row, not {x.dtype} {x.shape}"
-            )
+            raise ValueError(f"x_{part} in {path} must be numbers, one sample a row, not {x.dtype} {x.shape}")
         if y.dtype.kind not in "iu" or y.shape != x.shape[:1] or y.min() < 0:
-            raise ValueError(
-                f"y_{part} in {path} must be {len(x)} labels 0, 1, ..., not {y.dtype} {y.shape}"
-            )
+            raise ValueError(f"y_{part} in {path} must be {len(x)} labels 0, 1, ..., not {y.dtype} {y.shape}")
         scale = 255 if x.dtype == np.uint8 else 1
         arrays[f"x_{part}"] = (x.reshape(len(x), -1) / scale).astype(dtype)
         arrays[f"y_{part}"] = y.astype(np.intp)

@@ -86,9 +86,7 @@ SURFACES = {
     ),
     "beale": Surface(
         formula="(1.5 − x + xy)² + (2.25 − x + xy²)² + (2.625 − x + xy³)²",
-        f=lambda x, y: (
-            (1.5 - x + x * y) ** 2 + (2.25 - x + x * y**2) ** 2 + (2.625 - x + x * y**3) ** 2
-        ),
+        f=lambda x, y: (1.5 - x + x * y) ** 2 + (2.25 - x + x * y**2) ** 2 + (2.625 - x + x * y**3) ** 2,
         gradient=beale_gradient,
         start=(1.0, 1.5),
         minimum=(3.0, 0.5),
@@ -124,8 +122,6 @@ def path(optimizer: Any, surface: Surface) -> np.ndarray:
     params: dict[str, float] = dict(zip("xy", surface.start, strict=True))
     points = [surface.start]
     for _ in range(surface.steps):
-        optimizer.update(
-            params, dict(zip("xy", surface.gradient(params["x"], params["y"]), strict=True))
-        )
+        optimizer.update(params, dict(zip("xy", surface.gradient(params["x"], params["y"]), strict=True)))
         points.append((params["x"], params["y"]))
     return np.array(points)

@@ -122,15 +122,13 @@ def train(
             )
             rng = np.random.default_rng(seed)
             for epoch in range(epochs):
-                order = rng.permutation(len(data.x_train))[: batches * batch].reshape(
-                    batches, batch
-                )
+                order = rng.permutation(len(data.x_train))[: batches * batch].reshape(batches, batch)
                 for run in (ref, fast) if epoch % 2 else (fast, ref):
                     for chosen in order:
                         run.learn(data.x_train[chosen], data.y_train[chosen])
                         bar.update()
                 bar.set_description(f"{rule}, loss {np.mean(fast.losses[-batches:]):.4f}")
-            losses = tuple(run.net.loss(data.x_train, data.y_train) for run in (ref, fast))
+            losses = (ref.net.loss(data.x_train, data.y_train), fast.net.loss(data.x_train, data.y_train))
             accuracy = fast.net.accuracy(data.x_test, data.y_test)
             comparisons.append(Comparison(rule, compile_seconds, ref, fast, losses, accuracy))
     return comparisons
@@ -148,7 +146,8 @@ def summary(comparisons: Sequence[Comparison]) -> str:
     """Give the table, a row a rule."""
     header = (
         "rule", "learning\nrate", "loss,\nreference", "loss,\nfastopt", "same\nbits", "test\naccuracy",
-        "step, ms,\nreference", "step, ms,\nfastopt", "faster\nstep", "faster\ntraining", "compile,\ns, apart",
+        "step, ms,\nreference", "step, ms,\nfastopt", "faster\nstep", "faster\ntraining",
+        "compile,\ns, apart",
     )  # fmt: skip
     rows = []
     for c in comparisons:
@@ -182,9 +181,7 @@ def picture(comparisons: Sequence[Comparison], out: Path) -> Path:
         kernel = np.ones(window) / window
         color = COLORS[c.rule]
         steps = np.arange(window, len(c.ref.losses) + 1)
-        left.plot(
-            steps, np.convolve(c.ref.losses, kernel, "valid"), color=color, linewidth=6, alpha=0.3
-        )
+        left.plot(steps, np.convolve(c.ref.losses, kernel, "valid"), color=color, linewidth=6, alpha=0.3)
         left.plot(
             steps,
             np.convolve(c.fast.losses, kernel, "valid"),

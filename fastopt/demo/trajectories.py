@@ -60,9 +60,7 @@ def summary(paths: Mapping[str, np.ndarray], surface: Surface) -> str:
     rows = []
     for rule, points in paths.items():
         m = measure(points, surface)
-        rows.append(
-            (rule, f"{surface.lr[rule]:g}", str(m.turns), f"{m.detour:.2f}", f"{m.distance:.3f}")
-        )
+        rows.append((rule, f"{surface.lr[rule]:g}", str(m.turns), f"{m.detour:.2f}", f"{m.distance:.3f}"))
     return table(header, rows)
 
 
@@ -91,17 +89,13 @@ def picture(paths: Mapping[str, np.ndarray], surface: Surface, out: Path) -> Pat
             zorder=3,
             linewidths=0,
         )
-        panel.plot(
-            *surface.start, "o", color="white", markeredgecolor=COLORS[rule], markersize=8, zorder=4
-        )
+        panel.plot(*surface.start, "o", color="white", markeredgecolor=COLORS[rule], markersize=8, zorder=4)
         panel.plot(*surface.minimum, "*", color="black", markersize=13, zorder=4)
         m = measure(points, surface)
         panel.set_title(
             f"{rule}   lr = {surface.lr[rule]:g}", color="black", weight="bold", loc="left", size=11
         )
-        panel.set_title(
-            f"turns {m.turns}, {m.distance:.2f} from ★", loc="right", size=9, color="dimgrey"
-        )
+        panel.set_title(f"turns {m.turns}, {m.distance:.2f} from ★", loc="right", size=9, color="dimgrey")
         panel.set(xlim=(left, right), ylim=(bottom, top))
         panel.spines[:].set_visible(False)
         panel.tick_params(length=0, labelcolor="dimgrey")
