@@ -9,7 +9,8 @@ from typing import NoReturn
 import fastopt
 from fastopt.demo.surfaces import SURFACES
 
-EXTRAS = {"matplotlib": "demo", "tqdm": "demo", "sklearn": "demo"}
+# The extra that brings each optional module.
+EXTRAS = {name: "demo" for name in ("matplotlib", "tqdm", "sklearn")}
 
 
 class Parser(argparse.ArgumentParser):
@@ -171,10 +172,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options.run(options, options.parser)
     except ModuleNotFoundError as error:
-        extra = EXTRAS.get((error.name or "").split(".")[0])
-        if extra is None:
+        module = (error.name or "").split(".")[0]
+        if module not in EXTRAS:
             raise
-        print(f'this needs {error.name}: python -m pip install "fastopt[{extra}]"', file=sys.stderr)
+        print(f'this needs {module}: python -m pip install "fastopt[{EXTRAS[module]}]"', file=sys.stderr)
         return 1
     return 0
 

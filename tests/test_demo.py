@@ -1,0 +1,235 @@
+"""The demonstrations: parts against independent values, and both commands as a user runs them."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from cases import CASES, DTYPES, RULES
+
+from fastopt import reference
+from fastopt.__main__ import main
+from fastopt.demo.data import Data, digits, load
+from fastopt.demo.network import MultiLayerNet
+from fastopt.demo.surfaces import SURFACES, path
+from fastopt.demo.train import LEARNING_RATES, train
+from fastopt.demo.trajectories import follow, measure
+
+PNG = b"\x89PNG\r\n"
+
+
+def run(*arguments):
+    """Run the command line as a user does."""
+    command = [sys.executable, "-m", "fastopt", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+def slope(f, point, i, step):
+    """Central difference of f along the i-th of some numbers, which are put back."""
+    at = point.flat[i]
+    point.flat[i] = at + step
+    above = f()
+    point.flat[i] = at - step
+    below = f()
+    point.flat[i] = at
+    return (above - below) / (2 * step)
+
+
+def test_gradient_of_the_network():
+    rng = np.random.default_rng(0)
+    net = MultiLayerNet([5, 7, 6, 3], seed=1)
+    x, t = rng.standard_normal((8, 5)), rng.integers(0, 3, 8)
+    loss, grads = net.gradient(x, t)
+    assert loss == net.loss(x, t)
+    for key, param in net.params.items():
+        numeric = [slope(lambda: net.loss(x, t), param, i, 1e-6) for i in range(param.size)]
+        np.testing.assert_allclose(grads[key].ravel(), numeric, rtol=1e-5, atol=1e-9)
+
+
+def test_the_network_keeps_its_arrays_and_its_dtype():
+    net = MultiLayerNet([4, 3, 2], "float32")
+    assert net.layers[0].W is net.params["W1"]
+    _, grads = net.gradient(np.ones((5, 4), "float32"), np.zeros(5, int))
+    assert {grad.dtype.name for grad in grads.values()} == {"float32"}
+
+
+@pytest.mark.parametrize("surface", SURFACES.values(), ids=SURFACES)
+def test_surfaces(surface):
+    for point in ((0.3, -0.7), (1.2, 0.4), surface.start):
+        here = np.array(point)
+        numeric = [slope(lambda here=here: surface.f(*here), here, i, 1e-6) for i in range(2)]
+        np.testing.assert_allclose(surface.gradient(*point), numeric, rtol=1e-6, atol=1e-7)
+    assert surface.f(*surface.minimum) == 0
+    assert surface.gradient(*surface.minimum) == (0, 0)
+    assert set(surface.lr) == set(RULES)
+
+
+@pytest.mark.parametrize("surface", SURFACES.values(), ids=SURFACES)
+def test_paths_are_the_references_and_approach_the_minimum(surface):
+    for rule, points in follow(surface).items():
+        assert np.array_equal(points, path(getattr(reference, rule)(surface.lr[rule]), surface))
+        assert points.shape == (surface.steps + 1, 2)
+        start = np.hypot(*np.subtract(surface.start, surface.minimum))
+        assert measure(points, surface).distance < 0.6 * start
+
+
+def test_the_articles_claims():
+    """SGD zigzags most, Momentum less, AdaGrad less still; Adam is efficient."""
+    surface = SURFACES["valley"]
+    m = {rule: measure(points, surface) for rule, points in follow(surface).items()}
+    assert m["SGD"].turns > m["Momentum"].turns > m["AdaGrad"].turns
+    assert m["SGD"].detour > m["Momentum"].detour > m["AdaGrad"].detour
+    assert m["Adam"].turns < m["Momentum"].turns
+    assert m["Adam"].detour < m["Momentum"].detour
+    assert m["Adam"].distance < min(m["SGD"].distance, m["Momentum"].distance)
+
+
+def test_measures_of_a_path_by_hand():
+    points = np.array([[0, 0], [3, 4], [6, 0], [6, 5]])
+    turns, detour, distance = measure(points, SURFACES["valley"])
+    assert turns == 2
+    assert detour == pytest.approx(15 / np.hypot(6, 5))
+    assert distance == pytest.approx(np.hypot(6, 5))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_training_agrees_bit_for_bit_and_learns(dtype):
+    comparisons = train(digits(dtype), RULES, [30], epochs=6, batch=50, dtype=dtype)
+    assert [c.rule for c in comparisons] == RULES
+    for c in comparisons:
+        assert c.same_bits
+        assert c.ref.losses == c.fast.losses
+        assert c.losses[0] == c.losses[1] < 0.5 < c.fast.losses[0]
+        assert c.accuracy > 0.85
+        assert len(c.ref.steps) == len(c.fast.steps) == 6 * (1438 // 50)
+        assert 0 < sum(c.fast.steps) < c.fast.seconds
+    comparisons[0].fast.net.params["W1"][0, 0] += 1
+    assert not comparisons[0].same_bits
+
+
+def test_rules_of_the_demonstrations():
+    assert set(LEARNING_RATES) == set(CASES)
+
+
+def test_digits_are_split():
+    data = digits()
+    assert [a.shape for a in data] == [(1438, 64), (1438,), (359, 64), (359,)]
+    assert data.x_train.max() == 1
+    assert data.classes == 10
+
+
+@pytest.mark.parametrize("kind", ["uint8", "float64"])
+def test_data_of_the_users_own(tmp_path, kind):
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 256, (60, 4, 4)).astype(kind)
+    y = (x.reshape(60, -1)[:, 0] > 127).astype(np.uint8)
+    np.savez(tmp_path / "own.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    data = load(tmp_path / "own.npz", "float32")
+    assert isinstance(data, Data)
+    assert data.x_train.shape == (60, 16)
+    assert data.x_train.dtype == np.float32
+    assert data.x_train.max() == np.float32(x.max() / (255 if kind == "uint8" else 1))
+    out = tmp_path / "own.png"
+    result = run("train", "--data", tmp_path / "own.npz", "--epochs", 1, "--rules", "SGD", "--out", out)
+    assert result.returncode == 0, result.stderr
+    assert "16-100-100-2" in result.stdout
+
+
+X, Y = np.ones((6, 4)), np.zeros(6, int)
+BAD_DATA = {
+    "no array y_test": {"x_train": X, "y_train": Y, "x_test": X},
+    "x_train in": {"x_train": X.astype(str), "y_train": Y, "x_test": X, "y_test": Y},
+    "y_train in": {"x_train": X, "y_train": Y[:3], "x_test": X, "y_test": Y},
+    "y_test in": {"x_train": X, "y_train": Y, "x_test": X, "y_test": Y - 1},
+    "samples of different sizes": {"x_train": X, "y_train": Y, "x_test": X[:, :2], "y_test": Y},
+    "Object arrays": {"x_train": X.astype(object), "y_train": Y, "x_test": X, "y_test": Y},
+}
+
+
+@pytest.mark.parametrize("message", BAD_DATA)
+def test_bad_data(message, tmp_path, capsys):
+    np.savez(tmp_path / "bad.npz", **BAD_DATA[message])
+    refused(["train", "--data", str(tmp_path / "bad.npz")], message, capsys)
+
+
+def test_data_that_is_no_archive(tmp_path, capsys):
+    (tmp_path / "bad.npz").write_bytes(b"no archive")
+    np.save(tmp_path / "one.npy", X)
+    for name in ("bad.npz", "missing.npz", "one.npy"):
+        refused(["train", "--data", str(tmp_path / name)], "can't be read as an .npz file", capsys)
+
+
+def refused(arguments, message, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    assert exit_.value.code == 2
+    stdout, stderr = capsys.readouterr()
+    assert stdout == ""
+    assert message in stderr
+    assert stderr.count("\n") == 1
+
+
+BAD_OPTIONS = [
+    (["train", "--epochs", "0"], "--epochs: must be a whole number from 1, not '0'"),
+    (["train", "--batch", "ten"], "--batch: must be a whole number from 1, not 'ten'"),
+    (["train", "--hidden", "100,"], "--hidden: must be a whole number from 1, not ''"),
+    (["train", "--rules", "SGD,Adma"], "--rules: 'Adma' is no rule; there are SGD, "),
+    (["train", "--dtype", "float16"], "--dtype: invalid choice: 'float16'"),
+    (["train", "--seed", "-1"], "--seed: must be a whole number from 0, not '-1'"),
+    (["train", "--out", "loss.pdf"], "--out: must end in .png, not 'loss.pdf'"),
+    (["train", "--out", "no/such/folder.png"], "--out: there is no folder 'no/such'"),
+    (["train", "--epoch-count", "1"], "unrecognized arguments"),
+    (["trajectories", "--function", "saddle"], "--function: invalid choice: 'saddle'"),
+    (["fly"], "invalid choice: 'fly'"),
+    ([], "required: COMMAND"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD_OPTIONS)
+def test_bad_options_end_with_one_line(arguments, message, capsys):
+    refused(arguments, message, capsys)
+
+
+def test_train_as_a_user_runs_it(tmp_path):
+    out = tmp_path / "loss.png"
+    result = run("train", "--epochs", 1, "--hidden", "16", "--dtype", "float32", "--out", out)
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    table = [line.split() for line in lines if line.split() and line.split()[0] in RULES]
+    assert [row[0] for row in table] == RULES
+    assert all(row[2] == row[3] and row[4] == "yes" for row in table)
+    assert lines[-1] == f"picture: {out}"
+    assert out.read_bytes().startswith(PNG)
+    assert "100%" in result.stderr
+
+
+@pytest.mark.parametrize("function", SURFACES)
+def test_trajectories_as_a_user_runs_them(function, tmp_path):
+    out = tmp_path / "paths.png"
+    result = run("trajectories", "--function", function, "--out", out)
+    assert result.returncode == 0, result.stderr
+    assert all(f"\n{rule} " in result.stdout for rule in RULES)
+    assert result.stdout.splitlines()[-1] == f"picture: {out}"
+    assert out.read_bytes().startswith(PNG)
+
+
+@pytest.mark.parametrize("module", ["matplotlib", "tqdm", "sklearn"])
+def test_a_missing_extra_is_named(module):
+    code = f"import sys; sys.modules[{module!r}] = None; from fastopt.__main__ import main; sys.exit(main(['train']))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 1
+    assert result.stderr == f'this needs {module}: python -m pip install "fastopt[demo]"\n'
+
+
+def test_help_is_complete(capsys):
+    for arguments in ([], ["train"], ["trajectories"]):
+        with pytest.raises(SystemExit) as exit_:
+            main([*arguments, "--help"])
+        assert exit_.value.code == 0
+        text = capsys.readouterr().out
+        words = "train trajectories" if not arguments else "--out"
+        assert all(word in text for word in words.split())
+        if arguments:
+            options = [line.split()[0] for line in text.splitlines() if line.startswith("  -")]
+            for option in options:  # each says something
+                assert text.split(f"\n  {option}")[1].split("\n  -")[0].split()[1:], option
