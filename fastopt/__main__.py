@@ -10,7 +10,7 @@ import fastopt
 from fastopt.demo.surfaces import SURFACES
 
 # The extra that brings each optional module.
-EXTRAS = {name: "demo" for name in ("matplotlib", "tqdm", "sklearn")}
+EXTRAS = {"matplotlib": "demo", "tqdm": "demo", "sklearn": "demo"}
 
 
 class Parser(argparse.ArgumentParser):

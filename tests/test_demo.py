@@ -99,7 +99,7 @@ def test_training_agrees_bit_for_bit_and_learns(dtype):
     for c in comparisons:
         assert c.same_bits
         assert c.ref.losses == c.fast.losses
-        assert c.losses[0] == c.losses[1] < 0.5 < c.fast.losses[0]
+        assert c.losses[0] == c.losses[1] < 0.7 < c.fast.losses[0]
         assert c.accuracy > 0.85
         assert len(c.ref.steps) == len(c.fast.steps) == 6 * (1438 // 50)
         assert 0 < sum(c.fast.steps) < c.fast.seconds
@@ -159,6 +159,16 @@ def test_data_that_is_no_archive(tmp_path, capsys):
         refused(["train", "--data", str(tmp_path / name)], "can't be read as an .npz file", capsys)
 
 
+def test_data_that_was_cut_or_damaged(tmp_path, capsys):
+    np.savez(tmp_path / "own.npz", x_train=X, y_train=Y, x_test=X, y_test=Y)
+    content = bytearray((tmp_path / "own.npz").read_bytes())
+    (tmp_path / "cut.npz").write_bytes(content[: len(content) // 2])
+    content[200] ^= 1
+    (tmp_path / "flipped.npz").write_bytes(content)
+    refused(["train", "--data", str(tmp_path / "cut.npz")], "can't be read", capsys)
+    refused(["train", "--data", str(tmp_path / "flipped.npz")], "is damaged", capsys)
+
+
 def refused(arguments, message, capsys):
     with pytest.raises(SystemExit) as exit_:
         main(arguments)
@@ -215,7 +225,10 @@ def test_trajectories_as_a_user_runs_them(function, tmp_path):
 
 @pytest.mark.parametrize("module", ["matplotlib", "tqdm", "sklearn"])
 def test_a_missing_extra_is_named(module):
-    code = f"import sys; sys.modules[{module!r}] = None; from fastopt.__main__ import main; sys.exit(main(['train']))"
+    code = (
+        f"import sys; sys.modules[{module!r}] = None; "
+        "from fastopt.__main__ import main; sys.exit(main(['train']))"
+    )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 1
     assert result.stderr == f'this needs {module}: python -m pip install "fastopt[demo]"\n'

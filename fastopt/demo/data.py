@@ -1,6 +1,7 @@
 """Handwritten digits, or the user's own data."""
 
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,16 +42,16 @@ def load(path: Path, dtype: Any = np.float64) -> Data:
     ValueError
         If the file or an array isn't of this form.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            missing = [name for name in Data._fields if name not in file]
-            if missing:
-                raise ValueError(
-                    f"{path} has no array {', '.join(missing)}; it needs {', '.join(Data._fields)}"
-                )
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} can't be read as an .npz file")
+    with np.load(path, allow_pickle=False) as file:
+        missing = [name for name in Data._fields if name not in file]
+        if missing:
+            raise ValueError(f"{path} has no array {', '.join(missing)}; it needs {', '.join(Data._fields)}")
+        try:
             arrays = {name: file[name] for name in Data._fields}
-    except (OSError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} can't be read as an .npz file: {error}") from None
+        except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise ValueError(f"{path} is damaged or of another kind: {error}") from None
     for part in ("train", "test"):
         x, y = arrays[f"x_{part}"], arrays[f"y_{part}"]
         if x.dtype.kind not in "fiu" or x.ndim < 2 or not x.size:
