@@ -8,29 +8,29 @@ import tempfile
 from statistics import median
 from time import perf_counter
 
-from benchmarks.start import FIRST_STEP, Import, fresh_interpreter
-from benchmarks.step import IMPLEMENTATIONS, RULES, BookNetwork, OneArray, Step
+# Modules, not names: asv would find a benchmark here that is imported by name.
+from benchmarks import start, step
 from fastopt.demo.report import table
 
 BLOCKS = 25
 BLOCK_SECONDS = 0.02
 
 
-def seconds_a_step(step: Step, times: int) -> float:
+def seconds_a_step(run: step.Step, times: int) -> float:
     """Give the mean over one block."""
-    start = perf_counter()
+    begin = perf_counter()
     for _ in range(times):
-        step.optimizer.update(step.params, step.grads)
-    return (perf_counter() - start) / times
+        run.optimizer.update(run.params, run.grads)
+    return (perf_counter() - begin) / times
 
 
-def compare(benchmark: type[Step], rule: str, *case: object) -> tuple[float, float, float]:
+def compare(benchmark: type[step.Step], rule: str, *case: object) -> tuple[float, float, float]:
     """Give the seconds of a step by NumPy and by fastopt, and how many times faster that is."""
-    steps = [benchmark() for _ in IMPLEMENTATIONS]
-    for step, name in zip(steps, IMPLEMENTATIONS, strict=True):
-        step.setup(rule, name, *case)
-    times = [max(1, int(BLOCK_SECONDS / seconds_a_step(step, 3))) for step in steps]
-    blocks = [[seconds_a_step(step, n) for step, n in zip(steps, times, strict=True)] for _ in range(BLOCKS)]
+    runs = [benchmark() for _ in step.IMPLEMENTATIONS]
+    for run, name in zip(runs, step.IMPLEMENTATIONS, strict=True):
+        run.setup(rule, name, *case)
+    times = [max(1, int(BLOCK_SECONDS / seconds_a_step(run, 3))) for run in runs]
+    blocks = [[seconds_a_step(run, n) for run, n in zip(runs, times, strict=True)] for _ in range(BLOCKS)]
     slow, fast = (median(column) for column in zip(*blocks, strict=True))
     return slow, fast, median(a / b for a, b in blocks)
 
@@ -38,14 +38,14 @@ def compare(benchmark: type[Step], rule: str, *case: object) -> tuple[float, flo
 def main() -> None:
     """Print the tables."""
     cases = {
-        "ten arrays, float64": (BookNetwork, "float64"),
-        "ten arrays, float32": (BookNetwork, "float32"),
-        "1,000,000, float64": (OneArray, "float64", 1_000_000),
-        "1,000,000, float32": (OneArray, "float32", 1_000_000),
+        "ten arrays, float64": (step.BookNetwork, "float64"),
+        "ten arrays, float32": (step.BookNetwork, "float32"),
+        "1,000,000, float64": (step.OneArray, "float64", 1_000_000),
+        "1,000,000, float32": (step.OneArray, "float32", 1_000_000),
     }
     saved = {}
     rows = []
-    for rule in RULES:
+    for rule in step.RULES:
         row = [rule]
         for name, (benchmark, *case) in cases.items():
             slow, fast, ratio = compare(benchmark, rule, *case)
@@ -54,12 +54,12 @@ def main() -> None:
         rows.append(row)
     print(table(["rule", *cases], rows))
 
-    numpy, fastopt = (Import().track_import(module) for module in ("numpy", "fastopt"))
+    numpy, fastopt = (start.Import().track_import(module) for module in ("numpy", "fastopt"))
     rows = []
-    for rule in RULES:
-        code = FIRST_STEP.format(rule=rule)
+    for rule in step.RULES:
+        code = start.FIRST_STEP.format(rule=rule)
         with tempfile.TemporaryDirectory() as folder:
-            cold, *warm = (fresh_interpreter(code, folder) for _ in range(6))
+            cold, *warm = (start.fresh_interpreter(code, folder) for _ in range(6))
         steps = [
             f"{(fastopt - numpy + first) / saved[rule, 'ten arrays, float64']:,.0f}"
             for first in (cold, median(warm))
