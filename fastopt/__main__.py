@@ -65,7 +65,7 @@ def train(options: argparse.Namespace, parser: Parser) -> None:
     from fastopt.demo.data import digits, load
 
     try:
-        data = load(options.data, options.dtype) if options.data else digits(options.dtype)
+        data = load(options.data, options.dtype) if "data" in options else digits(options.dtype)
     except ValueError as error:
         parser.error(f"argument --data: {error}")
     sizes = [data.x_train.shape[1], *options.hidden, data.classes]
@@ -128,9 +128,9 @@ def build_parser() -> Parser:
     sub.add_argument(
         "--data",
         type=Path,
-        default=None,
+        default=argparse.SUPPRESS,
         metavar="FILE.npz",
-        help="arrays x_train, y_train, x_test, y_test, as in Keras's mnist.npz; None: scikit-learn's digits",
+        help="arrays x_train, y_train, x_test, y_test, as in Keras's mnist.npz; without it, scikit-learn's digits",
     )
     sub.add_argument(
         "--hidden",

@@ -69,8 +69,8 @@ def align(params: Any, grads: Any) -> tuple[Keys, list[Any], list[Any]]:
         keys = list(params)
         try:
             slopes = [grads[key] for key in keys]
-        except KeyError:
-            missing = next(key for key in keys if key not in grads)
+        except KeyError as error:
+            missing = next((key for key in keys if key not in grads), error)
             raise KeyError(f"no gradient for parameter {missing!r} in {list(grads)}") from None
         return keys, [params[key] for key in keys], slopes
     if not is_list(params):

@@ -91,7 +91,7 @@ SURFACES = {
         start=(1.0, 1.5),
         minimum=(3.0, 0.5),
         steps=200,
-        window=(-0.5, 4.2, -1.2, 1.9),
+        window=(-1.6, 4.2, -2.4, 1.9),
         lr={
             "SGD": 0.03,
             "Momentum": 0.003,
