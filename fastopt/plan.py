@@ -224,11 +224,14 @@ class Plan:
                 table, shapes, self.taken, buffers[like.dtype], scalars, like,
             ):  # fmt: skip
                 return False
-        for place in self.one_by_one:
-            slot = self.slots[self.keys[place]]
-            params[place] = update_one(
-                self.kernel, params[place], grads[place], slot, buffers[slot.dtype], scalars
-            )
+        # A value too large for the dtype becomes infinite, as in the kernels: a caller who lets NumPy raise
+        # for it, or turns warnings into errors, must not be left with half a step.
+        with np.errstate(all="ignore"):
+            for place in self.one_by_one:
+                slot = self.slots[self.keys[place]]
+                params[place] = update_one(
+                    self.kernel, params[place], grads[place], slot, buffers[slot.dtype], scalars
+                )
         return True
 
 

@@ -421,3 +421,11 @@ def test_a_dict_after_a_list():
     opt.update([np.ones(1)], [np.ones(1)])
     with pytest.raises(TypeError, match="params was a list"):
         opt.update({0: np.ones(1)}, {0: np.ones(1)})
+
+
+def test_a_caller_who_lets_numpy_raise_gets_a_whole_step():
+    params = [np.ones(3), np.ones(3, "float32"), np.ones(3, "float16"), np.ones(3)]
+    grads = [np.ones(3), np.full(3, 1e300), np.full(3, -1e30), np.full(3, 1e200)]
+    with np.errstate(all="raise"):
+        SGD(1.0).update(params, grads)
+    assert [p[0] for p in params] == [0.0, -np.inf, np.inf, -1e200]
