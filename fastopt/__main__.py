@@ -130,7 +130,8 @@ def build_parser() -> Parser:
         type=Path,
         default=argparse.SUPPRESS,
         metavar="FILE.npz",
-        help="arrays x_train, y_train, x_test, y_test, as in Keras's mnist.npz; without it, scikit-learn's digits",
+        help="arrays x_train, y_train, x_test, y_test, as in Keras's mnist.npz "
+        "(default: scikit-learn's digits)",
     )
     sub.add_argument(
         "--hidden",
