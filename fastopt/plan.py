@@ -65,7 +65,7 @@ def align(params: Any, grads: Any) -> tuple[Keys, list[Any], list[Any]]:
     """
     if isinstance(params, Mapping):
         if not isinstance(grads, Mapping):
-            raise TypeError(f"grads must be a dict like params, not {a(grads)}")
+            raise TypeError(f"grads must be a dict like params, not {kind(grads)}")
         keys = list(params)
         try:
             slopes = [grads[key] for key in keys]
@@ -74,9 +74,9 @@ def align(params: Any, grads: Any) -> tuple[Keys, list[Any], list[Any]]:
             raise KeyError(f"no gradient for parameter {missing!r} in {list(grads)}") from None
         return keys, [params[key] for key in keys], slopes
     if not is_list(params):
-        raise TypeError(f"params must be a dict or list of arrays, not {a(params)}")
+        raise TypeError(f"params must be a dict or list of arrays, not {kind(params)}")
     if not is_list(grads):
-        raise TypeError(f"grads must be a list like params, not {a(grads)}")
+        raise TypeError(f"grads must be a list like params, not {kind(grads)}")
     if len(params) != len(grads):
         raise ValueError(f"{len(params)} parameters need as many gradients, not {len(grads)}")
     return range(len(params)), list(params), list(grads)
@@ -87,11 +87,11 @@ def is_list(container: Any) -> bool:
     return isinstance(container, Sequence) and not isinstance(container, str | bytes)
 
 
-def a(value: Any) -> str:
+def kind(value: Any) -> str:
     """Name a value's type with its article."""
-    name = "None" if value is None else type(value).__name__
-    if name == "None":
-        return name
+    if value is None:
+        return "None"
+    name = type(value).__name__
     return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
 
 
@@ -247,7 +247,7 @@ def check_param(key: Hashable, param: Any, assignable: bool) -> tuple[tuple[int,
     elif isinstance(param, int | np.integer) and not isinstance(param, bool):
         raise TypeError(f"parameter {key!r} is the integer {param}: make it {float(param)}")
     if dtype is None:
-        raise TypeError(f"parameter {key!r} is {a(param)}: it must be a NumPy array or a float")
+        raise TypeError(f"parameter {key!r} is {kind(param)}: it must be a NumPy array or a float")
     compute = COMPUTE.get(dtype.newbyteorder("="))
     if compute is None:
         raise TypeError(f"parameter {key!r} is {dtype}: it must be float32 or float64")
@@ -268,7 +268,7 @@ def check_grad(key: Hashable, grad: Any, shape: tuple[int, ...]) -> None:
     if isinstance(grad, np.ma.MaskedArray):
         raise TypeError(f"the gradient of {key!r} is a masked array: pass its data, or a filled copy")
     if not isinstance(grad, np.ndarray | np.number | float | int) or isinstance(grad, bool):
-        raise TypeError(f"the gradient of {key!r} is {a(grad)}: it must be a NumPy array of numbers")
+        raise TypeError(f"the gradient of {key!r} is {kind(grad)}: it must be a NumPy array of numbers")
     array = np.asarray(grad)
     if array.dtype.kind not in "fiu":
         raise TypeError(f"the gradient of {key!r} is {array.dtype}: it must be real numbers")
