@@ -5,6 +5,8 @@
 """
 
 from fastopt.optimizers import SGD, AdaGrad, Adam, Momentum, Nesterov, RMSprop
+from fastopt.packing import pack
+from fastopt.threads import set_num_threads
 
 __version__ = "0.1.0"
-__all__ = ["SGD", "AdaGrad", "Adam", "Momentum", "Nesterov", "RMSprop"]
+__all__ = ["SGD", "AdaGrad", "Adam", "Momentum", "Nesterov", "RMSprop", "pack", "set_num_threads"]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import fastopt
+from fastopt import optimizers
 from fastopt.demo.surfaces import SURFACES
 
 # The extra that brings each optional module.
@@ -44,8 +45,10 @@ def rules(text: str) -> list[str]:
     """Read names of rules with commas between them."""
     names = text.split(",")
     for name in names:
-        if name not in fastopt.__all__:
-            raise argparse.ArgumentTypeError(f"{name!r} is no rule; there are {', '.join(fastopt.__all__)}")
+        if name not in optimizers.__all__:
+            raise argparse.ArgumentTypeError(
+                f"{name!r} is no rule; there are {', '.join(optimizers.__all__)}"
+            )
     return list(dict.fromkeys(names))
 
 

@@ -4,6 +4,9 @@ The arrays stay objects of the caller's: compiled code is given two lists and re
 shape, dtype and flags from its C struct, for which Python needs some 0.5 µs an array. `available` says
 whether these structs are laid out as expected here; where they aren't, or nothing is compiled
 (``NUMBA_DISABLE_JIT``), `fastopt.plan` calls the kernel once an array.
+
+What it is to do is a table of numbers (`fastopt.plan.table`): a header, a row for each array, the
+dimensions of all arrays, and the address ranges of all parameters.
 """
 
 import ctypes
@@ -15,12 +18,13 @@ from types import FunctionType
 from typing import Any
 
 import numpy as np
-from numba import carray, config, int32, int64, types
-from numba.extending import intrinsic, overload
+from numba import config, int32, int64, prange, types
+from numba.extending import intrinsic
+from numba.np.arrayobj import make_array, populate_array
 
-from fastopt import kernels
+from fastopt.compiling import compiled
 
-__all__ = ["COLUMNS", "FLAGS", "available", "driver_of"]
+__all__ = ["FLAGS", "available", "driver_of"]
 
 # Offsets in CPython's PyObject and PyListObject and in NumPy's PyArrayObject_fields, in bytes.
 TYPE = ctypes.sizeof(ctypes.c_ssize_t)
@@ -31,166 +35,223 @@ DATA, NDIM, SHAPE, DESCR, FLAG = HEAD, HEAD + 8, HEAD + 16, HEAD + 40, HEAD + 48
 # NPY_ARRAY_C_CONTIGUOUS, F_CONTIGUOUS, ALIGNED and WRITEABLE
 FLAGS = 0x0001 | 0x0002 | 0x0100 | 0x0400
 
-# What a plan knows of an array: its place in the lists, where its dimensions stand among all
-# dimensions and how many there are, its elements and the first of them in the state, its address,
-# and of parameter and gradient the dtype's identity and the flags.
-COLUMNS = (
-    "place",
-    "shape",
-    "ndim",
-    "size",
-    "offset",
-    "address",
-    "descr",
-    "flags",
-    "grad_descr",
-    "grad_flags",
-)
-PLACE, SHAPE_AT, N_DIM, SIZE, OFFSET, ADDRESS, PARAM_DESCR, PARAM_FLAGS, GRAD_DESCR, GRAD_FLAGS = range(
-    len(COLUMNS)
-)
+# The header of a table: the id of numpy.ndarray; how many rows are checked, and how many of them, from
+# the first, are updated, with how many elements; where the taken address ranges begin, and how many
+# there are; the threads; the address of the counter of steps, or 0.
+NDARRAY, CHECKED, ROWS, ELEMENTS, TAKEN, RANGES, THREADS, COUNTER = range(8)
+HEADER = 8
+
+# A row: the array's place in the lists, its first element among those of all rows, its size; how many
+# dimensions, and where they stand; the dtypes and flags of parameter and gradient; the addresses of
+# parameter, gradient (which the check fills in) and each state.
+PLACE, START, SIZE, N_DIM, DIMS, PARAM_DESCR, PARAM_FLAGS, GRAD_DESCR, GRAD_FLAGS, ADDRESSES = range(10)
+
+# Threads share the elements at multiples of this, so that they share no cache line of the state.
+BLOCK = 64
 
 
 @intrinsic
 def pointer(typingctx, address, dtype):
-    """Give the pointer to values of a dtype at an address."""
-    item = dtype.dtype if isinstance(dtype, types.DType) else dtype.instance_type
+    """Give the pointer to values of a type at an address."""
 
     def codegen(context, builder, signature, arguments):
         return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
 
-    return types.CPointer(item)(address, dtype), codegen
+    return types.CPointer(dtype.instance_type)(address, dtype), codegen
 
 
-@kernels.compiled
-def matches(array, ndarray, row, shapes, descr, flags):
-    """Whether the object at an address is a plain array as the plan knows it."""
-    if pointer(array + TYPE, int64)[0] != ndarray:
+@intrinsic(prefer_literal=True)
+def flat_arrays(typingctx, table, at, count, first, size, dtype):
+    """Give a tuple of ``count`` arrays: ``size`` elements from the first after each address from ``at``."""
+    array = types.Array(dtype.dtype, 1, "C")
+    result = types.UniTuple(array, count.literal_value)
+
+    def codegen(context, builder, signature, arguments):
+        table, at, _, first, size, _ = arguments
+        data = make_array(signature.args[0])(context, builder, table).data
+        item = context.get_data_type(array.dtype)
+        itemsize = context.get_constant(types.intp, context.get_abi_sizeof(item))
+        views = []
+        for k in range(result.count):
+            place = builder.add(at, context.get_constant(types.intp, k))
+            address = builder.add(builder.load(builder.gep(data, [place])), builder.mul(first, itemsize))
+            view = make_array(array)(context, builder)
+            populate_array(
+                view,
+                data=builder.inttoptr(address, item.as_pointer()),
+                shape=[size],
+                strides=[itemsize],
+                itemsize=itemsize,
+                meminfo=None,
+            )
+            views.append(view._getvalue())
+        return context.make_tuple(builder, result, views)
+
+    return result(table, at, count, first, size, dtype), codegen
+
+
+@intrinsic
+def rounded(typingctx, scalars, dtype):
+    """Give each scalar in a dtype."""
+    result = types.UniTuple(dtype.dtype, len(scalars))
+
+    def codegen(context, builder, signature, arguments):
+        values = [
+            context.cast(builder, builder.extract_value(arguments[0], k), types.float64, dtype.dtype)
+            for k in range(result.count)
+        ]
+        return context.make_tuple(builder, result, values)
+
+    return result(scalars, dtype), codegen
+
+
+@compiled
+def matches(array, table, at, descr, flags):
+    """Whether the object at an address is a plain array as a row of the table knows it."""
+    if pointer(array + TYPE, int64)[0] != table[NDARRAY]:
         return False
     if pointer(array + DESCR, int64)[0] != descr:
         return False
     if pointer(array + FLAG, int32)[0] & FLAGS != flags:
         return False
-    if pointer(array + NDIM, int32)[0] != row[N_DIM]:
+    if pointer(array + NDIM, int32)[0] != table[at + N_DIM]:
         return False
     shape = pointer(array + SHAPE, int64)[0]
-    for axis in range(row[N_DIM]):
-        if pointer(shape + 8 * axis, int64)[0] != shapes[row[SHAPE_AT] + axis]:
+    for axis in range(table[at + N_DIM]):
+        if pointer(shape + 8 * axis, int64)[0] != table[table[at + DIMS] + axis]:
             return False
     return True
 
 
-@kernels.compiled
-def apart(first, last, taken):
-    """Whether the bytes from first to last lie outside the ranges taken, which are sorted."""
-    low, high = 0, taken.shape[0]
+@compiled
+def apart(first, last, table):
+    """Whether the bytes from first to last lie outside the address ranges taken, which are sorted."""
+    low, high, taken = 0, table[RANGES], table[TAKEN]
     while low < high:
         middle = (low + high) // 2
-        if taken[middle, 1] > first:
+        if table[taken + 2 * middle + 1] > first:
             high = middle
         else:
             low = middle + 1
-    return low == taken.shape[0] or taken[low, 0] >= last
+    return low == table[RANGES] or table[taken + 2 * low] >= last
 
 
-def cut(states, first, last):
-    """Give elements first to last of each state."""
-    raise NotImplementedError("known to compiled code only")
-
-
-@overload(cut)
-def compile_cut(states, first, last):
-    """Take the states one by one, as tuples have no loop."""
-    if len(states) == 0:
-        return lambda states, first, last: ()
-    return lambda states, first, last: (states[0][first:last], *cut(states[1:], first, last))
-
-
-def cast(scalars, dtype):
-    """Give each scalar in a dtype."""
-    raise NotImplementedError("known to compiled code only")
-
-
-@overload(cast)
-def compile_cast(scalars, dtype):
-    """Take the scalars one by one, as tuples have no loop."""
-    if len(scalars) == 0:
-        return lambda scalars, dtype: ()
-    return lambda scalars, dtype: (dtype.type(scalars[0]), *cast(scalars[1:], dtype))
+@compiled
+def as_planned(params, grads, table, width, itemsize):
+    """Whether all arrays are as the table knows them, and no gradient shares memory with a parameter."""
+    params = pointer(params + ITEMS, int64)[0]
+    grads = pointer(grads + ITEMS, int64)[0]
+    for i in range(table[CHECKED]):
+        at = HEADER + width * i
+        param = pointer(params + 8 * table[at + PLACE], int64)[0]
+        if not matches(param, table, at, table[at + PARAM_DESCR], table[at + PARAM_FLAGS]):
+            return False
+        if pointer(param + DATA, int64)[0] != table[at + ADDRESSES]:
+            return False
+        grad = pointer(grads + 8 * table[at + PLACE], int64)[0]
+        if not matches(grad, table, at, table[at + GRAD_DESCR], table[at + GRAD_FLAGS]):
+            return False
+        address = pointer(grad + DATA, int64)[0]
+        # The ranges are of bytes; elements of 8 bytes are never fewer than the gradient has.
+        if not apart(address, address + table[at + SIZE] * itemsize, table):
+            return False
+        table[at + ADDRESSES + 1] = address
+    return True
 
 
 def rule(*arguments):
-    """Stand for the kernel in `drive`: `driver_of` puts one in its place."""
+    """Stand for the kernel in `share`: `driver_of` puts one in its place."""
     raise NotImplementedError
 
 
-def drive(params, grads, ndarray, table, shapes, taken, states, scalars, like):
-    """Update every array of a plan, or none.
+# `driver_of` gives each driver its own, as Numba takes globals for a part of the code.
+dtype, ARRAYS, WIDTH, ITEMSIZE = np.dtype(np.float64), 2, ADDRESSES + 2, 8
+
+
+def share(table, scalars, part, parts):
+    """Update one of several equal parts of the elements."""
+    elements = table[ELEMENTS]
+    first = elements * part // parts // BLOCK * BLOCK
+    last = elements if part + 1 == parts else elements * (part + 1) // parts // BLOCK * BLOCK
+    for i in range(table[ROWS]):
+        at = HEADER + WIDTH * i
+        start = table[at + START]
+        low, high = max(first, start), min(last, start + table[at + SIZE])
+        if low < high:
+            rule(
+                *flat_arrays(table, at + ADDRESSES, ARRAYS, low - start, high - low, dtype),
+                *rounded(scalars, dtype),
+            )
+
+
+def drive(params, grads, table, scalars):
+    """Update every array of a table and count the step, or do nothing.
 
     Parameters
     ----------
     params, grads : int
         The ``id`` of the list of parameters and of the list of gradients, in the order of the plan.
-    ndarray : int
-        The ``id`` of ``numpy.ndarray``.
-    table, shapes : int64 arrays
-        A row of `COLUMNS` for each array; the dimensions of all arrays.
-    taken : int64 array
-        First address and the one after the last of all memory that holds parameters, sorted.
-    states : tuple of arrays
-        Flat state buffers.
+    table : int64 array
+        What to do.
     scalars : tuple of float
         The scalars of the kernel.
-    like : array
-        Any array of the parameters' dtype.
 
     Returns
     -------
     bool
-        False if an array is not as the plan knows it, or a gradient shares memory with a parameter:
-        then nothing has changed.
+        True if it refuses: an array is not as the plan knows it, or a gradient shares memory with a
+        parameter. Then nothing has changed.
     """
-    dtype = like.dtype
-    params = pointer(pointer(params + ITEMS, int64)[0], int64)
-    grads = pointer(pointer(grads + ITEMS, int64)[0], int64)
-    for i in range(table.shape[0]):
-        row = table[i]
-        param, grad = params[row[PLACE]], grads[row[PLACE]]
-        if not matches(param, ndarray, row, shapes, row[PARAM_DESCR], row[PARAM_FLAGS]):
-            return False
-        if pointer(param + DATA, int64)[0] != row[ADDRESS]:
-            return False
-        if not matches(grad, ndarray, row, shapes, row[GRAD_DESCR], row[GRAD_FLAGS]):
-            return False
-        address = pointer(grad + DATA, int64)[0]
-        if not apart(address, address + row[SIZE] * like.itemsize, taken):
-            return False
-    for i in range(table.shape[0]):
-        row = table[i]
-        size, first = row[SIZE], row[OFFSET]
-        rule(
-            carray(pointer(row[ADDRESS], dtype), size),
-            carray(pointer(pointer(grads[row[PLACE]] + DATA, int64)[0], dtype), size),
-            *cut(states, first, first + size),
-            *cast(scalars, dtype),
-        )
-    return True
+    if not as_planned(params, grads, table, WIDTH, ITEMSIZE):
+        return True
+    share(table, scalars, 0, 1)
+    if table[COUNTER]:
+        pointer(table[COUNTER], int64)[0] += 1
+    return False
+
+
+def drive_parallel(params, grads, table, scalars):
+    """Do as `drive` does, in threads."""
+    if not as_planned(params, grads, table, WIDTH, ITEMSIZE):
+        return True
+    threads = table[THREADS]
+    for part in prange(threads):
+        share(table, scalars, int64(part), threads)
+    if table[COUNTER]:
+        pointer(table[COUNTER], int64)[0] += 1
+    return False
 
 
 @cache
-def driver_of(kernel: Any) -> Callable[..., bool]:
-    """Compile `drive` for one kernel.
+def driver_of(
+    kernel: Any, dtype: np.dtype[Any], states: int, scalars: int, parallel: bool
+) -> Callable[..., bool]:
+    """Compile `drive` or `drive_parallel` for a kernel, a dtype and its numbers of states and scalars.
 
-    Numba's disk cache finds a function by its file, line and qualified name, and takes the kernel from
-    the globals for a part of the code. So each driver has a name of its own; and as the cache notices
-    edits in the driver's file only, the name tells the kernels' source as well.
+    Numba's disk cache finds a function by its file, line and qualified name, and neither by its globals
+    nor by its flags. So each driver has a name of its own; and as the cache notices edits in the driver's
+    file only, the name tells the kernels' source as well.
     """
     source = Path(kernel.py_func.__code__.co_filename).read_bytes()
-    name = f"{kernel.__name__}_{hashlib.sha256(source).hexdigest()[:12]}"
-    function = FunctionType(drive.__code__, {**globals(), "rule": kernel}, name)
-    function.__qualname__ = name
-    function.__module__ = __name__
-    driver: Callable[..., bool] = kernels.compiled(function)
+    digest = hashlib.sha256(source).hexdigest()[:12]
+    name = f"{kernel.__name__}_{dtype}_{'parallel' if parallel else 'serial'}_{digest}"
+    own = {
+        "rule": kernel,
+        "dtype": dtype,
+        "ARRAYS": 2 + states,
+        "WIDTH": ADDRESSES + 2 + states,
+        "ITEMSIZE": dtype.itemsize,
+    }
+
+    def specialized(function: Any, name: str, **more: Any) -> Any:
+        result = FunctionType(function.__code__, {**globals(), **own, **more}, name)
+        result.__qualname__ = name
+        result.__module__ = __name__
+        return compiled(result, parallel=parallel and function is drive_parallel)
+
+    part = specialized(share, f"share_{name}")
+    driver: Callable[..., bool] = specialized(drive_parallel if parallel else drive, name, share=part)
+    driver(0, 0, np.zeros(HEADER, np.int64), (0.0,) * scalars)  # compiled now, not inside of a step
     return driver
 
 

@@ -9,40 +9,11 @@ gradient that a rule sees is ``grad_scale·grad + l2·param``, and the parameter
 Each sum and product is rounded in the order written, as in `fastopt.reference`.
 """
 
-import warnings
-from collections.abc import Callable
-from functools import cache
 from math import sqrt
-from typing import Any
 
-from numba import njit
+from fastopt.compiling import compiled
 
-__all__ = ["adagrad", "adam", "compiled", "momentum", "nesterov", "rmsprop", "sgd"]
-
-
-def compiled(function: Callable[..., Any]) -> Any:
-    """Compile on first use and cache on disk: the compile policy of everything here.
-
-    ``error_model="numpy"``, since the check for a zero divisor stops vectorization, and no
-    ``fastmath``, since each of its flags costs bits or NaN. Where no folder for the cache can be
-    written (``NUMBA_CACHE_DIR`` names another), each process compiles for itself.
-    """
-    try:
-        return njit(error_model="numpy", cache=True)(function)
-    except RuntimeError:  # Numba found no folder that it may write to
-        warn_uncached()
-        return njit(error_model="numpy")(function)
-
-
-@cache  # one warning a process
-def warn_uncached() -> None:
-    """Say that the compiled code is not kept."""
-    warnings.warn(
-        "fastopt compiles anew in every process: neither its own folder nor the user's cache can be "
-        "written; set NUMBA_CACHE_DIR to a folder that can",
-        RuntimeWarning,
-        stacklevel=2,
-    )
+__all__ = ["adagrad", "adam", "momentum", "nesterov", "rmsprop", "sgd"]
 
 
 @compiled

@@ -1,15 +1,18 @@
 """`Optimizer`: plan, check, commit; the state; the hyperparameters that can be changed at any time."""
 
-from collections.abc import Hashable, Mapping, MutableMapping, MutableSequence, Sequence
+from collections.abc import Mapping, MutableMapping, MutableSequence
+from dataclasses import dataclass
 from math import inf, isfinite
 from numbers import Real
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from fastopt.plan import Plan, Slot, align
+from fastopt.packing import Packed
+from fastopt.plan import Layout, Plan, align, aligned_zeros, survey
+from fastopt.threads import allowed, check_threads
 
-__all__ = ["Hyperparameter", "Optimizer", "State"]
+__all__ = ["Optimizer", "State", "hyperparameter"]
 
 
 class Hyperparameter:
@@ -17,6 +20,8 @@ class Hyperparameter:
 
     Parameters
     ----------
+    default : float
+        The value if none is given.
     most : float
         The largest value.
     below : float
@@ -30,7 +35,8 @@ class Hyperparameter:
         On assigning NaN or a number out of range.
     """
 
-    def __init__(self, *, most: float = inf, below: float = inf) -> None:
+    def __init__(self, default: float, most: float, below: float) -> None:
+        self.default = default
         self.most = most
         self.below = below
 
@@ -38,11 +44,10 @@ class Hyperparameter:
         self.name = name
         owner.hyperparameters = (*owner.hyperparameters, name)
 
-    if TYPE_CHECKING:  # at run time the value is found in the instance, at no cost
-
-        def __get__(self, instance: object, owner: type) -> float: ...
-
+    # There is no __get__: a value is found in the instance, at no cost.
     def __set__(self, instance: object, value: Any) -> None:
+        if value is self:  # what the dataclass takes for the default
+            value = self.default
         if isinstance(value, bool) or not isinstance(value, Real):
             raise TypeError(f"{self.name} must be a number, not {value!r}")
         number = float(value)
@@ -51,6 +56,14 @@ class Hyperparameter:
             below = "" if self.below == inf else f" and below {self.below:g}"
             raise ValueError(f"{self.name} must be at least 0{most or below or ' and finite'}, not {value}")
         instance.__dict__[self.name] = number
+
+    def __repr__(self) -> str:
+        return repr(self.default)
+
+
+def hyperparameter(default: float, *, most: float = inf, below: float = inf) -> Any:
+    """Give the field of a rule that is a `Hyperparameter`."""
+    return Hyperparameter(default, most, below)
 
 
 class State:
@@ -74,8 +87,25 @@ class State:
         raise AttributeError("the state can't be replaced; write into its arrays: opt.v[key][...] = value")
 
 
+class Threads:
+    """A number of threads or None, checked whenever it is assigned."""
+
+    def __get__(self, instance: "Optimizer | None", owner: type) -> int | None:
+        return None if instance is None else instance.__dict__["threads"]
+
+    def __set__(self, instance: "Optimizer", value: int | None) -> None:
+        check_threads("threads", value)
+        instance.__dict__["threads"] = value
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
 class Optimizer:
     """What all rules share: a subclass names its kernel, its state and its scalars.
+
+    Parameters
+    ----------
+    threads : int, optional
+        How many threads a large step may use; by default what `fastopt.set_num_threads` has set.
 
     Attributes
     ----------
@@ -86,13 +116,28 @@ class Optimizer:
     kernel: ClassVar[Any]
     hyperparameters: ClassVar[tuple[str, ...]] = ()
     states: ClassVar[tuple[str, ...]] = ()
+    # With fewer elements a step takes longer on two threads than on one.
+    parallel_from: ClassVar[int] = 30_000
 
-    def __init__(self) -> None:
-        self.iter = 0
+    threads: int | None = Threads()  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        self._counter = np.zeros((), np.int64)  # counted up by compiled code, together with the update
         self._plan: Plan | None = None
-        self._slots: Mapping[Hashable, Slot] = {}
+        self._layout = Layout()
         self._buffers: dict[np.dtype[Any], tuple[np.ndarray, ...]] = {}
         self._container: type | None = None
+
+    @property
+    def iter(self) -> int:
+        """The number of steps taken."""
+        return int(self._counter)
+
+    @iter.setter
+    def iter(self, value: int) -> None:
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
+            raise ValueError(f"iter must be a whole number from 0, not {value!r}")
+        self._counter[()] = value
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give what the kernel takes after grad_scale, l2 and keep, at step t = 1, 2, ..."""
@@ -122,39 +167,73 @@ class Optimizer:
 
         Notes
         -----
-        Whatever is raised is raised before anything has changed. The same array listed twice is
-        updated twice, in order, each time with a state of its own.
+        Whatever is raised is raised before anything has changed, KeyboardInterrupt too. The same
+        array listed twice is updated twice, in order, each time with a state of its own. If both are
+        packed (`fastopt.pack`), the step is one pass over the whole buffer.
         """
-        keys, values, slopes = align(params, grads)
-        scalars = (1.0, 0.0, 1.0, *self.scalars(self.iter + 1))
+        if isinstance(params, Packed) and isinstance(grads, Packed) and self._one_pass(params, grads):
+            keys: Any = params.layout
+            values, slopes = params.flats, grads.flats
+        else:
+            keys, values, slopes = align(params, grads)
+        scalars = (1.0, 0.0, 1.0, *self.scalars(self._counter.item() + 1))
         plan = self._plan
-        if plan is None or plan.keys != keys or not plan.commit(values, slopes, self._buffers, scalars):
-            plan = self._make_plan(keys, values, slopes, params)
-            if not plan.commit(values, slopes, self._buffers, scalars):
+        if (
+            plan is None
+            or (plan.keys is not keys and plan.keys != keys)
+            or (plan.large and plan.threads != allowed(self.threads))
+            or not plan.commit(values, slopes, scalars)
+        ):
+            plan = self._make_plan(keys, values, slopes, params, grads, len(scalars))
+            if not plan.commit(values, slopes, scalars):
                 raise RuntimeError("the arrays were changed during the step")
-        for place in plan.numbers:
-            params[keys[place]] = values[place]
-        self.iter += 1
 
-    def _make_plan(self, keys: Sequence[Any], values: list[Any], slopes: list[Any], params: Any) -> Plan:
+    def _make_plan(
+        self, keys: Any, values: list[Any], slopes: list[Any], params: Any, grads: Any, scalars: int
+    ) -> Plan:
         container = dict if isinstance(params, Mapping) else list
         if self._container not in (None, container):
             raise TypeError(f"params was a {self._container.__name__} at earlier steps, now it is not")
         assignable = isinstance(params, MutableMapping | MutableSequence)
-        plan = Plan(type(self).kernel, keys, values, slopes, self._slots, assignable)
-        if plan.slots.keys() != self._slots.keys():
-            self._buffers = self._grown(plan.slots)
-            self._slots = plan.slots
+        packed = isinstance(keys, Layout)
+        layout = survey(*align(params, grads), self._layout, assignable)
+        if layout != self._layout:
+            self._buffers = self._grown(layout)
+            self._layout = keys if packed else layout
+        if packed:  # each buffer is one array
+            layout = Layout()
+            for flat in values:
+                layout.place(flat.dtype, flat, flat.shape, flat.dtype)
+        plan = Plan(
+            type(self).kernel,
+            list(layout) if packed else keys,
+            values,
+            slopes,
+            layout,
+            self._buffers,
+            self._counter,
+            params,
+            scalars,
+            lambda: allowed(self.threads),
+            self.parallel_from,
+        )
+        plan.keys = keys
         self._container = container
         self._plan = plan if plan.reusable else None
         return plan
 
-    def _grown(self, slots: Mapping[Hashable, Slot]) -> dict[np.dtype[Any], tuple[np.ndarray, ...]]:
-        """Give state buffers with room for these slots, the new ones zero."""
+    def _one_pass(self, params: Packed, grads: Packed) -> bool:
+        """Whether parameters, gradients and state are packed alike."""
+        layout = params.layout
+        if grads.layout is not layout and grads.layout != layout:
+            return False
+        return layout is self._layout or not self._layout or layout == self._layout
+
+    def _grown(self, layout: Layout) -> dict[np.dtype[Any], tuple[np.ndarray, ...]]:
+        """Give state buffers with room for this layout, the new part zero."""
         buffers = {}
-        for dtype in {slot.dtype for slot in slots.values()}:
-            size = sum(slot.size for slot in slots.values() if slot.dtype == dtype)
-            buffers[dtype] = tuple(np.zeros(size, dtype) for _ in self.states)
+        for dtype, size in layout.sizes().items():
+            buffers[dtype] = tuple(aligned_zeros(size, dtype) for _ in self.states)
             for new, old in zip(buffers[dtype], self._buffers.get(dtype, ()), strict=False):
                 new[: old.size] = old
         return buffers
@@ -163,7 +242,7 @@ class Optimizer:
         """Give views of one state, as a dict or list."""
         if self._container is None:
             return None
-        views = {key: slot.shaped(self._buffers[slot.dtype][index]) for key, slot in self._slots.items()}
+        views = {key: slot.shaped(self._buffers[slot.dtype][index]) for key, slot in self._layout.items()}
         return views if self._container is dict else list(views.values())
 
     def __getstate__(self) -> dict[str, Any]:

@@ -1,17 +1,20 @@
 """The optimizers, simplest first: one thin class a rule.
 
-A class names its kernel, its state and the scalars of a step; `fastopt.optimizer.Optimizer` does the rest.
+A class names its kernel, its state and the scalars of a step; `fastopt.optimizer.Optimizer` does the rest,
+and gives each rule the keyword ``threads``.
 Scalars that depend on hyperparameters or the step only are worked out here, in double precision.
 """
 
+from dataclasses import KW_ONLY, dataclass
 from math import sqrt
 
 from fastopt import kernels
-from fastopt.optimizer import Hyperparameter, Optimizer, State
+from fastopt.optimizer import Optimizer, State, hyperparameter
 
 __all__ = ["SGD", "AdaGrad", "Adam", "Momentum", "Nesterov", "RMSprop"]
 
 
+@dataclass(eq=False, repr=False)
 class SGD(Optimizer):
     """Stochastic gradient descent.
 
@@ -33,17 +36,14 @@ class SGD(Optimizer):
     """
 
     kernel = kernels.sgd
-    lr = Hyperparameter()
-
-    def __init__(self, lr: float = 0.01) -> None:
-        super().__init__()
-        self.lr = lr
+    lr: float = hyperparameter(0.01)
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give lr."""
         return (self.lr,)
 
 
+@dataclass(eq=False, repr=False)
 class Momentum(Optimizer):
     """Gradient descent with momentum.
 
@@ -75,20 +75,16 @@ class Momentum(Optimizer):
     """
 
     kernel = kernels.momentum
-    lr = Hyperparameter()
-    momentum = Hyperparameter(most=1)
+    lr: float = hyperparameter(0.01)
+    momentum: float = hyperparameter(0.9, most=1)
     v = State()
-
-    def __init__(self, lr: float = 0.01, momentum: float = 0.9) -> None:
-        super().__init__()
-        self.lr = lr
-        self.momentum = momentum
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give μ and lr."""
         return self.momentum, self.lr
 
 
+@dataclass(eq=False, repr=False)
 class Nesterov(Optimizer):
     """Nesterov's accelerated gradient, in terms of the point looked ahead to.
 
@@ -121,14 +117,9 @@ class Nesterov(Optimizer):
     """
 
     kernel = kernels.nesterov
-    lr = Hyperparameter()
-    momentum = Hyperparameter(most=1)
+    lr: float = hyperparameter(0.01)
+    momentum: float = hyperparameter(0.9, most=1)
     v = State()
-
-    def __init__(self, lr: float = 0.01, momentum: float = 0.9) -> None:
-        super().__init__()
-        self.lr = lr
-        self.momentum = momentum
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give μ, lr, μ² and (1 + μ)·lr."""
@@ -136,6 +127,7 @@ class Nesterov(Optimizer):
         return mu, lr, mu * mu, (1 + mu) * lr
 
 
+@dataclass(eq=False, repr=False)
 class AdaGrad(Optimizer):
     """A learning rate for each element, which falls with the squares of its gradients.
 
@@ -165,20 +157,17 @@ class AdaGrad(Optimizer):
     """
 
     kernel = kernels.adagrad
-    lr = Hyperparameter()
-    eps = Hyperparameter()
+    lr: float = hyperparameter(0.01)
+    _: KW_ONLY
+    eps: float = hyperparameter(1e-7)
     h = State()
-
-    def __init__(self, lr: float = 0.01, *, eps: float = 1e-7) -> None:
-        super().__init__()
-        self.lr = lr
-        self.eps = eps
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give lr and eps."""
         return self.lr, self.eps
 
 
+@dataclass(eq=False, repr=False)
 class RMSprop(Optimizer):
     """AdaGrad that forgets: a moving average of the squared gradients instead of their sum.
 
@@ -211,22 +200,18 @@ class RMSprop(Optimizer):
     """
 
     kernel = kernels.rmsprop
-    lr = Hyperparameter()
-    decay_rate = Hyperparameter(most=1)
-    eps = Hyperparameter()
+    lr: float = hyperparameter(0.01)
+    decay_rate: float = hyperparameter(0.99, most=1)
+    _: KW_ONLY
+    eps: float = hyperparameter(1e-7)
     h = State()
-
-    def __init__(self, lr: float = 0.01, decay_rate: float = 0.99, *, eps: float = 1e-7) -> None:
-        super().__init__()
-        self.lr = lr
-        self.decay_rate = decay_rate
-        self.eps = eps
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give ρ, 1 − ρ, lr and eps."""
         return self.decay_rate, 1 - self.decay_rate, self.lr, self.eps
 
 
+@dataclass(eq=False, repr=False)
 class Adam(Optimizer):
     """Adaptive moment estimation.
 
@@ -263,21 +248,13 @@ class Adam(Optimizer):
     """
 
     kernel = kernels.adam
-    lr = Hyperparameter()
-    beta1 = Hyperparameter(below=1)
-    beta2 = Hyperparameter(below=1)
-    eps = Hyperparameter()
+    lr: float = hyperparameter(0.001)
+    beta1: float = hyperparameter(0.9, below=1)
+    beta2: float = hyperparameter(0.999, below=1)
+    _: KW_ONLY
+    eps: float = hyperparameter(1e-7)
     m = State()
     v = State()
-
-    def __init__(
-        self, lr: float = 0.001, beta1: float = 0.9, beta2: float = 0.999, *, eps: float = 1e-7
-    ) -> None:
-        super().__init__()
-        self.lr = lr
-        self.beta1 = beta1
-        self.beta2 = beta2
-        self.eps = eps
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give 1 − β₁, 1 − β₂, lr_t and eps."""

@@ -5,17 +5,22 @@ NumPy scalars, arrays that are strided, byte-swapped, unaligned, of half precisi
 whose gradient is of another layout or dtype, and all of them where some share memory.
 """
 
+import math
 from bisect import bisect_right
-from collections.abc import Hashable, Mapping, Sequence
-from itertools import pairwise
+from collections import deque
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import partial
+from itertools import pairwise, repeat
+from operator import call, setitem
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.lib.array_utils import byte_bounds
 
-from fastopt.driver import COLUMNS, FLAGS, available, driver_of
+from fastopt import driver
+from fastopt.driver import FLAGS, available, driver_of
 
-__all__ = ["Plan", "Slot", "align"]
+__all__ = ["Layout", "Plan", "Slot", "align", "aligned_zeros", "compute_dtype", "survey"]
 
 Keys = Sequence[Hashable]
 
@@ -63,8 +68,8 @@ def align(params: Any, grads: Any) -> tuple[Keys, list[Any], list[Any]]:
     ValueError
         If two sequences differ in length.
     """
-    if isinstance(params, Mapping):
-        if not isinstance(grads, Mapping):
+    if isinstance(params, (dict, Mapping)):
+        if not isinstance(grads, (dict, Mapping)):
             raise TypeError(f"grads must be a dict like params, not {kind(grads)}")
         keys = list(params)
         try:
@@ -84,7 +89,9 @@ def align(params: Any, grads: Any) -> tuple[Keys, list[Any], list[Any]]:
 
 def is_list(container: Any) -> bool:
     """Whether a container is a sequence of arrays."""
-    return isinstance(container, Sequence) and not isinstance(container, str | bytes)
+    return type(container) is list or (
+        isinstance(container, Sequence) and not isinstance(container, str | bytes)
+    )
 
 
 def kind(value: Any) -> str:
@@ -95,8 +102,58 @@ def kind(value: Any) -> str:
     return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
 
 
+class Layout(dict[Hashable, Slot]):
+    """The slot of each parameter; of each dtype they follow one another without gaps."""
+
+    def place(self, key: Hashable, param: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        """Give a new parameter a slot after the others of its dtype."""
+        size = math.prod(shape)
+        order: Literal["C", "F"] = "F" if isinstance(param, np.ndarray) and param.flags.fnc else "C"
+        self[key] = Slot(shape, dtype, order, self.sizes().get(dtype, 0), size)
+
+    def sizes(self) -> dict[np.dtype[Any], int]:
+        """Give the number of elements of each dtype."""
+        sizes: dict[np.dtype[Any], int] = {}
+        for slot in self.values():
+            sizes[slot.dtype] = sizes.get(slot.dtype, 0) + slot.size
+        return sizes
+
+
+def aligned_zeros(size: int, dtype: np.dtype[Any]) -> np.ndarray:
+    """Give a flat array of zeros that begins with a cache line."""
+    spare = 64 // dtype.itemsize
+    array = np.zeros(size + spare, dtype)
+    first = -array.ctypes.data % 64 // dtype.itemsize
+    return array[first : first + size]
+
+
+def survey(keys: Keys, params: list[Any], grads: list[Any], layout: Layout, assignable: bool) -> Layout:
+    """Check every parameter and gradient; give the layout with the new ones.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter or a gradient can't be taken; the message names its key.
+    """
+    layout = Layout(layout)
+    for key, param, grad in zip(keys, params, grads, strict=True):
+        shape, dtype = check_param(key, param, assignable)
+        check_grad(key, grad, shape)
+        old = layout.get(key)
+        if old is None:
+            layout.place(key, param, shape, dtype)
+        elif (shape, dtype) != (old.shape, old.dtype):
+            raise ValueError(
+                f"parameter {key!r} is now {dtype} of shape {shape}, but its state is {old.dtype} "
+                f"of shape {old.shape}: a new parameter needs a new key or a new optimizer"
+            )
+    return layout
+
+
 class Plan:
-    """A step over these arrays, checked.
+    """How to update these arrays, which `survey` has checked.
+
+    Whatever the plan, `commit` runs as one call into C, in which Python raises no KeyboardInterrupt.
 
     Parameters
     ----------
@@ -104,22 +161,27 @@ class Plan:
         The rule.
     keys, params, grads : list
         From `align`.
-    slots : dict
-        Where the state of the parameters known so far lies.
-    assignable : bool
-        Whether numbers can be replaced in the caller's container.
+    layout : Layout
+        Where the state of each parameter lies.
+    buffers : dict
+        The flat state buffers of each dtype, in the order of the kernel's arguments.
+    counter : int64 array
+        The number of steps.
+    container : dict or list
+        Where numbers are replaced.
+    scalars : int
+        How many scalars the kernel takes.
+    threads : callable
+        Gives the number of threads for a large step.
+    parallel_from : int
+        How many elements make a step large.
 
     Attributes
     ----------
-    slots : dict
-        The slots of all parameters, old and new.
     reusable : bool
         Whether `commit` itself notices what differs at a later step.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a parameter or a gradient can't be taken; the message names its key.
+    large : bool
+        Whether threads pay.
     """
 
     def __init__(
@@ -128,115 +190,151 @@ class Plan:
         keys: Keys,
         params: list[Any],
         grads: list[Any],
-        slots: Mapping[Hashable, Slot],
-        assignable: bool,
+        layout: Mapping[Hashable, Slot],
+        buffers: Mapping[np.dtype[Any], tuple[np.ndarray, ...]],
+        counter: np.ndarray,
+        container: Any,
+        scalars: int,
+        threads: Callable[[], int],
+        parallel_from: int,
     ) -> None:
         self.kernel = kernel
         self.keys = keys
-        self.slots = dict(slots)
-        ends: dict[np.dtype[Any], int] = {}
-        for slot in self.slots.values():
-            ends[slot.dtype] = ends.get(slot.dtype, 0) + slot.size
-        for key, param, grad in zip(keys, params, grads, strict=True):
-            shape, dtype = check_param(key, param, assignable)
-            check_grad(key, grad, shape)
-            old = self.slots.get(key)
-            if old is None:
-                size = int(np.prod(shape, dtype=np.intp))
-                order: Literal["C", "F"] = "F" if isinstance(param, np.ndarray) and param.flags.fnc else "C"
-                self.slots[key] = Slot(shape, dtype, order, ends.get(dtype, 0), size)
-                ends[dtype] = ends.get(dtype, 0) + size
-            elif (shape, dtype) != (old.shape, old.dtype):
-                raise ValueError(
-                    f"parameter {key!r} is now {dtype} of shape {shape}, but its state is {old.dtype} "
-                    f"of shape {old.shape}: a new parameter needs a new key or a new optimizer"
-                )
+        self.slots = [layout[key] for key in keys]
+        self.buffers = buffers
+        self.counter = counter
+        self.container = container
 
         taken = memory(params)
         together = available() and taken is not None and not any(meets(grad, taken) for grad in grads)
         places: dict[np.dtype[Any], list[int]] = {}
         self.one_by_one = []
-        for place, (key, param, grad) in enumerate(zip(keys, params, grads, strict=True)):
-            slot = self.slots[key]
+        for place, (slot, param, grad) in enumerate(zip(self.slots, params, grads, strict=True)):
             if together and slot.takes(param) and slot.takes(grad):
                 places.setdefault(slot.dtype, []).append(place)
             else:
                 self.one_by_one.append(place)
-        self.numbers = [place for place, param in enumerate(params) if not isinstance(param, np.ndarray)]
-        self.taken = np.array(taken or [], np.int64).reshape(-1, 2)
-        self.groups = [
-            (*self.table(here, params, grads), np.empty(0, dtype)) for dtype, here in places.items()
-        ]
-        self.reusable = len(self.groups) == 1 and not self.one_by_one
-        # The table knows dtypes by their ids, which are theirs only as long as they live.
+        self.reusable = not self.one_by_one
+
+        elements = sum(self.slots[place].size for here in places.values() for place in here)
+        self.large = elements >= parallel_from
+        self.threads = threads() if self.large else 1
+        self.drivers = []
+        self.tables = []
+        for n, (dtype, here) in enumerate(places.items()):
+            self.drivers.append(driver_of(kernel, dtype, len(buffers[dtype]), scalars, self.threads > 1))
+            # The first call looks at all arrays, so that it can still refuse for all.
+            rest = [place for other in list(places.values())[n + 1 :] for place in other] if n == 0 else []
+            last = self.reusable and n + 1 == len(places)
+            self.tables.append(self.table(here, rest, params, grads, taken or [], last))
+        # The tables know dtypes by their ids, which are theirs only as long as they live.
         self.dtypes = [array.dtype for array in (*params, *grads) if isinstance(array, np.ndarray)]
 
     def table(
-        self, places: list[int], params: list[np.ndarray], grads: list[np.ndarray]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Give the rows of these arrays for the driver, and all their dimensions."""
-        rows: list[list[int]] = []
-        shapes: list[int] = []
-        for place in places:
-            param, grad, slot = params[place], grads[place], self.slots[self.keys[place]]
-            row = {
-                "place": place,
-                "shape": len(shapes),
-                "ndim": param.ndim,
-                "size": slot.size,
-                "offset": slot.offset,
-                "address": param.ctypes.data,
-                "descr": id(param.dtype),
-                "flags": param.flags.num & FLAGS,
-                "grad_descr": id(grad.dtype),
-                "grad_flags": grad.flags.num & FLAGS,
-            }
-            rows.append([row[column] for column in COLUMNS])
-            shapes.extend(param.shape)
-        return np.array(rows, np.int64), np.array(shapes, np.int64)
-
-    def commit(
         self,
-        params: list[Any],
-        grads: list[Any],
-        buffers: Mapping[np.dtype[Any], tuple[np.ndarray, ...]],
-        scalars: tuple[float, ...],
-    ) -> bool:
-        """Update the parameters and their state.
+        places: list[int],
+        rest: list[int],
+        params: list[np.ndarray],
+        grads: list[np.ndarray],
+        taken: list[tuple[int, int]],
+        last: bool,
+    ) -> np.ndarray:
+        """Give the driver's table: these arrays are updated, the rest only looked at."""
+        states = len(self.buffers[self.slots[places[0]].dtype])
+        width = driver.ADDRESSES + 2 + states
+        dims_at = driver.HEADER + width * (len(places) + len(rest))
+        rows: list[int] = []
+        dims: list[int] = []
+        start = 0
+        for place in (*places, *rest):
+            param, grad, slot = params[place], grads[place], self.slots[place]
+            rows += (
+                place, start, slot.size, param.ndim, dims_at + len(dims),
+                id(param.dtype), param.flags.num & FLAGS, id(grad.dtype), grad.flags.num & FLAGS,
+                param.ctypes.data, 0, *(slot.of(buffer).ctypes.data for buffer in self.buffers[slot.dtype]),
+            )  # fmt: skip
+            dims += param.shape
+            start += slot.size
+        header = (
+            id(np.ndarray), len(places) + len(rest), len(places), sum(self.slots[p].size for p in places),
+            dims_at + len(dims), len(taken), self.threads, self.counter.ctypes.data if last else 0,
+        )  # fmt: skip
+        return np.array([*header, *rows, *dims, *(bound for pair in taken for bound in pair)], np.int64)
+
+    def commit(self, params: list[Any], grads: list[Any], scalars: tuple[float, ...]) -> bool:
+        """Update the parameters and their state, and count the step.
 
         Parameters
         ----------
         params, grads : list
-            From `align`, with the keys of this plan. New values of numbers are put into ``params``.
-        buffers : dict
-            The flat state buffers of each dtype, in the order of the kernel's arguments.
+            From `align`, with the keys of this plan.
         scalars : tuple of float
             The kernel's scalars.
 
         Returns
         -------
         bool
-            False if something isn't as planned. A reusable plan has then changed nothing.
+            False if something isn't as planned, and nothing has changed.
         """
-        for table, shapes, like in self.groups:
-            if not driver_of(self.kernel)(
-                id(params), id(grads), id(np.ndarray),
-                table, shapes, self.taken, buffers[like.dtype], scalars, like,
-            ):  # fmt: skip
-                return False
+        if self.reusable and len(self.drivers) == 1:
+            return not self.drivers[0](id(params), id(grads), self.tables[0], scalars)
+        return self.run(params, grads, scalars)
+
+    def run(self, params: list[Any], grads: list[Any], scalars: tuple[float, ...]) -> bool:
+        """Commit what takes several calls."""
+        actions: list[Callable[[], Any]] = [
+            partial(drive, id(params), id(grads), table, scalars)
+            for drive, table in zip(self.drivers, self.tables, strict=True)
+        ]
+        keys, kinds, works = [], [], []
+        for place in self.one_by_one:
+            param = params[place]
+            work = self.one(actions, param, grads[place], self.slots[place], scalars)
+            if not isinstance(param, np.ndarray):
+                keys.append(self.keys[place])
+                kinds.append(type(param))
+                works.append(work)
+        if keys:  # numbers: the map is run through when its turn comes, after the kernels
+            actions.append(
+                partial(deque, map(setitem, repeat(self.container), keys, map(call, kinds, works)), 0)
+            )
+        if not (self.reusable and self.drivers):
+            actions.append(partial(np.copyto, self.counter, self.counter + 1))
         # A value too large for the dtype becomes infinite, as in the kernels: a caller who lets NumPy raise
         # for it, or turns warnings into errors, must not be left with half a step.
         with np.errstate(all="ignore"):
-            for place in self.one_by_one:
-                slot = self.slots[self.keys[place]]
-                params[place] = update_one(
-                    self.kernel, params[place], grads[place], slot, buffers[slot.dtype], scalars
-                )
-        return True
+            return not any(map(call, actions))  # a driver that refuses is the first, and ends it
+
+    def one(
+        self,
+        actions: list[Callable[[], Any]],
+        param: Any,
+        grad: Any,
+        slot: Slot,
+        scalars: tuple[float, ...],
+    ) -> np.ndarray:
+        """Add what updates one array, by way of copies where the kernel can't take it; give the copy."""
+        own, ready = slot.takes(param), slot.takes(grad)
+        work = param if own else np.empty(slot.shape, slot.dtype, slot.order)
+        slope = grad
+        if not ready or (isinstance(param, np.ndarray) and np.may_share_memory(param, grad)):
+            slope = np.empty(slot.shape, slot.dtype, slot.order)
+        arguments = [array.reshape(-1, order=slot.order) for array in (work, slope)]
+        arguments += [slot.of(buffer) for buffer in self.buffers[slot.dtype]]
+        values = tuple(map(slot.dtype.type, scalars))
+        self.kernel(*(array[:0] for array in arguments), *values)  # compiled now, not inside of the step
+        if not own:
+            actions.append(partial(np.copyto, work, param, casting="unsafe"))
+        if slope is not grad:
+            actions.append(partial(np.copyto, slope, grad, casting="unsafe"))
+        actions.append(partial(self.kernel, *arguments, *values))
+        if not own and isinstance(param, np.ndarray):
+            actions.append(partial(np.copyto, param, work, casting="unsafe"))
+        return work
 
 
-def check_param(key: Hashable, param: Any, assignable: bool) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Give the shape of a parameter and the dtype of its state, or say why it can't be updated."""
+def compute_dtype(key: Hashable, param: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Give the shape of a parameter and the dtype that it is computed in, or say why it can't be one."""
     dtype = None
     if isinstance(param, np.ma.MaskedArray):
         raise TypeError(f"parameter {key!r} is a masked array: pass its data, or a filled copy")
@@ -251,16 +349,21 @@ def check_param(key: Hashable, param: Any, assignable: bool) -> tuple[tuple[int,
     compute = COMPUTE.get(dtype.newbyteorder("="))
     if compute is None:
         raise TypeError(f"parameter {key!r} is {dtype}: it must be float32 or float64")
-    if not isinstance(param, np.ndarray):
-        if not assignable:
-            raise TypeError(
-                f"parameter {key!r} is a number in a container that can't be assigned to: "
-                "make it a 0-d array, or use a dict or a list"
-            )
-        return (), compute
-    if not param.flags.writeable:
-        raise ValueError(f"parameter {key!r} is read-only: it is updated in place, so pass a copy")
-    return param.shape, compute
+    return np.shape(param), compute
+
+
+def check_param(key: Hashable, param: Any, assignable: bool) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Give the shape of a parameter and the dtype of its state, or say why it can't be updated."""
+    shape, dtype = compute_dtype(key, param)
+    if isinstance(param, np.ndarray):
+        if not param.flags.writeable:
+            raise ValueError(f"parameter {key!r} is read-only: it is updated in place, so pass a copy")
+    elif not assignable:
+        raise TypeError(
+            f"parameter {key!r} is a number in a container that can't be assigned to: "
+            "make it a 0-d array, or use a dict or a list"
+        )
+    return shape, dtype
 
 
 def check_grad(key: Hashable, grad: Any, shape: tuple[int, ...]) -> None:
@@ -291,29 +394,3 @@ def meets(grad: Any, taken: list[tuple[int, int]]) -> bool:
     first, last = byte_bounds(grad)
     after = bisect_right(taken, first, key=lambda bounds: bounds[1])
     return after < len(taken) and taken[after][0] < last
-
-
-def update_one(
-    kernel: Any,
-    param: Any,
-    grad: Any,
-    slot: Slot,
-    buffers: tuple[np.ndarray, ...],
-    scalars: tuple[float, ...],
-) -> Any:
-    """Update one array in place through copies that the kernel can take, or give a number's new value."""
-    work = np.require(param, slot.dtype, [slot.order, "A", "E"])
-    slope = np.require(grad, slot.dtype, [slot.order, "A", "E"])
-    if np.may_share_memory(work, slope):
-        slope = slope.copy(order=slot.order)
-    kernel(
-        work.reshape(-1, order=slot.order),
-        slope.reshape(-1, order=slot.order),
-        *(slot.of(buffer) for buffer in buffers),
-        *map(slot.dtype.type, scalars),
-    )
-    if not isinstance(param, np.ndarray):
-        return type(param)(work[()])
-    if not np.may_share_memory(work, param):
-        param[...] = work
-    return param

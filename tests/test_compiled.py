@@ -43,6 +43,12 @@ def python(code, *, root=PACKAGE.parent, **environment):
     return result.stdout, result.stderr
 
 
+def driver_for(cls, dtype, parallel=False):
+    """Give the compiled driver that steps of a rule use."""
+    scalars = 3 + len(cls().scalars(1))
+    return driver.driver_of(cls.kernel, np.dtype(dtype), len(cls.states), scalars, parallel)
+
+
 @needs_jit
 @pytest.mark.parametrize("rule", RULES)
 def test_float32_stays_float32_and_is_vectorized(rule):
@@ -69,7 +75,7 @@ def test_no_compilation_after_the_first_step(rule, dtype):
     grads = [np.ones(p.shape, dtype) for p in params]
     opt.update(params[:2], grads[:2])
     opt.update(params, grads)
-    compiled = [driver.driver_of(kernel), kernel]
+    compiled = [driver_for(type(opt), dtype), kernel]
     before = [list(f.signatures) for f in compiled]
     assert all(before)
     for n in (1, 7, 100):
@@ -110,7 +116,7 @@ def test_without_the_compiler():
     code = """
 import numpy as np, fastopt
 from fastopt import reference
-for name in fastopt.__all__:
+for name in reference.__all__:
     for dtype in ("float32", "float64"):
         rng = np.random.default_rng(0)
         ref, comp = [rng.standard_normal((4, 5)).astype(dtype)], [None]
@@ -138,7 +144,7 @@ print([name for name in kernels.__all__ if getattr(getattr(kernels, name), "sign
 
 @needs_jit
 def test_the_disk_cache_is_hit_by_the_next_process(tmp_path):
-    code = STEP + "print(sum(driver.driver_of(fastopt.SGD.kernel).stats.cache_hits.values()))"
+    code = STEP + "print(sum(opt._plan.drivers[0].stats.cache_hits.values()))"
     runs = [python(code, NUMBA_CACHE_DIR=str(tmp_path))[0].split() for _ in range(3)]
     assert runs == [["0.75", "0"], ["0.75", "1"], ["0.75", "1"]]
 
@@ -158,8 +164,13 @@ def test_an_edited_kernel_is_compiled_anew(tmp_path):
 
 @needs_jit
 def test_each_rule_has_a_cache_of_its_own():
-    names = [driver.driver_of(getattr(kernels, rule.lower())).py_func.__qualname__ for rule in RULES]
-    assert len(set(names)) == len(RULES)
+    names = [
+        driver_for(getattr(fastopt, rule), dtype, parallel).py_func.__qualname__
+        for rule in RULES
+        for dtype in DTYPES
+        for parallel in (False, True)
+    ]
+    assert len(set(names)) == 4 * len(RULES)
 
 
 @needs_jit

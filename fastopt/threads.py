@@ -1,0 +1,69 @@
+"""How many threads a step may use."""
+
+import os
+
+import numba
+
+__all__ = ["allowed", "check_threads", "set_num_threads"]
+
+# None: as many as Numba is allowed.
+chosen: int | None = None
+
+# Whether this process was forked from one that had started Numba's threads: they exist no longer, and
+# GNU's OpenMP ends a process that calls for them again.
+orphaned = False
+
+
+def set_num_threads(n: int | None) -> None:
+    """Set how many threads a step may use, for every optimizer without ``threads`` of its own.
+
+    Parameters
+    ----------
+    n : int or None
+        From 1 to the number that Numba started with (``numba.config.NUMBA_NUM_THREADS``, by default one a
+        core). None: as many as Numba is allowed to use (``numba.get_num_threads()``), as at the start.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If n is no whole number or out of range.
+
+    Notes
+    -----
+    The results are the same to the last bit whatever the number. Small steps always use one thread.
+    """
+    global chosen
+    check_threads("n", n)
+    chosen = n
+
+
+def check_threads(name: str, n: int | None) -> None:
+    """Say why a number of threads can't be had."""
+    if n is None:
+        return
+    if isinstance(n, bool) or not isinstance(n, int):
+        raise TypeError(f"{name} must be a whole number or None, not {n!r}")
+    most = numba.config.NUMBA_NUM_THREADS
+    if not 1 <= n <= most:
+        raise ValueError(f"{name} must be from 1 to {most}, as many as Numba started with, not {n}")
+
+
+def allowed(own: int | None = None) -> int:
+    """Give the number of threads for a large step of an optimizer that has chosen so many of its own."""
+    if orphaned:
+        return 1
+    return own or chosen or int(numba.get_num_threads())
+
+
+def after_fork() -> None:
+    """Notice in a forked child whether the parent had started threads."""
+    global orphaned
+    try:
+        numba.threading_layer()
+    except ValueError:  # none was started
+        return
+    orphaned = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=after_fork)
