@@ -7,6 +7,7 @@
 from fastopt.optimizers import SGD, AdaGrad, Adam, Momentum, Nesterov, RMSprop
 from fastopt.packing import pack
 from fastopt.threads import set_num_threads
+from fastopt.warming import warmup
 
 __version__ = "0.1.0"
-__all__ = ["SGD", "AdaGrad", "Adam", "Momentum", "Nesterov", "RMSprop", "pack", "set_num_threads"]
+__all__ = ["SGD", "AdaGrad", "Adam", "Momentum", "Nesterov", "RMSprop", "pack", "set_num_threads", "warmup"]

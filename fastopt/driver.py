@@ -41,10 +41,11 @@ FLAGS = 0x0001 | 0x0002 | 0x0100 | 0x0400
 NDARRAY, CHECKED, ROWS, ELEMENTS, TAKEN, RANGES, THREADS, COUNTER = range(8)
 HEADER = 8
 
-# A row: the array's place in the lists, its first element among those of all rows, its size; how many
-# dimensions, and where they stand; the dtypes and flags of parameter and gradient; the addresses of
+# A row: the array's place in the lists, its first element among those of all rows, its size, its bytes;
+# how many dimensions, and where they stand; the dtypes and flags of parameter and gradient; the addresses of
 # parameter, gradient (which the check fills in) and each state.
-PLACE, START, SIZE, N_DIM, DIMS, PARAM_DESCR, PARAM_FLAGS, GRAD_DESCR, GRAD_FLAGS, ADDRESSES = range(10)
+PLACE, START, SIZE, BYTES, N_DIM, DIMS, PARAM_DESCR, PARAM_FLAGS, GRAD_DESCR, GRAD_FLAGS = range(10)
+ADDRESSES = 10
 
 # Threads share the elements at multiples of this, so that they share no cache line of the state.
 BLOCK = 64
@@ -137,7 +138,7 @@ def apart(first, last, table):
 
 
 @compiled
-def as_planned(params, grads, table, width, itemsize):
+def as_planned(params, grads, table, width):
     """Whether all arrays are as the table knows them, and no gradient shares memory with a parameter."""
     params = pointer(params + ITEMS, int64)[0]
     grads = pointer(grads + ITEMS, int64)[0]
@@ -152,8 +153,7 @@ def as_planned(params, grads, table, width, itemsize):
         if not matches(grad, table, at, table[at + GRAD_DESCR], table[at + GRAD_FLAGS]):
             return False
         address = pointer(grad + DATA, int64)[0]
-        # The ranges are of bytes; elements of 8 bytes are never fewer than the gradient has.
-        if not apart(address, address + table[at + SIZE] * itemsize, table):
+        if not apart(address, address + table[at + BYTES], table):
             return False
         table[at + ADDRESSES + 1] = address
     return True
@@ -165,7 +165,7 @@ def rule(*arguments):
 
 
 # `driver_of` gives each driver its own, as Numba takes globals for a part of the code.
-dtype, ARRAYS, WIDTH, ITEMSIZE = np.dtype(np.float64), 2, ADDRESSES + 2, 8
+dtype, ARRAYS, WIDTH = np.dtype(np.float64), 2, ADDRESSES + 2
 
 
 def share(table, scalars, part, parts):
@@ -202,7 +202,7 @@ def drive(params, grads, table, scalars):
         True if it refuses: an array is not as the plan knows it, or a gradient shares memory with a
         parameter. Then nothing has changed.
     """
-    if not as_planned(params, grads, table, WIDTH, ITEMSIZE):
+    if not as_planned(params, grads, table, WIDTH):
         return True
     share(table, scalars, 0, 1)
     if table[COUNTER]:
@@ -212,7 +212,7 @@ def drive(params, grads, table, scalars):
 
 def drive_parallel(params, grads, table, scalars):
     """Do as `drive` does, in threads."""
-    if not as_planned(params, grads, table, WIDTH, ITEMSIZE):
+    if not as_planned(params, grads, table, WIDTH):
         return True
     threads = table[THREADS]
     for part in prange(threads):
@@ -240,7 +240,6 @@ def driver_of(
         "dtype": dtype,
         "ARRAYS": 2 + states,
         "WIDTH": ADDRESSES + 2 + states,
-        "ITEMSIZE": dtype.itemsize,
     }
 
     def specialized(function: Any, name: str, **more: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from fastopt.driver import available, driver_of
 from fastopt.packing import Packed
 from fastopt.plan import Layout, Plan, align, aligned_zeros, survey
 from fastopt.threads import allowed, check_threads
@@ -116,8 +117,9 @@ class Optimizer:
     kernel: ClassVar[Any]
     hyperparameters: ClassVar[tuple[str, ...]] = ()
     states: ClassVar[tuple[str, ...]] = ()
-    # With fewer elements a step takes longer on two threads than on one.
-    parallel_from: ClassVar[int] = 30_000
+    # With fewer elements two threads take longer than one. Rules without root and division have
+    # less to share out.
+    parallel_from: ClassVar[int] = 20_000
 
     threads: int | None = Threads()  # type: ignore[assignment]
 
@@ -138,6 +140,17 @@ class Optimizer:
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
             raise ValueError(f"iter must be a whole number from 0, not {value!r}")
         self._counter[()] = value
+
+    @classmethod
+    def compile(cls, dtype: Any) -> None:
+        """Compile what steps on arrays of one dtype will use, or read it from the disk."""
+        dtype = np.dtype(dtype)
+        scalars = 3 + len(cls().scalars(1))
+        if available():
+            for parallel in {False, allowed() > 1}:
+                driver_of(cls.kernel, dtype, len(cls.states), scalars, parallel)
+        else:
+            cls.kernel(*[np.empty(0, dtype)] * (2 + len(cls.states)), *[dtype.type(0)] * scalars)
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give what the kernel takes after grad_scale, l2 and keep, at step t = 1, 2, ..."""

@@ -11,7 +11,7 @@ from math import sqrt
 from fastopt import kernels
 from fastopt.optimizer import Optimizer, State, hyperparameter
 
-__all__ = ["SGD", "AdaGrad", "Adam", "Momentum", "Nesterov", "RMSprop"]
+__all__ = ["SGD", "AdaGrad", "Adam", "Momentum", "Nesterov", "RMSprop"]  # the rules, and nothing else
 
 
 @dataclass(eq=False, repr=False)
@@ -36,6 +36,7 @@ class SGD(Optimizer):
     """
 
     kernel = kernels.sgd
+    parallel_from = 50_000
     lr: float = hyperparameter(0.01)
 
     def scalars(self, t: int) -> tuple[float, ...]:
@@ -75,6 +76,7 @@ class Momentum(Optimizer):
     """
 
     kernel = kernels.momentum
+    parallel_from = 50_000
     lr: float = hyperparameter(0.01)
     momentum: float = hyperparameter(0.9, most=1)
     v = State()
@@ -117,6 +119,7 @@ class Nesterov(Optimizer):
     """
 
     kernel = kernels.nesterov
+    parallel_from = 50_000
     lr: float = hyperparameter(0.01)
     momentum: float = hyperparameter(0.9, most=1)
     v = State()

@@ -100,7 +100,7 @@ class PackedDict(Packed, dict[Any, Any]):
         for key, value in dict(*values, **named).items():
             self[key] = value
 
-    def __ior__(self, values: Any) -> "PackedDict":
+    def __ior__(self, values: Any) -> "PackedDict":  # type: ignore[misc]
         self.update(values)
         return self
 

@@ -19,6 +19,7 @@ from numpy.lib.array_utils import byte_bounds
 
 from fastopt import driver
 from fastopt.driver import FLAGS, available, driver_of
+from fastopt.threads import launch
 
 __all__ = ["Layout", "Plan", "Slot", "align", "aligned_zeros", "compute_dtype", "survey"]
 
@@ -249,7 +250,7 @@ class Plan:
         for place in (*places, *rest):
             param, grad, slot = params[place], grads[place], self.slots[place]
             rows += (
-                place, start, slot.size, param.ndim, dims_at + len(dims),
+                place, start, slot.size, param.nbytes, param.ndim, dims_at + len(dims),
                 id(param.dtype), param.flags.num & FLAGS, id(grad.dtype), grad.flags.num & FLAGS,
                 param.ctypes.data, 0, *(slot.of(buffer).ctypes.data for buffer in self.buffers[slot.dtype]),
             )  # fmt: skip
@@ -276,6 +277,9 @@ class Plan:
         bool
             False if something isn't as planned, and nothing has changed.
         """
+        if self.threads > 1:
+            with launch:
+                return self.run(params, grads, scalars)
         if self.reusable and len(self.drivers) == 1:
             return not self.drivers[0](id(params), id(grads), self.tables[0], scalars)
         return self.run(params, grads, scalars)
@@ -299,7 +303,7 @@ class Plan:
                 partial(deque, map(setitem, repeat(self.container), keys, map(call, kinds, works)), 0)
             )
         if not (self.reusable and self.drivers):
-            actions.append(partial(np.copyto, self.counter, self.counter + 1))
+            actions.append(partial(setitem, self.counter, (), self.counter + 1))
         # A value too large for the dtype becomes infinite, as in the kernels: a caller who lets NumPy raise
         # for it, or turns warnings into errors, must not be left with half a step.
         with np.errstate(all="ignore"):
@@ -324,12 +328,12 @@ class Plan:
         values = tuple(map(slot.dtype.type, scalars))
         self.kernel(*(array[:0] for array in arguments), *values)  # compiled now, not inside of the step
         if not own:
-            actions.append(partial(np.copyto, work, param, casting="unsafe"))
+            actions.append(partial(setitem, work, ..., param))  # np.copyto would call Python
         if slope is not grad:
-            actions.append(partial(np.copyto, slope, grad, casting="unsafe"))
+            actions.append(partial(setitem, slope, ..., grad))
         actions.append(partial(self.kernel, *arguments, *values))
         if not own and isinstance(param, np.ndarray):
-            actions.append(partial(np.copyto, param, work, casting="unsafe"))
+            actions.append(partial(setitem, param, ..., work))
         return work
 
 

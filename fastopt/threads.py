@@ -1,17 +1,23 @@
 """How many threads a step may use."""
 
 import os
+import threading
+import warnings
 
 import numba
 
-__all__ = ["allowed", "check_threads", "set_num_threads"]
+__all__ = ["allowed", "check_threads", "launch", "set_num_threads"]
+
+# Numba lets go of the GIL while its threads run, and its workqueue layer ends the process if a second
+# Python thread starts some meanwhile.
+launch = threading.Lock()
 
 # None: as many as Numba is allowed.
 chosen: int | None = None
 
-# Whether this process was forked from one that had started Numba's threads: they exist no longer, and
-# GNU's OpenMP ends a process that calls for them again.
-orphaned = False
+# Whether Numba's threads can't be used: it finds no threading layer; or this process was forked from one
+# that had started them, so that they exist no longer, and GNU's OpenMP ends a process that calls for them.
+alone = False
 
 
 def set_num_threads(n: int | None) -> None:
@@ -50,19 +56,25 @@ def check_threads(name: str, n: int | None) -> None:
 
 def allowed(own: int | None = None) -> int:
     """Give the number of threads for a large step of an optimizer that has chosen so many of its own."""
-    if orphaned:
-        return 1
-    return own or chosen or int(numba.get_num_threads())
+    global alone
+    if not alone:
+        try:
+            most = int(numba.get_num_threads())  # starts the threads, if that can be
+            return own or chosen or most
+        except ValueError as error:
+            warnings.warn(f"fastopt uses one thread: {error}", RuntimeWarning, stacklevel=2)
+            alone = True
+    return 1
 
 
 def after_fork() -> None:
     """Notice in a forked child whether the parent had started threads."""
-    global orphaned
+    global alone
     try:
         numba.threading_layer()
     except ValueError:  # none was started
         return
-    orphaned = True
+    alone = True
 
 
 if hasattr(os, "register_at_fork"):

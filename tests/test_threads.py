@@ -1,0 +1,198 @@
+"""Threads: the same bits whatever their number, and forks, Python threads and Ctrl-C."""
+
+import subprocess
+import sys
+import tracemalloc
+
+import numba
+import numpy as np
+import pytest
+from cases import DTYPES, RULES
+from numba import config
+from test_compiled import needs_jit, python
+
+import fastopt
+from fastopt import set_num_threads
+
+LAYERS = ["workqueue", "omp", "tbb"]
+several = pytest.mark.skipif(config.NUMBA_NUM_THREADS < 2, reason="one core")
+
+
+@pytest.fixture(autouse=True)
+def as_before():
+    yield
+    set_num_threads(None)
+
+
+@needs_jit
+@several
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rule", RULES)
+def test_threads_do_not_change_a_bit(rule, dtype):
+    rng = np.random.default_rng(0)
+    sizes = [70_001, 3, 64, 0, 1_000, 40_003]
+    start = [rng.standard_normal(n).astype(dtype) for n in sizes]
+    steps = [[rng.standard_normal(n).astype(dtype) for n in sizes] for _ in range(3)]
+    results = []
+    for threads in (1, 2):
+        params, opt = [p.copy() for p in start], getattr(fastopt, rule)(threads=threads)
+        for grads in steps:
+            opt.update(params, grads)
+        assert opt._plan.threads == threads
+        results.append([a.tobytes() for a in (*params, *(s for n in opt.states for s in getattr(opt, n)))])
+    assert results[0] == results[1]
+
+
+@needs_jit
+@several
+def test_the_number_of_threads_can_change_between_steps():
+    params, grads = [np.ones(100_000)], [np.ones(100_000)]
+    opt = fastopt.Adam()
+    seen = []
+    for n in (1, 2, None):
+        set_num_threads(n)
+        opt.update(params, grads)
+        seen.append(opt._plan.threads)
+    opt.threads = 1
+    opt.update(params, grads)
+    seen.append(opt._plan.threads)
+    assert seen == [1, 2, numba.get_num_threads(), 1]
+    small = fastopt.Adam(threads=2)
+    small.update([np.ones(100)], [np.ones(100)])
+    assert small._plan.threads == 1
+
+
+@pytest.mark.parametrize("n", [0, -1, 10_000, 1.5, "2", True])
+def test_a_bad_number_of_threads_is_refused(n):
+    error = TypeError if n is True or not isinstance(n, int) else ValueError
+    for name, action in (
+        ("n", lambda: set_num_threads(n)),
+        ("threads", lambda: fastopt.SGD(threads=n)),
+        ("threads", lambda: setattr(fastopt.SGD(), "threads", n)),
+    ):
+        with pytest.raises(error, match=f"^{name} must be"):
+            action()
+
+
+CONCURRENT = """
+import os, sys, threading
+import numpy as np
+import fastopt, numba
+
+def train(seed, out):
+    rng = np.random.default_rng(seed)
+    opt, params = fastopt.Adam(), [rng.standard_normal(60_000)]
+    for _ in range(100):
+        opt.update(params, [np.cos(params[0])])
+    out[seed] = params[0].tobytes()
+
+ref, out = {}, {}
+fastopt.set_num_threads(1)
+for seed in range(3):
+    train(seed, ref)
+fastopt.set_num_threads(None)
+before = os.fork() if "early" in sys.argv else None
+if before != 0:
+    threads = [threading.Thread(target=train, args=(seed, out)) for seed in range(3)]
+    for t in threads: t.start()
+    for t in threads: t.join()
+    assert out == ref
+    assert numba.threading_layer() == numba.config.THREADING_LAYER
+    if "early" in sys.argv:
+        assert os.waitpid(before, 0)[1] == 0
+        sys.exit()
+    child = os.fork()
+    if child:
+        assert os.waitpid(child, 0)[1] == 0
+        train(0, out)
+        assert out == ref
+        print("all right")
+        sys.exit()
+out = {}
+train(1, out)
+assert out[1] == ref[1]
+os._exit(0)
+"""
+
+
+@needs_jit
+@several
+@pytest.mark.skipif(sys.platform == "win32", reason="no fork")
+@pytest.mark.parametrize("layer", LAYERS)
+def test_python_threads_and_forked_children(layer):
+    try:
+        python("import numba; numba.get_num_threads()", NUMBA_THREADING_LAYER=layer)
+    except subprocess.CalledProcessError:
+        pytest.skip(f"Numba has no {layer} here")
+    for when in ("late", "early"):
+        code = f"import sys; sys.argv = ['', '{when}']\n" + CONCURRENT
+        out, _ = python(code, NUMBA_THREADING_LAYER=layer)
+        assert when == "early" or out == "all right\n"
+
+
+INTERRUPTED = """
+import signal, sys, threading, time
+import numpy as np
+import fastopt
+
+KINDS = {
+    "plain": lambda: {"a": np.zeros(300), "b": np.zeros((20, 30))},
+    "mixed": lambda: {"a": np.zeros(300), "f4": np.zeros((20, 30), "f4")},
+    "wide": lambda: {"a": np.zeros(300), "b": np.zeros((20, 30), "f4"), "c": np.zeros((9, 8)).T},
+    "slow": lambda: {"a": np.zeros((600, 2))[:, 0], "b": 0.0, "c": np.zeros(30, ">f8"), "d": np.zeros(9)},
+    "large": lambda: {"a": np.zeros(200_000)},
+}
+params = KINDS[sys.argv[1]]()
+grads = {key: np.ones(np.shape(p), "f4" if key == "f4" else "f8") for key, p in params.items()}
+opt = fastopt.SGD(1.0)
+opt.update(params, grads)
+caught = 0
+main = threading.main_thread().ident
+stop = False
+def shoot():
+    while not stop:
+        time.sleep(0.0002)
+        signal.pthread_kill(main, signal.SIGINT)
+gun = threading.Thread(target=shoot, daemon=True)
+end = time.monotonic() + 1.5
+gun.start()
+while time.monotonic() < end:
+    try:
+        while time.monotonic() < end:
+            opt.update(params, grads)
+    except KeyboardInterrupt:
+        caught += 1
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+stop = True
+values = {float(v) for p in params.values() for v in np.unique(p)}
+assert values == {-float(opt.iter)}, (values, opt.iter)
+assert caught > 5 and opt.iter > 5, (caught, opt.iter)
+print(True)
+"""
+
+
+@needs_jit
+@pytest.mark.skipif(sys.platform == "win32", reason="no pthread_kill")
+@pytest.mark.parametrize("kind", ["plain", "mixed", "wide", "slow", "large"])
+def test_ctrl_c_falls_before_a_step_or_after_it(kind):
+    code = f"import sys; sys.argv = ['', '{kind}']\n" + INTERRUPTED
+    assert python(code)[0] == "True\n"
+
+
+@needs_jit
+@pytest.mark.parametrize("threads", [1, None])
+@pytest.mark.parametrize("rule", RULES)
+def test_a_step_allocates_next_to_nothing(rule, threads):
+    params = [np.ones((300, 400)), np.ones(7, "float32")] * 5
+    params = [p.copy() for p in params]
+    grads = [p.copy() for p in params]
+    opt = getattr(fastopt, rule)(threads=threads)
+    for _ in range(2):
+        opt.update(params, grads)
+    tracemalloc.start()
+    opt.update(params, grads)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 64 * 1024
+    state = sum(np.asarray(a).nbytes for name in opt.states for a in getattr(opt, name))
+    assert state == len(opt.states) * sum(p.nbytes for p in params)
