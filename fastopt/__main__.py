@@ -84,6 +84,7 @@ def train(options: argparse.Namespace, parser: Parser) -> None:
         options.batch,
         options.dtype,
         options.seed,
+        options.packed,
     )
     print(f"\n{job.summary(comparisons)}\n\npicture: {job.picture(comparisons, options.out)}")
 
@@ -154,6 +155,11 @@ def build_parser() -> Parser:
     )
     sub.add_argument("--dtype", choices=["float32", "float64"], default="float64", help="of the parameters")
     sub.add_argument("--seed", type=seed, default=0, metavar="N", help="of the weights and the batches")
+    sub.add_argument(
+        "--packed",
+        action="store_true",
+        help="give fastopt's network one flat buffer for its parameters and one for its gradients",
+    )
 
     sub = command(
         "trajectories",

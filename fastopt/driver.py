@@ -23,6 +23,7 @@ from numba.extending import intrinsic
 from numba.np.arrayobj import make_array, populate_array
 
 from fastopt.compiling import compiled
+from fastopt.threads import launch
 
 __all__ = ["FLAGS", "available", "driver_of"]
 
@@ -250,7 +251,8 @@ def driver_of(
 
     part = specialized(share, f"share_{name}")
     driver: Callable[..., bool] = specialized(drive_parallel if parallel else drive, name, share=part)
-    driver(0, 0, np.zeros(HEADER, np.int64), (0.0,) * scalars)  # compiled now, not inside of a step
+    with launch:
+        driver(0, 0, np.zeros(HEADER, np.int64), (0.0,) * scalars)  # compiled now, not inside of a step
     return driver
 
 

@@ -62,7 +62,9 @@ def allowed(own: int | None = None) -> int:
             most = int(numba.get_num_threads())  # starts the threads, if that can be
             return own or chosen or most
         except ValueError as error:
-            warnings.warn(f"fastopt uses one thread: {error}", RuntimeWarning, stacklevel=2)
+            warnings.warn(
+                f"fastopt uses one thread: {' '.join(str(error).split())}", RuntimeWarning, stacklevel=2
+            )
             alone = True
     return 1
 

@@ -188,3 +188,96 @@ def test_a_cache_that_cannot_be_written_costs_one_warning(tmp_path):
     )
     assert stdout.split() == ["0.75"]
     assert stderr.count("RuntimeWarning: fastopt compiles anew in every process") == 1
+
+
+@needs_jit
+@pytest.mark.parametrize("damage", ["cut", "noise", "empty", "gone"])
+@pytest.mark.parametrize("kind", ["nbi", "nbc"])
+def test_a_damaged_cache_costs_one_warning_at_most(tmp_path, kind, damage):
+    assert python(STEP, NUMBA_CACHE_DIR=str(tmp_path))[0].split() == ["0.75"]
+    files = list(tmp_path.rglob(f"*.{kind}"))
+    assert files
+    for file in files:
+        if damage == "gone":
+            file.unlink()
+        else:
+            whole = file.read_bytes()
+            file.write_bytes(
+                {"cut": whole[: len(whole) // 2], "noise": os.urandom(len(whole)), "empty": b""}[damage]
+            )
+    stdout, stderr = python(STEP, NUMBA_CACHE_DIR=str(tmp_path))
+    assert stdout.split() == ["0.75"]
+    assert stderr.count("Warning") == (0 if damage == "gone" else 1), stderr
+    stdout, stderr = python(
+        STEP + "print(sum(opt._plan.drivers[0].stats.cache_hits.values()))", NUMBA_CACHE_DIR=str(tmp_path)
+    )
+    assert (stdout.split(), stderr) == (["0.75", "1"], ""), "not mended"
+
+
+@needs_jit
+def test_processes_that_start_at_once_share_a_cache(tmp_path):
+    code = (
+        STEP.replace("np.ones(9)", "np.ones(9, dtype)")
+        .replace("np.full(9", "np.full(9")
+        .replace("ref, comp", "dtype = sys.argv[1]; ref, comp", 1)
+    )
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent), "NUMBA_CACHE_DIR": str(tmp_path)}
+    for _ in range(2):
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-W", "error", "-c", code, dtype],
+                env=environment,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for dtype in DTYPES * 2
+        ]
+        assert [process.communicate()[0].split() for process in processes] == [["0.75"]] * 4
+
+
+@needs_jit
+def test_a_full_disk_costs_one_warning(tmp_path):
+    code = """
+import numba.core.caching as caching
+def full(*_):
+    raise OSError(28, "No space left on device")
+caching.IndexDataCacheFile.save = full
+"""
+    stdout, stderr = python(code + STEP, NUMBA_CACHE_DIR=str(tmp_path))
+    assert stdout.split() == ["0.75"]
+    assert stderr.count("Warning") == 1
+    assert "No space left on device" in stderr
+
+
+@needs_jit
+def test_after_warmup_nothing_is_compiled():
+    code = """
+import numpy as np, fastopt
+from numba.core import event
+fastopt.warmup(["SGD", fastopt.Adam], [np.float32, "float64"])
+with event.install_recorder("numba:compile") as recorder:
+    for cls in (fastopt.SGD, fastopt.Adam):
+        for size in (5, 200_000):
+            params = [np.ones(size), np.ones((size // 5, 5), "f4")]
+            cls().update(params, [p.copy() for p in params])
+            cls().update([params[0]], [params[0].copy()])
+print(len(recorder.buffer))
+with event.install_recorder("numba:compile") as recorder:
+    fastopt.AdaGrad().update([np.ones(3)], [np.ones(3)])
+print(len(recorder.buffer) > 0)
+"""
+    assert python(code)[0].split() == ["0", "True"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((["Adm"],), ValueError, "'Adm' is no rule; there are SGD"),
+        ((["Adam"], ["float16"]), ValueError, "dtypes must be float32 or float64, not float16"),
+        (("Adam",), TypeError, "must be lists"),
+        (([int],), TypeError, "names or classes, not <class 'int'>"),
+    ],
+)
+def test_warmup_refuses_what_it_does_not_know(arguments, error, message):
+    with pytest.raises(error, match=message):
+        fastopt.warmup(*arguments)

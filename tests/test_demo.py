@@ -246,3 +246,18 @@ def test_help_is_complete(capsys):
             options = [line.split()[0] for line in text.splitlines() if line.startswith("  -")]
             for option in options:  # each says something
                 assert text.split(f"\n  {option}")[1].split("\n  -")[0].split()[1:], option
+
+
+def test_a_packed_network_learns_the_same_bits():
+    rng = np.random.default_rng(0)
+    x, t = rng.standard_normal((20, 5)), rng.integers(0, 3, 20)
+    nets = [MultiLayerNet([5, 7, 3], seed=1, packed=packed) for packed in (False, True)]
+    for net in nets:
+        opt = fastopt.Adam()
+        for _ in range(5):
+            loss, grads = net.gradient(x, t)
+            opt.update(net.params, grads)
+    assert all(nets[0].params[key].tobytes() == nets[1].params[key].tobytes() for key in nets[0].params)
+    assert nets[1].layers[0].W.base is not None
+    assert np.shares_memory(nets[1].layers[0].W, nets[1].params.buffer)
+    assert np.shares_memory(nets[1].layers[0].dW, grads.buffer)

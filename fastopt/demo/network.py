@@ -9,15 +9,20 @@ from typing import Any
 
 import numpy as np
 
+from fastopt import pack
+
 __all__ = ["Affine", "MultiLayerNet", "ReLU", "SoftmaxWithLoss"]
 
 
 class Affine:
     """out = x·W + b."""
 
-    def __init__(self, W: np.ndarray, b: np.ndarray) -> None:
+    def __init__(
+        self, W: np.ndarray, b: np.ndarray, dW: np.ndarray | None = None, db: np.ndarray | None = None
+    ) -> None:
         self.W = W
         self.b = b
+        self.out = dW, db  # where the gradients go; None: into new arrays
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Give x·W + b, of shape (batch, outputs)."""
@@ -26,8 +31,9 @@ class Affine:
 
     def backward(self, dout: np.ndarray) -> np.ndarray:
         """Keep the gradients of W and b; give that of x."""
-        self.dW = self.x.T @ dout
-        self.db = dout.sum(axis=0)
+        dW, db = self.out
+        self.dW = np.matmul(self.x.T, dout, out=dW)
+        self.db = np.sum(dout, axis=0, out=db)
         return dout @ self.W.T
 
 
@@ -73,6 +79,8 @@ class MultiLayerNet:
         Of the parameters.
     seed : int
         Of the weights: normal with variance 2 / inputs (He et al. 2015, section 2.2); biases are 0.
+    packed : bool
+        Whether the parameters lie in one flat buffer, and the gradients are written into another.
 
     Attributes
     ----------
@@ -80,15 +88,24 @@ class MultiLayerNet:
         ``W1``, ``b1``, ``W2``, ...
     """
 
-    def __init__(self, sizes: Sequence[int], dtype: Any = np.float64, seed: int = 0) -> None:
+    def __init__(
+        self, sizes: Sequence[int], dtype: Any = np.float64, seed: int = 0, packed: bool = False
+    ) -> None:
         rng = np.random.default_rng(seed)
-        self.params: dict[str, np.ndarray] = {}
+        self.params: Any = {}
         self.layers: list[Affine | ReLU] = []
         for i, (inputs, outputs) in enumerate(pairwise(sizes), start=1):
-            W = rng.standard_normal((inputs, outputs)) * np.sqrt(2 / inputs)
-            self.params[f"W{i}"] = W.astype(dtype)
+            weights = rng.standard_normal((inputs, outputs)) * np.sqrt(2 / inputs)
+            self.params[f"W{i}"] = weights.astype(dtype)
             self.params[f"b{i}"] = np.zeros(outputs, dtype)
-            self.layers += [Affine(self.params[f"W{i}"], self.params[f"b{i}"]), ReLU()]
+        grads: dict[str, np.ndarray] = {}
+        if packed:
+            self.params = pack(self.params)
+            grads = self.params.like()
+        for i in range(1, len(sizes)):
+            W, b = f"W{i}", f"b{i}"
+            self.layers += [Affine(self.params[W], self.params[b], grads.get(W), grads.get(b)), ReLU()]
+        self.grads = grads
         self.layers.pop()
         self.last = SoftmaxWithLoss()
 
@@ -113,7 +130,6 @@ class MultiLayerNet:
         for layer in reversed(self.layers):
             dout = layer.backward(dout)
         affine = [layer for layer in self.layers if isinstance(layer, Affine)]
-        grads = {}
         for i, layer in enumerate(affine, start=1):
-            grads[f"W{i}"], grads[f"b{i}"] = layer.dW, layer.db
-        return loss, grads
+            self.grads[f"W{i}"], self.grads[f"b{i}"] = layer.dW, layer.db
+        return loss, self.grads

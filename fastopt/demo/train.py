@@ -87,6 +87,7 @@ def train(
     batch: int,
     dtype: str = "float64",
     seed: int = 0,
+    packed: bool = False,
 ) -> list[Comparison]:
     """Train a network with each rule twice, from the same weights and with the same batches.
 
@@ -106,6 +107,8 @@ def train(
         float32 or float64.
     seed : int
         Of the weights and of the batches.
+    packed : bool
+        Whether the network that fastopt trains has packed parameters.
     """
     sizes = [data.x_train.shape[1], *hidden, data.classes]
     batch = min(batch, len(data.x_train))
@@ -117,7 +120,10 @@ def train(
             compile_seconds = first_step(rule, sizes, dtype)
             lr = LEARNING_RATES[rule]
             ref, fast = (
-                Run(MultiLayerNet(sizes, dtype, seed), getattr(module, rule)(lr))
+                Run(
+                    MultiLayerNet(sizes, dtype, seed, packed=packed and module is fastopt),
+                    getattr(module, rule)(lr),
+                )
                 for module in (reference, fastopt)
             )
             rng = np.random.default_rng(seed)
