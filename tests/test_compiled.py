@@ -250,7 +250,7 @@ caching.IndexDataCacheFile.save = full
 
 
 @needs_jit
-def test_after_warmup_nothing_is_compiled():
+def test_after_warmup_nothing_is_compiled(tmp_path):
     code = """
 import numpy as np, fastopt
 from numba.core import event
@@ -266,7 +266,7 @@ with event.install_recorder("numba:compile") as recorder:
     fastopt.AdaGrad().update([np.ones(3)], [np.ones(3)])
 print(len(recorder.buffer) > 0)
 """
-    assert python(code)[0].split() == ["0", "True"]
+    assert python(code, NUMBA_CACHE_DIR=str(tmp_path))[0].split() == ["0", "True"]
 
 
 @pytest.mark.parametrize(

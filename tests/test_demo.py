@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from cases import CASES, DTYPES, RULES
 
+import fastopt
 from fastopt import reference
 from fastopt.__main__ import main
 from fastopt.demo.data import Data, digits, load
@@ -255,7 +256,7 @@ def test_a_packed_network_learns_the_same_bits():
     for net in nets:
         opt = fastopt.Adam()
         for _ in range(5):
-            loss, grads = net.gradient(x, t)
+            _, grads = net.gradient(x, t)
             opt.update(net.params, grads)
     assert all(nets[0].params[key].tobytes() == nets[1].params[key].tobytes() for key in nets[0].params)
     assert nets[1].layers[0].W.base is not None
