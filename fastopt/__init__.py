@@ -4,10 +4,22 @@
 *Deep Learning from Scratch*: the same arguments, the same ``update(params, grads)``, the same results.
 """
 
+from fastopt.benching import bench
 from fastopt.optimizers import SGD, AdaGrad, Adam, Momentum, Nesterov, RMSprop
 from fastopt.packing import pack
 from fastopt.threads import set_num_threads
 from fastopt.warming import warmup
 
 __version__ = "0.1.0"
-__all__ = ["SGD", "AdaGrad", "Adam", "Momentum", "Nesterov", "RMSprop", "pack", "set_num_threads", "warmup"]
+__all__ = [
+    "SGD",
+    "AdaGrad",
+    "Adam",
+    "Momentum",
+    "Nesterov",
+    "RMSprop",
+    "bench",
+    "pack",
+    "set_num_threads",
+    "warmup",
+]

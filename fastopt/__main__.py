@@ -52,6 +52,24 @@ def rules(text: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
+def shape(text: str) -> tuple[int, ...]:
+    """Read whole numbers from 1 with an x between them."""
+    return tuple(positive(part) for part in text.split("x"))
+
+
+def shapes(text: str) -> list[tuple[int, ...]]:
+    """Read shapes with commas between them."""
+    return [shape(part) for part in text.split(",")]
+
+
+def dtypes(text: str) -> list[str]:
+    """Read names of dtypes with commas between them."""
+    for name in text.split(","):
+        if name not in ("float32", "float64"):
+            raise argparse.ArgumentTypeError(f"{name!r} is neither float32 nor float64")
+    return text.split(",")
+
+
 def png(text: str) -> Path:
     """Read the path of a picture that can be written."""
     path = Path(text)
@@ -97,6 +115,28 @@ def trajectories(options: argparse.Namespace, parser: Parser) -> None:
     paths = job.follow(surface)
     print(f"{surface.formula}, {surface.steps} steps from {surface.start}, minimum at {surface.minimum}\n")
     print(f"{job.summary(paths, surface)}\n\npicture: {job.picture(paths, surface, options.out)}")
+
+
+def bench(options: argparse.Namespace, parser: Parser) -> None:
+    """Measure on this machine."""
+    from tqdm import tqdm
+
+    from fastopt import benching
+    from fastopt.demo import bench as job
+
+    networks = [[(size,)] for size in options.sizes] if options.shapes is None else [options.shapes]
+    timings, starts = [], []
+    with tqdm(total=len(options.rules) * (len(options.dtypes) * len(networks) + 1)) as bar:
+        for rule in options.rules:
+            bar.set_description(rule)
+            for dtype in options.dtypes:
+                for network in networks:
+                    timings += benching.bench([network], [rule], [dtype], options.blocks)
+                    bar.update()
+            starts.append(benching.start(rule, options.dtypes[0]))
+            bar.update()
+    print(f"{job.summary(timings)}\n\n{job.break_even(timings, starts)}")
+    print(f"\npicture: {job.picture(timings, options.out)}")
 
 
 def build_parser() -> Parser:
@@ -173,6 +213,35 @@ def build_parser() -> Parser:
         default="valley",
         help="the function; valley is the article's",
     )
+
+    sub = command(
+        "bench",
+        bench,
+        "time the steps of your own shapes on this machine",
+        "Compares plain NumPy, fastopt, fastopt packed, and PyTorch and optax where they are installed, in "
+        "turn, with the traffic of the memory alone; tells when the start is paid back; draws time against "
+        "size.",
+    )
+    sub.add_argument(
+        "--rules", type=rules, default="SGD,Momentum,AdaGrad,Adam", metavar="RULE,RULE", help="the rules"
+    )
+    sub.add_argument(
+        "--dtypes", type=dtypes, default="float32,float64", metavar="DTYPE,DTYPE", help="of the parameters"
+    )
+    sub.add_argument(
+        "--sizes",
+        type=widths,
+        default="100,1000,10000,100000,1000000,10000000",
+        metavar="N,N",
+        help="numbers of parameters, each in one array",
+    )
+    sub.add_argument(
+        "--shapes",
+        type=shapes,
+        metavar="784x100,100,...",
+        help="the arrays of one network, instead of --sizes",
+    )
+    sub.add_argument("--blocks", type=positive, default=15, metavar="N", help="turns of each implementation")
     return parser
 
 

@@ -238,8 +238,10 @@ class Optimizer:
     def _one_pass(self, params: Packed, grads: Packed) -> bool:
         """Whether parameters, gradients and state are packed alike."""
         layout = params.layout
-        if grads.layout is not layout and grads.layout != layout:
-            return False
+        if grads.layout is not layout:
+            if grads.layout != layout:
+                return False
+            grads.layout = layout  # found at once from now on
         return layout is self._layout or not self._layout or layout == self._layout
 
     def _grown(self, layout: Layout) -> dict[np.dtype[Any], tuple[np.ndarray, ...]]:
