@@ -262,3 +262,42 @@ def test_a_packed_network_learns_the_same_bits():
     assert nets[1].layers[0].W.base is not None
     assert np.shares_memory(nets[1].layers[0].W, nets[1].params.buffer)
     assert np.shares_memory(nets[1].layers[0].dW, grads.buffer)
+
+
+def test_bench_measures_and_draws(tmp_path):
+    out = tmp_path / "bench.png"
+    command = [sys.executable, "-m", "fastopt", "bench", "--rules", "SGD,Adam", "--dtypes", "float32"]
+    command += ["--shapes", "30x20,20,20x1", "--blocks", "3", "--out", str(out)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    rows = [line.split() for line in result.stdout.splitlines()]
+    assert [row[:4] for row in rows if row[1:4] == ["float32", "3", "640"]] == [
+        [rule, "float32", "3", "640"] for rule in ("SGD", "Adam")
+    ]
+    assert "break" in result.stdout
+    assert out.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_timing_knows_its_traffic(rule):
+    (timing,) = fastopt.bench([[(10, 5), (5,)]], [rule], ["float32"], blocks=3, block_seconds=0.001)
+    assert timing.elements == 55
+    assert timing.bytes == 55 * 4 * {0: 3, 1: 5, 2: 7}[len(CASES[rule].states)]
+    assert {"reference", "fastopt", "packed", "limit"} <= set(timing.seconds)
+    assert all(seconds > 0 for seconds in timing.seconds.values())
+    seconds = timing.seconds
+    assert timing.share_of_limit == seconds["limit"] / seconds["packed"]
+    assert timing.gigabytes_per_second == timing.bytes / seconds["fastopt"] / 1e9
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--shapes", "3x0"], "must be a whole number from 1, not '0'"),
+        (["--dtypes", "float16"], "'float16' is neither float32 nor float64"),
+    ],
+)
+def test_bench_refuses_what_it_cannot_measure(arguments, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["bench", *arguments])
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
