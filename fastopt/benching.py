@@ -48,7 +48,7 @@ def stream_2(param, grad, a, b, grad_scale, l2, keep):
         param[i] = param[i] + a[i] + b[i]
 
 
-@dataclass(eq=False, repr=False)
+@dataclass(eq=False)
 class Stream0(Optimizer):
     """The limit of rules without state: the step's own way, memory traffic only."""
 
@@ -59,7 +59,7 @@ class Stream0(Optimizer):
         return ()
 
 
-@dataclass(eq=False, repr=False)
+@dataclass(eq=False)
 class Stream1(Stream0):
     """The limit of rules with one state."""
 
@@ -67,7 +67,7 @@ class Stream1(Stream0):
     a = State()
 
 
-@dataclass(eq=False, repr=False)
+@dataclass(eq=False)
 class Stream2(Stream0):
     """The limit of rules with two states."""
 

@@ -1,11 +1,12 @@
 """The commit of a step: one call into compiled code that looks at every array, then updates them all.
 
-The arrays stay objects of the caller's: compiled code is given two lists and reads each array's address,
-shape, dtype and flags from its C struct, for which Python needs some 0.5 µs an array. `available` says
+The arrays stay objects of the caller's: compiled code is given the ids of two lists, which are addresses,
+and reads each array's address, shape, dtype and flags from its C struct, for which Python needs some
+0.5 µs an array; and the scalars from a tuple. `available` says
 whether these structs are laid out as expected here; where they aren't, or nothing is compiled
 (``NUMBA_DISABLE_JIT``), `fastopt.plan` calls the kernel once an array.
 
-What it is to do is a table of numbers (`fastopt.plan.table`): a header, a row for each array, the
+What it is to do is a table of numbers (`fastopt.plan.Plan.table`): a header, a row for each array, the
 dimensions of all arrays, and the address ranges of all parameters.
 """
 
@@ -27,20 +28,21 @@ from fastopt.threads import launch
 
 __all__ = ["FLAGS", "available", "driver_of"]
 
-# Offsets in CPython's PyObject and PyListObject and in NumPy's PyArrayObject_fields, in bytes.
+# Offsets in CPython's PyObject, PyListObject, PyTupleObject and PyFloatObject and in NumPy's
+# PyArrayObject_fields, in bytes.
 TYPE = ctypes.sizeof(ctypes.c_ssize_t)
-HEAD = object.__basicsize__
-ITEMS = HEAD + 8
+VALUE = HEAD = object.__basicsize__
+ITEMS = ENTRIES = HEAD + 8
 DATA, NDIM, SHAPE, DESCR, FLAG = HEAD, HEAD + 8, HEAD + 16, HEAD + 40, HEAD + 48
 
 # NPY_ARRAY_C_CONTIGUOUS, F_CONTIGUOUS, ALIGNED and WRITEABLE
 FLAGS = 0x0001 | 0x0002 | 0x0100 | 0x0400
 
-# The header of a table: the id of numpy.ndarray; how many rows are checked, and how many of them, from
-# the first, are updated, with how many elements; where the taken address ranges begin, and how many
-# there are; the threads; the address of the counter of steps, or 0.
-NDARRAY, CHECKED, ROWS, ELEMENTS, TAKEN, RANGES, THREADS, COUNTER = range(8)
-HEADER = 8
+# The header of a table: the ids of numpy.ndarray and float; how many scalars there are; how many rows
+# are checked, and how many of them, from the first, are updated, with how many elements; where the taken
+# address ranges begin, and how many there are; the threads; the address of the counter of steps, or 0.
+NDARRAY, FLOAT, SCALARS, CHECKED, ROWS, ELEMENTS, TAKEN, RANGES, THREADS, COUNTER = range(10)
+HEADER = 10
 
 # A row: the array's place in the lists, its first element among those of all rows, its size, its bytes;
 # how many dimensions, and where they stand; the dtypes and flags of parameter and gradient; the addresses of
@@ -70,13 +72,12 @@ def flat_arrays(typingctx, table, at, count, first, size, dtype):
 
     def codegen(context, builder, signature, arguments):
         table, at, _, first, size, _ = arguments
-        data = make_array(signature.args[0])(context, builder, table).data
         item = context.get_data_type(array.dtype)
         itemsize = context.get_constant(types.intp, context.get_abi_sizeof(item))
         views = []
         for k in range(result.count):
             place = builder.add(at, context.get_constant(types.intp, k))
-            address = builder.add(builder.load(builder.gep(data, [place])), builder.mul(first, itemsize))
+            address = builder.add(builder.load(builder.gep(table, [place])), builder.mul(first, itemsize))
             view = make_array(array)(context, builder)
             populate_array(
                 view,
@@ -92,19 +93,23 @@ def flat_arrays(typingctx, table, at, count, first, size, dtype):
     return result(table, at, count, first, size, dtype), codegen
 
 
-@intrinsic
-def rounded(typingctx, scalars, dtype):
-    """Give each scalar in a dtype."""
-    result = types.UniTuple(dtype.dtype, len(scalars))
+@intrinsic(prefer_literal=True)
+def rounded(typingctx, scalars, count, dtype):
+    """Give the values of the floats in the tuple at an address, in a dtype."""
+    result = types.UniTuple(dtype.dtype, count.literal_value)
 
     def codegen(context, builder, signature, arguments):
-        values = [
-            context.cast(builder, builder.extract_value(arguments[0], k), types.float64, dtype.dtype)
-            for k in range(result.count)
-        ]
+        double = context.get_value_type(types.float64).as_pointer()
+        word = context.get_value_type(int64)
+        values = []
+        for k in range(result.count):
+            entry = builder.add(arguments[0], word(ENTRIES + 8 * k))
+            number = builder.load(builder.inttoptr(entry, word.as_pointer()))
+            value = builder.load(builder.inttoptr(builder.add(number, word(VALUE)), double))
+            values.append(context.cast(builder, value, types.float64, dtype.dtype))
         return context.make_tuple(builder, result, values)
 
-    return result(scalars, dtype), codegen
+    return result(scalars, count, dtype), codegen
 
 
 @compiled
@@ -139,8 +144,12 @@ def apart(first, last, table):
 
 
 @compiled
-def as_planned(params, grads, table, width):
-    """Whether all arrays are as the table knows them, and no gradient shares memory with a parameter."""
+def as_planned(params, grads, table, scalars, width):
+    """Whether all is as the table knows it, and no gradient shares memory with a parameter."""
+    table = pointer(table, int64)
+    for k in range(table[SCALARS]):
+        if pointer(pointer(scalars + ENTRIES + 8 * k, int64)[0] + TYPE, int64)[0] != table[FLOAT]:
+            return False
     params = pointer(params + ITEMS, int64)[0]
     grads = pointer(grads + ITEMS, int64)[0]
     for i in range(table[CHECKED]):
@@ -166,11 +175,12 @@ def rule(*arguments):
 
 
 # `driver_of` gives each driver its own, as Numba takes globals for a part of the code.
-dtype, ARRAYS, WIDTH = np.dtype(np.float64), 2, ADDRESSES + 2
+dtype, ARRAYS, WIDTH, COUNT = np.dtype(np.float64), 2, ADDRESSES + 2, 3
 
 
 def share(table, scalars, part, parts):
     """Update one of several equal parts of the elements."""
+    table = pointer(table, int64)
     elements = table[ELEMENTS]
     first = elements * part // parts // BLOCK * BLOCK
     last = elements if part + 1 == parts else elements * (part + 1) // parts // BLOCK * BLOCK
@@ -181,8 +191,16 @@ def share(table, scalars, part, parts):
         if low < high:
             rule(
                 *flat_arrays(table, at + ADDRESSES, ARRAYS, low - start, high - low, dtype),
-                *rounded(scalars, dtype),
+                *rounded(scalars, COUNT, dtype),
             )
+
+
+@compiled
+def count_step(table):
+    """Count the step, if it ends with this table."""
+    counter = pointer(table, int64)[COUNTER]
+    if counter:
+        pointer(counter, int64)[0] += 1
 
 
 def drive(params, grads, table, scalars):
@@ -192,34 +210,32 @@ def drive(params, grads, table, scalars):
     ----------
     params, grads : int
         The ``id`` of the list of parameters and of the list of gradients, in the order of the plan.
-    table : int64 array
-        What to do.
-    scalars : tuple of float
-        The scalars of the kernel.
+    table : int
+        The address of what to do.
+    scalars : int
+        The ``id`` of the tuple of the kernel's scalars.
 
     Returns
     -------
     bool
-        True if it refuses: an array is not as the plan knows it, or a gradient shares memory with a
-        parameter. Then nothing has changed.
+        True if it refuses: an array is not as the plan knows it, a gradient shares memory with a
+        parameter, or a scalar is no float. Then nothing has changed.
     """
-    if not as_planned(params, grads, table, WIDTH):
+    if not as_planned(params, grads, table, scalars, WIDTH):
         return True
     share(table, scalars, 0, 1)
-    if table[COUNTER]:
-        pointer(table[COUNTER], int64)[0] += 1
+    count_step(table)
     return False
 
 
 def drive_parallel(params, grads, table, scalars):
     """Do as `drive` does, in threads."""
-    if not as_planned(params, grads, table, WIDTH):
+    if not as_planned(params, grads, table, scalars, WIDTH):
         return True
-    threads = table[THREADS]
+    threads = pointer(table, int64)[THREADS]
     for part in prange(threads):
         share(table, scalars, int64(part), threads)
-    if table[COUNTER]:
-        pointer(table[COUNTER], int64)[0] += 1
+    count_step(table)
     return False
 
 
@@ -241,6 +257,7 @@ def driver_of(
         "dtype": dtype,
         "ARRAYS": 2 + states,
         "WIDTH": ADDRESSES + 2 + states,
+        "COUNT": scalars,
     }
 
     def specialized(function: Any, name: str, **more: Any) -> Any:
@@ -250,10 +267,11 @@ def driver_of(
         return compiled(result, parallel=parallel and function is drive_parallel)
 
     part = specialized(share, f"share_{name}")
-    driver: Callable[..., bool] = specialized(drive_parallel if parallel else drive, name, share=part)
+    driver = specialized(drive_parallel if parallel else drive, name, share=part)
+    # What `compile` gives doesn't look at the types of its arguments, which takes half of a short call.
     with launch:
-        driver(0, 0, np.zeros(HEADER, np.int64), (0.0,) * scalars)  # compiled now, not inside of a step
-    return driver
+        entry: Callable[..., bool] = driver.compile((int64,) * 4)
+    return entry
 
 
 @cache
@@ -262,7 +280,7 @@ def available() -> bool:
     if config.DISABLE_JIT or TYPE != 8:
         return False
     array = np.empty((2, 3), np.float32)
-    pair = [array, array]
+    pair, scalars = [array, array], (1.0, 0.1)
 
     def read(address: int, kind: Any) -> int:
         return int(kind.from_address(address).value)
@@ -277,4 +295,7 @@ def available() -> bool:
         and read(at + DESCR, word) == id(array.dtype)
         and read(at + FLAG, ctypes.c_int32) & FLAGS == array.flags.num & FLAGS
         and read(read(id(pair) + ITEMS, word) + 8, word) == at
+        and read(id(scalars) + ENTRIES + 8, word) == id(scalars[1])
+        and read(id(scalars[1]) + TYPE, word) == id(float)
+        and ctypes.c_double.from_address(id(scalars[1]) + VALUE).value == 0.1
     )

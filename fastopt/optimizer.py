@@ -1,7 +1,7 @@
 """`Optimizer`: plan, check, commit; the state; the hyperparameters that can be changed at any time."""
 
 from collections.abc import Mapping, MutableMapping, MutableSequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf, isfinite
 from numbers import Real
 from typing import Any, ClassVar
@@ -16,8 +16,8 @@ from fastopt.threads import allowed, check_threads
 __all__ = ["Optimizer", "State", "hyperparameter"]
 
 
-class Hyperparameter:
-    """A finite number from 0 up to a bound, checked whenever it is assigned; it counts at once.
+def hyperparameter(default: float, *, most: float = inf, below: float = inf) -> Any:
+    """Give the field of a rule for a finite number from 0 up to a bound.
 
     Parameters
     ----------
@@ -27,44 +27,18 @@ class Hyperparameter:
         The largest value.
     below : float
         A bound that the value must stay below.
-
-    Raises
-    ------
-    TypeError
-        On assigning anything but a real number.
-    ValueError
-        On assigning NaN or a number out of range.
     """
 
-    def __init__(self, default: float, most: float, below: float) -> None:
-        self.default = default
-        self.most = most
-        self.below = below
-
-    def __set_name__(self, owner: type["Optimizer"], name: str) -> None:
-        self.name = name
-        owner.hyperparameters = (*owner.hyperparameters, name)
-
-    # There is no __get__: a value is found in the instance, at no cost.
-    def __set__(self, instance: object, value: Any) -> None:
-        if value is self:  # what the dataclass takes for the default
-            value = self.default
+    def check(name: str, value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, Real):
-            raise TypeError(f"{self.name} must be a number, not {value!r}")
+            raise TypeError(f"{name} must be a number, not {value!r}")
         number = float(value)
-        if not (isfinite(number) and 0 <= number <= self.most and number < self.below):
-            most = "" if self.most == inf else f" and at most {self.most:g}"
-            below = "" if self.below == inf else f" and below {self.below:g}"
-            raise ValueError(f"{self.name} must be at least 0{most or below or ' and finite'}, not {value}")
-        instance.__dict__[self.name] = number
+        if not (isfinite(number) and 0 <= number <= most and number < below):
+            limit = f" and at most {most:g}" if most < inf else f" and below {below:g}" if below < inf else ""
+            raise ValueError(f"{name} must be at least 0{limit or ' and finite'}, not {value}")
+        return number
 
-    def __repr__(self) -> str:
-        return repr(self.default)
-
-
-def hyperparameter(default: float, *, most: float = inf, below: float = inf) -> Any:
-    """Give the field of a rule that is a `Hyperparameter`."""
-    return Hyperparameter(default, most, below)
+    return field(default=default, metadata={"check": check})
 
 
 class State:
@@ -88,18 +62,7 @@ class State:
         raise AttributeError("the state can't be replaced; write into its arrays: opt.v[key][...] = value")
 
 
-class Threads:
-    """A number of threads or None, checked whenever it is assigned."""
-
-    def __get__(self, instance: "Optimizer | None", owner: type) -> int | None:
-        return None if instance is None else instance.__dict__["threads"]
-
-    def __set__(self, instance: "Optimizer", value: int | None) -> None:
-        check_threads("threads", value)
-        instance.__dict__["threads"] = value
-
-
-@dataclass(eq=False, repr=False, kw_only=True)
+@dataclass(eq=False, kw_only=True)
 class Optimizer:
     """What all rules share: a subclass names its kernel, its state and its scalars.
 
@@ -115,13 +78,12 @@ class Optimizer:
     """
 
     kernel: ClassVar[Any]
-    hyperparameters: ClassVar[tuple[str, ...]] = ()
     states: ClassVar[tuple[str, ...]] = ()
     # With fewer elements two threads take longer than one. Rules without root and division have
     # less to share out.
     parallel_from: ClassVar[int] = 20_000
 
-    threads: int | None = Threads()  # type: ignore[assignment]
+    threads: int | None = field(default=None, repr=False, metadata={"check": check_threads})
 
     def __post_init__(self) -> None:
         self._counter = np.zeros((), np.int64)  # counted up by compiled code, together with the update
@@ -129,6 +91,13 @@ class Optimizer:
         self._layout = Layout()
         self._buffers: dict[np.dtype[Any], tuple[np.ndarray, ...]] = {}
         self._container: type | None = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # A descriptor would do this too, but every read of a hyperparameter would take longer.
+        known = self.__dataclass_fields__.get(name)
+        if known is not None and "check" in known.metadata:
+            value = known.metadata["check"](name, value)
+        super().__setattr__(name, value)
 
     @property
     def iter(self) -> int:
@@ -184,7 +153,11 @@ class Optimizer:
         array listed twice is updated twice, in order, each time with a state of its own. If both are
         packed (`fastopt.pack`), the step is one pass over the whole buffer.
         """
-        if isinstance(params, Packed) and isinstance(grads, Packed) and self._one_pass(params, grads):
+        if (
+            isinstance(params, Packed)
+            and isinstance(grads, Packed)
+            and (params.layout is grads.layout is self._layout or self._one_pass(params, grads))
+        ):
             keys: Any = params.layout
             values, slopes = params.flats, grads.flats
         else:
@@ -198,6 +171,7 @@ class Optimizer:
             or not plan.commit(values, slopes, scalars)
         ):
             plan = self._make_plan(keys, values, slopes, params, grads, len(scalars))
+            scalars = tuple(map(float, scalars))  # whatever a rule gives
             if not plan.commit(values, slopes, scalars):
                 raise RuntimeError("the arrays were changed during the step")
 
@@ -263,7 +237,3 @@ class Optimizer:
     def __getstate__(self) -> dict[str, Any]:
         # A plan knows arrays by their addresses, which are this process's.
         return {**self.__dict__, "_plan": None}
-
-    def __repr__(self) -> str:
-        values = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.hyperparameters)
-        return f"{type(self).__name__}({values})"

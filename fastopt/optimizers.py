@@ -14,7 +14,7 @@ from fastopt.optimizer import Optimizer, State, hyperparameter
 __all__ = ["SGD", "AdaGrad", "Adam", "Momentum", "Nesterov", "RMSprop"]  # the rules, and nothing else
 
 
-@dataclass(eq=False, repr=False)
+@dataclass(eq=False)
 class SGD(Optimizer):
     """Stochastic gradient descent.
 
@@ -44,7 +44,7 @@ class SGD(Optimizer):
         return (self.lr,)
 
 
-@dataclass(eq=False, repr=False)
+@dataclass(eq=False)
 class Momentum(Optimizer):
     """Gradient descent with momentum.
 
@@ -86,7 +86,7 @@ class Momentum(Optimizer):
         return self.momentum, self.lr
 
 
-@dataclass(eq=False, repr=False)
+@dataclass(eq=False)
 class Nesterov(Optimizer):
     """Nesterov's accelerated gradient, in terms of the point looked ahead to.
 
@@ -130,7 +130,7 @@ class Nesterov(Optimizer):
         return mu, lr, mu * mu, (1 + mu) * lr
 
 
-@dataclass(eq=False, repr=False)
+@dataclass(eq=False)
 class AdaGrad(Optimizer):
     """A learning rate for each element, which falls with the squares of its gradients.
 
@@ -170,7 +170,7 @@ class AdaGrad(Optimizer):
         return self.lr, self.eps
 
 
-@dataclass(eq=False, repr=False)
+@dataclass(eq=False)
 class RMSprop(Optimizer):
     """AdaGrad that forgets: a moving average of the squared gradients instead of their sum.
 
@@ -214,7 +214,7 @@ class RMSprop(Optimizer):
         return self.decay_rate, 1 - self.decay_rate, self.lr, self.eps
 
 
-@dataclass(eq=False, repr=False)
+@dataclass(eq=False)
 class Adam(Optimizer):
     """Adaptive moment estimation.
 

@@ -227,7 +227,11 @@ class Plan:
             # The first call looks at all arrays, so that it can still refuse for all.
             rest = [place for other in list(places.values())[n + 1 :] for place in other] if n == 0 else []
             last = self.reusable and n + 1 == len(places)
-            self.tables.append(self.table(here, rest, params, grads, taken or [], last))
+            self.tables.append(self.table(here, rest, params, grads, taken or [], scalars, last))
+        # Most plans are this one call.
+        self.single = self.drivers[0] if self.reusable and len(self.drivers) == 1 == self.threads else None
+        self.addresses = [table.ctypes.data for table in self.tables]
+        self.address = self.addresses[0] if self.addresses else 0
         # The tables know dtypes by their ids, which are theirs only as long as they live.
         self.dtypes = [array.dtype for array in (*params, *grads) if isinstance(array, np.ndarray)]
 
@@ -238,6 +242,7 @@ class Plan:
         params: list[np.ndarray],
         grads: list[np.ndarray],
         taken: list[tuple[int, int]],
+        scalars: int,
         last: bool,
     ) -> np.ndarray:
         """Give the driver's table: these arrays are updated, the rest only looked at."""
@@ -257,8 +262,9 @@ class Plan:
             dims += param.shape
             start += slot.size
         header = (
-            id(np.ndarray), len(places) + len(rest), len(places), sum(self.slots[p].size for p in places),
-            dims_at + len(dims), len(taken), self.threads, self.counter.ctypes.data if last else 0,
+            id(np.ndarray), id(float), scalars, len(places) + len(rest), len(places),
+            sum(self.slots[p].size for p in places), dims_at + len(dims), len(taken), self.threads,
+            self.counter.ctypes.data if last else 0,
         )  # fmt: skip
         return np.array([*header, *rows, *dims, *(bound for pair in taken for bound in pair)], np.int64)
 
@@ -277,18 +283,18 @@ class Plan:
         bool
             False if something isn't as planned, and nothing has changed.
         """
+        if self.single is not None:
+            return not self.single(id(params), id(grads), self.address, id(scalars))
         if self.threads > 1:
             with launch:
                 return self.run(params, grads, scalars)
-        if self.reusable and len(self.drivers) == 1:
-            return not self.drivers[0](id(params), id(grads), self.tables[0], scalars)
         return self.run(params, grads, scalars)
 
     def run(self, params: list[Any], grads: list[Any], scalars: tuple[float, ...]) -> bool:
         """Commit what takes several calls."""
         actions: list[Callable[[], Any]] = [
-            partial(drive, id(params), id(grads), table, scalars)
-            for drive, table in zip(self.drivers, self.tables, strict=True)
+            partial(drive, id(params), id(grads), table, id(scalars))
+            for drive, table in zip(self.drivers, self.addresses, strict=True)
         ]
         keys, kinds, works = [], [], []
         for place in self.one_by_one:

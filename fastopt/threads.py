@@ -39,19 +39,19 @@ def set_num_threads(n: int | None) -> None:
     The results are the same to the last bit whatever the number. Small steps always use one thread.
     """
     global chosen
-    check_threads("n", n)
-    chosen = n
+    chosen = check_threads("n", n)
 
 
-def check_threads(name: str, n: int | None) -> None:
-    """Say why a number of threads can't be had."""
+def check_threads(name: str, n: int | None) -> int | None:
+    """Give a number of threads, or say why it can't be had."""
     if n is None:
-        return
+        return None
     if isinstance(n, bool) or not isinstance(n, int):
         raise TypeError(f"{name} must be a whole number or None, not {n!r}")
     most = numba.config.NUMBA_NUM_THREADS
     if not 1 <= n <= most:
         raise ValueError(f"{name} must be from 1 to {most}, as many as Numba started with, not {n}")
+    return n
 
 
 def allowed(own: int | None = None) -> int:

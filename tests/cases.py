@@ -1,5 +1,6 @@
 """The table of cases: for each rule, what its tests need to know. A new rule adds a row."""
 
+from dataclasses import fields
 from math import sqrt
 from typing import Any, NamedTuple
 
@@ -61,3 +62,8 @@ def state_bytes(optimizer: Any) -> list[Any]:
     names = type(optimizer).states
     states = [getattr(optimizer, name) for name in names]
     return [optimizer.iter, *(None if state is None else snapshot(state) for state in states)]
+
+
+def hyperparameters(optimizer):
+    """Give the names of a rule's own arguments."""
+    return [field.name for field in fields(optimizer) if field.name != "threads"]

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from cases import CASES, DTYPES, RULES, both, same_bits
+from cases import CASES, DTYPES, RULES, both, hyperparameters, same_bits
 
 import fastopt
 from fastopt import kernels, optimizers, reference
@@ -171,5 +171,5 @@ def test_every_place_names_the_same_rules():
 @pytest.mark.parametrize("rule", RULES)
 def test_constructors_are_the_references(rule):
     ref, comp = both(rule)
-    for name in type(comp).hyperparameters:
+    for name in hyperparameters(comp):
         assert getattr(comp, name) == getattr(ref, name)

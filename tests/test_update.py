@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 import numpy as np
 import pytest
-from cases import CASES, DTYPES, RULES, both, same_bits, snapshot, state_bytes
+from cases import CASES, DTYPES, RULES, both, hyperparameters, same_bits, snapshot, state_bytes
 
 import fastopt
 from fastopt import SGD, Adam, Momentum
@@ -224,7 +224,7 @@ def test_hyperparameters_may_change_between_steps(rule):
     p_comp = copied(p_ref)
     ref, comp = both(rule)
     for step in range(10):
-        for name in type(comp).hyperparameters:
+        for name in hyperparameters(comp):
             value = 1e-3 / (1 + step) if name in ("lr", "eps") else 0.9 - 0.05 * step
             setattr(ref, name, value)
             setattr(comp, name, value)
@@ -396,7 +396,7 @@ def test_what_compiled_code_must_notice_between_steps():
 @pytest.mark.parametrize("rule", RULES)
 def test_hyperparameters_out_of_range(rule, value):
     opt = getattr(fastopt, rule)()
-    for name in type(opt).hyperparameters:
+    for name in hyperparameters(opt):
         before = getattr(opt, name)
         with pytest.raises(ValueError, match=f"{name} must be at least 0"):
             getattr(fastopt, rule)(**{name: value})
