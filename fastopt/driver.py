@@ -239,11 +239,8 @@ def drive_parallel(params, grads, table, scalars):
     return False
 
 
-@cache
-def driver_of(
-    kernel: Any, dtype: np.dtype[Any], states: int, scalars: int, parallel: bool
-) -> Callable[..., bool]:
-    """Compile `drive` or `drive_parallel` for a kernel, a dtype and its numbers of states and scalars.
+def specialized(kernel: Any, dtype: np.dtype[Any], states: int, scalars: int, parallel: bool) -> Any:
+    """Give `drive` or `drive_parallel` for a kernel, a dtype and its numbers of states and scalars.
 
     Numba's disk cache finds a function by its file, line and qualified name, and neither by its globals
     nor by its flags. So each driver has a name of its own; and as the cache notices edits in the driver's
@@ -252,7 +249,7 @@ def driver_of(
     source = Path(kernel.py_func.__code__.co_filename).read_bytes()
     digest = hashlib.sha256(source).hexdigest()[:12]
     name = f"{kernel.__name__}_{dtype}_{'parallel' if parallel else 'serial'}_{digest}"
-    own = {
+    own: dict[str, Any] = {
         "rule": kernel,
         "dtype": dtype,
         "ARRAYS": 2 + states,
@@ -260,18 +257,27 @@ def driver_of(
         "COUNT": scalars,
     }
 
-    def specialized(function: Any, name: str, **more: Any) -> Any:
-        result = FunctionType(function.__code__, {**globals(), **own, **more}, name)
+    def copy(function: Any, name: str, parallel: bool = False) -> Any:
+        result = FunctionType(function.__code__, {**globals(), **own}, name)
         result.__qualname__ = name
         result.__module__ = __name__
-        return compiled(result, parallel=parallel and function is drive_parallel)
+        return compiled(result, parallel=parallel)
 
-    part = specialized(share, f"share_{name}")
-    driver = specialized(drive_parallel if parallel else drive, name, share=part)
+    own["share"] = copy(share, f"share_{name}")
+    return copy(drive_parallel if parallel else drive, name, parallel)
+
+
+@cache
+def driver_of(
+    kernel: Any, dtype: np.dtype[Any], states: int, scalars: int, parallel: bool
+) -> Callable[..., bool]:
+    """Compile a driver, or read it from the disk."""
     # What `compile` gives doesn't look at the types of its arguments, which takes half of a short call.
     with launch:
-        entry: Callable[..., bool] = driver.compile((int64,) * 4)
-    return entry
+        driver: Callable[..., bool] = specialized(kernel, dtype, states, scalars, parallel).compile(
+            (int64,) * 4
+        )
+    return driver
 
 
 @cache

@@ -261,5 +261,6 @@ class Adam(Optimizer):
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give 1 − β₁, 1 − β₂, lr_t and eps."""
-        lr_t = self.lr * sqrt(1 - self.beta2**t) / (1 - self.beta1**t)
-        return 1 - self.beta1, 1 - self.beta2, lr_t, self.eps
+        beta1, beta2 = self.beta1, self.beta2
+        lr_t = self.lr * sqrt(1 - beta2**t) / (1 - beta1**t)
+        return 1 - beta1, 1 - beta2, lr_t, self.eps
