@@ -29,6 +29,17 @@ for _ in range(2):
 print(comp[0][0])
 """
 
+# A step that tells how often its driver was found on the disk.
+HITS = """
+import numpy as np
+from fastopt import SGD, driver
+found = driver.specialized(SGD.kernel, np.dtype(np.float64), 0, 4, False)
+driver.specialized = lambda *arguments: found
+params = [np.ones(9)]
+SGD(0.25).update(params, [np.ones(9)])
+print(params[0][0], sum(found.stats.cache_hits.values()))
+"""
+
 
 def python(code, *, root=PACKAGE.parent, **environment):
     """Run code in a fresh interpreter that finds fastopt below root; give what it prints."""
@@ -143,16 +154,7 @@ print([name for name in kernels.__all__ if getattr(getattr(kernels, name), "sign
 
 @needs_jit
 def test_the_disk_cache_is_hit_by_the_next_process(tmp_path):
-    code = """
-import numpy as np
-from fastopt import SGD, driver
-found = driver.specialized(SGD.kernel, np.dtype(np.float64), 0, 4, False)
-driver.specialized = lambda *arguments: found
-params = [np.ones(9)]
-SGD(0.25).update(params, [np.ones(9)])
-print(params[0][0], sum(found.stats.cache_hits.values()))
-"""
-    runs = [python(code, NUMBA_CACHE_DIR=str(tmp_path))[0].split() for _ in range(3)]
+    runs = [python(HITS, NUMBA_CACHE_DIR=str(tmp_path))[0].split() for _ in range(3)]
     assert runs == [["0.75", "0"], ["0.75", "1"], ["0.75", "1"]]
 
 
@@ -215,9 +217,7 @@ def test_a_damaged_cache_costs_one_warning_at_most(tmp_path, kind, damage):
     stdout, stderr = python(STEP, NUMBA_CACHE_DIR=str(tmp_path))
     assert stdout.split() == ["0.75"]
     assert stderr.count("Warning") == (0 if damage == "gone" else 1), stderr
-    stdout, stderr = python(
-        STEP + "print(sum(opt._plan.drivers[0].stats.cache_hits.values()))", NUMBA_CACHE_DIR=str(tmp_path)
-    )
+    stdout, stderr = python(HITS, NUMBA_CACHE_DIR=str(tmp_path))
     assert (stdout.split(), stderr) == (["0.75", "1"], ""), "not mended"
 
 
