@@ -13,6 +13,8 @@ from fastopt.demo.surfaces import SURFACES
 # The extra that brings each optional module.
 EXTRAS = {"matplotlib": "demo", "tqdm": "demo", "sklearn": "demo"}
 
+BOOK = "SGD,Momentum,Nesterov,AdaGrad,RMSprop,Adam"  # in the book's order
+
 
 class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line."""
@@ -54,7 +56,10 @@ def rules(text: str) -> list[str]:
 
 def shape(text: str) -> tuple[int, ...]:
     """Read whole numbers from 1 with an x between them."""
-    return tuple(positive(part) for part in text.split("x"))
+    try:
+        return tuple(positive(part) for part in text.split("x"))
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"must be shapes like 784x100,100, not {text!r}") from None
 
 
 def shapes(text: str) -> list[tuple[int, ...]]:
@@ -189,7 +194,7 @@ def build_parser() -> Parser:
     sub.add_argument(
         "--rules",
         type=rules,
-        default="SGD,Momentum,Nesterov,AdaGrad,RMSprop,Adam",
+        default=BOOK,
         metavar="RULE,RULE",
         help="the rules",
     )
@@ -219,23 +224,22 @@ def build_parser() -> Parser:
         bench,
         "time the steps of your own shapes on this machine",
         "Compares plain NumPy, fastopt, fastopt packed, and PyTorch and optax where they are installed, in "
-        "turn, with the traffic of the memory alone; tells when the start is paid back; draws time against "
-        "size.",
+        "turn, with the traffic of the memory alone (% of limit: its time over the packed step's); tells "
+        "when the start is paid back; draws time against size.",
     )
-    sub.add_argument(
-        "--rules", type=rules, default="SGD,Momentum,AdaGrad,Adam", metavar="RULE,RULE", help="the rules"
-    )
+    sub.add_argument("--rules", type=rules, default=BOOK, metavar="RULE,RULE", help="the rules")
     sub.add_argument(
         "--dtypes", type=dtypes, default="float32,float64", metavar="DTYPE,DTYPE", help="of the parameters"
     )
-    sub.add_argument(
+    what = sub.add_mutually_exclusive_group()
+    what.add_argument(
         "--sizes",
         type=widths,
         default="100,1000,10000,100000,1000000,10000000",
         metavar="N,N",
         help="numbers of parameters, each in one array",
     )
-    sub.add_argument(
+    what.add_argument(
         "--shapes",
         type=shapes,
         metavar="784x100,100,...",

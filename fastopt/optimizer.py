@@ -1,7 +1,8 @@
 """`Optimizer`: plan, check, commit; the state; the hyperparameters that can be changed at any time."""
 
 from collections.abc import Mapping, MutableMapping, MutableSequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import partial
 from math import inf, isfinite
 from numbers import Real
 from typing import Any, ClassVar
@@ -10,7 +11,7 @@ import numpy as np
 
 from fastopt.driver import available, driver_of
 from fastopt.packing import Packed
-from fastopt.plan import Layout, Plan, align, aligned_zeros, survey
+from fastopt.plan import Layout, Plan, align, aligned_zeros, kind, survey
 from fastopt.threads import allowed, check_threads
 
 __all__ = ["Optimizer", "State", "hyperparameter"]
@@ -31,7 +32,8 @@ def hyperparameter(default: float, *, most: float = inf, below: float = inf) -> 
 
     def check(name: str, value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, Real):
-            raise TypeError(f"{name} must be a number, not {value!r}")
+            shown = repr(value) if isinstance(value, str | bool) else kind(value)
+            raise TypeError(f"{name} must be a number, not {shown}")
         number = float(value)
         if not (isfinite(number) and 0 <= number <= most and number < below):
             limit = f" and at most {most:g}" if most < inf else f" and below {below:g}" if below < inf else ""
@@ -55,7 +57,7 @@ class State:
     """
 
     def __set_name__(self, owner: type["Optimizer"], name: str) -> None:
-        self.index = len(owner.states)
+        self.name, self.index = name, len(owner.states)
         owner.states = (*owner.states, name)
 
     def __get__(self, instance: "Optimizer | None", owner: type) -> Any:
@@ -64,7 +66,9 @@ class State:
         return instance._state(self.index)
 
     def __set__(self, instance: object, value: Any) -> None:
-        raise AttributeError("the state can't be replaced; write into its arrays: opt.v[key][...] = value")
+        raise AttributeError(
+            f"the state can't be replaced; write into its arrays: optimizer.{self.name}[key][...] = value"
+        )
 
 
 @dataclass(eq=False, kw_only=True)
@@ -74,7 +78,7 @@ class Optimizer:
     Parameters
     ----------
     threads : int, optional
-        How many threads a large step may use; by default what `fastopt.set_num_threads` has set.
+        How many threads a large step may use; by default what `fastopt.set_num_threads` says.
 
     Attributes
     ----------
@@ -102,6 +106,9 @@ class Optimizer:
         known = self.__dataclass_fields__.get(name)
         if known is not None and "check" in known.metadata:
             value = known.metadata["check"](name, value)
+        elif not (name.startswith("_") or hasattr(type(self), name)):
+            there = ", ".join(known.name for known in fields(self))
+            raise AttributeError(f"{type(self).__name__} has no {name!r}; there are {there}")
         super().__setattr__(name, value)
 
     @property
@@ -172,7 +179,7 @@ class Optimizer:
         if (
             plan is None
             or (plan.keys is not keys and plan.keys != keys)
-            or (plan.large and plan.threads != allowed(self.threads))
+            or (plan.large and plan.threads != allowed(self.threads, plan.elements))
             or not plan.commit(values, slopes, scalars)
         ):
             plan = self._make_plan(keys, values, slopes, params, grads, len(scalars))
@@ -206,7 +213,7 @@ class Optimizer:
             self._counter,
             params,
             scalars,
-            lambda: allowed(self.threads),
+            partial(allowed, self.threads),
             self.parallel_from,
         )
         plan.keys = keys

@@ -40,7 +40,7 @@ class Packed:
 
     @property
     def buffer(self) -> np.ndarray:
-        """The flat array that holds every value, where all are of one dtype.
+        """The flat array that holds every value, where all are of one dtype; assigning copies into it.
 
         Raises
         ------
@@ -52,6 +52,11 @@ class Packed:
                 f"there are buffers of {[*map(str, self.buffers)]}, not of one dtype: use .buffers"
             )
         return self.flats[0]
+
+    @buffer.setter
+    def buffer(self, values: Any) -> None:
+        # Python assigns after params.buffer *= 2, too.
+        write(self.buffer, "buffer", values)
 
     def like(self) -> Any:
         """Give a container of the same layout with zeros, for gradients."""
@@ -73,7 +78,9 @@ def write(view: np.ndarray, key: Hashable, value: Any) -> None:
         return
     array = np.asarray(value)
     if array.dtype.kind not in "fiu":
-        raise TypeError(f"{key!r} takes real numbers, not {array.dtype}")
+        raise TypeError(
+            f"{key!r} takes real numbers, not {kind(value) if array.dtype == object else array.dtype}"
+        )
     if array.shape != view.shape:
         raise ValueError(f"{key!r} is packed with shape {view.shape}, so it can't take shape {array.shape}")
     view[...] = array

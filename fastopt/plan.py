@@ -173,7 +173,7 @@ class Plan:
     scalars : int
         How many scalars the kernel takes.
     threads : callable
-        Gives the number of threads for a large step.
+        Gives the number of threads for a large step of so many elements.
     parallel_from : int
         How many elements make a step large.
 
@@ -181,8 +181,10 @@ class Plan:
     ----------
     reusable : bool
         Whether `commit` itself notices what differs at a later step.
+    elements : int
+        How many the drivers update.
     large : bool
-        Whether threads pay.
+        Whether threads may pay.
     """
 
     def __init__(
@@ -196,7 +198,7 @@ class Plan:
         counter: np.ndarray,
         container: Any,
         scalars: int,
-        threads: Callable[[], int],
+        threads: Callable[[int], int],
         parallel_from: int,
     ) -> None:
         self.kernel = kernel
@@ -217,9 +219,9 @@ class Plan:
                 self.one_by_one.append(place)
         self.reusable = not self.one_by_one
 
-        elements = sum(self.slots[place].size for here in places.values() for place in here)
-        self.large = elements >= parallel_from
-        self.threads = threads() if self.large else 1
+        self.elements = sum(self.slots[place].size for here in places.values() for place in here)
+        self.large = self.elements >= parallel_from
+        self.threads = threads(self.elements) if self.large else 1
         self.drivers = []
         self.tables = []
         for n, (dtype, here) in enumerate(places.items()):
@@ -358,7 +360,8 @@ def compute_dtype(key: Hashable, param: Any) -> tuple[tuple[int, ...], np.dtype[
         raise TypeError(f"parameter {key!r} is {kind(param)}: it must be a NumPy array or a float")
     compute = COMPUTE.get(dtype.newbyteorder("="))
     if compute is None:
-        raise TypeError(f"parameter {key!r} is {dtype}: it must be float32 or float64")
+        hint = ", so pass .astype(float)" if dtype.kind in "iu" else ""
+        raise TypeError(f"parameter {key!r} is {dtype}: it must be float32 or float64{hint}")
     return np.shape(param), compute
 
 

@@ -3,10 +3,15 @@
 import os
 import threading
 import warnings
+from functools import cache
 
 import numba
 
 __all__ = ["allowed", "check_threads", "launch", "set_num_threads"]
+
+# With fewer elements a step takes one thread unless more are asked for: in a training loop the cores are
+# BLAS's, whose threads wait actively, and two groups of threads that wait for each other cost milliseconds.
+UNASKED = 1_000_000
 
 # Numba lets go of the GIL while its threads run, and its workqueue layer ends the process if a second
 # Python thread starts some meanwhile.
@@ -27,7 +32,8 @@ def set_num_threads(n: int | None) -> None:
     ----------
     n : int or None
         From 1 to the number that Numba started with (``numba.config.NUMBA_NUM_THREADS``, by default one a
-        core). None: as many as Numba is allowed to use (``numba.get_num_threads()``), as at the start.
+        core). None, as at the start: one below a million parameters, above as many as Numba is allowed to
+        use (``numba.get_num_threads()``).
 
     Raises
     ------
@@ -36,7 +42,8 @@ def set_num_threads(n: int | None) -> None:
 
     Notes
     -----
-    The results are the same to the last bit whatever the number. Small steps always use one thread.
+    The results are the same to the last bit whatever the number. Steps of less than some 20,000 elements
+    always use one thread.
     """
     global chosen
     chosen = check_threads("n", n)
@@ -54,19 +61,33 @@ def check_threads(name: str, n: int | None) -> int | None:
     return n
 
 
-def allowed(own: int | None = None) -> int:
-    """Give the number of threads for a large step of an optimizer that has chosen so many of its own."""
+def allowed(own: int | None = None, elements: int = UNASKED) -> int:
+    """Give the number of threads for a step over so many elements by an optimizer with ``threads=own``."""
+    wanted = own or chosen
+    if wanted == 1 or (wanted is None and elements < UNASKED):
+        return 1
+    start()
+    return 1 if alone else wanted or int(numba.get_num_threads())
+
+
+@cache
+def start() -> None:
+    """Start Numba's threads, if that can be."""
     global alone
-    if not alone:
-        try:
-            most = int(numba.get_num_threads())  # starts the threads, if that can be
-            return own or chosen or most
-        except ValueError as error:
-            warnings.warn(
-                f"fastopt uses one thread: {' '.join(str(error).split())}", RuntimeWarning, stacklevel=2
-            )
-            alone = True
-    return 1
+    # GNU's OpenMP reads this when it is loaded. Threads that wait actively take the cores from whatever
+    # comes after the step.
+    unset = "OMP_WAIT_POLICY" not in os.environ
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    try:
+        numba.get_num_threads()
+    except ValueError as error:
+        warnings.warn(
+            f"fastopt uses one thread: {' '.join(str(error).split())}", RuntimeWarning, stacklevel=2
+        )
+        alone = True
+    finally:
+        if unset:
+            del os.environ["OMP_WAIT_POLICY"]
 
 
 def after_fork() -> None:

@@ -292,7 +292,9 @@ def test_a_timing_knows_its_traffic(rule):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--shapes", "3x0"], "must be a whole number from 1, not '0'"),
+        (["--shapes", "3,3x0"], "must be shapes like 784x100,100, not '3x0'"),
+        (["--shapes", "3", "--sizes", "3"], "not allowed with argument"),
+        (["--sizes", "0"], "must be a whole number from 1, not '0'"),
         (["--dtypes", "float16"], "'float16' is neither float32 nor float64"),
     ],
 )

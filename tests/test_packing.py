@@ -170,3 +170,15 @@ def test_copies_have_buffers_of_their_own(clone, start):
     assert packed.buffer.tolist() == [1] * 4 + [0] * 2
     first = other["a" if isinstance(start, dict) else 0]
     assert (first == 5).all()
+
+
+def test_the_buffer_takes_what_its_operators_give():
+    packed = pack({"a": np.ones(3), "b": np.ones((2, 2))})
+    buffer = packed.buffer
+    packed.buffer *= 3
+    assert packed.buffer is buffer
+    assert packed["b"].tolist() == [[3, 3], [3, 3]]
+    packed.buffer = np.arange(7)
+    assert packed["a"].tolist() == [0, 1, 2]
+    with pytest.raises(ValueError, match=r"'buffer' .*shape \(7,\)"):
+        packed.buffer = 0

@@ -46,20 +46,41 @@ def test_threads_do_not_change_a_bit(rule, dtype):
 @needs_jit
 @several
 def test_the_number_of_threads_can_change_between_steps():
-    params, grads = [np.ones(100_000)], [np.ones(100_000)]
-    opt = fastopt.Adam()
-    seen = []
-    for n in (1, 2, None):
-        set_num_threads(n)
-        opt.update(params, grads)
-        seen.append(opt._plan.threads)
-    opt.threads = 1
-    opt.update(params, grads)
-    seen.append(opt._plan.threads)
-    assert seen == [1, 2, numba.get_num_threads(), 1]
+    for size, unasked in ((100_000, 1), (1_000_000, numba.get_num_threads())):
+        params, grads = [np.ones(size)], [np.ones(size)]
+        opt = fastopt.Adam()
+        seen = []
+        for n in (None, 2, 1, None):
+            set_num_threads(n)
+            opt.update(params, grads)
+            seen.append(opt._plan.threads)
+        for own in (2, 1):
+            opt.threads = own
+            opt.update(params, grads)
+            seen.append(opt._plan.threads)
+        assert seen == [unasked, 2, 1, unasked, 2, 1]
     small = fastopt.Adam(threads=2)
     small.update([np.ones(100)], [np.ones(100)])
     assert small._plan.threads == 1
+
+
+@needs_jit
+@several
+@pytest.mark.parametrize("policy", [None, "active"])
+def test_threads_wait_without_taking_the_cores(policy):
+    environment = {"NUMBA_THREADING_LAYER": "omp", "OMP_DISPLAY_ENV": "true"}
+    if policy is not None:
+        environment["OMP_WAIT_POLICY"] = policy
+    out, err = python(
+        "import os, numpy as np, fastopt\n"
+        "fastopt.SGD(threads=2).update([np.ones(100_000)], [np.ones(100_000)])\n"
+        "print(os.environ.get('OMP_WAIT_POLICY'))",
+        **environment,
+    )
+    assert out == f"{policy}\n"
+    if "OMP_WAIT_POLICY" not in err:
+        pytest.skip("Numba has no omp here")
+    assert f"OMP_WAIT_POLICY = '{policy or 'passive'}'".upper() in err
 
 
 @pytest.mark.parametrize("n", [0, -1, 10_000, 1.5, "2", True])
@@ -90,7 +111,7 @@ ref, out = {}, {}
 fastopt.set_num_threads(1)
 for seed in range(3):
     train(seed, ref)
-fastopt.set_num_threads(None)
+fastopt.set_num_threads(2)
 before = os.fork() if "early" in sys.argv else None
 if before != 0:
     threads = [threading.Thread(target=train, args=(seed, out)) for seed in range(3)]
@@ -135,6 +156,7 @@ def test_python_threads_and_forked_children(layer):
 
 INTERRUPTED = """
 import signal, sys, time
+import numba
 import numpy as np
 import fastopt
 
@@ -147,7 +169,7 @@ KINDS = {
 }
 params = KINDS[sys.argv[1]]()
 grads = {key: np.ones(np.shape(p), "f4" if key == "f4" else "f8") for key, p in params.items()}
-opt = fastopt.SGD(1.0)
+opt = fastopt.SGD(1.0, threads=numba.config.NUMBA_NUM_THREADS)
 opt.update(params, grads)
 caught, armed = 0, False
 def strike(*_):  # as Ctrl-C, but one at a time
@@ -183,7 +205,7 @@ def test_ctrl_c_falls_before_a_step_or_after_it(kind):
 
 
 @needs_jit
-@pytest.mark.parametrize("threads", [1, None])
+@pytest.mark.parametrize("threads", [1, config.NUMBA_NUM_THREADS])
 @pytest.mark.parametrize("rule", RULES)
 def test_a_step_allocates_next_to_nothing(rule, threads):
     params = [np.ones((300, 400)), np.ones(7, "float32")] * 5

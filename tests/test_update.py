@@ -416,6 +416,11 @@ def test_upper_bounds_of_hyperparameters():
     assert Momentum(lr=np.float32(0.5), momentum=1).lr == 0.5
 
 
+def test_a_misspelt_hyperparameter():
+    with pytest.raises(AttributeError, match="Adam has no 'learning_rate'; there are threads, lr, beta1"):
+        Adam().learning_rate = 0.1
+
+
 def test_a_dict_after_a_list():
     opt = SGD()
     opt.update([np.ones(1)], [np.ones(1)])
