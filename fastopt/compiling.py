@@ -37,14 +37,14 @@ class SafeCache(FunctionCache):
             warn_once(f"{self.cache_path} can't be written ({error!r}), so each process compiles for itself")
 
 
-def compiled(function: Callable[..., Any], *, parallel: bool = False) -> Any:
+def compiled(function: Callable[..., Any], *, parallel: bool = False, fastmath: Any = False) -> Any:
     """Compile on first use and cache on disk.
 
     ``error_model="numpy"``, since the check for a zero divisor stops vectorization, and no
     ``fastmath``, since each of its flags costs bits or NaN. Where no folder for the cache can be
     written (``NUMBA_CACHE_DIR`` names another), each process compiles for itself.
     """
-    dispatcher = njit(error_model="numpy", parallel=parallel)(function)
+    dispatcher = njit(error_model="numpy", parallel=parallel, fastmath=fastmath)(function)
     if not config.DISABLE_JIT:
         try:
             dispatcher._cache = SafeCache(function)

@@ -14,19 +14,20 @@ import ctypes
 import hashlib
 from collections.abc import Callable
 from functools import cache
+from math import sqrt
 from pathlib import Path
 from types import FunctionType
 from typing import Any
 
 import numpy as np
-from numba import config, int32, int64, prange, types
+from numba import config, float32, float64, int32, int64, prange, types
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array, populate_array
 
 from fastopt.compiling import compiled
 from fastopt.threads import launch
 
-__all__ = ["FLAGS", "available", "driver_of"]
+__all__ = ["DONE", "FLAGS", "NONFINITE", "REFUSED", "available", "driver_of"]
 
 # Offsets in CPython's PyObject, PyListObject, PyTupleObject and PyFloatObject and in NumPy's
 # PyArrayObject_fields, in bytes.
@@ -40,9 +41,15 @@ FLAGS = 0x0001 | 0x0002 | 0x0100 | 0x0400
 
 # The header of a table: the ids of numpy.ndarray and float; how many scalars there are; how many rows
 # are checked, and how many of them, from the first, are updated, with how many elements; where the taken
-# address ranges begin, and how many there are; the threads; the address of the counter of steps, or 0.
-NDARRAY, FLOAT, SCALARS, CHECKED, ROWS, ELEMENTS, TAKEN, RANGES, THREADS, COUNTER = range(10)
-HEADER = 10
+# address ranges begin, and how many there are; the threads; the address of the optimizer's turn; whether
+# the step ends with this table; whether gradients have to be finite; whether one wasn't at the last call.
+HEADER = 13
+(
+    NDARRAY, FLOAT, SCALARS, CHECKED, ROWS, ELEMENTS, TAKEN, RANGES, THREADS, TURN, LAST, STRICT, FOUND
+) = range(HEADER)  # fmt: skip
+
+# What a driver returns.
+DONE, REFUSED, NONFINITE = range(3)
 
 # A row: the array's place in the lists, its first element among those of all rows, its size, its bytes;
 # how many dimensions, and where they stand; the dtypes and flags of parameter and gradient; the addresses of
@@ -52,6 +59,9 @@ ADDRESSES = 10
 
 # Threads share the elements at multiples of this, so that they share no cache line of the state.
 BLOCK = 64
+
+# So many elements are looked at, then updated while they are in the first cache.
+CHUNK = 4096
 
 
 @intrinsic
@@ -143,10 +153,29 @@ def apart(first, last, table):
     return low == table[RANGES] or table[taken + 2 * low] >= last
 
 
+def finite(grad):
+    """Whether all values and their squares are finite."""
+    total = grad.dtype.type(0)
+    for i in range(grad.size):
+        total += abs(grad[i])
+    if total < sqrt(np.finfo(grad.dtype).max):
+        return True
+    beyond = 0
+    for i in range(grad.size):
+        beyond += not grad[i] * grad[i] < np.inf
+    return beyond == 0
+
+
+# The one place where a sum may be reordered: its bits don't matter, and in order it would not be vectorized.
+finite = compiled(finite, fastmath={"reassoc"})
+
+
 @compiled
-def as_planned(params, grads, table, scalars, width):
+def as_planned(params, grads, table, scalars, turn, width):
     """Whether all is as the table knows it, and no gradient shares memory with a parameter."""
     table = pointer(table, int64)
+    if pointer(table[TURN], int64)[0] != turn:
+        return False
     for k in range(table[SCALARS]):
         if pointer(pointer(scalars + ENTRIES + 8 * k, int64)[0] + TYPE, int64)[0] != table[FLOAT]:
             return False
@@ -166,6 +195,13 @@ def as_planned(params, grads, table, scalars, width):
         if not apart(address, address + table[at + BYTES], table):
             return False
         table[at + ADDRESSES + 1] = address
+        if table[STRICT]:
+            if table[at + BYTES] == 4 * table[at + SIZE]:
+                fine = finite(flat_arrays(table, at + ADDRESSES + 1, 1, 0, table[at + SIZE], float32)[0])
+            else:
+                fine = finite(flat_arrays(table, at + ADDRESSES + 1, 1, 0, table[at + SIZE], float64)[0])
+            if not fine:
+                return False
     return True
 
 
@@ -179,8 +215,9 @@ dtype, ARRAYS, WIDTH, COUNT = np.dtype(np.float64), 2, ADDRESSES + 2, 3
 
 
 def share(table, scalars, part, parts):
-    """Update one of several equal parts of the elements."""
+    """Update one of several equal parts of the elements; tell whether a gradient wasn't finite."""
     table = pointer(table, int64)
+    found = 0
     elements = table[ELEMENTS]
     first = elements * part // parts // BLOCK * BLOCK
     last = elements if part + 1 == parts else elements * (part + 1) // parts // BLOCK * BLOCK
@@ -188,22 +225,26 @@ def share(table, scalars, part, parts):
         at = HEADER + WIDTH * i
         start = table[at + START]
         low, high = max(first, start), min(last, start + table[at + SIZE])
-        if low < high:
-            rule(
-                *flat_arrays(table, at + ADDRESSES, ARRAYS, low - start, high - low, dtype),
-                *rounded(scalars, COUNT, dtype),
-            )
+        for chunk in range(low, high, CHUNK):
+            size = min(CHUNK, high - chunk)
+            arrays = flat_arrays(table, at + ADDRESSES, ARRAYS, chunk - start, size, dtype)
+            if not finite(arrays[1]):
+                found = 1
+            rule(*arrays, *rounded(scalars, COUNT, dtype))
+    return found
 
 
 @compiled
-def count_step(table):
-    """Count the step, if it ends with this table."""
-    counter = pointer(table, int64)[COUNTER]
-    if counter:
-        pointer(counter, int64)[0] += 1
+def finished(table, turn, found):
+    """Note what was found, and give the turn to the next step if this one ends with the table."""
+    table = pointer(table, int64)
+    table[FOUND] = found
+    if table[LAST]:
+        pointer(table[TURN], int64)[0] = abs(turn) + 1
+    return NONFINITE if found else DONE
 
 
-def drive(params, grads, table, scalars):
+def drive(params, grads, table, scalars, turn):
     """Update every array of a table and count the step, or do nothing.
 
     Parameters
@@ -214,29 +255,30 @@ def drive(params, grads, table, scalars):
         The address of what to do.
     scalars : int
         The ``id`` of the tuple of the kernel's scalars.
+    turn : int
+        What the optimizer's turn must be: the number of this step, or minus it in a step of several calls.
 
     Returns
     -------
-    bool
-        True if it refuses: an array is not as the plan knows it, a gradient shares memory with a
-        parameter, or a scalar is no float. Then nothing has changed.
+    int
+        DONE; NONFINITE if a gradient had a value that isn't finite, or whose square isn't; REFUSED if an
+        array is not as the plan knows it, a gradient shares memory with a parameter, a scalar is no float,
+        another step came in between, or a gradient isn't finite and has to be. Then nothing has changed.
     """
-    if not as_planned(params, grads, table, scalars, WIDTH):
-        return True
-    share(table, scalars, 0, 1)
-    count_step(table)
-    return False
+    if not as_planned(params, grads, table, scalars, turn, WIDTH):
+        return REFUSED
+    return finished(table, turn, share(table, scalars, 0, 1))
 
 
-def drive_parallel(params, grads, table, scalars):
+def drive_parallel(params, grads, table, scalars, turn):
     """Do as `drive` does, in threads."""
-    if not as_planned(params, grads, table, scalars, WIDTH):
-        return True
+    if not as_planned(params, grads, table, scalars, turn, WIDTH):
+        return REFUSED
     threads = pointer(table, int64)[THREADS]
+    found = 0
     for part in prange(threads):
-        share(table, scalars, int64(part), threads)
-    count_step(table)
-    return False
+        found += share(table, scalars, int64(part), threads)
+    return finished(table, turn, found)
 
 
 def specialized(kernel: Any, dtype: np.dtype[Any], states: int, scalars: int, parallel: bool) -> Any:
@@ -270,12 +312,12 @@ def specialized(kernel: Any, dtype: np.dtype[Any], states: int, scalars: int, pa
 @cache
 def driver_of(
     kernel: Any, dtype: np.dtype[Any], states: int, scalars: int, parallel: bool
-) -> Callable[..., bool]:
+) -> Callable[..., int]:
     """Compile a driver, or read it from the disk."""
     # What `compile` gives doesn't look at the types of its arguments, which takes half of a short call.
     with launch:
-        driver: Callable[..., bool] = specialized(kernel, dtype, states, scalars, parallel).compile(
-            (int64,) * 4
+        driver: Callable[..., int] = specialized(kernel, dtype, states, scalars, parallel).compile(
+            (int64,) * 5
         )
     return driver
 

@@ -1,20 +1,27 @@
 """`Optimizer`: plan, check, commit; the state; the hyperparameters that can be changed at any time."""
 
-from collections.abc import Mapping, MutableMapping, MutableSequence
+import warnings
+from collections.abc import Callable, Hashable, Iterator, Mapping, MutableMapping, MutableSequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import partial
 from math import inf, isfinite
 from numbers import Real
+from operator import call, setitem
 from typing import Any, ClassVar
 
 import numpy as np
 
-from fastopt.driver import available, driver_of
+from fastopt import checkpoint
+from fastopt.driver import DONE, NONFINITE, available, driver_of
 from fastopt.packing import Packed
-from fastopt.plan import Layout, Plan, align, aligned_zeros, kind, survey
-from fastopt.threads import allowed, check_threads
+from fastopt.plan import Layout, Plan, align, aligned_zeros, finite, kind, survey
+from fastopt.statedict import check_state, copied, copies
+from fastopt.threads import allowed, check_threads, launch
 
 __all__ = ["Optimizer", "State", "hyperparameter"]
+
+Buffers = dict[np.dtype[Any], tuple[np.ndarray, ...]]
 
 
 def hyperparameter(default: float, *, most: float = inf, below: float = inf) -> Any:
@@ -41,6 +48,15 @@ def hyperparameter(default: float, *, most: float = inf, below: float = inf) -> 
         return number
 
     return field(default=default, metadata={"check": check})
+
+
+def check_nonfinite(name: str, value: Any) -> str:
+    """Give what to do with gradients that aren't finite, or say what can be done."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be 'warn', 'raise' or 'skip', not {kind(value)}")
+    if value not in ("warn", "raise", "skip"):
+        raise ValueError(f"{name} must be 'warn', 'raise' or 'skip', not {value!r}")
+    return value
 
 
 # grad_scale, l2 and keep with nothing wrapped around the rule. (Joined to the others with +, as unpacking
@@ -79,11 +95,17 @@ class Optimizer:
     ----------
     threads : int, optional
         How many threads a large step may use; by default what `fastopt.set_num_threads` says.
+    nonfinite : {"warn", "raise", "skip"}
+        What to do when a gradient has NaN, infinity, or a value whose square overflows: "warn" (the default)
+        takes the step, with NumPy's results, and warns the first time; "raise" raises FloatingPointError
+        and "skip" leaves the step out, both at the price of reading the gradients twice.
 
     Attributes
     ----------
     iter : int
         The number of steps taken.
+    skipped : int
+        The number of steps left out.
     """
 
     kernel: ClassVar[Any]
@@ -93,12 +115,17 @@ class Optimizer:
     parallel_from: ClassVar[int] = 20_000
 
     threads: int | None = field(default=None, repr=False, metadata={"check": check_threads})
+    nonfinite: str = field(default="warn", repr=False, metadata={"check": check_nonfinite})
 
     def __post_init__(self) -> None:
-        self._counter = np.zeros((), np.int64)  # counted up by compiled code, together with the update
+        # The number of the next step, which compiled code counts up together with the update; negative
+        # during a step of several calls, so that no other comes in between.
+        self._turn = np.ones((), np.int64)
+        self._skipped = 0
+        self._warned = False
         self._plan: Plan | None = None
         self._layout = Layout()
-        self._buffers: dict[np.dtype[Any], tuple[np.ndarray, ...]] = {}
+        self._buffers: Buffers = {}
         self._container: type | None = None
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -106,6 +133,8 @@ class Optimizer:
         known = self.__dataclass_fields__.get(name)
         if known is not None and "check" in known.metadata:
             value = known.metadata["check"](name, value)
+            if name == "nonfinite":
+                self._plan = None  # which has it in its table
         elif not (name.startswith("_") or hasattr(type(self), name)):
             there = ", ".join(known.name for known in fields(self))
             raise AttributeError(f"{type(self).__name__} has no {name!r}; there are {there}")
@@ -114,13 +143,18 @@ class Optimizer:
     @property
     def iter(self) -> int:
         """The number of steps taken."""
-        return int(self._counter)
+        return abs(self._turn.item()) - 1
 
     @iter.setter
     def iter(self, value: int) -> None:
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
             raise ValueError(f"iter must be a whole number from 0, not {value!r}")
-        self._counter[()] = value
+        self._turn[()] = value + 1
+
+    @property
+    def skipped(self) -> int:
+        """The number of steps left out because of gradients that weren't finite."""
+        return self._skipped
 
     @classmethod
     def compile(cls, dtype: Any) -> None:
@@ -137,7 +171,7 @@ class Optimizer:
         """Give what the kernel takes after grad_scale, l2 and keep, at step t = 1, 2, ..."""
         raise NotImplementedError
 
-    def update(self, params: Any, grads: Any) -> None:
+    def update(self, params: Any, grads: Any) -> bool:
         """Take one step: update the parameters in place.
 
         Parameters
@@ -150,6 +184,11 @@ class Optimizer:
             For each parameter an array of its shape, of real numbers of any dtype, rounded to the
             parameter's. Never written to. Keys without a parameter are ignored.
 
+        Returns
+        -------
+        bool
+            True; False if the step was left out (``nonfinite="skip"``).
+
         Raises
         ------
         KeyError
@@ -158,12 +197,20 @@ class Optimizer:
             If a container, a parameter or a gradient is of a kind that can't be taken.
         ValueError
             If shapes or lengths differ, a parameter is read-only, or it has changed its shape or dtype.
+        FloatingPointError
+            With ``nonfinite="raise"``, if a gradient has values that aren't finite or whose squares aren't.
+
+        Warns
+        -----
+        RuntimeWarning
+            With ``nonfinite="warn"``, at the first such gradient, when the step has been taken.
 
         Notes
         -----
         Whatever is raised is raised before anything has changed, KeyboardInterrupt too. The same
         array listed twice is updated twice, in order, each time with a state of its own. If both are
-        packed (`fastopt.pack`), the step is one pass over the whole buffer.
+        packed (`fastopt.pack`), the step is one pass over the whole buffer. Steps of one optimizer in
+        several Python threads are taken one after the other.
         """
         if (
             isinstance(params, Packed)
@@ -174,18 +221,84 @@ class Optimizer:
             values, slopes = params.flats, grads.flats
         else:
             keys, values, slopes = align(params, grads)
-        scalars = UNWRAPPED + self.scalars(self._counter.item() + 1)
+        # In this order: a plan that another thread has outdated since is refused for its turn.
+        turn = self._turn.item()
         plan = self._plan
-        if (
-            plan is None
-            or (plan.keys is not keys and plan.keys != keys)
-            or (plan.large and plan.threads != allowed(self.threads, plan.elements))
-            or not plan.commit(values, slopes, scalars)
+        if (plan is not None and (plan.keys is not keys and plan.keys != keys)) or (
+            plan is not None and plan.large and plan.threads != allowed(self.threads, plan.elements)
         ):
-            plan = self._make_plan(keys, values, slopes, params, grads, len(scalars))
-            scalars = tuple(map(float, scalars))  # whatever a rule gives
-            if not plan.commit(values, slopes, scalars):
-                raise RuntimeError("the arrays were changed during the step")
+            plan = None
+        if plan is not None and plan.single is not None and turn > 0:
+            scalars = UNWRAPPED + self.scalars(turn)
+            result = plan.single(id(values), id(slopes), plan.address, id(scalars), turn)
+            if result == DONE:
+                return True
+            if result == NONFINITE:
+                self._warn(self._culprit(params, grads, self._layout), turn)
+                return True
+        return self._update(plan, keys, values, slopes, params, grads)
+
+    def _update(
+        self, plan: Plan | None, keys: Any, values: list[Any], slopes: list[Any], params: Any, grads: Any
+    ) -> bool:
+        """Take a step that needs a new plan or several calls."""
+        with self._exclusive() as turn:
+            scalars = tuple(map(float, UNWRAPPED + self.scalars(turn)))  # whatever a rule gives
+            done = found = False
+            if plan is not None and plan is self._plan:
+                done, found = plan.run(values, slopes, scalars, turn)
+            culprit = None
+            if not done:
+                try:
+                    plan = self._make_plan(keys, values, slopes, params, grads, len(scalars))
+                except FloatingPointError:
+                    if self.nonfinite != "skip":
+                        raise
+                    self._skipped += 1
+                    return False
+                if plan.one_by_one:
+                    culprit = self._culprit(params, grads, self._layout)
+                done, found = plan.run(values, slopes, scalars, turn)
+                if not done:
+                    raise RuntimeError("the arrays were changed during the step")
+            if found or culprit:
+                self._warn(culprit or self._culprit(params, grads, self._layout), turn)
+        return True
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[int]:
+        """Keep other threads' steps away; give the number of the next step."""
+        with launch:
+            turn = abs(self._turn.item())
+            self._turn[()] = -turn
+            try:
+                yield turn
+            finally:
+                if self._turn.item() < 0:
+                    self._turn[()] = turn
+
+    @staticmethod
+    def _culprit(params: Any, grads: Any, layout: Layout) -> str:
+        """Name the first gradient that has values that aren't finite; "" if there is none."""
+        for key, _, grad in zip(*align(params, grads), strict=True):
+            if not finite(grad, layout[key].dtype):
+                return f"the gradient of {key!r}"
+        return ""
+
+    def _warn(self, culprit: str, turn: int) -> None:
+        """Warn of a gradient that isn't finite, the first time."""
+        if not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"{culprit} has NaN, infinity, or a value whose square overflows at step {turn}; "
+                "nonfinite='raise' or 'skip' refuses such steps",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+
+    def _allowed(self, elements: int) -> int:
+        """Give the number of threads for a large step of so many elements."""
+        return allowed(self.threads, elements)
 
     def _make_plan(
         self, keys: Any, values: list[Any], slopes: list[Any], params: Any, grads: Any, scalars: int
@@ -196,6 +309,11 @@ class Optimizer:
         assignable = isinstance(params, MutableMapping | MutableSequence)
         packed = isinstance(keys, Layout)
         layout = survey(*align(params, grads), self._layout, assignable)
+        if self.nonfinite != "warn" and (culprit := self._culprit(params, grads, layout)):
+            turn = abs(self._turn.item())
+            raise FloatingPointError(
+                f"{culprit} has NaN, infinity, or a value whose square overflows at step {turn}"
+            )
         if layout != self._layout:
             self._buffers = self._grown(layout)
             self._layout = keys if packed else layout
@@ -210,11 +328,12 @@ class Optimizer:
             slopes,
             layout,
             self._buffers,
-            self._counter,
+            self._turn,
             params,
             scalars,
-            partial(allowed, self.threads),
+            self._allowed,
             self.parallel_from,
+            self.nonfinite != "warn",
         )
         plan.keys = keys
         self._container = container
@@ -230,22 +349,193 @@ class Optimizer:
             grads.layout = layout  # found at once from now on
         return layout is self._layout or not self._layout or layout == self._layout
 
-    def _grown(self, layout: Layout) -> dict[np.dtype[Any], tuple[np.ndarray, ...]]:
+    def _grown(self, layout: Layout) -> Buffers:
         """Give state buffers with room for this layout, the new part zero."""
-        buffers = {}
-        for dtype, size in layout.sizes().items():
-            buffers[dtype] = tuple(aligned_zeros(size, dtype) for _ in self.states)
-            for new, old in zip(buffers[dtype], self._buffers.get(dtype, ()), strict=False):
-                new[: old.size] = old
+        buffers = self._zeros(layout)
+        for dtype, old in self._buffers.items():
+            for new, values in zip(buffers[dtype], old, strict=True):
+                new[: values.size] = values
         return buffers
 
     def _state(self, index: int) -> Any:
         """Give views of one state, as a dict or list."""
         if self._container is None:
             return None
-        views = {key: slot.shaped(self._buffers[slot.dtype][index]) for key, slot in self._layout.items()}
-        return views if self._container is dict else list(views.values())
+        views: dict[Any, np.ndarray] = self._views()[self.states[index]]
+        return views if self._container is dict else [views[index] for index in sorted(views)]
+
+    def forget(self, key: Hashable) -> None:
+        """Drop the state of a parameter; the next step with it starts from zero.
+
+        The state of a parameter that steps no longer mention is kept until then.
+
+        Parameters
+        ----------
+        key : hashable
+            The parameter's key, or its index in a list.
+
+        Raises
+        ------
+        KeyError
+            If there is no state of that key.
+        """
+        with self._exclusive() as turn:
+            if key not in self._layout:
+                raise KeyError(f"there is no state of {key!r}, but of {list(self._layout)}")
+            left = Layout()
+            for name, slot in self._layout.items():
+                if name != key:
+                    left[name] = slot._replace(offset=left.sizes().get(slot.dtype, 0))
+            self._replace([], turn, _layout=left, _buffers=self._filled(left, self._views()))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give all that the next steps depend on, but for the parameters.
+
+        Returns
+        -------
+        dict
+            "class"; "iter" and "skipped"; "hyperparameters", a dict; "state", a dict with, for each name of
+            `states`, copies of the arrays in a dict or list like the parameters, or None before the first
+            step.
+        """
+        with self._exclusive() as turn:
+            return self._snapshot(turn)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` gave: the next steps have the same bits.
+
+        Parameters
+        ----------
+        state : dict
+            Of an optimizer of this class. It is copied.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it is none, or of other parameters than this optimizer has stepped on. Nothing has changed.
+        """
+        with self._exclusive():
+            self._restore(state, [])
+
+    def save(self, path: Any, params: Any = None) -> None:
+        """Write the state, and parameters if given, to a file.
+
+        Parameters
+        ----------
+        path : str or path
+            It ends in ``.npz``, or in ``.safetensors`` (needs the extra of that name). A file that is there
+            is replaced when the new one is whole and on the disk; until then it stays as it was.
+        params : dict or list, optional
+            What is updated.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the path ends otherwise, or a parameter's key is neither str nor int.
+        OSError
+            If it can't be written.
+        """
+        checkpoint.path_of(path)
+        with self._exclusive() as turn:
+            state = self._snapshot(turn)
+            if params is not None:
+                params = copied(params)
+        checkpoint.save(path, state, params)
+
+    def load(self, path: Any, params: Any = None) -> None:
+        """Go on from a file that `save` wrote: the next steps have the same bits.
+
+        Parameters
+        ----------
+        path : str or path
+            The file.
+        params : dict or list, optional
+            Arrays to copy the saved parameters into.
+
+        Raises
+        ------
+        ValueError
+            If the file is damaged, no checkpoint, or of another class, or of other parameters than ``params``
+            or those that this optimizer has stepped on. Nothing has changed.
+        OSError
+            If it can't be read.
+        """
+        with self._exclusive():
+            state, saved = checkpoint.load(
+                path, lambda state, saved: (self._check_state(state), copies(saved, params))
+            )
+            self._restore(state, copies(saved, params))
+
+    def _views(self) -> dict[str, dict[Hashable, np.ndarray]]:
+        """Give the arrays of each state."""
+        return {
+            name: {key: slot.shaped(self._buffers[slot.dtype][i]) for key, slot in self._layout.items()}
+            for i, name in enumerate(self.states)
+        }
+
+    def _snapshot(self, turn: int) -> dict[str, Any]:
+        """Give the state dict."""
+        state: dict[str, Any] = {}
+        for name, views in self._views().items():
+            copies: dict[Any, np.ndarray] = {key: view.copy(order="K") for key, view in views.items()}
+            if self._container is list:
+                state[name] = [copies.get(index) for index in range(max(copies, default=-1) + 1)]
+            else:
+                state[name] = None if self._container is None else copies
+        return {
+            "class": type(self).__name__,
+            "iter": turn - 1,
+            "skipped": self._skipped,
+            "hyperparameters": {name: getattr(self, name) for name in self._checks()},
+            "state": state,
+        }
+
+    def _checks(self) -> dict[str, Callable[[str, Any], Any]]:
+        """Give the hyperparameters and their checks; the number of threads is the machine's."""
+        return {known.name: known.metadata["check"] for known in fields(self) if known.name != "threads"}
+
+    def _check_state(self, state: Mapping[str, Any]) -> tuple[dict[str, Any], Layout, type | None]:
+        """Give hyperparameters, layout and container of a state dict, or say what is wrong with it."""
+        own = type(self).__name__
+        return check_state(state, own, self.states, self._checks(), self._layout, self._container)
+
+    def _restore(self, state: Mapping[str, Any], copies: list[Callable[[], Any]]) -> None:
+        """Put a state dict in place of the state, and do these copies, all at once."""
+        checked, layout, container = self._check_state(state)
+        parts = {name: dict(checkpoint.items(values or {})) for name, values in state["state"].items()}
+        self._replace(
+            copies,
+            state["iter"] + 1,
+            _layout=layout,
+            _buffers=self._filled(layout, parts),
+            _container=container,
+            _skipped=state["skipped"],
+            **checked,
+        )
+
+    def _replace(self, first: list[Callable[[], Any]], turn: int, **attributes: Any) -> None:
+        """Do something, then change attributes, with no interrupt and no other thread's step in between."""
+        new = np.array(turn, np.int64)  # a plan that another thread is about to use has the old one
+        old = partial(setitem, self._turn, (), 0)
+        change = partial(self.__dict__.update, _turn=new, _plan=None, **attributes)
+        actions: list[Callable[[], Any]] = [*first, change, old]
+        any(map(call, actions))
+
+    def _filled(self, layout: Layout, parts: Mapping[str, Any]) -> Buffers:
+        """Give state buffers with these values."""
+        buffers = self._zeros(layout)
+        for key, slot in layout.items():
+            for name, buffer in zip(self.states, buffers[slot.dtype], strict=True):
+                slot.shaped(buffer)[...] = parts[name][key]
+        return buffers
+
+    def _zeros(self, layout: Layout) -> Buffers:
+        """Give state buffers of zeros."""
+        return {
+            dtype: tuple(aligned_zeros(size, dtype) for _ in self.states)
+            for dtype, size in layout.sizes().items()
+        }
 
     def __getstate__(self) -> dict[str, Any]:
         # A plan knows arrays by their addresses, which are this process's.
-        return {**self.__dict__, "_plan": None}
+        return {**self.__dict__, "_plan": None, "_turn": np.array(abs(self._turn.item()))}

@@ -19,9 +19,8 @@ from numpy.lib.array_utils import byte_bounds
 
 from fastopt import driver
 from fastopt.driver import FLAGS, available, driver_of
-from fastopt.threads import launch
 
-__all__ = ["Layout", "Plan", "Slot", "align", "aligned_zeros", "compute_dtype", "survey"]
+__all__ = ["Layout", "Plan", "Slot", "align", "aligned_zeros", "compute_dtype", "finite", "survey"]
 
 Keys = Sequence[Hashable]
 
@@ -154,7 +153,7 @@ def survey(keys: Keys, params: list[Any], grads: list[Any], layout: Layout, assi
 class Plan:
     """How to update these arrays, which `survey` has checked.
 
-    Whatever the plan, `commit` runs as one call into C, in which Python raises no KeyboardInterrupt.
+    Whatever the plan, its step runs as one call into C, in which Python raises no KeyboardInterrupt.
 
     Parameters
     ----------
@@ -166,8 +165,8 @@ class Plan:
         Where the state of each parameter lies.
     buffers : dict
         The flat state buffers of each dtype, in the order of the kernel's arguments.
-    counter : int64 array
-        The number of steps.
+    turn : int64 array
+        The number of the next step; negative during a step of several calls.
     container : dict or list
         Where numbers are replaced.
     scalars : int
@@ -176,11 +175,15 @@ class Plan:
         Gives the number of threads for a large step of so many elements.
     parallel_from : int
         How many elements make a step large.
+    strict : bool
+        Whether to refuse gradients that aren't finite.
 
     Attributes
     ----------
     reusable : bool
-        Whether `commit` itself notices what differs at a later step.
+        Whether compiled code notices what differs at a later step.
+    single, address : callable and int
+        The driver and its table, if the step is one call on one thread; else None.
     elements : int
         How many the drivers update.
     large : bool
@@ -195,17 +198,19 @@ class Plan:
         grads: list[Any],
         layout: Mapping[Hashable, Slot],
         buffers: Mapping[np.dtype[Any], tuple[np.ndarray, ...]],
-        counter: np.ndarray,
+        turn: np.ndarray,
         container: Any,
         scalars: int,
         threads: Callable[[int], int],
         parallel_from: int,
+        strict: bool,
     ) -> None:
         self.kernel = kernel
         self.keys = keys
         self.slots = [layout[key] for key in keys]
         self.buffers = buffers
-        self.counter = counter
+        self.turn = turn
+        self.strict = strict
         self.container = container
 
         taken = memory(params)
@@ -266,12 +271,14 @@ class Plan:
         header = (
             id(np.ndarray), id(float), scalars, len(places) + len(rest), len(places),
             sum(self.slots[p].size for p in places), dims_at + len(dims), len(taken), self.threads,
-            self.counter.ctypes.data if last else 0,
+            self.turn.ctypes.data, last, self.strict, False,
         )  # fmt: skip
         return np.array([*header, *rows, *dims, *(bound for pair in taken for bound in pair)], np.int64)
 
-    def commit(self, params: list[Any], grads: list[Any], scalars: tuple[float, ...]) -> bool:
-        """Update the parameters and their state, and count the step.
+    def run(
+        self, params: list[Any], grads: list[Any], scalars: tuple[float, ...], turn: int
+    ) -> tuple[bool, bool]:
+        """Take the step in as many calls as it needs.
 
         Parameters
         ----------
@@ -279,23 +286,18 @@ class Plan:
             From `align`, with the keys of this plan.
         scalars : tuple of float
             The kernel's scalars.
+        turn : int
+            The number of the step; the optimizer's turn is minus that.
 
         Returns
         -------
-        bool
-            False if something isn't as planned, and nothing has changed.
+        done : bool
+            False if something isn't as planned; then nothing has changed.
+        nonfinite : bool
+            Whether a driver has seen a gradient that isn't finite.
         """
-        if self.single is not None:
-            return not self.single(id(params), id(grads), self.address, id(scalars))
-        if self.threads > 1:
-            with launch:
-                return self.run(params, grads, scalars)
-        return self.run(params, grads, scalars)
-
-    def run(self, params: list[Any], grads: list[Any], scalars: tuple[float, ...]) -> bool:
-        """Commit what takes several calls."""
         actions: list[Callable[[], Any]] = [
-            partial(drive, id(params), id(grads), table, id(scalars))
+            partial(drive, id(params), id(grads), table, id(scalars), -turn)
             for drive, table in zip(self.drivers, self.addresses, strict=True)
         ]
         keys, kinds, works = [], [], []
@@ -311,11 +313,12 @@ class Plan:
                 partial(deque, map(setitem, repeat(self.container), keys, map(call, kinds, works)), 0)
             )
         if not (self.reusable and self.drivers):
-            actions.append(partial(setitem, self.counter, (), self.counter + 1))
+            actions.append(partial(setitem, self.turn, (), turn + 1))
         # A value too large for the dtype becomes infinite, as in the kernels: a caller who lets NumPy raise
         # for it, or turns warnings into errors, must not be left with half a step.
         with np.errstate(all="ignore"):
-            return not any(map(call, actions))  # a driver that refuses is the first, and ends it
+            done = driver.REFUSED not in map(call, actions)  # a driver that refuses is the first, and ends it
+        return done, any(table[driver.FOUND] for table in self.tables)
 
     def one(
         self,
@@ -390,6 +393,12 @@ def check_grad(key: Hashable, grad: Any, shape: tuple[int, ...]) -> None:
         raise TypeError(f"the gradient of {key!r} is {array.dtype}: it must be real numbers")
     if array.shape != shape:
         raise ValueError(f"the gradient of {key!r} has shape {array.shape}, its parameter {shape}")
+
+
+def finite(grad: Any, dtype: np.dtype[Any]) -> bool:
+    """Whether all values of a gradient, rounded to this dtype, and their squares are finite."""
+    with np.errstate(all="ignore"):
+        return bool(np.isfinite(np.square(np.asarray(grad, dtype))).all())
 
 
 def memory(params: list[Any]) -> list[tuple[int, int]] | None:

@@ -13,9 +13,10 @@ __all__ = ["allowed", "check_threads", "launch", "set_num_threads"]
 # BLAS's, whose threads wait actively, and two groups of threads that wait for each other cost milliseconds.
 UNASKED = 1_000_000
 
-# Numba lets go of the GIL while its threads run, and its workqueue layer ends the process if a second
-# Python thread starts some meanwhile.
-launch = threading.Lock()
+# Held while Numba compiles or starts threads, and during steps of several calls. Numba lets go of the GIL
+# while its threads run, and its workqueue layer ends the process if a second Python thread starts some
+# meanwhile.
+launch = threading.RLock()
 
 # None: as many as Numba is allowed.
 chosen: int | None = None
@@ -93,6 +94,7 @@ def start() -> None:
 def after_fork() -> None:
     """Notice in a forked child whether the parent had started threads."""
     global alone
+    launch._at_fork_reinit()  # type: ignore[attr-defined]  # whoever held it isn't here
     try:
         numba.threading_layer()
     except ValueError:  # none was started

@@ -66,4 +66,4 @@ def state_bytes(optimizer: Any) -> list[Any]:
 
 def hyperparameters(optimizer):
     """Give the names of a rule's own arguments."""
-    return [field.name for field in fields(optimizer) if field.name != "threads"]
+    return [field.name for field in fields(optimizer) if not field.kw_only]

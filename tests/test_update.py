@@ -417,7 +417,7 @@ def test_upper_bounds_of_hyperparameters():
 
 
 def test_a_misspelt_hyperparameter():
-    with pytest.raises(AttributeError, match="Adam has no 'learning_rate'; there are threads, lr, beta1"):
+    with pytest.raises(AttributeError, match="Adam has no 'learning_rate'; there are .*lr, beta1"):
         Adam().learning_rate = 0.1
 
 
@@ -431,6 +431,6 @@ def test_a_dict_after_a_list():
 def test_a_caller_who_lets_numpy_raise_gets_a_whole_step():
     params = [np.ones(3), np.ones(3, "float32"), np.ones(3, "float16"), np.ones(3)]
     grads = [np.ones(3), np.full(3, 1e300), np.full(3, -1e30), np.full(3, 1e200)]
-    with np.errstate(all="raise"):
+    with np.errstate(all="raise"), pytest.warns(RuntimeWarning, match="gradient of 1 has NaN"):
         SGD(1.0).update(params, grads)
     assert [p[0] for p in params] == [0.0, -np.inf, np.inf, -1e200]
