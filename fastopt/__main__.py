@@ -144,6 +144,15 @@ def bench(options: argparse.Namespace, parser: Parser) -> None:
     print(f"\npicture: {job.picture(timings, options.out)}")
 
 
+def verify(options: argparse.Namespace, parser: Parser) -> int:
+    """Show what becomes of wrong input."""
+    from fastopt.demo import faults as job
+
+    table, right = job.summary()
+    print(table)
+    return 0 if right else 1
+
+
 def build_parser() -> Parser:
     """Give the parser of the command line."""
     parser = Parser(
@@ -154,7 +163,7 @@ def build_parser() -> Parser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(
-        name: str, run: Callable[[argparse.Namespace, Parser], None], summary: str, more: str
+        name: str, run: Callable[[argparse.Namespace, Parser], int | None], summary: str, more: str
     ) -> Parser:
         sub: Parser = commands.add_parser(
             name,
@@ -163,9 +172,10 @@ def build_parser() -> Parser:
             formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         )
         sub.set_defaults(run=run, parser=sub)
-        sub.add_argument(
-            "--out", type=png, default=Path(f"{name}.png"), metavar="FILE.png", help="the picture"
-        )
+        if name != "verify":
+            sub.add_argument(
+                "--out", type=png, default=Path(f"{name}.png"), metavar="FILE.png", help="the picture"
+            )
         return sub
 
     sub = command(
@@ -246,6 +256,15 @@ def build_parser() -> Parser:
         help="the arrays of one network, instead of --sizes",
     )
     sub.add_argument("--blocks", type=positive, default=15, metavar="N", help="turns of each implementation")
+
+    sub = command(
+        "verify",
+        verify,
+        "give wrong input to fastopt, the book's code and, where installed, PyTorch",
+        "Prints for each fault what is raised, and how many parameters have changed. Exits with 1 if fastopt "
+        "has let one through.",
+    )
+    sub.add_argument("--faults", action="store_true", required=True, help="the table of faults")
     return parser
 
 
@@ -253,14 +272,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; give the exit code."""
     options = build_parser().parse_args(arguments)
     try:
-        options.run(options, options.parser)
+        code: int = options.run(options, options.parser) or 0
     except ModuleNotFoundError as error:
         module = (error.name or "").split(".")[0]
         if module not in EXTRAS:
             raise
         print(f'this needs {module}: python -m pip install "fastopt[{EXTRAS[module]}]"', file=sys.stderr)
         return 1
-    return 0
+    return code
 
 
 if __name__ == "__main__":

@@ -262,7 +262,7 @@ class Optimizer:
                 if not done:
                     raise RuntimeError("the arrays were changed during the step")
             if found or culprit:
-                self._warn(culprit or self._culprit(params, grads, self._layout), turn)
+                self._warn(culprit or self._culprit(params, grads, self._layout), turn, 4)
         return True
 
     @contextmanager
@@ -285,7 +285,7 @@ class Optimizer:
                 return f"the gradient of {key!r}"
         return ""
 
-    def _warn(self, culprit: str, turn: int) -> None:
+    def _warn(self, culprit: str, turn: int, level: int = 3) -> None:
         """Warn of a gradient that isn't finite, the first time."""
         if not self._warned:
             self._warned = True
@@ -293,7 +293,7 @@ class Optimizer:
                 f"{culprit} has NaN, infinity, or a value whose square overflows at step {turn}; "
                 "nonfinite='raise' or 'skip' refuses such steps",
                 RuntimeWarning,
-                stacklevel=3,
+                stacklevel=level,
             )
 
     def _allowed(self, elements: int) -> int:

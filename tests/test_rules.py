@@ -1,5 +1,7 @@
 """Each rule against its three witnesses: the reference, values worked out by hand, PyTorch."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 from cases import CASES, DTYPES, RULES, both, hyperparameters, same_bits
@@ -105,7 +107,8 @@ def test_infinite_parameters_and_gradients_as_in_reference(rule):
     with np.errstate(all="ignore"):
         for grad in (np.array([1.0, 2.0, -1.0, -0.0, np.inf, np.nan]), np.ones(6)):
             ref.update(p_ref, [grad])
-            comp.update(p_comp, [grad])
+            with nullcontext() if np.isfinite(grad).all() else pytest.warns(RuntimeWarning, match="has NaN"):
+                comp.update(p_comp, [grad])
     np.testing.assert_array_equal(p_comp[0], p_ref[0])
     np.testing.assert_array_equal(np.signbit(p_comp[0][:4]), np.signbit(p_ref[0][:4]))
 

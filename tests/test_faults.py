@@ -1,0 +1,350 @@
+"""The scoreboard: each row of what a step must withstand, by its number."""
+
+import copy
+import hashlib
+import sys
+import threading
+import warnings
+
+import numpy as np
+import pytest
+from cases import RULES, hyperparameters, same_bits, snapshot, state_bytes
+from test_compiled import needs_jit, python
+
+import fastopt
+from fastopt import Adam, driver, pack
+from fastopt.demo import faults
+from fastopt.plan import Layout, Plan
+
+
+def step_on(opt, container=dict, seed=0):
+    """Take a step of random gradients from fixed parameters; give these."""
+    params, _ = faults.start(container)
+    rng = np.random.default_rng(seed)
+    keys = params if container is dict else range(len(params))
+    grads = [rng.standard_normal(np.shape(params[key])) for key in keys]
+    opt.update(params, dict(zip(keys, grads, strict=True)) if container is dict else grads)
+    return params
+
+
+@pytest.mark.parametrize("rule", ["SGD", "Adam"])
+@pytest.mark.parametrize("fault", faults.FAULTS, ids=lambda fault: f"{fault.row:02} {fault.name}")
+def test_rows_1_to_22_bad_input(fault, rule):
+    opt, twin = (getattr(fastopt, rule)(0.1, nonfinite="raise") for _ in range(2))
+    found = faults.outcome(fault, opt)
+    assert (found.error, found.changed) == (fault.error, 0)
+    if not fault.first:
+        params, grads = faults.start(fault.container)
+        twin.update(params, grads)
+    assert state_bytes(opt) == state_bytes(twin)
+    after = [snapshot(step_on(o, fault.container)) for o in (opt, twin)]
+    assert after[0] == after[1], "the next step has other bits"
+    assert state_bytes(opt) == state_bytes(twin)
+    culprits = ["'a'", "'b'", "parameters", "dict", "list"] if fault.container is dict else ["1", "list"]
+    assert any(culprit in found.message for culprit in culprits), found.message
+
+
+def test_verify_prints_the_table_and_sees_a_fault_let_through(monkeypatch, capsys):
+    from fastopt.__main__ import main
+
+    assert main(["verify", "--faults"]) == 0
+    out = capsys.readouterr().out
+    assert all(fault.name in out for fault in faults.FAULTS)
+    assert "KeyError, but 1 changed" in out, "the book's code should fail half way"
+    monkeypatch.setattr(faults, "Momentum", lambda lr, nonfinite: faults.Book(lr))
+    assert main(["verify", "--faults"]) == 1
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_row_8_rebound_parameter(rule):
+    one, other = (getattr(fastopt, rule)(0.1) for _ in range(2))
+    params, grads = faults.start(dict)
+    same, _ = faults.start(dict)
+    for _ in range(3):
+        one.update(params, grads)
+        other.update(same, grads)
+        same = {key: p.copy() for key, p in same.items()}
+    assert snapshot(params) == snapshot(same)
+    assert state_bytes(one) == state_bytes(other)
+
+
+@pytest.mark.parametrize("container", [dict, list])
+def test_row_9_added_late_removed_and_forgotten(container):
+    def some(n):
+        params = {"a": np.ones(2), "b": np.ones(3, "f4"), "c": np.ones(4)}
+        names = list(params)[:n]
+        params = {name: params[name] for name in names}
+        return params if container is dict else list(params.values())
+
+    key = "b" if container is dict else 1
+    opt = Adam(0.1)
+    opt.update(some(2), some(2))
+    kept = opt.m[key].tobytes()
+    opt.update(some(1), some(1))
+    assert opt.m[key].tobytes() == kept, "a removed parameter's state is kept"
+    opt.update(some(3), some(3))
+    assert opt.m[key].tobytes() != kept
+    others = [opt.v[k].tobytes() for k in opt.v if k != key] if container is dict else None
+    opt.forget(key)
+    if container is dict:
+        assert list(opt.m) == ["a", "c"]
+        assert [a.tobytes() for a in opt.v.values()] == others
+    opt.update(some(3), some(3))
+    fresh = np.float32(1) * np.float32(1 - 0.9)
+    assert opt.m[key].tolist() == [fresh] * 3, "state from zero"
+    assert [a.shape for a in (opt.m.values() if container is dict else opt.m)].count((3,)) == 1
+    with pytest.raises(KeyError, match="no state of 'z'"):
+        opt.forget("z")
+    assert opt.iter == 4
+
+
+def test_row_9_forgetting_keeps_packed_steps_right():
+    params = pack({"a": np.ones(3), "b": np.ones(2)})
+    grads = params.like()
+    grads.buffer = np.full(5, 0.5)
+    opt = Adam(0.1)
+    opt.update(params, grads)
+    opt.forget("a")
+    opt.update(params, grads)
+    assert opt.m["a"].tolist() == [0.5 * (1 - 0.9)] * 3, "state from zero"
+    assert (opt.m["b"] > opt.m["a"][0]).all()
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_row_10_order_of_the_dict(rule):
+    opts = [getattr(fastopt, rule)(0.1) for _ in range(2)]
+    results = []
+    for opt, turned in zip(opts, (False, True), strict=True):
+        params, grads = faults.start(dict)
+        for _ in range(4):
+            opt.update(params, grads)
+            if turned:
+                params = dict(reversed(params.items()))
+        results.append([params["a"].tobytes(), params["b"].tobytes()])
+    assert results[0] == results[1]
+
+
+def test_row_11_nothing_to_do():
+    for params in ({}, [], {"e": np.empty((0, 3))}, [np.array(1.0)]):
+        opt = Adam()
+        assert opt.update(params, copy.deepcopy(params)) is True
+        assert opt.iter == 1
+
+
+def test_row_17_a_read_only_gradient_is_fine():
+    params, grads = faults.start(dict)
+    twin, _ = faults.start(dict)
+    Adam().update(twin, grads)
+    for grad in grads.values():
+        grad.flags.writeable = False
+    Adam().update(params, grads)
+    assert snapshot(params) == snapshot(twin)
+
+
+@needs_jit
+@pytest.mark.skipif(sys.platform == "win32", reason="files there aren't sparse by themselves")
+def test_row_19_more_elements_than_32_bits_count(tmp_path):
+    """The last of 2²⁰ parts, as one of so many threads would take it, of sparse files of 8 GiB."""
+    size, parts = 2**31 + 2**12, 2**20
+    param, grad = (
+        np.asarray(np.memmap(tmp_path / name, "float32", "w+", shape=(size,))) for name in ("p", "g")
+    )
+    grad[-4:] = 1
+    layout = Layout()
+    layout.place(0, param, param.shape, param.dtype)
+    arguments = ([param], [grad], layout, {param.dtype: ()}, np.ones((), np.int64), None, 4)
+    plan = Plan(fastopt.SGD.kernel, [0], *arguments, lambda elements: 1, size + 1, False)
+    scalars = (1.0, 0.0, 1.0, 0.5)
+    (table,) = plan.tables
+    drive = driver.specialized(fastopt.SGD.kernel, param.dtype, 0, 4, False)
+    table[driver.HEADER + driver.ADDRESSES + 1] = grad.ctypes.data
+    found = drive.py_func.__globals__["share"](table.ctypes.data, id(scalars), parts - 1, parts)
+    assert found == 0
+    assert param[-5:].tolist() == [0, -0.5, -0.5, -0.5, -0.5]
+
+
+KINDS = {
+    "plain": lambda: [np.ones(5), np.ones((2, 3))],
+    "mixed": lambda: [np.ones(5), np.ones((2, 3), "f4")],
+    "strided": lambda: [np.ones(5), np.ones((6, 2))[:, 0]],
+    "packed": lambda: pack([np.ones(5), np.ones((2, 3))]),
+    "large": lambda: [np.ones(30_000), np.ones(9000)],
+}
+BAD_VALUES = {"NaN": np.nan, "infinity": -np.inf, "a large square": 2e19}
+
+
+@pytest.mark.parametrize("bad", BAD_VALUES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_row_20_nonfinite_warns_once_and_goes_on(kind, bad):
+    params = KINDS[kind]()
+    grads = copy.deepcopy(params)
+    value = BAD_VALUES[bad]
+    if bad == "a large square" and params[1].dtype == np.float64:
+        value = 2e154
+    opt, ref = fastopt.Momentum(0.1), fastopt.reference.Momentum(0.1)
+    twin = [np.array(p) for p in params]
+    opt.update(params, grads)
+    ref.update(twin, [np.array(g) for g in grads])
+    grads[1][(0,) * grads[1].ndim] = value
+    with pytest.warns(RuntimeWarning, match=r"gradient of 1 has NaN.* at step 2; nonfinite='raise'") as seen:
+        assert opt.update(params, grads) is True
+    assert [w.filename for w in seen] == [__file__]
+    with np.errstate(all="ignore"):
+        ref.update(twin, [np.array(g) for g in grads])
+        opt.update(params, grads)  # no second warning
+        ref.update(twin, [np.array(g) for g in grads])
+    assert all(np.array_equal(p, t, equal_nan=True) for p, t in zip(params, twin, strict=True))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("started", [False, True])
+@pytest.mark.parametrize("bad", BAD_VALUES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_row_20_raise_and_skip_change_nothing(kind, bad, started, threads):
+    for nonfinite in ("raise", "skip"):
+        params = KINDS[kind]()
+        good = copy.deepcopy(params)
+        grads = copy.deepcopy(params)
+        value = 2e154 if bad == "a large square" and params[1].dtype == np.float64 else BAD_VALUES[bad]
+        grads[1][(-1,) * grads[1].ndim] = value
+        opt = Adam(0.1, nonfinite=nonfinite, threads=min(threads, driver.config.NUMBA_NUM_THREADS))
+        if started:
+            opt.update(params, good)
+        before, bits = state_bytes(opt), snapshot(params)
+        if nonfinite == "raise":
+            with pytest.raises(FloatingPointError, match=f"gradient of 1 .*step {1 + started}"):
+                opt.update(params, grads)
+        else:
+            assert opt.update(params, grads) is False
+            assert opt.update(params, grads) is False
+            assert opt.skipped == 2
+        assert state_bytes(opt) == before
+        assert snapshot(params) == bits
+        twin, twins = Adam(0.1), copy.deepcopy(params)
+        if started:
+            twin.load_state_dict(opt.state_dict() | {"hyperparameters": twin.state_dict()["hyperparameters"]})
+        assert opt.update(params, good) is True
+        twin.update(twins, good)
+        assert snapshot(params) == snapshot(twins)
+
+
+def test_row_20_the_policy_may_change_between_steps():
+    params, grads = [np.ones(3)], [np.array([1, np.nan, 1])]
+    opt = Adam()
+    opt.update(params, [np.ones(3)])
+    opt.nonfinite = "skip"
+    assert opt.update(params, grads) is False
+    opt.nonfinite = "warn"
+    with pytest.warns(RuntimeWarning, match="gradient of 0"):
+        opt.update(params, grads)
+    for wrong, error in (("ignore", ValueError), (None, TypeError)):
+        with pytest.raises(error, match="nonfinite must be 'warn', 'raise' or 'skip'"):
+            opt.nonfinite = wrong
+
+
+def test_row_20_huge_sums_of_fine_values_are_fine():
+    limit = np.sqrt(np.finfo("f4").max)
+    params = [np.zeros(5000, "f4")]
+    grads = [np.full(5000, 0.9 * limit, "f4")]
+    with warnings.catch_warnings(action="error"):
+        fastopt.SGD(1.0).update(params, grads)
+        fastopt.SGD(1.0, nonfinite="raise").update(params, grads)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_row_21_hyperparameters(rule):
+    opt = getattr(fastopt, rule)()
+    for name in hyperparameters(opt):
+        for wrong, error in ((np.nan, ValueError), (-1.0, ValueError), ("1", TypeError), (True, TypeError)):
+            with pytest.raises(error, match=name):
+                setattr(opt, name, wrong)
+            with pytest.raises(error, match=name):
+                getattr(fastopt, rule)(**{name: wrong})
+
+
+def train_together(opt, params, grads, steps, threads):
+    """Let several Python threads step with one optimizer on the same parameters."""
+    barrier, errors = threading.Barrier(threads), []
+
+    def work():
+        try:
+            barrier.wait()
+            for _ in range(steps):
+                opt.update(params, grads)
+        except Exception as error:
+            errors.append(error)
+
+    workers = [threading.Thread(target=work) for _ in range(threads)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not errors
+
+
+@pytest.mark.parametrize("parallel", [1, 2])
+@pytest.mark.parametrize("kind", KINDS)
+def test_row_25_one_optimizer_in_several_threads(kind, parallel):
+    interval = sys.getswitchinterval()
+    params, twins = KINDS[kind](), KINDS[kind]()
+    grads = copy.deepcopy(params)
+    opt = Adam(0.01, threads=min(parallel, driver.config.NUMBA_NUM_THREADS))
+    steps = 30 if kind == "large" else 300
+    try:
+        sys.setswitchinterval(1e-5)
+        train_together(opt, params, grads, steps, 3)
+    finally:
+        sys.setswitchinterval(interval)
+    twin = Adam(0.01)
+    for _ in range(3 * steps):
+        twin.update(twins, grads)
+    assert opt.iter == 3 * steps
+    assert snapshot(params) == snapshot(twins)
+    assert state_bytes(opt) == state_bytes(twin)
+
+
+def test_row_26_spawned_processes():
+    code = """
+import multiprocessing, numpy as np, fastopt
+def train(seed):
+    params = [np.full(30_000, float(seed))]
+    opt = fastopt.Adam(threads=min(2, fastopt.driver.config.NUMBA_NUM_THREADS))
+    for _ in range(3):
+        opt.update(params, params)
+    return params[0].tobytes()
+"""
+    out, _ = python(
+        "import sys, types, pathlib, tempfile\n"
+        "folder = tempfile.mkdtemp(); sys.path.insert(0, folder)\n"
+        f"pathlib.Path(folder, 'job.py').write_text({code!r})\n"
+        "import job, multiprocessing\n"
+        "here = [job.train(seed) for seed in (1, 2)]\n"
+        "with multiprocessing.get_context('spawn').Pool(2) as pool:\n"
+        "    print(pool.map(job.train, (1, 2)) == here)\n"
+    )
+    assert out == "True\n"
+
+
+MODES = """
+import hashlib, numpy as np, fastopt
+digest = hashlib.sha256()
+for rule in {rules}:
+    rng = np.random.default_rng(0)
+    params = [rng.standard_normal(9), rng.standard_normal((4, 5)).astype("f4"), rng.random((6, 2))[:, 0]]
+    opt = getattr(fastopt, rule)()
+    for _ in range(5):
+        opt.update(params, [np.cos(p) for p in params])
+    for array in params:
+        digest.update(array.tobytes())
+print(digest.hexdigest())
+"""
+
+
+def test_row_28_modes_of_numba_give_the_same_bits(tmp_path):
+    code = MODES.format(rules=RULES)
+    found = {
+        mode: python(code, NUMBA_CACHE_DIR=str(tmp_path), **({mode: "1"} if mode else {}))[0]
+        for mode in ("", "NUMBA_DISABLE_JIT", "NUMBA_BOUNDSCHECK")
+    }
+    assert len(set(found.values())) == 1, found
+    assert len(found[""]) == 2 * hashlib.sha256().digest_size + 1
