@@ -189,7 +189,9 @@ def write(path: Any, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
                         np.lib.format.write_array(file, array, version=(1, 0), allow_pickle=False)
         else:
             temporary.touch(exist_ok=False)
+            mode = temporary.stat().st_mode
             library().numpy.save_file(dict(arrays), temporary, {"fastopt": text})
+            temporary.chmod(mode)  # the library makes it the owner's alone
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, target)

@@ -8,7 +8,7 @@ import warnings
 
 import numpy as np
 import pytest
-from cases import RULES, hyperparameters, same_bits, snapshot, state_bytes
+from cases import RULES, hyperparameters, snapshot, state_bytes
 from test_compiled import needs_jit, python
 
 import fastopt

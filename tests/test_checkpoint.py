@@ -1,0 +1,450 @@
+"""Checkpoints: resuming, atomic saves, and files that must be refused."""
+
+import io
+import json
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import tracemalloc
+import zipfile
+
+import numpy as np
+import pytest
+from cases import RULES, snapshot, state_bytes
+
+import fastopt
+from fastopt import Adam, Momentum, checkpoint, pack
+
+SUFFIXES = ["npz", "safetensors"]
+
+
+def network(container=dict, seed=0):
+    rng = np.random.default_rng(seed)
+    params = {
+        "W1": rng.standard_normal((4, 3)),
+        "b1": rng.standard_normal(3).astype("f4"),
+        "../F": np.asfortranarray(rng.standard_normal((3, 2))),
+        "h/0": rng.standard_normal(3).astype("f2"),
+        "e": np.empty((0, 3)),
+        "scalar": float(rng.standard_normal()),
+        7: np.array(rng.standard_normal()),
+    }
+    return params if container is dict else list(params.values())
+
+
+def slopes(params, seed):
+    rng = np.random.default_rng(seed)
+    if isinstance(params, dict):
+        return {key: np.asarray(rng.standard_normal(np.shape(p))) for key, p in params.items()}
+    return [np.asarray(rng.standard_normal(np.shape(p))) for p in params]
+
+
+def train(opt, params, steps):
+    for seed in steps:
+        opt.update(params, slopes(params, seed))
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("container", [dict, list, "packed"])
+@pytest.mark.parametrize("rule", RULES)
+def test_row_33_resumed_is_bit_for_bit_the_uninterrupted_run(rule, container, suffix, tmp_path):
+    pytest.importorskip("safetensors")
+    path = tmp_path / f"run.{suffix}"
+    params = pack(network()) if container == "packed" else network(container)
+    opt = getattr(fastopt, rule)(0.02, nonfinite="skip")
+    train(opt, params, range(3))
+    opt.lr = 0.03
+    opt.save(path, params)
+    train(opt, params, range(3, 6))
+    again = pack(network()) if container == "packed" else network(container, 1)
+    resumed = getattr(fastopt, rule)()
+    resumed.load(path, again)
+    assert resumed.iter == 3
+    train(resumed, again, range(3, 6))
+    assert snapshot(params) == snapshot(again)
+    assert state_bytes(opt) == state_bytes(resumed)
+    assert repr(opt) == repr(resumed)
+    assert resumed.nonfinite == "skip"
+    if container is not list and container != "packed":
+        assert type(again["scalar"]) is float
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_state_dict_is_independent_and_complete(rule):
+    params = network()
+    opt = getattr(fastopt, rule)(0.02)
+    train(opt, params, range(2))
+    state, kept = opt.state_dict(), state_bytes(opt)
+    assert (state["class"], state["iter"], state["skipped"]) == (rule, 2, 0)
+    twin = getattr(fastopt, rule)()
+    twin.load_state_dict(state)
+    for values in state["state"].values():
+        assert list(values) == list(params)
+        for array in values.values():
+            array[...] = 9
+    assert state_bytes(opt) == kept
+    assert state_bytes(twin) == kept
+    twins = {key: np.copy(p) if isinstance(p, np.ndarray) else p for key, p in params.items()}
+    train(opt, params, [2])
+    train(twin, twins, [2])
+    assert snapshot(params) == snapshot(twins)
+
+
+def test_a_fresh_optimizer_can_be_saved(tmp_path):
+    Adam(0.5).save(tmp_path / "a.npz")
+    opt = Adam()
+    opt.load(tmp_path / "a.npz")
+    assert opt.lr == 0.5
+    assert opt.iter == 0
+    assert opt.m is None
+
+
+def test_forgotten_places_of_lists_survive(tmp_path):
+    opt = Adam()
+    params = network(list)
+    train(opt, params, range(2))
+    opt.forget(1)
+    opt.save(tmp_path / "a.npz")
+    twin, twins = Adam(), [np.copy(p) if isinstance(p, np.ndarray) else p for p in params]
+    twin.load(tmp_path / "a.npz")
+    train(opt, params, [3])
+    train(twin, twins, [3])
+    assert snapshot(params) == snapshot(twins)
+    assert state_bytes(opt) == state_bytes(twin)
+
+
+def test_other_tools_can_read_the_files(tmp_path):
+    numpy = pytest.importorskip("safetensors.numpy")
+    params = {"W": np.ones((2, 3)), "b": np.zeros(3)}
+    opt = Momentum()
+    opt.update(params, params)
+    opt.save(tmp_path / "a.npz", params)
+    opt.save(tmp_path / "a.safetensors", params)
+    loaded = numpy.load_file(tmp_path / "a.safetensors")
+    with np.load(tmp_path / "a.npz") as archive:
+        for key in params:
+            assert loaded[f"params/{key}"].tobytes() == archive[f"params/{key}"].tobytes()
+            assert loaded[f"v/{key}"].tobytes() == opt.v[key].tobytes()
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_saving_keeps_links_modes_and_leaves_nothing_behind(suffix, tmp_path):
+    pytest.importorskip("safetensors")
+    target, link = tmp_path / f"a.{suffix}", tmp_path / f"link.{suffix}"
+    Adam(0.1).save(target)
+    link.symlink_to(target)
+    Adam(0.2).save(link)
+    assert link.is_symlink()
+    opt = Adam()
+    opt.load(target)
+    assert opt.lr == 0.2
+    mask = os.umask(0)
+    os.umask(mask)
+    assert target.stat().st_mode & 0o777 == 0o666 & ~mask
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+FOREVER = """
+import sys, numpy as np, fastopt
+opt, params = fastopt.Adam(), [np.zeros(100_000)]
+opt.update(params, [np.ones(100_000)])
+print("saving", flush=True)
+while True:
+    params[0][...] = opt.iter
+    opt.save(sys.argv[1], params)
+    opt.iter += 1
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_row_30_killed_while_saving(suffix, tmp_path):
+    pytest.importorskip("safetensors")
+    path = tmp_path / f"a.{suffix}"
+    seen = []
+    for wait in np.linspace(0.003, 0.03, 6):
+        with subprocess.Popen([sys.executable, "-c", FOREVER, path], stdout=subprocess.PIPE) as process:
+            assert process.stdout.readline() == b"saving\n"
+            while not path.exists():
+                time.sleep(0.001)
+            time.sleep(wait)
+            process.send_signal(signal.SIGKILL)
+        params, opt = [np.zeros(100_000)], Adam()
+        opt.load(path, params)
+        assert np.unique(params[0]).tolist() == [opt.iter]
+        seen.append(opt.iter)
+    assert len(set(seen)) > 1
+
+
+FULL = """
+import resource, signal, sys, numpy as np, fastopt
+path = sys.argv[1]
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+opt, params = fastopt.Adam(), [np.ones(100_000)]
+opt.save(path, params)
+before = open(path, "rb").read()
+opt.update(params, params)
+resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+try:
+    opt.save(path, params)
+except Exception as error:
+    print(type(error).__name__, open(path, "rb").read() == before, opt.iter)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limits")
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_row_30_the_disk_is_full(suffix, tmp_path):
+    pytest.importorskip("safetensors")
+    path = tmp_path / f"a.{suffix}"
+    out = subprocess.run([sys.executable, "-c", FULL, path], capture_output=True, text=True, check=True)
+    assert out.stdout in ("OSError True 1\n", "SafetensorError True 1\n")
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def untouched(opt, params, path, match=None):
+    """Check that a file is refused, and nothing has changed."""
+    before, bits, shown = state_bytes(opt), snapshot(params), repr(opt)
+    with pytest.raises(ValueError, match=match):
+        opt.load(path, params)
+    assert state_bytes(opt) == before
+    assert snapshot(params) == bits
+    assert repr(opt) == shown
+
+
+def small():
+    """Make a network so small that each of its file's bytes can be damaged."""
+    params = {"W": np.arange(6.0).reshape(2, 3), "b": np.ones(3, "f4")}
+    opt = Momentum(0.25)
+    opt.update(params, {"W": np.ones((2, 3)), "b": np.ones(3)})
+    return opt, params
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_row_31_a_flipped_bit_or_a_missing_end(suffix, tmp_path):
+    pytest.importorskip("safetensors")
+    opt, params = small()
+    path = tmp_path / f"a.{suffix}"
+    opt.save(path, params)
+    whole = path.read_bytes()
+    right = state_bytes(opt), snapshot(params), repr(opt)
+    target, targets = small()
+    target.update(targets, targets)
+    wrong = state_bytes(target), snapshot(targets), repr(target)
+    refused = 0
+    for place in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        try:
+            target.load(path, targets)
+        except ValueError:
+            refused += 1
+            assert (state_bytes(target), snapshot(targets), repr(target)) == wrong
+        else:  # a date, say, or a blank
+            assert (state_bytes(target), snapshot(targets), repr(target)) == right
+            target, targets = small()
+            target.update(targets, targets)
+    assert refused > len(whole) // 2
+    for length in [*range(0, len(whole), 7), len(whole) - 1]:
+        path.write_bytes(whole[:length])
+        untouched(target, targets, path)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_row_31_other_classes_versions_names_shapes_and_dtypes(suffix, tmp_path, monkeypatch):
+    pytest.importorskip("safetensors")
+    path = tmp_path / f"a.{suffix}"
+    opt, params = small()
+    opt.save(path, params)
+    untouched(Adam(), params, path, "the state of 'Momentum', not of Adam")
+    for other, match in (
+        ({"W": params["W"]}, r"other parameters than these: only one has \['b'\]"),
+        (params | {"c": np.ones(2)}, r"only one has \['c'\]"),
+        ({"W": np.ones((3, 2)), "b": params["b"]}, r"'W' is float64 of shape \(2, 3\), this one .*\(3, 2\)"),
+        ({"W": np.ones((2, 3), "f4"), "b": params["b"]}, "'W' is float64 .*, this one float32"),
+        (list(params.values()), "only one has"),
+    ):
+        untouched(Momentum(), other, path, match)
+        stepped = Momentum()
+        stepped.update(other, other)
+        before = state_bytes(stepped)
+        with pytest.raises(ValueError, match="can't be loaded"):
+            stepped.load(path)
+        assert state_bytes(stepped) == before
+    opt.save(path)
+    untouched(Momentum(), params, path, "it has no parameters")
+    monkeypatch.setattr(checkpoint, "VERSION", 2)
+    untouched(Momentum(), params, path, "its format is 1, this fastopt reads 2")
+
+
+BAD_STATES = {
+    "no dict": lambda s: [s],
+    "without iter": lambda s: {k: v for k, v in s.items() if k != "iter"},
+    "another class": lambda s: s | {"class": "SGD"},
+    "negative iter": lambda s: s | {"iter": -1},
+    "bool skipped": lambda s: s | {"skipped": True},
+    "a new hyperparameter": lambda s: s | {"hyperparameters": s["hyperparameters"] | {"mu": 1.0}},
+    "NaN": lambda s: s | {"hyperparameters": s["hyperparameters"] | {"lr": np.nan}},
+    "a missing state": lambda s: s | {"state": {"m": s["state"]["m"]}},
+    "a missing parameter": lambda s: s | {"state": s["state"] | {"v": {"W": s["state"]["v"]["W"]}}},
+    "a list": lambda s: s | {"state": {k: list(v.values()) for k, v in s["state"].items()}},
+    "list and dict": lambda s: s | {"state": s["state"] | {"v": list(s["state"]["v"].values())}},
+    "another shape": lambda s: s | {"state": s["state"] | {"v": s["state"]["v"] | {"b": np.ones(4)}}},
+    "another dtype": lambda s: s | {"state": s["state"] | {"v": s["state"]["v"] | {"b": np.ones(3, int)}}},
+    "other parameters": lambda s: s | {"state": {k: {"z": np.ones(3)} for k in "mv"}},
+    "other shapes": lambda s: s | {"state": {k: {"W": np.ones((3, 2)), "b": np.ones(3)} for k in "mv"}},
+    "other dtypes": lambda s: s | {"state": {k: {"W": np.ones((2, 3)), "b": np.ones(3, "f4")} for k in "mv"}},
+}
+
+
+@pytest.mark.parametrize("name", BAD_STATES)
+def test_row_31_bad_state_dicts(name):
+    params = {"W": np.ones((2, 3)), "b": np.ones(3)}
+    opt = Adam()
+    opt.update(params, params)
+    state, before = opt.state_dict(), state_bytes(opt)
+    with pytest.raises((ValueError, TypeError)):
+        opt.load_state_dict(BAD_STATES[name](state))
+    assert state_bytes(opt) == before
+    assert opt.lr == 0.001
+    opt.load_state_dict(state)
+
+
+class Trap:
+    """Tells if it is unpickled."""
+
+    def __reduce__(self):
+        return os.mkdir, ("sprung",)
+
+
+def rewritten(path, change):
+    """Write an archive anew, with the header and the members changed."""
+    with zipfile.ZipFile(path) as archive:
+        members = {info.filename: archive.read(info) for info in archive.infolist()}
+    header = json.loads(members["fastopt.json"])
+    method = change(header, members) or zipfile.ZIP_STORED
+    if "fastopt.json" in members:
+        header.pop("sha256")
+        arrays = {
+            name[:-4]: np.lib.format.read_array(io.BytesIO(data))
+            for name, data in members.items()
+            if name.endswith(".npy") and not data.startswith(b"claims")
+        }
+        header["sha256"] = checkpoint.checksum(header, arrays) if method == zipfile.ZIP_STORED else ""
+        members["fastopt.json"] = members.get("raw") or json.dumps(header).encode()
+        members.pop("raw", None)
+    members = {name: data.removeprefix(b"claims") for name, data in members.items()}
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+
+
+def npy(array):
+    file = io.BytesIO()
+    np.lib.format.write_array(file, array)
+    return file.getvalue()
+
+
+def terabytes(header, members):
+    header["state"][0][1] = [2**40]
+    header["params"] = None
+    for name in [name for name in members if name.startswith("params/")]:
+        del members[name]
+    claim = npy(np.zeros(0)).replace(b"(0,), }     ", b"(%d,), }" % 2**40)[:128].ljust(128)
+    members["v/W.npy"] = b"claims" + claim
+
+
+HOSTILE = {
+    "object array": lambda h, m: m.update({"v/W.npy": b"claims" + npy(np.array([Trap()], object))}),
+    "a claim of terabytes": terabytes,
+    "deflated": lambda h, m: zipfile.ZIP_DEFLATED,
+    "deep header": lambda h, m: m.update(raw=b"[" * 100_000),
+    "large header": lambda h, m: m.update(raw=b" " * (2**26 + 1)),
+    "no header": lambda h, m: m.__delitem__("fastopt.json"),
+    "absolute name": lambda h, m: m.update({"/tmp/x.npy": npy(np.ones(1))}),
+    "name above": lambda h, m: m.update({"../x.npy": npy(np.ones(1))}),
+    "dtype object": lambda h, m: h["state"][0].__setitem__(2, "object"),
+    "negative shape": lambda h, m: h["state"][0].__setitem__(1, [-6]),
+    "other shape": lambda h, m: h["state"][0].__setitem__(1, [6]),
+    "other order": lambda h, m: h["state"][0].__setitem__(3, "K"),
+    "lr of NaN": lambda h, m: h["hyperparameters"].update(lr=float("nan")),
+    "lr of text": lambda h, m: h["hyperparameters"].update(lr="1"),
+    "a part too many": lambda h, m: h["parts"].append("w"),
+    "Fortran array": lambda h, m: m.update({"v/W.npy": npy(np.asfortranarray(np.ones((2, 3))))}),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_row_32_hostile_archives(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "a.npz"
+    opt, params = small()
+    opt.save(path, params)
+    fresh = Momentum()
+    fresh.load(path)
+    rewritten(path, lambda header, members: None)
+    fresh.load(path)  # it is the change that is refused
+    if name == "object array":
+        monkeypatch.setattr(checkpoint, "checksum", lambda *arguments: "")
+        monkeypatch.setattr(np.lib.format, "read_array", lambda file: np.empty(0))
+    rewritten(path, HOSTILE[name])
+    tracemalloc.start()
+    untouched(Momentum(), params, path, "can't be loaded")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**22
+    assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_row_32_hostile_files(suffix, tmp_path, monkeypatch):
+    pytest.importorskip("safetensors")
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / f"a.{suffix}"
+    _, params = small()
+    sparse = tmp_path / "sparse"
+    with open(sparse, "wb") as file:
+        file.truncate(2**33)
+    claims = {
+        "pickle": pickle.dumps(Trap()),
+        "empty": b"",
+        "zeros": bytes(1000),
+        "long header": (2**34).to_bytes(8, "little") + b"{}",
+        "text": b'{"fastopt": 1}' * 10,
+    }
+    for content in claims.values():
+        path.write_bytes(content)
+        untouched(Momentum(), params, path, "can't be loaded")
+    shutil.move(sparse, path)
+    untouched(Momentum(), params, path, "can't be loaded")
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_paths_and_names_that_cannot_be_written(tmp_path):
+    opt = Momentum()
+    for path in ("a", "a.pkl", tmp_path):
+        with pytest.raises(ValueError, match=r"must end in \.npz or \.safetensors"):
+            opt.save(path)
+        with pytest.raises(ValueError, match=r"must end in \.npz or \.safetensors"):
+            opt.load(path)
+    with pytest.raises(FileNotFoundError):
+        opt.load(tmp_path / "none.npz")
+    with pytest.raises(FileNotFoundError):
+        opt.save(tmp_path / "none" / "a.npz")
+    opt.update({("a", 1): np.ones(2)}, {("a", 1): np.ones(2)})
+    with pytest.raises(
+        TypeError, match=r"parameter \('a', 1\): a checkpoint takes names that are str or int"
+    ):
+        opt.save(tmp_path / "a.npz")
+    twice = Momentum()
+    twice.update({"0": np.ones(1), 0: np.ones(1)}, {"0": np.ones(1), 0: np.ones(1)})
+    with pytest.raises(ValueError, match="parameter 0 has the name of another"):
+        twice.save(tmp_path / "a.npz")
+    with pytest.raises(TypeError, match="'a' is int64"):
+        fastopt.SGD().save(tmp_path / "a.npz", {"a": np.ones(2, int)})
+    assert list(tmp_path.iterdir()) == []
