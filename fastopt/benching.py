@@ -204,7 +204,7 @@ def steps(rule: str, dtype: str, shapes: Shapes) -> dict[str, Callable[[], Any]]
         "reference": own(getattr(reference, rule)(1e-4), [p.copy() for p in params], grads),
         "fastopt": own(fast(1e-4), [p.copy() for p in params], grads),
         "packed": own(fast(1e-4), pack(params), packed_grads),
-        "limit": own(LIMITS[len(fast.states)](), pack([p * 0 for p in params]), packed_grads.like()),
+        "limit": own(LIMITS[len(fast.states)](), pack([p * 0 for p in params]), packed_grads),
         "PyTorch": torch_step(rule, params, grads),
         "optax": optax_step(rule, params, grads),
     }
