@@ -5,19 +5,62 @@
 """
 
 from fastopt.benching import bench
-from fastopt.optimizers import SGD, AdaGrad, Adam, Momentum, Nesterov, RMSprop
+from fastopt.optimizers import (
+    ASGD,
+    FTRL,
+    SGD,
+    AdaBelief,
+    AdaDelta,
+    AdaGrad,
+    Adam,
+    AdaMax,
+    AdamW,
+    Adan,
+    AdEMAMix,
+    AMSGrad,
+    Lion,
+    Momentum,
+    NAdam,
+    Nesterov,
+    RAdam,
+    RMSprop,
+    RMSpropGraves,
+    Rprop,
+    ScheduleFreeAdamW,
+    ScheduleFreeSGD,
+    Signum,
+    Yogi,
+)
 from fastopt.packing import pack
 from fastopt.threads import set_num_threads
 from fastopt.warming import warmup
 
 __version__ = "0.1.0"
 __all__ = [
+    "ASGD",
+    "FTRL",
     "SGD",
+    "AMSGrad",
+    "AdEMAMix",
+    "AdaBelief",
+    "AdaDelta",
     "AdaGrad",
+    "AdaMax",
     "Adam",
+    "AdamW",
+    "Adan",
+    "Lion",
     "Momentum",
+    "NAdam",
     "Nesterov",
+    "RAdam",
     "RMSprop",
+    "RMSpropGraves",
+    "Rprop",
+    "ScheduleFreeAdamW",
+    "ScheduleFreeSGD",
+    "Signum",
+    "Yogi",
     "bench",
     "pack",
     "set_num_threads",

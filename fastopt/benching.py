@@ -48,6 +48,27 @@ def stream_2(param, grad, a, b, grad_scale, l2, keep):
         param[i] = param[i] + a[i] + b[i]
 
 
+@compiled
+def stream_3(param, grad, a, b, c, grad_scale, l2, keep):
+    """Read and write what a rule with three states does."""
+    for i in range(param.size):
+        a[i] = a[i] + grad[i]
+        b[i] = b[i] + grad[i]
+        c[i] = c[i] + grad[i]
+        param[i] = param[i] + a[i] + b[i] + c[i]
+
+
+@compiled
+def stream_4(param, grad, a, b, c, d, grad_scale, l2, keep):
+    """Read and write what a rule with four states does."""
+    for i in range(param.size):
+        a[i] = a[i] + grad[i]
+        b[i] = b[i] + grad[i]
+        c[i] = c[i] + grad[i]
+        d[i] = d[i] + grad[i]
+        param[i] = param[i] + a[i] + b[i] + c[i] + d[i]
+
+
 @dataclass(eq=False)
 class Stream0(Optimizer):
     """The limit of rules without state: the step's own way, memory traffic only."""
@@ -76,7 +97,28 @@ class Stream2(Stream0):
     b = State()
 
 
-LIMITS: tuple[type[Optimizer], ...] = (Stream0, Stream1, Stream2)
+@dataclass(eq=False)
+class Stream3(Stream0):
+    """The limit of rules with three states."""
+
+    kernel = stream_3
+    a = State()
+    b = State()
+    c = State()
+
+
+@dataclass(eq=False)
+class Stream4(Stream0):
+    """The limit of rules with four states."""
+
+    kernel = stream_4
+    a = State()
+    b = State()
+    c = State()
+    d = State()
+
+
+LIMITS: tuple[type[Optimizer], ...] = (Stream0, Stream1, Stream2, Stream3, Stream4)
 
 
 @dataclass(frozen=True)

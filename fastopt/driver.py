@@ -286,10 +286,12 @@ def specialized(kernel: Any, dtype: np.dtype[Any], states: int, scalars: int, pa
 
     Numba's disk cache finds a function by its file, line and qualified name, and neither by its globals
     nor by its flags. So each driver has a name of its own; and as the cache notices edits in the driver's
-    file only, the name tells the kernels' source as well.
+    file only, the name tells the source of the kernel, and of what it calls, as well.
     """
-    source = Path(kernel.py_func.__code__.co_filename).read_bytes()
-    digest = hashlib.sha256(source).hexdigest()[:12]
+    function = kernel.py_func
+    called = [f.py_func for f in function.__globals__.values() if hasattr(f, "py_func")]
+    files = sorted({f.__code__.co_filename for f in (function, *called)})
+    digest = hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()[:12]
     name = f"{kernel.__name__}_{dtype}_{'parallel' if parallel else 'serial'}_{digest}"
     own: dict[str, Any] = {
         "rule": kernel,

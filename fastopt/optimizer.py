@@ -19,18 +19,20 @@ from fastopt.plan import Layout, Plan, align, aligned_zeros, finite, kind, surve
 from fastopt.statedict import check_state, copied, copies
 from fastopt.threads import allowed, check_threads, launch
 
-__all__ = ["Optimizer", "State", "hyperparameter"]
+__all__ = ["Optimizer", "State", "hyperparameter", "whole"]
 
 Buffers = dict[np.dtype[Any], tuple[np.ndarray, ...]]
 
 
-def hyperparameter(default: float, *, most: float = inf, below: float = inf) -> Any:
+def hyperparameter(default: float, *, above: float = -inf, most: float = inf, below: float = inf) -> Any:
     """Give the field of a rule for a finite number from 0 up to a bound.
 
     Parameters
     ----------
     default : float
         The value if none is given.
+    above : float
+        A bound that the value must stay above.
     most : float
         The largest value.
     below : float
@@ -42,10 +44,24 @@ def hyperparameter(default: float, *, most: float = inf, below: float = inf) -> 
             shown = repr(value) if isinstance(value, str | bool) else kind(value)
             raise TypeError(f"{name} must be a number, not {shown}")
         number = float(value)
-        if not (isfinite(number) and 0 <= number <= most and number < below):
+        if not (isfinite(number) and 0 <= number <= most and above < number < below):
             limit = f" and at most {most:g}" if most < inf else f" and below {below:g}" if below < inf else ""
-            raise ValueError(f"{name} must be at least 0{limit or ' and finite'}, not {value}")
+            least = f"above {above:g}" if above >= 0 else "at least 0"
+            raise ValueError(f"{name} must be {least}{limit or ' and finite'}, not {value}")
         return number
+
+    return field(default=default, metadata={"check": check})
+
+
+def whole(default: int) -> Any:
+    """Give the field of a rule for a whole number from 0."""
+
+    def check(name: str, value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int | np.integer):
+            raise TypeError(f"{name} must be a whole number, not {kind(value)}")
+        if value < 0:
+            raise ValueError(f"{name} must be at least 0, not {value}")
+        return int(value)
 
     return field(default=default, metadata={"check": check})
 
@@ -70,7 +86,16 @@ class State:
     Reads as None before the first step, then as a dict or list like the caller's, of arrays in the
     parameters' shapes. The arrays are views, so that writing into them changes the state; the
     container is made at each reading.
+
+    Parameters
+    ----------
+    start : callable, optional
+        Gives the values before a parameter's first step, from the optimizer, the parameter and its gradient;
+        else they are 0.
     """
+
+    def __init__(self, start: Callable[[Any, Any, Any], Any] | None = None) -> None:
+        self.start = start
 
     def __set_name__(self, owner: type["Optimizer"], name: str) -> None:
         self.name, self.index = name, len(owner.states)
@@ -113,6 +138,8 @@ class Optimizer:
     # With fewer elements two threads take longer than one. Rules without root and division have
     # less to share out.
     parallel_from: ClassVar[int] = 20_000
+    # Whether a rule's weight_decay is decoupled: what moves is (1 − lr·weight_decay)·p.
+    decays: ClassVar[bool] = False
 
     threads: int | None = field(default=None, repr=False, metadata={"check": check_threads})
     nonfinite: str = field(default="warn", repr=False, metadata={"check": check_nonfinite})
@@ -135,7 +162,7 @@ class Optimizer:
             value = known.metadata["check"](name, value)
             if name == "nonfinite":
                 self._plan = None  # which has it in its table
-        elif not (name.startswith("_") or hasattr(type(self), name)):
+        elif not (name.startswith("_") or isinstance(getattr(type(self), name, None), property | State)):
             there = ", ".join(known.name for known in fields(self))
             raise AttributeError(f"{type(self).__name__} has no {name!r}; there are {there}")
         super().__setattr__(name, value)
@@ -229,7 +256,7 @@ class Optimizer:
         ):
             plan = None
         if plan is not None and plan.single is not None and turn > 0:
-            scalars = UNWRAPPED + self.scalars(turn)
+            scalars = (self._wrapped() if self.decays else UNWRAPPED) + self.scalars(turn)
             result = plan.single(id(values), id(slopes), plan.address, id(scalars), turn)
             if result == DONE:
                 return True
@@ -243,7 +270,7 @@ class Optimizer:
     ) -> bool:
         """Take a step that needs a new plan or several calls."""
         with self._exclusive() as turn:
-            scalars = tuple(map(float, UNWRAPPED + self.scalars(turn)))  # whatever a rule gives
+            scalars = tuple(map(float, self._wrapped() + self.scalars(turn)))  # whatever a rule gives
             done = found = False
             if plan is not None and plan is self._plan:
                 done, found = plan.run(values, slopes, scalars, turn)
@@ -264,6 +291,10 @@ class Optimizer:
             if found or culprit:
                 self._warn(culprit or self._culprit(params, grads, self._layout), turn, 4)
         return True
+
+    def _wrapped(self) -> tuple[float, float, float]:
+        """Give grad_scale, l2 and keep."""
+        return (1.0, 0.0, 1 - self.lr * self.weight_decay) if self.decays else UNWRAPPED  # type: ignore[attr-defined]
 
     @contextmanager
     def _exclusive(self) -> Iterator[int]:
@@ -314,9 +345,10 @@ class Optimizer:
             raise FloatingPointError(
                 f"{culprit} has NaN, infinity, or a value whose square overflows at step {turn}"
             )
-        if layout != self._layout:
-            self._buffers = self._grown(layout)
-            self._layout = keys if packed else layout
+        buffers, known = self._buffers, self._layout
+        if layout != known:
+            buffers = self._grown(layout, params, grads)
+            known = keys if packed else layout
         if packed:  # each buffer is one array
             layout = Layout()
             for flat in values:
@@ -327,7 +359,7 @@ class Optimizer:
             values,
             slopes,
             layout,
-            self._buffers,
+            buffers,
             self._turn,
             params,
             scalars,
@@ -336,6 +368,7 @@ class Optimizer:
             self.nonfinite != "warn",
         )
         plan.keys = keys
+        self._buffers, self._layout = buffers, known
         self._container = container
         self._plan = plan if plan.reusable else None
         return plan
@@ -349,9 +382,16 @@ class Optimizer:
             grads.layout = layout  # found at once from now on
         return layout is self._layout or not self._layout or layout == self._layout
 
-    def _grown(self, layout: Layout) -> Buffers:
-        """Give state buffers with room for this layout, the new part zero."""
+    def _grown(self, layout: Layout, params: Any, grads: Any) -> Buffers:
+        """Give state buffers with room for this layout, the new part as before a first step."""
         buffers = self._zeros(layout)
+        starts = [getattr(type(self), name).start for name in self.states]
+        if any(starts):
+            for key, param, grad in zip(*align(params, grads), strict=True):
+                slot = layout[key]
+                for start, buffer in zip(starts, buffers[slot.dtype], strict=True):
+                    if start is not None:
+                        slot.shaped(buffer)[...] = start(self, param, grad)
         for dtype, old in self._buffers.items():
             for new, values in zip(buffers[dtype], old, strict=True):
                 new[: values.size] = values

@@ -19,6 +19,17 @@ class Case(NamedTuple):
     states: dict[str, tuple[float, float]]
 
 
+# What the rows of Adam's kind have in common: lr_t and √(1 − β₂ᵗ) at step 2; the roots of FTRL's sums.
+ROOT = sqrt(0.4375)
+LR_T = 0.1 * ROOT / 0.75
+ADAM = {"lr": 0.1, "beta1": 0.5, "beta2": 0.75, "eps": 1}
+Z1 = 2.25 - (sqrt(5) - 1) / 2
+FTRL1 = (0.5 - Z1) / (sqrt(5) / 2 + 0.75)
+Z2 = Z1 + 1 + 0.25 * FTRL1 - (sqrt(6) - sqrt(5)) / 2 * FTRL1
+V1 = 2 / (sqrt(0.75) + 1)
+V2 = V1 / 2 + 1 / (sqrt(0.609375) + 1)
+D2 = ROOT / (1 + ROOT) + 0.5 * (1 - 0.7 / 6)
+
 CASES = {
     "SGD": Case({"lr": 0.1}, (0.5, -1), (0.95, 1.05), {}),
     "Momentum": Case({"lr": 0.1, "momentum": 0.9}, (0.5, -1), (0.95, 1.005), {"v": (-0.05, 0.055)}),
@@ -35,8 +46,113 @@ CASES = {
         (0.95, 0.95 - 0.1 * sqrt(0.4375) / 0.75 / 2),
         {"m": (1, 1), "v": (1, 1)},
     ),
+    "ASGD": Case(
+        {"lr": 0.1, "lambd": 0.5, "alpha": 1, "t0": 0}, (0.5, -1), (0.9, 1 / 1.05), {"ax": (0.9, 1 / 1.05)}
+    ),
+    # c = 1, then 1/2: 0.95 + 0.1·(1 - 0.25)
+    "ScheduleFreeSGD": Case({"lr": 0.1, "beta": 0.5}, (0.5, -1), (0.95, 1.025), {"z": (0.95, 1.05)}),
+    "AdaDelta": Case(
+        {"lr": 0.1, "rho": 0.75, "eps": 1},
+        (2, 1),
+        (1 - 0.1 * sqrt(2), 1 - 0.1 * sqrt(2) - 0.1 * sqrt(0.75)),
+        {"h": (1, 1), "u": (0.5, 0.5625)},
+    ),
+    "RMSpropGraves": Case(
+        {"lr": 0.1, "decay_rate": 0.75, "momentum": 0.5, "eps": 1},
+        (2, 1),
+        (1 - 0.1 * V1, 1 - 0.1 * V1 - 0.1 * V2),
+        {"h": (1, 1), "m": (0.5, 0.625), "v": (V1, V2)},
+    ),
+    "FTRL": Case(
+        {
+            "lr": 2,
+            "initial_accumulator_value": 1,
+            "l1_regularization_strength": 0.5,
+            "l2_regularization_strength": 0.25,
+            "l2_shrinkage_regularization_strength": 0.125,
+            "beta": 0.5,
+        },
+        (2, 1),
+        (FTRL1, (0.5 - Z2) / (sqrt(6) / 2 + 0.75)),
+        {"n": (5, 6), "z": (Z1, Z2)},
+    ),
+    "AdamW": Case(
+        {**ADAM, "weight_decay": 0.5},
+        (2, 1),
+        (0.95 - 0.1 / 1.5, 0.95 * (0.95 - 0.1 / 1.5) - LR_T / (1 + ROOT)),
+        {"m": (1, 1), "v": (1, 1)},
+    ),
+    "AMSGrad": Case(
+        ADAM,
+        (2, 0),
+        (1 - 0.1 / 1.5, 1 - 0.1 / 1.5 - LR_T * 0.5 / (1 + ROOT)),
+        {"m": (1, 0.5), "v": (1, 0.75), "v_max": (1, 1)},
+    ),
+    "AdaMax": Case(
+        ADAM, (2, 1), (1 - 0.2 / 3, 1 - 0.2 / 3 - 0.1 / 0.75 / 2.25), {"m": (1, 1), "u": (3, 2.25)}
+    ),
+    # μ is 1/4 at each step
+    "NAdam": Case(
+        {**ADAM, "momentum_decay": 0},
+        (2, 1),
+        (
+            1 - (0.05 * 2 + 0.0125 / 0.9375) / 1.5,
+            1
+            - (0.05 * 2 + 0.0125 / 0.9375) / 1.5
+            - 0.1 * ROOT * (0.75 / 0.9375 + 0.25 / 0.984375) / (1 + ROOT),
+        ),
+        {"m": (1, 1), "v": (1, 1)},
+    ),
+    # not yet rectified: ρ = 1, then 13/7
+    "RAdam": Case(ADAM, (2, 1), (0.8, 0.8 - 0.1 / 0.75), {"m": (1, 1), "v": (1, 1)}),
+    "AdaBelief": Case(
+        ADAM,
+        (2, 1),
+        (
+            1 - 0.1 / (sqrt(1.25) + 0.5),
+            1 - 0.1 / (sqrt(1.25) + 0.5) - LR_T / (sqrt(1.9375) + ROOT),
+        ),
+        {"m": (1, 1), "s": (1.25, 1.9375)},
+    ),
+    "Yogi": Case(
+        {**ADAM, "initial_accumulator_value": 1},
+        (2, 1),
+        (
+            1 - 0.15 / (sqrt(2) + 0.5),
+            1 - 0.15 / (sqrt(2) + 0.5) - LR_T * 1.25 / (sqrt(1.75) + ROOT),
+        ),
+        {"m": (1.5, 1.25), "v": (2, 1.75)},
+    ),
+    # the second d is -1, g + β₂·d = 1/4
+    "Adan": Case(
+        {**ADAM, "beta3": 0.75},
+        (2, 1),
+        (1 - 0.1 / 1.5, 1 - 0.1 / 1.5 - (LR_T - 0.25 * 0.075 * ROOT / 0.4375) / (0.875 + ROOT)),
+        {"m": (1, 1), "v": (0, -0.25), "n": (1, 0.765625), "before": (2, 1)},
+    ),
+    "AdEMAMix": Case(
+        {**ADAM, "beta3": 0.5, "alpha": 2},
+        (2, 1),
+        (1 - 0.2 / 1.5, 1 - 0.2 / 1.5 - (LR_T + 0.2 * ROOT) / (1 + ROOT)),
+        {"m": (1, 1), "slow": (1, 1), "v": (1, 1)},
+    ),
+    "ScheduleFreeAdamW": Case(
+        {"lr": 0.1, "beta": 0.5, "beta2": 0.75, "eps": 1, "weight_decay": 0.5},
+        (2, 1),
+        (1 - 0.7 / 6, 1 - 0.7 / 6 - 0.075 * D2),
+        {"v": (1, 1), "z": (1 - 0.7 / 6, 1 - 0.7 / 6 - 0.1 * D2)},
+    ),
+    "Rprop": Case({"lr": 0.1}, (2, -1), (0.9, 0.9), {"before": (2, 0), "size": (0.1, 0.05)}),
+    "Signum": Case({"lr": 0.1, "momentum": 0.5}, (2, -3), (0.9, 1), {"m": (2, -2)}),
+    "Lion": Case(
+        {"lr": 0.1, "beta1": 0.5, "beta2": 0.75, "weight_decay": 0.5},
+        (2, -1),
+        (0.85, 0.9075),
+        {"m": (0.5, 0.125)},
+    ),
 }
 RULES = list(CASES)
+BOOK = RULES[:6]  # whatever holds for all rules alike is tested on these
 DTYPES = ["float32", "float64"]
 
 

@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from cases import CASES, DTYPES, RULES
+from cases import BOOK, CASES, DTYPES
 
 import fastopt
 from fastopt import reference
@@ -62,7 +62,7 @@ def test_surfaces(surface):
         np.testing.assert_allclose(surface.gradient(*point), numeric, rtol=1e-6, atol=1e-7)
     assert surface.f(*surface.minimum) == 0
     assert surface.gradient(*surface.minimum) == (0, 0)
-    assert set(surface.lr) == set(RULES)
+    assert set(surface.lr) == set(BOOK)
 
 
 @pytest.mark.parametrize("surface", SURFACES.values(), ids=SURFACES)
@@ -95,8 +95,8 @@ def test_measures_of_a_path_by_hand():
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_training_agrees_bit_for_bit_and_learns(dtype):
-    comparisons = train(digits(dtype), RULES, [30], epochs=6, batch=50, dtype=dtype)
-    assert [c.rule for c in comparisons] == RULES
+    comparisons = train(digits(dtype), BOOK, [30], epochs=6, batch=50, dtype=dtype)
+    assert [c.rule for c in comparisons] == BOOK
     for c in comparisons:
         assert c.same_bits
         assert c.ref.losses == c.fast.losses
@@ -206,8 +206,8 @@ def test_train_as_a_user_runs_it(tmp_path):
     result = run("train", "--epochs", 1, "--hidden", "16", "--dtype", "float32", "--out", out)
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
-    table = [line.split() for line in lines if line.split() and line.split()[0] in RULES]
-    assert [row[0] for row in table] == RULES
+    table = [line.split() for line in lines if line.split() and line.split()[0] in BOOK]
+    assert [row[0] for row in table] == BOOK
     assert all(row[2] == row[3] and row[4] == "yes" for row in table)
     assert lines[-1] == f"picture: {out}"
     assert out.read_bytes().startswith(PNG)
@@ -219,7 +219,7 @@ def test_trajectories_as_a_user_runs_them(function, tmp_path):
     out = tmp_path / "paths.png"
     result = run("trajectories", "--function", function, "--out", out)
     assert result.returncode == 0, result.stderr
-    assert all(f"\n{rule} " in result.stdout for rule in RULES)
+    assert all(f"\n{rule} " in result.stdout for rule in BOOK)
     assert result.stdout.splitlines()[-1] == f"picture: {out}"
     assert out.read_bytes().startswith(PNG)
 
@@ -277,7 +277,7 @@ def test_bench_measures_and_draws(tmp_path):
     assert out.read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", BOOK)
 def test_a_timing_knows_its_traffic(rule):
     (timing,) = fastopt.bench([[(10, 5), (5,)]], [rule], ["float32"], blocks=3, block_seconds=0.001)
     assert timing.elements == 55

@@ -8,7 +8,7 @@ import warnings
 
 import numpy as np
 import pytest
-from cases import RULES, hyperparameters, snapshot, state_bytes
+from cases import BOOK, hyperparameters, snapshot, state_bytes
 from test_compiled import needs_jit, python
 
 import fastopt
@@ -55,7 +55,7 @@ def test_verify_prints_the_table_and_sees_a_fault_let_through(monkeypatch, capsy
     assert main(["verify", "--faults"]) == 1
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", BOOK)
 def test_row_8_rebound_parameter(rule):
     one, other = (getattr(fastopt, rule)(0.1) for _ in range(2))
     params, grads = faults.start(dict)
@@ -110,7 +110,7 @@ def test_row_9_forgetting_keeps_packed_steps_right():
     assert (opt.m["b"] > opt.m["a"][0]).all()
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", BOOK)
 def test_row_10_order_of_the_dict(rule):
     opts = [getattr(fastopt, rule)(0.1) for _ in range(2)]
     results = []
@@ -251,7 +251,7 @@ def test_row_20_huge_sums_of_fine_values_are_fine():
         fastopt.SGD(1.0, nonfinite="raise").update(params, grads)
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", BOOK)
 def test_row_21_hyperparameters(rule):
     opt = getattr(fastopt, rule)()
     for name in hyperparameters(opt):
@@ -341,7 +341,7 @@ print(digest.hexdigest())
 
 
 def test_row_28_modes_of_numba_give_the_same_bits(tmp_path):
-    code = MODES.format(rules=RULES)
+    code = MODES.format(rules=BOOK)
     found = {
         mode: python(code, NUMBA_CACHE_DIR=str(tmp_path), **({mode: "1"} if mode else {}))[0]
         for mode in ("", "NUMBA_DISABLE_JIT", "NUMBA_BOUNDSCHECK")

@@ -5,7 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
-from cases import DTYPES, RULES, same_bits, snapshot
+from cases import BOOK, DTYPES, same_bits, snapshot
 
 import fastopt
 from fastopt import driver, pack
@@ -17,7 +17,7 @@ def network(rng, dtype="float64"):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", BOOK)
 @pytest.mark.parametrize("cls", [dict, list])
 def test_packed_steps_give_the_same_bits(rule, dtype, cls):
     rng = np.random.default_rng(0)

@@ -7,7 +7,7 @@ import tracemalloc
 import numba
 import numpy as np
 import pytest
-from cases import DTYPES, RULES
+from cases import BOOK, DTYPES
 from numba import config
 from test_compiled import needs_jit, python
 
@@ -27,7 +27,7 @@ def as_before():
 @needs_jit
 @several
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", BOOK)
 def test_threads_do_not_change_a_bit(rule, dtype):
     rng = np.random.default_rng(0)
     sizes = [70_001, 3, 64, 0, 1_000, 40_003]
@@ -206,7 +206,7 @@ def test_ctrl_c_falls_before_a_step_or_after_it(kind):
 
 @needs_jit
 @pytest.mark.parametrize("threads", [1, config.NUMBA_NUM_THREADS])
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", BOOK)
 def test_a_step_allocates_next_to_nothing(rule, threads):
     params = [np.ones((300, 400)), np.ones(7, "float32")] * 5
     params = [p.copy() for p in params]

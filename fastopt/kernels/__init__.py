@@ -1,0 +1,52 @@
+"""The update rules as fused in-place loops, simplest first: what runs.
+
+Every kernel is ``rule(param, grad, *states, grad_scale, l2, keep, *scalars)`` over flat arrays of one
+length and one dtype, with scalars of that dtype: one loop, no allocation, ``grad`` is only read. The
+first three scalars are what is wrapped around a rule, so that none of it needs a pass of its own: the
+gradient that a rule sees is ``grad_scale·grad + l2·param``, and the parameter that it moves is
+``keep·param``. With 1, 0 and 1 they leave every bit as it is.
+
+Each sum and product is rounded in the order written, as in `fastopt.reference`.
+"""
+
+from fastopt.kernels.adam import (
+    adabelief,
+    adam,
+    adamax,
+    adan,
+    ademamix,
+    amsgrad,
+    nadam,
+    radam,
+    schedule_free_adamw,
+    yogi,
+)
+from fastopt.kernels.adaptive import adadelta, adagrad, ftrl, rmsprop, rmsprop_graves
+from fastopt.kernels.sgd import asgd, momentum, nesterov, schedule_free_sgd, sgd
+from fastopt.kernels.sign import lion, rprop, signum
+
+__all__ = [
+    "adabelief",
+    "adadelta",
+    "adagrad",
+    "adam",
+    "adamax",
+    "adan",
+    "ademamix",
+    "amsgrad",
+    "asgd",
+    "ftrl",
+    "lion",
+    "momentum",
+    "nadam",
+    "nesterov",
+    "radam",
+    "rmsprop",
+    "rmsprop_graves",
+    "rprop",
+    "schedule_free_adamw",
+    "schedule_free_sgd",
+    "sgd",
+    "signum",
+    "yogi",
+]

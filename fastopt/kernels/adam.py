@@ -1,0 +1,180 @@
+"""Adam and those that changed a part of it."""
+
+from math import sqrt
+
+import numpy as np
+
+from fastopt.kernels.common import gradient, kernel, signed
+
+__all__ = [
+    "adabelief",
+    "adam",
+    "adamax",
+    "adan",
+    "ademamix",
+    "amsgrad",
+    "nadam",
+    "radam",
+    "schedule_free_adamw",
+    "yogi",
+]
+
+
+@kernel
+def adam(param, grad, m, v, grad_scale, l2, keep, one_minus_beta1, one_minus_beta2, lr_t, eps):
+    """M ← m + (1 − β₁)(g − m); v ← v + (1 − β₂)(g² − v); p ← p − lr_t·m / (√v + eps).
+
+    Kingma and Ba 2015, algorithm 1 in the order of the end of section 2.
+    """
+    for i in range(param.size):
+        g = gradient(grad[i], param[i], grad_scale, l2)
+        m[i] = m[i] + one_minus_beta1 * (g - m[i])
+        v[i] = v[i] + one_minus_beta2 * (g * g - v[i])
+        param[i] = keep * param[i] - lr_t * m[i] / (sqrt(v[i]) + eps)
+
+
+@kernel
+def amsgrad(param, grad, m, v, v_max, grad_scale, l2, keep, one_minus_beta1, one_minus_beta2, lr_t, eps):
+    """As Adam, but p ← p − lr_t·m / (√max(v_max, v) + eps) (Reddi et al. 2018, algorithm 2)."""
+    for i in range(param.size):
+        g = gradient(grad[i], param[i], grad_scale, l2)
+        m[i] = m[i] + one_minus_beta1 * (g - m[i])
+        v[i] = v[i] + one_minus_beta2 * (g * g - v[i])
+        v_max[i] = np.maximum(v_max[i], v[i])
+        param[i] = keep * param[i] - lr_t * m[i] / (sqrt(v_max[i]) + eps)
+
+
+@kernel
+def adamax(param, grad, m, u, grad_scale, l2, keep, one_minus_beta1, beta2, lr_t, eps):
+    """M as Adam; u ← max(β₂·u, |g| + eps); p ← p − lr_t·m / u (Kingma and Ba 2015, algorithm 2)."""
+    for i in range(param.size):
+        g = gradient(grad[i], param[i], grad_scale, l2)
+        m[i] = m[i] + one_minus_beta1 * (g - m[i])
+        u[i] = np.maximum(beta2 * u[i], abs(g) + eps)
+        param[i] = keep * param[i] - lr_t * m[i] / u[i]
+
+
+@kernel
+def nadam(param, grad, m, v, grad_scale, l2, keep, one_minus_beta1, one_minus_beta2, lr_g, lr_m, eps):
+    """M and v as Adam; p ← p − (lr_g·g + lr_m·m) / (√v + eps) (Dozat 2016)."""
+    for i in range(param.size):
+        g = gradient(grad[i], param[i], grad_scale, l2)
+        m[i] = m[i] + one_minus_beta1 * (g - m[i])
+        v[i] = v[i] + one_minus_beta2 * (g * g - v[i])
+        param[i] = keep * param[i] - (lr_g * g + lr_m * m[i]) / (sqrt(v[i]) + eps)
+
+
+@kernel
+def radam(param, grad, m, v, grad_scale, l2, keep, one_minus_beta1, one_minus_beta2, lr_t, eps, rectified):
+    """M and v as Adam; p ← p − lr_t·m / (√v + eps), without the divisor until it is rectified.
+
+    Liu et al. 2020.
+    """
+    for i in range(param.size):
+        g = gradient(grad[i], param[i], grad_scale, l2)
+        m[i] = m[i] + one_minus_beta1 * (g - m[i])
+        v[i] = v[i] + one_minus_beta2 * (g * g - v[i])
+        divisor = sqrt(v[i]) + eps if rectified else param.dtype.type(1)
+        param[i] = keep * param[i] - lr_t * m[i] / divisor
+
+
+@kernel
+def adabelief(param, grad, m, s, grad_scale, l2, keep, one_minus_beta1, one_minus_beta2, lr_t, eps, eps_t):
+    """M as Adam; s ← s + (1 − β₂)((g − m)² − s) + eps; p ← p − lr_t·m / (√s + eps_t) (Zhuang et al. 2020)."""
+    for i in range(param.size):
+        g = gradient(grad[i], param[i], grad_scale, l2)
+        m[i] = m[i] + one_minus_beta1 * (g - m[i])
+        surprise = g - m[i]
+        s[i] = s[i] + one_minus_beta2 * (surprise * surprise - s[i]) + eps
+        param[i] = keep * param[i] - lr_t * m[i] / (sqrt(s[i]) + eps_t)
+
+
+@kernel
+def yogi(param, grad, m, v, grad_scale, l2, keep, one_minus_beta1, one_minus_beta2, lr_t, eps):
+    """M as Adam; v ← v − (1 − β₂)·sign(v − g²)·g²; p ← p − lr_t·m / (√v + eps) (Zaheer et al. 2018)."""
+    for i in range(param.size):
+        g = gradient(grad[i], param[i], grad_scale, l2)
+        m[i] = m[i] + one_minus_beta1 * (g - m[i])
+        square = g * g
+        v[i] = v[i] - signed(one_minus_beta2, v[i] - square) * square
+        param[i] = keep * param[i] - lr_t * m[i] / (sqrt(v[i]) + eps)
+
+
+@kernel
+def adan(
+    param,
+    grad,
+    m,
+    v,
+    n,
+    before,
+    grad_scale,
+    l2,
+    keep,
+    one_minus_beta1,
+    beta2,
+    one_minus_beta2,
+    one_minus_beta3,
+    lr_m,
+    lr_v,
+    eps,
+):
+    """D ← g − before; m, v and n average g, d and (g + β₂·d)²; p ← p − (lr_m·m + lr_v·v) / (√n + eps).
+
+    Xie et al. 2022.
+    """
+    for i in range(param.size):
+        g = gradient(grad[i], param[i], grad_scale, l2)
+        d = g - before[i]
+        before[i] = g
+        m[i] = m[i] + one_minus_beta1 * (g - m[i])
+        v[i] = v[i] + one_minus_beta2 * (d - v[i])
+        ahead = g + beta2 * d
+        n[i] = n[i] + one_minus_beta3 * (ahead * ahead - n[i])
+        param[i] = keep * param[i] - (lr_m * m[i] + lr_v * v[i]) / (sqrt(n[i]) + eps)
+
+
+@kernel
+def ademamix(
+    param,
+    grad,
+    m,
+    slow,
+    v,
+    grad_scale,
+    l2,
+    keep,
+    one_minus_beta1,
+    one_minus_beta2,
+    one_minus_beta3,
+    lr_m,
+    lr_slow,
+    eps,
+):
+    """M and v as Adam; slow ← slow + (1 − β₃)(g − slow); p ← p − (lr_m·m + lr_slow·slow) / (√v + eps).
+
+    Pagliardini et al. 2024.
+    """
+    for i in range(param.size):
+        g = gradient(grad[i], param[i], grad_scale, l2)
+        m[i] = m[i] + one_minus_beta1 * (g - m[i])
+        slow[i] = slow[i] + one_minus_beta3 * (g - slow[i])
+        v[i] = v[i] + one_minus_beta2 * (g * g - v[i])
+        param[i] = keep * param[i] - (lr_m * m[i] + lr_slow * slow[i]) / (sqrt(v[i]) + eps)
+
+
+@kernel
+def schedule_free_adamw(
+    param, grad, v, z, grad_scale, l2, keep, one_minus_beta2, root, eps, weight_decay, c, lr, lr_y
+):
+    """V as Adam; d ← root·g / (√v + eps) + weight_decay·p; then as schedule-free SGD with d.
+
+    Defazio et al. 2024.
+    """
+    for i in range(param.size):
+        g = gradient(grad[i], param[i], grad_scale, l2)
+        v[i] = v[i] + one_minus_beta2 * (g * g - v[i])
+        y = keep * param[i]
+        d = root * g / (sqrt(v[i]) + eps) + weight_decay * y
+        param[i] = y + c * (z[i] - y) + lr_y * d
+        z[i] = z[i] - lr * d

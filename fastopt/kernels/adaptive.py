@@ -1,0 +1,72 @@
+"""A learning rate for each element, from the squares of its gradients."""
+
+from math import sqrt
+
+import numpy as np
+
+from fastopt.kernels.common import gradient, kernel
+
+__all__ = ["adadelta", "adagrad", "ftrl", "rmsprop", "rmsprop_graves"]
+
+
+@kernel
+def adagrad(param, grad, h, grad_scale, l2, keep, lr, eps):
+    """H ← h + g²; p ← p − lr·g / (√h + eps) (Duchi et al. 2011)."""
+    for i in range(param.size):
+        g = gradient(grad[i], param[i], grad_scale, l2)
+        h[i] = h[i] + g * g
+        param[i] = keep * param[i] - lr * g / (sqrt(h[i]) + eps)
+
+
+@kernel
+def adadelta(param, grad, h, u, grad_scale, l2, keep, rho, one_minus_rho, lr, eps):
+    """H ← ρ·h + (1 − ρ)·g²; d ← √(u + eps) / √(h + eps)·g; u ← ρ·u + (1 − ρ)·d²; p ← p − lr·d.
+
+    Zeiler 2012.
+    """
+    for i in range(param.size):
+        g = gradient(grad[i], param[i], grad_scale, l2)
+        h[i] = h[i] * rho + one_minus_rho * g * g
+        d = sqrt(u[i] + eps) / sqrt(h[i] + eps) * g
+        u[i] = u[i] * rho + one_minus_rho * d * d
+        param[i] = keep * param[i] - lr * d
+
+
+@kernel
+def rmsprop(param, grad, h, grad_scale, l2, keep, rho, one_minus_rho, lr, eps):
+    """H ← ρ·h + (1 − ρ)·g²; p ← p − lr·g / (√h + eps) (Tieleman and Hinton 2012)."""
+    for i in range(param.size):
+        g = gradient(grad[i], param[i], grad_scale, l2)
+        h[i] = h[i] * rho + one_minus_rho * g * g
+        param[i] = keep * param[i] - lr * g / (sqrt(h[i]) + eps)
+
+
+@kernel
+def rmsprop_graves(param, grad, h, m, v, grad_scale, l2, keep, rho, one_minus_rho, mu, lr, eps):
+    """H ← ρ·h + (1 − ρ)·g²; m ← ρ·m + (1 − ρ)·g; v ← μ·v + g / (√(h − m²) + eps); p ← p − lr·v.
+
+    Graves 2013.
+    """
+    for i in range(param.size):
+        g = gradient(grad[i], param[i], grad_scale, l2)
+        h[i] = h[i] * rho + one_minus_rho * g * g
+        m[i] = m[i] * rho + one_minus_rho * g
+        variance = np.maximum(h[i] - m[i] * m[i], param.dtype.type(0))
+        v[i] = mu * v[i] + g / (sqrt(variance) + eps)
+        param[i] = keep * param[i] - lr * v[i]
+
+
+@kernel
+def ftrl(param, grad, n, z, grad_scale, l2, keep, lr, l1, quadratic, shrinkage):
+    """N' ← n + g²; z ← z + g − (√n' − √n) / lr·p; p ← (clip(z, ±l₁) − z) / (√n' / lr + 2·l₂).
+
+    McMahan et al. 2013.
+    """
+    for i in range(param.size):
+        g = gradient(grad[i], param[i], grad_scale, l2)
+        p = keep * param[i]
+        total = n[i] + g * g
+        z[i] = z[i] + (g + shrinkage * p - (sqrt(total) - sqrt(n[i])) / lr * p)
+        n[i] = total
+        clipped = np.minimum(np.maximum(z[i], -l1), l1)
+        param[i] = (clipped - z[i]) / (sqrt(total) / lr + quadratic)

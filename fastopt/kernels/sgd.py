@@ -1,0 +1,50 @@
+"""Gradient descent and its momentum."""
+
+from fastopt.kernels.common import gradient, kernel
+
+__all__ = ["asgd", "momentum", "nesterov", "schedule_free_sgd", "sgd"]
+
+
+@kernel
+def sgd(param, grad, grad_scale, l2, keep, lr):
+    """P ← p − lr·g (*Deep Learning from Scratch*, 6.1.2)."""
+    for i in range(param.size):
+        g = gradient(grad[i], param[i], grad_scale, l2)
+        param[i] = keep * param[i] - lr * g
+
+
+@kernel
+def momentum(param, grad, v, grad_scale, l2, keep, mu, lr):
+    """V ← μ·v − lr·g; p ← p + v (*Deep Learning from Scratch*, 6.1.4)."""
+    for i in range(param.size):
+        g = gradient(grad[i], param[i], grad_scale, l2)
+        v[i] = mu * v[i] - lr * g
+        param[i] = keep * param[i] + v[i]
+
+
+@kernel
+def nesterov(param, grad, v, grad_scale, l2, keep, mu, lr, mu_mu, lr_ahead):
+    """P ← p + μ²·v; p ← p − ((1 + μ)·lr)·g; v ← μ·v − lr·g (Bengio et al. 2013, eq. 7)."""
+    for i in range(param.size):
+        g = gradient(grad[i], param[i], grad_scale, l2)
+        param[i] = keep * param[i] + mu_mu * v[i] - lr_ahead * g
+        v[i] = mu * v[i] - lr * g
+
+
+@kernel
+def asgd(param, grad, ax, grad_scale, l2, keep, decay, eta, mu):
+    """P ← (1 − λ·η)·p − η·g; ax ← ax + μ·(p − ax) (Polyak and Juditsky 1992)."""
+    for i in range(param.size):
+        g = gradient(grad[i], param[i], grad_scale, l2)
+        param[i] = decay * (keep * param[i]) - eta * g
+        ax[i] = ax[i] + mu * (param[i] - ax[i]) if mu < 1 else param[i]
+
+
+@kernel
+def schedule_free_sgd(param, grad, z, grad_scale, l2, keep, c, lr, lr_y):
+    """P ← p + c·(z − p) + lr_y·g; z ← z − lr·g (Defazio et al. 2024, algorithm of section 4.4)."""
+    for i in range(param.size):
+        g = gradient(grad[i], param[i], grad_scale, l2)
+        y = keep * param[i]
+        param[i] = y + c * (z[i] - y) + lr_y * g
+        z[i] = z[i] - lr * g

@@ -1,0 +1,42 @@
+"""Steps whose length doesn't depend on the size of the gradient."""
+
+import numpy as np
+
+from fastopt.kernels.common import gradient, kernel, signed
+
+__all__ = ["lion", "rprop", "signum"]
+
+
+@kernel
+def rprop(param, grad, before, size, grad_scale, l2, keep, eta_minus, eta_plus, step_min, step_max):
+    """Size grows by η₊ where g kept its sign, shrinks by η₋ where it changed; p ← p − sign(g)·size.
+
+    Riedmiller and Braun 1993.
+    """
+    for i in range(param.size):
+        g = gradient(grad[i], param[i], grad_scale, l2)
+        agreement = g * before[i]
+        one, zero = param.dtype.type(1), param.dtype.type(0)
+        factor = eta_plus if agreement > 0 else (eta_minus if agreement < 0 else one)
+        size[i] = np.minimum(np.maximum(size[i] * factor, step_min), step_max)
+        used = zero if agreement < 0 else g
+        param[i] = keep * param[i] - signed(size[i], used)
+        before[i] = used
+
+
+@kernel
+def signum(param, grad, m, grad_scale, l2, keep, mu, lr):
+    """M ← μ·m + g; p ← p − lr·sign(m) (Bernstein et al. 2018)."""
+    for i in range(param.size):
+        g = gradient(grad[i], param[i], grad_scale, l2)
+        m[i] = mu * m[i] + g
+        param[i] = keep * param[i] - signed(lr, m[i])
+
+
+@kernel
+def lion(param, grad, m, grad_scale, l2, keep, beta1, one_minus_beta1, beta2, one_minus_beta2, lr):
+    """P ← p − lr·sign(β₁·m + (1 − β₁)·g); m ← β₂·m + (1 − β₂)·g (Chen et al. 2023)."""
+    for i in range(param.size):
+        g = gradient(grad[i], param[i], grad_scale, l2)
+        param[i] = keep * param[i] - signed(lr, beta1 * m[i] + one_minus_beta1 * g)
+        m[i] = beta2 * m[i] + one_minus_beta2 * g

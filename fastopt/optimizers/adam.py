@@ -1,0 +1,674 @@
+"""Adam and those that changed a part of it."""
+
+from dataclasses import KW_ONLY, dataclass
+from math import sqrt
+from typing import ClassVar
+
+from fastopt import kernels
+from fastopt.optimizer import Optimizer, State, hyperparameter, whole
+from fastopt.optimizers.common import Averaging, averaging
+
+__all__ = [
+    "AMSGrad",
+    "AdEMAMix",
+    "AdaBelief",
+    "AdaMax",
+    "Adam",
+    "AdamW",
+    "Adan",
+    "NAdam",
+    "RAdam",
+    "ScheduleFreeAdamW",
+    "Yogi",
+]
+
+
+@dataclass(eq=False)
+class Adam(Optimizer):
+    """Adaptive moment estimation.
+
+    m ← m + (1 − β₁)(g − m); v ← v + (1 − β₂)(g² − v); p ← p − lr_t·m / (√v + eps),
+    where lr_t = lr·√(1 − β₂ᵗ) / (1 − β₁ᵗ)
+
+    The correction of the bias is folded into the step size, so that eps is added to the root of the
+    uncorrected v, as in the book (the paper's epsilon hat). PyTorch adds its eps to the root of the
+    corrected v: eps here = eps there · √(1 − β₂ᵗ).
+
+    Parameters
+    ----------
+    lr : float, default 0.001
+        Learning rate, at least 0.
+    beta1, beta2 : float, default 0.9 and 0.999
+        Decay of the two moving averages, from 0 to below 1.
+    eps : float, default 1e-7
+        Added to the root.
+
+    Attributes
+    ----------
+    m, v : dict or list of arrays, or None
+        Moving averages of the gradients and of their squares.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a hyperparameter is no number or out of range, here or when it is assigned later.
+
+    References
+    ----------
+    Kingma and Ba 2015, *Adam: a method for stochastic optimization* (arXiv:1412.6980), algorithm 1
+    and the end of section 2; *Deep Learning from Scratch*, section 6.1.6.
+    """
+
+    kernel = kernels.adam
+    lr: float = hyperparameter(0.001)
+    beta1: float = hyperparameter(0.9, below=1)
+    beta2: float = hyperparameter(0.999, below=1)
+    _: KW_ONLY
+    eps: float = hyperparameter(1e-7)
+    m = State()
+    v = State()
+
+    def scalars(self, t: int) -> tuple[float, ...]:
+        """Give 1 − β₁, 1 − β₂, lr_t and eps."""
+        beta1, beta2 = self.beta1, self.beta2
+        lr_t = self.lr * sqrt(1 - beta2**t) / (1 - beta1**t)
+        return 1 - beta1, 1 - beta2, lr_t, self.eps
+
+
+@dataclass(eq=False)
+class AdamW(Optimizer):
+    """Adam with decoupled weight decay.
+
+    p ← (1 − lr·weight_decay)·p, then Adam with eps on the corrected root:
+    p ← p − lr_t·m / (√v + eps·√(1 − β₂ᵗ)), where lr_t = lr·√(1 − β₂ᵗ) / (1 − β₁ᵗ)
+
+    The kernel is Adam's.
+
+    Parameters
+    ----------
+    lr : float, default 0.001
+        Learning rate, at least 0.
+    beta1 : float, default 0.9
+        Decay of the moving average of the gradients, from 0 to below 1.
+    beta2 : float, default 0.999
+        Decay of that of their squares, from 0 to below 1.
+    eps : float, default 1e-8
+        Added to the root of the corrected v, as in PyTorch.
+    weight_decay : float, default 0.01
+        Decoupled: p shrinks by lr·weight_decay of itself, whatever the gradient.
+
+    Attributes
+    ----------
+    m : dict or list of arrays, or None
+        Moving average of the gradients.
+    v : dict or list of arrays, or None
+        Moving average of their squares.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a hyperparameter is no number or out of range, here or when it is assigned later.
+
+    References
+    ----------
+    Loshchilov and Hutter 2019, *Decoupled weight decay regularization* (arXiv:1711.05101), algorithm 2,
+    with PyTorch's product of lr and weight_decay.
+    """
+
+    kernel = kernels.adam
+    decays = True
+    lr: float = hyperparameter(0.001)
+    beta1: float = hyperparameter(0.9, below=1)
+    beta2: float = hyperparameter(0.999, below=1)
+    _: KW_ONLY
+    eps: float = hyperparameter(1e-8)
+    weight_decay: float = hyperparameter(0.01)
+    m = State()
+    v = State()
+
+    def scalars(self, t: int) -> tuple[float, ...]:
+        """Give 1 − β₁, 1 − β₂, lr_t and eps·√(1 − β₂ᵗ)."""
+        beta1, beta2 = self.beta1, self.beta2
+        root = sqrt(1 - beta2**t)
+        return 1 - beta1, 1 - beta2, self.lr * root / (1 - beta1**t), self.eps * root
+
+
+@dataclass(eq=False)
+class AMSGrad(Optimizer):
+    """Adam whose step sizes never grow again.
+
+    m and v as Adam; v_max ← max(v_max, v); p ← p − lr_t·m / (√v_max + eps·√(1 − β₂ᵗ))
+
+    PyTorch's ``Adam(amsgrad=True)``; the paper doesn't correct the bias.
+
+    Parameters
+    ----------
+    lr : float, default 0.001
+        Learning rate, at least 0.
+    beta1 : float, default 0.9
+        Decay of the moving average of the gradients, from 0 to below 1.
+    beta2 : float, default 0.999
+        Decay of that of their squares, from 0 to below 1.
+    eps : float, default 1e-8
+        Added to the root of the corrected v, as in PyTorch.
+
+    Attributes
+    ----------
+    m : dict or list of arrays, or None
+        Moving average of the gradients.
+    v : dict or list of arrays, or None
+        Moving average of their squares.
+    v_max : dict or list of arrays, or None
+        The largest v so far.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a hyperparameter is no number or out of range, here or when it is assigned later.
+
+    References
+    ----------
+    Reddi, Kale and Kumar 2018, *On the convergence of Adam and beyond* (arXiv:1904.09237), algorithm 2.
+    """
+
+    kernel = kernels.amsgrad
+    lr: float = hyperparameter(0.001)
+    beta1: float = hyperparameter(0.9, below=1)
+    beta2: float = hyperparameter(0.999, below=1)
+    _: KW_ONLY
+    eps: float = hyperparameter(1e-8)
+    m = State()
+    v = State()
+    v_max = State()
+
+    def scalars(self, t: int) -> tuple[float, ...]:
+        """Give 1 − β₁, 1 − β₂, lr_t and eps·√(1 − β₂ᵗ)."""
+        beta1, beta2 = self.beta1, self.beta2
+        root = sqrt(1 - beta2**t)
+        return 1 - beta1, 1 - beta2, self.lr * root / (1 - beta1**t), self.eps * root
+
+
+@dataclass(eq=False)
+class AdaMax(Optimizer):
+    """Adam with the infinity norm.
+
+    m ← m + (1 − β₁)(g − m); u ← max(β₂·u, |g| + eps); p ← p − lr / (1 − β₁ᵗ)·m / u
+
+    eps is in the norm, as in PyTorch; Keras adds it to u, the paper has none.
+
+    Parameters
+    ----------
+    lr : float, default 0.002
+        Learning rate, at least 0.
+    beta1 : float, default 0.9
+        Decay of the moving average of the gradients, from 0 to below 1.
+    beta2 : float, default 0.999
+        Decay of the norm, from 0 to below 1.
+    eps : float, default 1e-8
+        Added to the magnitude of the gradient.
+
+    Attributes
+    ----------
+    m : dict or list of arrays, or None
+        Moving average of the gradients.
+    u : dict or list of arrays, or None
+        Largest magnitude of the gradients, which decays.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a hyperparameter is no number or out of range, here or when it is assigned later.
+
+    References
+    ----------
+    Kingma and Ba 2015 (arXiv:1412.6980), algorithm 2.
+    """
+
+    kernel = kernels.adamax
+    lr: float = hyperparameter(0.002)
+    beta1: float = hyperparameter(0.9, below=1)
+    beta2: float = hyperparameter(0.999, below=1)
+    _: KW_ONLY
+    eps: float = hyperparameter(1e-8)
+    m = State()
+    u = State()
+
+    def scalars(self, t: int) -> tuple[float, ...]:
+        """Give 1 − β₁, β₂, lr / (1 − β₁ᵗ) and eps."""
+        return 1 - self.beta1, self.beta2, self.lr / (1 - self.beta1**t), self.eps
+
+
+@dataclass(eq=False)
+class NAdam(Optimizer):
+    """Adam with Nesterov's momentum.
+
+    m and v as Adam; p ← p − lr·((1 − μₜ) / (1 − Mₜ)·g + μₜ₊₁ / (1 − Mₜ₊₁)·m) / (√v̂ + eps),
+    where μₜ = β₁·(1 − 0.96^(t·momentum_decay) / 2) and Mₜ = μ₁·…·μₜ
+
+    Mₜ is that of the hyperparameters in use, also if they were others before.
+
+    Parameters
+    ----------
+    lr : float, default 0.002
+        Learning rate, at least 0.
+    beta1 : float, default 0.9
+        Decay of the moving average of the gradients, from 0 to below 1.
+    beta2 : float, default 0.999
+        Decay of that of their squares, from 0 to below 1.
+    eps : float, default 1e-8
+        Added to the root of the corrected v, as in PyTorch.
+    momentum_decay : float, default 4e-3
+        Rate at which μ rises from β₁ / 2 to β₁.
+
+    Attributes
+    ----------
+    m : dict or list of arrays, or None
+        Moving average of the gradients.
+    v : dict or list of arrays, or None
+        Moving average of their squares.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a hyperparameter is no number or out of range, here or when it is assigned later.
+
+    References
+    ----------
+    Dozat 2016, *Incorporating Nesterov momentum into Adam*, with the schedule of μ that PyTorch and Keras
+    have.
+    """
+
+    kernel = kernels.nadam
+    lr: float = hyperparameter(0.002)
+    beta1: float = hyperparameter(0.9, below=1)
+    beta2: float = hyperparameter(0.999, below=1)
+    _: KW_ONLY
+    eps: float = hyperparameter(1e-8)
+    momentum_decay: float = hyperparameter(4e-3)
+    m = State()
+    v = State()
+    _last: ClassVar[tuple[float, float, int, float]] = (0.0, 0.0, 0, 1.0)
+
+    def _mu(self, t: int) -> float:
+        """Give μₜ."""
+        return self.beta1 * (1 - 0.5 * 0.96 ** (t * self.momentum_decay))
+
+    def _product(self, t: int) -> float:
+        """Give Mₜ."""
+        beta1, decay, last, product = self._last
+        if (beta1, decay) != (self.beta1, self.momentum_decay) or last > t:
+            last, product = 0, 1.0
+        for i in range(last + 1, t + 1):
+            product *= self._mu(i)
+        self._last = self.beta1, self.momentum_decay, t, product  # type: ignore[misc]
+        return product
+
+    def scalars(self, t: int) -> tuple[float, ...]:
+        """Give 1 − β₁, 1 − β₂, the weights of g and m, and eps·√(1 − β₂ᵗ)."""
+        now, ahead = self._mu(t), self._mu(t + 1)
+        product = self._product(t)
+        root = sqrt(1 - self.beta2**t)
+        lr_g = self.lr * root * (1 - now) / (1 - product)
+        lr_m = self.lr * root * ahead / (1 - product * ahead)
+        return 1 - self.beta1, 1 - self.beta2, lr_g, lr_m, self.eps * root
+
+
+@dataclass(eq=False)
+class RAdam(Optimizer):
+    """Adam that waits until the average of the squares has seen enough steps.
+
+    m and v as Adam; p ← p − lr·m̂ while ρₜ ≤ 5, then p ← p − lr·r·√(1 − β₂ᵗ)·m̂ / (√v + eps), where
+    ρₜ = ρ∞ − 2·t·β₂ᵗ / (1 − β₂ᵗ), ρ∞ = 2 / (1 − β₂) − 1, r = √((ρₜ − 4)(ρₜ − 2)·ρ∞ / ((ρ∞ − 4)(ρ∞ − 2)·ρₜ))
+
+    With the default β₂ the rectification starts at step 6. eps is added to the root of the uncorrected v, as
+    in PyTorch; the paper, whose bound is 4, has none.
+
+    Parameters
+    ----------
+    lr : float, default 0.001
+        Learning rate, at least 0.
+    beta1 : float, default 0.9
+        Decay of the moving average of the gradients, from 0 to below 1.
+    beta2 : float, default 0.999
+        Decay of that of their squares, from 0 to below 1.
+    eps : float, default 1e-8
+        Added to the root of the uncorrected v.
+
+    Attributes
+    ----------
+    m : dict or list of arrays, or None
+        Moving average of the gradients.
+    v : dict or list of arrays, or None
+        Moving average of their squares.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a hyperparameter is no number or out of range, here or when it is assigned later.
+
+    References
+    ----------
+    Liu et al. 2020, *On the variance of the adaptive learning rate and beyond* (arXiv:1908.03265),
+    algorithm 2.
+    """
+
+    kernel = kernels.radam
+    lr: float = hyperparameter(0.001)
+    beta1: float = hyperparameter(0.9, below=1)
+    beta2: float = hyperparameter(0.999, below=1)
+    _: KW_ONLY
+    eps: float = hyperparameter(1e-8)
+    m = State()
+    v = State()
+
+    def scalars(self, t: int) -> tuple[float, ...]:
+        """Give 1 − β₁, 1 − β₂, lr_t, eps and whether it is rectified."""
+        beta1, beta2 = self.beta1, self.beta2
+        most = 2 / (1 - beta2) - 1
+        rho = most - 2 * t * beta2**t / (1 - beta2**t)
+        lr_t = self.lr / (1 - beta1**t)
+        if rho > 5:
+            r = sqrt((rho - 4) * (rho - 2) * most / ((most - 4) * (most - 2) * rho))
+            lr_t = lr_t * sqrt(1 - beta2**t) * r
+        return 1 - beta1, 1 - beta2, lr_t, self.eps, float(rho > 5)
+
+
+@dataclass(eq=False)
+class AdaBelief(Optimizer):
+    """Adam with the squares of what the average of the gradients didn't foresee.
+
+    m as Adam; s ← s + (1 − β₂)((g − m)² − s) + eps; p ← p − lr_t·m / (√s + eps·√(1 − β₂ᵗ))
+
+    optax's, whose eps and eps_root are one number here.
+
+    Parameters
+    ----------
+    lr : float, default 0.001
+        Learning rate, at least 0.
+    beta1 : float, default 0.9
+        Decay of the moving average of the gradients, from 0 to below 1.
+    beta2 : float, default 0.999
+        Decay of that of their squares, from 0 to below 1.
+    eps : float, default 1e-16
+        Added to s at each step, and to its corrected root.
+
+    Attributes
+    ----------
+    m : dict or list of arrays, or None
+        Moving average of the gradients.
+    s : dict or list of arrays, or None
+        Moving average of the squared surprise.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a hyperparameter is no number or out of range, here or when it is assigned later.
+
+    References
+    ----------
+    Zhuang et al. 2020, *AdaBelief optimizer* (arXiv:2010.07468), algorithm 2.
+    """
+
+    kernel = kernels.adabelief
+    lr: float = hyperparameter(0.001)
+    beta1: float = hyperparameter(0.9, below=1)
+    beta2: float = hyperparameter(0.999, below=1)
+    _: KW_ONLY
+    eps: float = hyperparameter(1e-16)
+    m = State()
+    s = State()
+
+    def scalars(self, t: int) -> tuple[float, ...]:
+        """Give 1 − β₁, 1 − β₂, lr_t, eps and eps·√(1 − β₂ᵗ)."""
+        beta1, beta2 = self.beta1, self.beta2
+        root = sqrt(1 - beta2**t)
+        return 1 - beta1, 1 - beta2, self.lr * root / (1 - beta1**t), self.eps, self.eps * root
+
+
+@dataclass(eq=False)
+class Yogi(Optimizer):
+    """Adam whose average of squares changes by amounts that don't depend on it.
+
+    m as Adam; v ← v − (1 − β₂)·sign(v − g²)·g²; p ← p − lr_t·m / (√v + eps·√(1 − β₂ᵗ))
+
+    m and v start at the initial value and are corrected as if at 0, as in optax; in the paper m starts at 0
+    and nothing is corrected.
+
+    Parameters
+    ----------
+    lr : float, default 0.01
+        Learning rate, at least 0.
+    beta1 : float, default 0.9
+        Decay of the moving average of the gradients, from 0 to below 1.
+    beta2 : float, default 0.999
+        Decay of that of their squares, from 0 to below 1.
+    eps : float, default 1e-3
+        Added to the root of the corrected v, as in PyTorch.
+    initial_accumulator_value : float, default 1e-6
+        m and v before the first step.
+
+    Attributes
+    ----------
+    m : dict or list of arrays, or None
+        Moving average of the gradients.
+    v : dict or list of arrays, or None
+        Moving average of their squares.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a hyperparameter is no number or out of range, here or when it is assigned later.
+
+    References
+    ----------
+    Zaheer et al. 2018, *Adaptive methods for nonconvex optimization*, algorithm 2.
+    """
+
+    kernel = kernels.yogi
+    lr: float = hyperparameter(0.01)
+    beta1: float = hyperparameter(0.9, below=1)
+    beta2: float = hyperparameter(0.999, below=1)
+    _: KW_ONLY
+    eps: float = hyperparameter(1e-3)
+    initial_accumulator_value: float = hyperparameter(1e-6)
+    m = State(lambda self, param, grad: self.initial_accumulator_value)
+    v = State(lambda self, param, grad: self.initial_accumulator_value)
+
+    def scalars(self, t: int) -> tuple[float, ...]:
+        """Give 1 − β₁, 1 − β₂, lr_t and eps·√(1 − β₂ᵗ)."""
+        beta1, beta2 = self.beta1, self.beta2
+        root = sqrt(1 - beta2**t)
+        return 1 - beta1, 1 - beta2, self.lr * root / (1 - beta1**t), self.eps * root
+
+
+@dataclass(eq=False)
+class Adan(Optimizer):
+    """Adam with Nesterov's momentum, from the differences of gradients.
+
+    d ← g − g of the step before, 0 at the first; m, v and n are moving averages of g, d and (g + β₂·d)²;
+    p ← (1 − lr·weight_decay)·p − lr·(m̂ + β₂·v̂) / (√n̂ + eps)
+
+    The decays are one minus the paper's. optax has 1 − β₂ for the factor β₂ of d and v̂; the paper (1 − its
+    β₂) and the authors' code have it as here. Weight decay is optax's; the paper divides by
+    1 + lr·weight_decay.
+
+    Parameters
+    ----------
+    lr : float, default 0.001
+        Learning rate, at least 0.
+    beta1 : float, default 0.98
+        Decay of the average of the gradients, from 0 to below 1.
+    beta2 : float, default 0.92
+        Decay of that of their differences, from 0 to below 1.
+    beta3 : float, default 0.99
+        Decay of that of the squares, from 0 to below 1.
+    eps : float, default 1e-8
+        Added to the root of the corrected n.
+    weight_decay : float, default 0.0
+        Decoupled: p shrinks by lr·weight_decay of itself, whatever the gradient.
+
+    Attributes
+    ----------
+    m : dict or list of arrays, or None
+        Moving average of the gradients.
+    v : dict or list of arrays, or None
+        Moving average of their differences.
+    n : dict or list of arrays, or None
+        Moving average of the squares.
+    before : dict or list of arrays, or None
+        The gradient of the step before.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a hyperparameter is no number or out of range, here or when it is assigned later.
+
+    References
+    ----------
+    Xie et al. 2022, *Adan: adaptive Nesterov momentum algorithm* (arXiv:2208.06677), algorithm 1.
+    """
+
+    kernel = kernels.adan
+    decays = True
+    lr: float = hyperparameter(0.001)
+    beta1: float = hyperparameter(0.98, below=1)
+    beta2: float = hyperparameter(0.92, below=1)
+    beta3: float = hyperparameter(0.99, below=1)
+    _: KW_ONLY
+    eps: float = hyperparameter(1e-8)
+    weight_decay: float = hyperparameter(0.0)
+    m = State()
+    v = State()
+    n = State()
+    before = State(lambda self, param, grad: grad)
+
+    def scalars(self, t: int) -> tuple[float, ...]:
+        """Give 1 − β₁, β₂, 1 − β₂, 1 − β₃, the weights of m and v, and eps·√(1 − β₃ᵗ)."""
+        beta1, beta2, beta3 = self.beta1, self.beta2, self.beta3
+        root = sqrt(1 - beta3**t)
+        lr_m = self.lr * root / (1 - beta1**t)
+        lr_v = self.lr * beta2 * root / (1 - beta2**t)
+        return 1 - beta1, beta2, 1 - beta2, 1 - beta3, lr_m, lr_v, self.eps * root
+
+
+@dataclass(eq=False)
+class AdEMAMix(Optimizer):
+    """Adam with a second, slow average of the gradients.
+
+    m and v as Adam; slow ← slow + (1 − β₃)(g − slow); p ← p − lr·(m̂ + α·slow) / (√v̂ + eps)
+
+    α and β₃ are constant, as by default in optax; the paper lets them rise over the training.
+
+    Parameters
+    ----------
+    lr : float, default 0.001
+        Learning rate, at least 0.
+    beta1 : float, default 0.9
+        Decay of the moving average of the gradients, from 0 to below 1.
+    beta2 : float, default 0.999
+        Decay of that of their squares, from 0 to below 1.
+    beta3 : float, default 0.9999
+        Decay of the slow average, from 0 to below 1.
+    alpha : float, default 5.0
+        Weight of the slow average, at least 0.
+    eps : float, default 1e-8
+        Added to the root of the corrected v, as in PyTorch.
+
+    Attributes
+    ----------
+    m : dict or list of arrays, or None
+        Moving average of the gradients.
+    slow : dict or list of arrays, or None
+        Slow moving average of the gradients.
+    v : dict or list of arrays, or None
+        Moving average of their squares.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a hyperparameter is no number or out of range, here or when it is assigned later.
+
+    References
+    ----------
+    Pagliardini, Ablin and Grangier 2024, *The AdEMAMix optimizer* (arXiv:2409.03137), algorithm 1.
+    """
+
+    kernel = kernels.ademamix
+    lr: float = hyperparameter(0.001)
+    beta1: float = hyperparameter(0.9, below=1)
+    beta2: float = hyperparameter(0.999, below=1)
+    beta3: float = hyperparameter(0.9999, below=1)
+    alpha: float = hyperparameter(5.0)
+    _: KW_ONLY
+    eps: float = hyperparameter(1e-8)
+    m = State()
+    slow = State()
+    v = State()
+
+    def scalars(self, t: int) -> tuple[float, ...]:
+        """Give 1 − β₁, 1 − β₂, 1 − β₃, the weights of m and slow, and eps·√(1 − β₂ᵗ)."""
+        beta1, beta2 = self.beta1, self.beta2
+        root = sqrt(1 - beta2**t)
+        lr_m = self.lr * root / (1 - beta1**t)
+        lr_slow = self.lr * self.alpha * root
+        return 1 - beta1, 1 - beta2, 1 - self.beta3, lr_m, lr_slow, self.eps * root
+
+
+@dataclass(eq=False)
+class ScheduleFreeAdamW(Averaging, Optimizer):
+    """Adam without a schedule: an average over the steps takes its place, and that of the momentum.
+
+    v as Adam; d ← g / (√v̂ + eps) + weight_decay·p; p ← p + c·(z − p) + lr·(β·(1 − c) − 1)·d; z ← z − lr·d
+
+    p is where gradients are taken; `average` gives what to use after the training. c and the warm-up are
+    `ScheduleFreeSGD`'s.
+
+    Parameters
+    ----------
+    lr : float, default 0.0025
+        Learning rate, at least 0.
+    beta : float, default 0.9
+        Weight of the average in p, above 0, at most 1.
+    warmup_steps : int, default 0
+        Steps over which lr rises to its value.
+    beta2 : float, default 0.999
+        Decay of the average of the squares, from 0 to below 1.
+    eps : float, default 1e-8
+        Added to the root of the corrected v, as in PyTorch.
+    weight_decay : float, default 0.0
+        Added to d, times p.
+
+    Attributes
+    ----------
+    v : dict or list of arrays, or None
+        Moving average of the squared gradients.
+    z : dict or list of arrays, or None
+        Where the steps alone would be.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a hyperparameter is no number or out of range, here or when it is assigned later.
+
+    References
+    ----------
+    Defazio et al. 2024, *The road less scheduled* (arXiv:2405.15682), algorithm 1.
+    """
+
+    kernel = kernels.schedule_free_adamw
+    lr: float = hyperparameter(0.0025)
+    beta: float = hyperparameter(0.9, above=0, most=1)
+    warmup_steps: int = whole(0)
+    _: KW_ONLY
+    beta2: float = hyperparameter(0.999, below=1)
+    eps: float = hyperparameter(1e-8)
+    weight_decay: float = hyperparameter(0.0)
+    v = State()
+    z = State(lambda self, param, grad: param)
+
+    def scalars(self, t: int) -> tuple[float, ...]:
+        """Give 1 − β₂, √(1 − β₂ᵗ), eps times that, weight_decay, c, lr and lr·(β·(1 − c) − 1)."""
+        c, lr = averaging(t, self.warmup_steps, self.lr)
+        root = sqrt(1 - self.beta2**t)
+        lr_y = lr * (self.beta * (1 - c) - 1)
+        return 1 - self.beta2, root, self.eps * root, self.weight_decay, c, lr, lr_y

@@ -1,0 +1,258 @@
+"""A learning rate for each element, from the squares of its gradients."""
+
+from dataclasses import KW_ONLY, dataclass
+
+from fastopt import kernels
+from fastopt.optimizer import Optimizer, State, hyperparameter
+
+__all__ = ["FTRL", "AdaDelta", "AdaGrad", "RMSprop", "RMSpropGraves"]
+
+
+@dataclass(eq=False)
+class AdaGrad(Optimizer):
+    """A learning rate for each element, which falls with the squares of its gradients.
+
+    h ← h + g²; p ← p − lr·g / (√h + eps)
+
+    Parameters
+    ----------
+    lr : float, default 0.01
+        Learning rate, at least 0.
+    eps : float, default 1e-7
+        Added to the root; keeps the first division defined where g is 0. PyTorch has 1e-10.
+
+    Attributes
+    ----------
+    h : dict or list of arrays, or None
+        Sum of the squared gradients.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a hyperparameter is no number or out of range, here or when it is assigned later.
+
+    References
+    ----------
+    Duchi, Hazan and Singer 2011, *Adaptive subgradient methods*, JMLR 12, section 1.1;
+    *Deep Learning from Scratch*, section 6.1.5.
+    """
+
+    kernel = kernels.adagrad
+    lr: float = hyperparameter(0.01)
+    _: KW_ONLY
+    eps: float = hyperparameter(1e-7)
+    h = State()
+
+    def scalars(self, t: int) -> tuple[float, ...]:
+        """Give lr and eps."""
+        return self.lr, self.eps
+
+
+@dataclass(eq=False)
+class AdaDelta(Optimizer):
+    """AdaGrad that forgets, with steps in the units of the parameters.
+
+    h ← ρ·h + (1 − ρ)·g²; d ← √(u + eps) / √(h + eps)·g; u ← ρ·u + (1 − ρ)·d²; p ← p − lr·d
+
+    The decay is the paper's; PyTorch's default is 0.9. eps is inside both roots.
+
+    Parameters
+    ----------
+    lr : float, default 1.0
+        Learning rate, at least 0.
+    rho : float, default 0.95
+        ρ, from 0 to 1.
+    eps : float, default 1e-6
+        Added inside the roots; sets the size of the first step.
+
+    Attributes
+    ----------
+    h : dict or list of arrays, or None
+        Moving average of the squared gradients.
+    u : dict or list of arrays, or None
+        Moving average of the squared steps.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a hyperparameter is no number or out of range, here or when it is assigned later.
+
+    References
+    ----------
+    Zeiler 2012, *ADADELTA: an adaptive learning rate method* (arXiv:1212.5701), algorithm 1.
+    """
+
+    kernel = kernels.adadelta
+    lr: float = hyperparameter(1.0)
+    rho: float = hyperparameter(0.95, most=1)
+    _: KW_ONLY
+    eps: float = hyperparameter(1e-6)
+    h = State()
+    u = State()
+
+    def scalars(self, t: int) -> tuple[float, ...]:
+        """Give ρ, 1 − ρ, lr and eps."""
+        return self.rho, 1 - self.rho, self.lr, self.eps
+
+
+@dataclass(eq=False)
+class RMSprop(Optimizer):
+    """AdaGrad that forgets: a moving average of the squared gradients instead of their sum.
+
+    h ← ρ·h + (1 − ρ)·g²; p ← p − lr·g / (√h + eps)
+
+    As in PyTorch's, eps is added to the root; Keras has it inside.
+
+    Parameters
+    ----------
+    lr : float, default 0.01
+        Learning rate, at least 0.
+    decay_rate : float, default 0.99
+        ρ, from 0 to 1.
+    eps : float, default 1e-7
+        Added to the root.
+
+    Attributes
+    ----------
+    h : dict or list of arrays, or None
+        Moving average of the squared gradients.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a hyperparameter is no number or out of range, here or when it is assigned later.
+
+    References
+    ----------
+    Tieleman and Hinton 2012, *Neural Networks for Machine Learning*, lecture 6.5.
+    """
+
+    kernel = kernels.rmsprop
+    lr: float = hyperparameter(0.01)
+    decay_rate: float = hyperparameter(0.99, most=1)
+    _: KW_ONLY
+    eps: float = hyperparameter(1e-7)
+    h = State()
+
+    def scalars(self, t: int) -> tuple[float, ...]:
+        """Give ρ, 1 − ρ, lr and eps."""
+        return self.decay_rate, 1 - self.decay_rate, self.lr, self.eps
+
+
+@dataclass(eq=False)
+class RMSpropGraves(Optimizer):
+    """RMSprop with the variance instead of the mean square, and with momentum.
+
+    h ← ρ·h + (1 − ρ)·g²; m ← ρ·m + (1 − ρ)·g; v ← μ·v + g / (√(h − m²) + eps); p ← p − lr·v
+
+    PyTorch's ``RMSprop(centered=True, momentum=0.9)``. A difference h − m² that rounding makes negative
+    counts as 0; PyTorch's gives NaN there. The paper has eps inside the root.
+
+    Parameters
+    ----------
+    lr : float, default 0.01
+        Learning rate, at least 0.
+    decay_rate : float, default 0.95
+        ρ, from 0 to 1.
+    momentum : float, default 0.9
+        μ, from 0 to 1.
+    eps : float, default 1e-8
+        Added to the root.
+
+    Attributes
+    ----------
+    h : dict or list of arrays, or None
+        Moving average of the squared gradients.
+    m : dict or list of arrays, or None
+        Moving average of the gradients.
+    v : dict or list of arrays, or None
+        Velocity, without the learning rate.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a hyperparameter is no number or out of range, here or when it is assigned later.
+
+    References
+    ----------
+    Graves 2013, *Generating sequences with recurrent neural networks* (arXiv:1308.0850), equations 38
+    to 45.
+    """
+
+    kernel = kernels.rmsprop_graves
+    lr: float = hyperparameter(0.01)
+    decay_rate: float = hyperparameter(0.95, most=1)
+    momentum: float = hyperparameter(0.9, most=1)
+    _: KW_ONLY
+    eps: float = hyperparameter(1e-8)
+    h = State()
+    m = State()
+    v = State()
+
+    def scalars(self, t: int) -> tuple[float, ...]:
+        """Give ρ, 1 − ρ, μ, lr and eps."""
+        return self.decay_rate, 1 - self.decay_rate, self.momentum, self.lr, self.eps
+
+
+@dataclass(eq=False)
+class FTRL(Optimizer):
+    r"""Follow the regularized leader: AdaGrad's step sizes, and exact zeros by l₁.
+
+    n' ← n + g²; z ← z + g + 2·l₂ₛ·p − (√n' − √n) / lr·p;
+    p ← (clip(z, −l₁, l₁) − z) / (√n' / lr + 2·l₂ + β / lr)
+
+    The parameter is worked out anew from z and n at each step. Keras's ``Ftrl``, whose learning_rate_power is
+    the paper's, -0.5.
+
+    Parameters
+    ----------
+    lr : float, default 0.001
+        Learning rate, above 0.
+    initial_accumulator_value : float, default 0.1
+        n before the first step.
+    l1_regularization_strength : float, default 0.0
+        l₁: parameters with \|z\| below it are 0.
+    l2_regularization_strength : float, default 0.0
+        l₂.
+    l2_shrinkage_regularization_strength : float, default 0.0
+        l₂ₛ: L2 in the gradient that z takes, not in that of n.
+    beta : float, default 0.0
+        β of the paper's step size.
+
+    Attributes
+    ----------
+    n : dict or list of arrays, or None
+        Sum of the squared gradients.
+    z : dict or list of arrays, or None
+        What the parameter is worked out from.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a hyperparameter is no number or out of range, here or when it is assigned later.
+
+    References
+    ----------
+    McMahan et al. 2013, *Ad click prediction: a view from the trenches*, algorithm 1.
+    """
+
+    kernel = kernels.ftrl
+    lr: float = hyperparameter(0.001, above=0)
+    _: KW_ONLY
+    initial_accumulator_value: float = hyperparameter(0.1)
+    l1_regularization_strength: float = hyperparameter(0.0)
+    l2_regularization_strength: float = hyperparameter(0.0)
+    l2_shrinkage_regularization_strength: float = hyperparameter(0.0)
+    beta: float = hyperparameter(0.0)
+    n = State(lambda self, param, grad: self.initial_accumulator_value)
+    z = State()
+
+    def scalars(self, t: int) -> tuple[float, ...]:
+        """Give lr, l₁, 2·l₂ + β / lr and 2·l₂ₛ."""
+        quadratic = 2 * self.l2_regularization_strength + self.beta / self.lr
+        return (
+            self.lr,
+            self.l1_regularization_strength,
+            quadratic,
+            2 * self.l2_shrinkage_regularization_strength,
+        )

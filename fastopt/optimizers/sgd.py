@@ -1,0 +1,222 @@
+"""Gradient descent and its momentum."""
+
+from dataclasses import dataclass
+
+from fastopt import kernels
+from fastopt.optimizer import Optimizer, State, hyperparameter, whole
+from fastopt.optimizers.common import Averaging, averaging
+
+__all__ = ["ASGD", "SGD", "Momentum", "Nesterov", "ScheduleFreeSGD"]
+
+
+@dataclass(eq=False)
+class SGD(Optimizer):
+    """Stochastic gradient descent.
+
+    p ← p − lr·g
+
+    Parameters
+    ----------
+    lr : float, default 0.01
+        Learning rate, at least 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a hyperparameter is no number or out of range, here or when it is assigned later.
+
+    References
+    ----------
+    Saito, *Deep Learning from Scratch*, section 6.1.2.
+    """
+
+    kernel = kernels.sgd
+    parallel_from = 50_000
+    lr: float = hyperparameter(0.01)
+
+    def scalars(self, t: int) -> tuple[float, ...]:
+        """Give lr."""
+        return (self.lr,)
+
+
+@dataclass(eq=False)
+class Momentum(Optimizer):
+    """Gradient descent with momentum.
+
+    v ← μ·v − lr·g; p ← p + v
+
+    PyTorch keeps the learning rate out of the velocity (v ← μ·v + g; p ← p − lr·v): the same
+    steps as long as lr is constant.
+
+    Parameters
+    ----------
+    lr : float, default 0.01
+        Learning rate, at least 0.
+    momentum : float, default 0.9
+        μ, from 0 to 1.
+
+    Attributes
+    ----------
+    v : dict or list of arrays, or None
+        Velocity, in the parameters' units.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a hyperparameter is no number or out of range, here or when it is assigned later.
+
+    References
+    ----------
+    Saito, *Deep Learning from Scratch*, section 6.1.4; Polyak 1964.
+    """
+
+    kernel = kernels.momentum
+    parallel_from = 50_000
+    lr: float = hyperparameter(0.01)
+    momentum: float = hyperparameter(0.9, most=1)
+    v = State()
+
+    def scalars(self, t: int) -> tuple[float, ...]:
+        """Give μ and lr."""
+        return self.momentum, self.lr
+
+
+@dataclass(eq=False)
+class Nesterov(Optimizer):
+    """Nesterov's accelerated gradient, in terms of the point looked ahead to.
+
+    p ← p + μ²·v; p ← p − ((1 + μ)·lr)·g; v ← μ·v − lr·g
+
+    The parameter moves by the velocity of the step before. This is the book's rule as its code on
+    GitHub has it since 2021; earlier copies, and volume 2's, update v first, which is another rule.
+
+    Parameters
+    ----------
+    lr : float, default 0.01
+        Learning rate, at least 0.
+    momentum : float, default 0.9
+        μ, from 0 to 1.
+
+    Attributes
+    ----------
+    v : dict or list of arrays, or None
+        Velocity, in the parameters' units.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a hyperparameter is no number or out of range, here or when it is assigned later.
+
+    References
+    ----------
+    Bengio, Boulanger-Lewandowski and Pascanu 2013, *Advances in optimizing recurrent networks*
+    (arXiv:1212.0901), equation 7.
+    """
+
+    kernel = kernels.nesterov
+    parallel_from = 50_000
+    lr: float = hyperparameter(0.01)
+    momentum: float = hyperparameter(0.9, most=1)
+    v = State()
+
+    def scalars(self, t: int) -> tuple[float, ...]:
+        """Give μ, lr, μ² and (1 + μ)·lr."""
+        mu, lr = self.momentum, self.lr
+        return mu, lr, mu * mu, (1 + mu) * lr
+
+
+@dataclass(eq=False)
+class ASGD(Optimizer):
+    """Averaged stochastic gradient descent.
+
+    p ← (1 − λ·η)·p − η·g; ax ← ax + μ·(p − ax),
+    where η = lr / (1 + λ·lr·(t − 1))^α and μ = 1 / max(1, t − 1 − t0)
+
+    The average ``ax`` is what to use after the training; until step t0 it is p itself.
+
+    Parameters
+    ----------
+    lr : float, default 0.01
+        Learning rate, at least 0.
+    lambd : float, default 1e-4
+        λ, at least 0: decay of the parameters and of η.
+    alpha : float, default 0.75
+        α, at least 0: power of the fall of η.
+    t0 : float, default 1e6
+        The step after which parameters are averaged.
+
+    Attributes
+    ----------
+    ax : dict or list of arrays, or None
+        Average of the parameters.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a hyperparameter is no number or out of range, here or when it is assigned later.
+
+    References
+    ----------
+    Polyak and Juditsky 1992, *Acceleration of stochastic approximation by averaging*;
+    PyTorch's ``ASGD``.
+    """
+
+    kernel = kernels.asgd
+    parallel_from = 50_000
+    lr: float = hyperparameter(0.01)
+    lambd: float = hyperparameter(1e-4)
+    alpha: float = hyperparameter(0.75)
+    t0: float = hyperparameter(1e6)
+    ax = State(lambda self, param, grad: param)
+
+    def scalars(self, t: int) -> tuple[float, ...]:
+        """Give 1 − λ·η, η and μ."""
+        eta = self.lr / (1 + self.lambd * self.lr * (t - 1)) ** self.alpha
+        return 1 - self.lambd * eta, eta, 1 / max(1.0, t - 1 - self.t0)
+
+
+@dataclass(eq=False)
+class ScheduleFreeSGD(Averaging, Optimizer):
+    """Gradient descent that needs no schedule, for an average over the steps takes its place.
+
+    p ← p + c·(z − p) + lr·(β·(1 − c) − 1)·g; z ← z − lr·g, where c = rₜ² / (r₁² + … + rₜ²)
+
+    p is the paper's y, where gradients are taken; `average` gives its x, which is what to use after the
+    training. r is the factor of the warm-up, min(t / warmup_steps, 1); c doesn't depend on lr. In optax lr is
+    that of the step before during the warm-up, here and in the authors' code that of the step.
+
+    Parameters
+    ----------
+    lr : float, default 1.0
+        Learning rate, at least 0.
+    beta : float, default 0.9
+        Weight of x in p, above 0, at most 1.
+    warmup_steps : int, default 0
+        Steps over which lr rises to its value.
+
+    Attributes
+    ----------
+    z : dict or list of arrays, or None
+        Where gradient descent alone would be.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a hyperparameter is no number or out of range, here or when it is assigned later.
+
+    References
+    ----------
+    Defazio et al. 2024, *The road less scheduled* (arXiv:2405.15682), equations 2 to 4.
+    """
+
+    kernel = kernels.schedule_free_sgd
+    parallel_from = 50_000
+    lr: float = hyperparameter(1.0)
+    beta: float = hyperparameter(0.9, above=0, most=1)
+    warmup_steps: int = whole(0)
+    z = State(lambda self, param, grad: param)
+
+    def scalars(self, t: int) -> tuple[float, ...]:
+        """Give c, lr and lr·(β·(1 − c) − 1)."""
+        c, lr = averaging(t, self.warmup_steps, self.lr)
+        return c, lr, lr * (self.beta * (1 - c) - 1)

@@ -1,0 +1,52 @@
+"""The update rules in plain NumPy, simplest first: the specification.
+
+The classes have the names, constructors and attributes of those in `fastopt`, whose results they define
+to the last bit, in float64 and in float32. They read like the textbook and check nothing.
+
+Notation: p parameter, g gradient, lr learning rate, t number of the step. Each sum and product is rounded
+in the order written, from left to right; a product of hyperparameters is a Python float.
+"""
+
+from fastopt.reference.adam import (
+    AdaBelief,
+    Adam,
+    AdaMax,
+    AdamW,
+    Adan,
+    AdEMAMix,
+    AMSGrad,
+    NAdam,
+    RAdam,
+    ScheduleFreeAdamW,
+    Yogi,
+)
+from fastopt.reference.adaptive import FTRL, AdaDelta, AdaGrad, RMSprop, RMSpropGraves
+from fastopt.reference.sgd import ASGD, SGD, Momentum, Nesterov, ScheduleFreeSGD
+from fastopt.reference.sign import Lion, Rprop, Signum
+
+__all__ = [
+    "ASGD",
+    "FTRL",
+    "SGD",
+    "AMSGrad",
+    "AdEMAMix",
+    "AdaBelief",
+    "AdaDelta",
+    "AdaGrad",
+    "AdaMax",
+    "Adam",
+    "AdamW",
+    "Adan",
+    "Lion",
+    "Momentum",
+    "NAdam",
+    "Nesterov",
+    "RAdam",
+    "RMSprop",
+    "RMSpropGraves",
+    "Rprop",
+    "ScheduleFreeAdamW",
+    "ScheduleFreeSGD",
+    "Signum",
+    "Yogi",
+]
