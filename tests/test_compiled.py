@@ -205,8 +205,10 @@ def test_a_cache_that_cannot_be_written_costs_one_warning(tmp_path):
 
 
 @needs_jit
-@pytest.mark.parametrize("damage", ["cut", "noise", "empty", "gone"])
-@pytest.mark.parametrize("kind", ["nbi", "nbc"])
+@pytest.mark.parametrize(
+    ("kind", "damage"),
+    [("nbi", "cut"), ("nbi", "noise"), ("nbc", "noise"), ("nbc", "empty"), ("nbc", "gone")],
+)
 def test_a_damaged_cache_costs_one_warning_at_most(tmp_path, kind, damage):
     assert python(STEP, NUMBA_CACHE_DIR=str(tmp_path))[0].split() == ["0.75"]
     files = list(tmp_path.rglob(f"*.{kind}"))
@@ -284,7 +286,7 @@ print(len(recorder.buffer) > 0)
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ((["Adm"],), ValueError, "'Adm' is no rule; there are SGD"),
+        ((["Adm"],), ValueError, "'Adm' is no rule; there are ASGD"),
         ((["Adam"], ["float16"]), ValueError, "dtypes must be float32 or float64, not float16"),
         (("Adam",), TypeError, "must be lists"),
         (([int],), TypeError, "names or classes, not <class 'int'>"),

@@ -140,7 +140,7 @@ class Training(RuleBasedStateMachine):
                 self.opt = getattr(fastopt, self.name)(0.5)
             self.opt.load(path, self.params if with_params else None)
 
-    @rule(lr=st.floats(0, 1))
+    @rule(lr=st.floats(0.001, 1))
     def change_lr(self, lr):
         self.ref.lr = self.opt.lr = lr
 
@@ -151,9 +151,12 @@ class Training(RuleBasedStateMachine):
                 self.opt.forget(key)
             return
         self.opt.forget(key)
+        grads = self.grads()
         for state in type(self.opt).states:
-            getattr(self.ref, state)[key][...] = 0
-        self.opt.update(self.params, grads := self.grads())
+            start = getattr(type(self.opt), state).start
+            value = start(self.opt, self.refs[key], grads[key]) if start else 0
+            getattr(self.ref, state)[key] = np.full_like(self.refs[key], value)
+        self.opt.update(self.params, grads)
         self.ref.update(self.refs, grads)
 
     @invariant()
