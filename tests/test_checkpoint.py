@@ -166,7 +166,7 @@ def test_row_30_killed_while_saving(suffix, tmp_path):
     pytest.importorskip("safetensors")
     path = tmp_path / f"a.{suffix}"
     seen = []
-    for wait in np.linspace(0.003, 0.03, 6):
+    for wait in np.linspace(0.003, 0.3, 6):
         with subprocess.Popen([sys.executable, "-c", FOREVER, path], stdout=subprocess.PIPE) as process:
             assert process.stdout.readline() == b"saving\n"
             while not path.exists():

@@ -65,7 +65,9 @@ def driver_for(cls, dtype, parallel=False):
 def test_float32_stays_float32_and_is_vectorized(rule):
     kernel = getattr(fastopt, rule).kernel
     fresh = jit(**kernel.targetoptions)(kernel.py_func)  # read from the disk it could not be inspected
-    for dtype, name, other in ((float32, "float", "double"), (float64, "double", "float")):
+    # In both dtypes for some, as compiling takes its time.
+    kinds = [(float32, "float", "double"), (float64, "double", "float")][: 2 if rule in BOOK else 1]
+    for dtype, name, other in kinds:
         scalars = 3 + len(getattr(fastopt, rule)().scalars(1))
         arrays = 2 + len(getattr(fastopt, rule).states)
         signature = (dtype[::1],) * arrays + (dtype,) * scalars
@@ -207,7 +209,7 @@ def test_a_cache_that_cannot_be_written_costs_one_warning(tmp_path):
 @needs_jit
 @pytest.mark.parametrize(
     ("kind", "damage"),
-    [("nbi", "cut"), ("nbi", "noise"), ("nbc", "noise"), ("nbc", "empty"), ("nbc", "gone")],
+    [("nbi", "cut"), ("nbc", "noise"), ("nbc", "gone")],
 )
 def test_a_damaged_cache_costs_one_warning_at_most(tmp_path, kind, damage):
     assert python(STEP, NUMBA_CACHE_DIR=str(tmp_path))[0].split() == ["0.75"]

@@ -184,7 +184,7 @@ BAD_OPTIONS = [
     (["train", "--epochs", "0"], "--epochs: must be a whole number from 1, not '0'"),
     (["train", "--batch", "ten"], "--batch: must be a whole number from 1, not 'ten'"),
     (["train", "--hidden", "100,"], "--hidden: must be a whole number from 1, not ''"),
-    (["train", "--rules", "SGD,Adma"], "--rules: 'Adma' is no rule; there are SGD, "),
+    (["train", "--rules", "SGD,Adma"], "--rules: 'Adma' is no rule; there are ASGD, "),
     (["train", "--dtype", "float16"], "--dtype: invalid choice: 'float16'"),
     (["train", "--seed", "-1"], "--seed: must be a whole number from 0, not '-1'"),
     (["train", "--out", "loss.pdf"], "--out: must end in .png, not 'loss.pdf'"),

@@ -6,7 +6,8 @@ from typing import Any
 
 __all__ = ["COLORS", "save", "table"]
 
-# One color a rule in every picture; Okabe and Ito's, which the color-blind can tell apart.
+# One color a rule in every picture: for the book's Okabe and Ito's, which the color-blind can tell apart; for the
+# others shades of their family's.
 COLORS = {
     "SGD": "#D55E00",
     "Momentum": "#E69F00",
@@ -14,6 +15,24 @@ COLORS = {
     "AdaGrad": "#0072B2",
     "RMSprop": "#56B4E9",
     "Adam": "#CC79A7",
+    "ASGD": "#F4A582",
+    "ScheduleFreeSGD": "#8C2D04",
+    "AdaDelta": "#08306B",
+    "RMSpropGraves": "#9ECAE1",
+    "FTRL": "#41B6C4",
+    "AdamW": "#7B3294",
+    "AMSGrad": "#C2A5CF",
+    "AdaMax": "#E7298A",
+    "NAdam": "#980043",
+    "RAdam": "#DF65B0",
+    "AdaBelief": "#54278F",
+    "Yogi": "#9E9AC8",
+    "Adan": "#67001F",
+    "AdEMAMix": "#F768A1",
+    "ScheduleFreeAdamW": "#3F007D",
+    "Rprop": "#1B7837",
+    "Signum": "#7FBC41",
+    "Lion": "#A6761D",
 }
 
 
