@@ -6,8 +6,8 @@ from typing import Any
 
 __all__ = ["COLORS", "save", "table"]
 
-# One color a rule in every picture: for the book's Okabe and Ito's, which the color-blind can tell apart; for the
-# others shades of their family's.
+# One color a rule in every picture: for the book's Okabe and Ito's, which the color-blind can tell apart; for
+# the others shades of their family's.
 COLORS = {
     "SGD": "#D55E00",
     "Momentum": "#E69F00",
