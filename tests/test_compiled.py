@@ -190,7 +190,7 @@ def test_each_rule_has_a_cache_of_its_own():
 
 
 @needs_jit
-def test_a_cache_that_cannot_be_written_costs_one_warning(tmp_path):
+def test_row_27_a_cache_that_cannot_be_written_costs_one_warning(tmp_path):
     shutil.copytree(PACKAGE, tmp_path / "fastopt", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "fastopt" / "__pycache__").write_text("a file where the cache's folder would be")
     nowhere = str(tmp_path / "fastopt" / "__pycache__" / "no")
@@ -211,7 +211,7 @@ def test_a_cache_that_cannot_be_written_costs_one_warning(tmp_path):
     ("kind", "damage"),
     [("nbi", "cut"), ("nbc", "noise"), ("nbc", "gone")],
 )
-def test_a_damaged_cache_costs_one_warning_at_most(tmp_path, kind, damage):
+def test_row_27_a_damaged_cache_costs_one_warning_at_most(tmp_path, kind, damage):
     assert python(STEP, NUMBA_CACHE_DIR=str(tmp_path))[0].split() == ["0.75"]
     files = list(tmp_path.rglob(f"*.{kind}"))
     assert files
@@ -231,7 +231,7 @@ def test_a_damaged_cache_costs_one_warning_at_most(tmp_path, kind, damage):
 
 
 @needs_jit
-def test_processes_that_start_at_once_share_a_cache(tmp_path):
+def test_row_27_eight_processes_that_start_at_once_share_a_cache(tmp_path):
     code = (
         STEP.replace("np.ones(9)", "np.ones(9, dtype)")
         .replace("np.full(9", "np.full(9")
@@ -252,7 +252,7 @@ def test_processes_that_start_at_once_share_a_cache(tmp_path):
 
 
 @needs_jit
-def test_a_full_disk_costs_one_warning(tmp_path):
+def test_row_27_a_full_disk_costs_one_warning(tmp_path):
     code = """
 import numba.core.caching as caching
 def full(*_):

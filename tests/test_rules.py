@@ -71,7 +71,7 @@ def test_same_bits_as_reference(rule, dtype, steps):
 )
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("rule", RULES)
-def test_same_bits_in_every_layout(rule, dtype, layout, grad_layout):
+def test_row_15_same_bits_in_every_layout(rule, dtype, layout, grad_layout):
     rng = np.random.default_rng(8)
     shapes = [(0,), (1,), (6, 5), (3, 4, 5)]
     p_ref = [values(rng, shape, dtype) for shape in shapes]

@@ -140,7 +140,7 @@ os._exit(0)
 @several
 @pytest.mark.skipif(sys.platform == "win32", reason="no fork")
 @pytest.mark.parametrize("layer", LAYERS)
-def test_python_threads_and_forked_children(layer):
+def test_row_24_and_row_26_python_threads_and_forked_children(layer):
     environment = {"NUMBA_THREADING_LAYER": layer}
     if layer == "tbb" and sys.prefix != sys.base_prefix:  # pip puts its library where nobody looks
         environment["LD_LIBRARY_PATH"] = f"{sys.prefix}/lib"
@@ -199,7 +199,7 @@ print(True)
 @needs_jit
 @pytest.mark.skipif(sys.platform == "win32", reason="no timer")
 @pytest.mark.parametrize("kind", ["plain", "mixed", "wide", "slow", "large"])
-def test_ctrl_c_falls_before_a_step_or_after_it(kind):
+def test_row_23_ctrl_c_falls_before_a_step_or_after_it(kind):
     code = f"import sys; sys.argv = ['', '{kind}']\n" + INTERRUPTED
     assert python(code)[0] == "True\n"
 
