@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 import numpy as np
 import pytest
-from cases import BOOK, CASES, DTYPES, both, hyperparameters, same_bits, snapshot, state_bytes
+from cases import BOOK, CASES, DTYPES, RULES, both, hyperparameters, same_bits, snapshot, state_bytes
 
 import fastopt
 from fastopt import SGD, Adam, Momentum
@@ -109,7 +109,7 @@ def test_mixed_dtypes_numbers_and_layouts_in_one_call(rule):
             assert same_bits(getattr(ref, name)[key], getattr(comp, name)[key])
 
 
-@pytest.mark.parametrize("rule", BOOK)
+@pytest.mark.parametrize("rule", RULES)
 def test_row_18_an_array_listed_twice_is_updated_twice(rule):
     rng = np.random.default_rng(3)
     start = rng.standard_normal((6, 4))
@@ -124,7 +124,7 @@ def test_row_18_an_array_listed_twice_is_updated_twice(rule):
     assert snapshot(results[0]) == snapshot(results[1])
 
 
-@pytest.mark.parametrize("rule", ["SGD", "Momentum", "AdaGrad", "RMSprop", "Adam"])
+@pytest.mark.parametrize("rule", RULES)
 def test_row_18_gradients_that_share_memory_with_parameters(rule):
     results = []
     for optimizer in both(rule):
@@ -132,7 +132,8 @@ def test_row_18_gradients_that_share_memory_with_parameters(rule):
         for _ in range(3):  # itself shifted, an earlier parameter, itself
             optimizer.update([b, a[1:]], [a[1:], a[:-1]])
             optimizer.update([b, a[1:]], [b, b])
-        results.append([a, b])
+        states = [getattr(optimizer, name) for name in CASES[rule].states]
+        results.append([a, b, *(array for state in states for array in state)])
     assert snapshot(results[0]) == snapshot(results[1])
 
 
