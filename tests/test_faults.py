@@ -18,7 +18,6 @@ from fastopt import Adam, driver, pack
 from fastopt.demo import faults
 from fastopt.plan import Layout, Plan
 
-
 # A third parameter, for which the step goes another way.
 COMPANIONS = {
     "alone": None,
