@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from functools import partial
 from math import inf, isfinite
 from numbers import Real
-from operator import call, setitem
+from operator import setitem
 from typing import Any, ClassVar
 
 import numpy as np
@@ -175,7 +175,7 @@ class Optimizer:
     # Whether a rule's weight_decay is decoupled: what moves is (1 − lr·weight_decay)·p.
     decays: ClassVar[bool] = False
 
-    threads: int | None = field(default=None, repr=False, metadata={"check": check_threads})
+    threads: int | None = field(default=None, repr=False, metadata={"check": check_threads, "saved": False})
     nonfinite: str = field(default="warn", repr=False, metadata={"check": check_nonfinite})
 
     def __post_init__(self) -> None:
@@ -321,31 +321,52 @@ class Optimizer:
         return self._update(plan, keys, values, slopes, params, grads)
 
     def _update(
-        self, plan: Plan | None, keys: Any, values: list[Any], slopes: list[Any], params: Any, grads: Any
+        self,
+        plan: Plan | None,
+        keys: Any,
+        values: list[Any],
+        slopes: list[Any],
+        params: Any,
+        grads: Any,
+        also: Calls | None = None,
     ) -> bool:
-        """Take a step that needs a new plan or several calls."""
+        """Take a step that needs a new plan or several calls, and make others with it."""
+        also = also or []
         with self._exclusive() as turn:
-            scalars = tuple(map(float, self._wrapped() + self.scalars(turn)))  # whatever a rule gives
-            if (
-                plan is None
-                or plan is not self._plan
-                or not run(plan.calls(values, slopes, scalars, turn, self.between))
-            ):
+            arguments = keys, values, slopes, params, grads
+            plan = plan if plan is self._plan else None
+            culprit = ""
+            if plan is None or not run(self._calls(turn, plan, *arguments)[1] + also):
                 try:
-                    plan = self._make_plan(keys, values, slopes, params, grads, len(scalars))
+                    plan, calls = self._calls(turn, None, *arguments)
                 except FloatingPointError:
                     if self.nonfinite != "skip":
                         raise
                     self._skipped += 1
                     return False
-                culprit = self._culprit(params, grads, self._layout) if plan.one_by_one else ""
-                if not run(plan.calls(values, slopes, scalars, turn, self.between)):
+                if plan.one_by_one:
+                    culprit = self._culprit(params, grads, self._layout)
+                if not run(calls + also):
                     raise RuntimeError("the arrays were changed during the step")
-            else:
-                culprit = ""
             if culprit or plan.found:
                 self._warn(culprit or self._culprit(params, grads, self._layout), turn, 4)
         return True
+
+    def _calls(
+        self,
+        turn: int,
+        plan: Plan | None,
+        keys: Any,
+        values: list[Any],
+        slopes: list[Any],
+        params: Any,
+        grads: Any,
+    ) -> tuple[Plan, Calls]:
+        """Give a plan, a new one if there is none, and the calls that take its step."""
+        scalars = tuple(map(float, self._wrapped() + self.scalars(turn)))  # whatever a rule gives
+        if plan is None:
+            plan = self._make_plan(keys, values, slopes, params, grads, len(scalars))
+        return plan, plan.calls(values, slopes, scalars, turn, self.between)
 
     def _wrapped(self) -> tuple[float, float, float]:
         """Give grad_scale, l2 and keep."""
@@ -488,7 +509,7 @@ class Optimizer:
             for name, slot in self._layout.items():
                 if name != key:
                     left[name] = slot._replace(offset=left.sizes().get(slot.dtype, 0))
-            self._replace([], turn, _layout=left, _buffers=self._filled(left, self._views()))
+            run(self._replacing(turn, _layout=left, _buffers=self._filled(left, self._views())))
 
     def state_dict(self) -> dict[str, Any]:
         """Give all that the next steps depend on, but for the parameters.
@@ -498,7 +519,7 @@ class Optimizer:
         dict
             "class"; "iter" and "skipped"; "hyperparameters", a dict; "state", a dict with, for each name of
             `states`, copies of the arrays in a dict or list like the parameters, or None before the first
-            step.
+            step; for a rule with others inside, "inner", a dict of their state dicts.
         """
         with self._exclusive() as turn:
             return self._snapshot(turn)
@@ -517,7 +538,7 @@ class Optimizer:
             If it is none, or of other parameters than this optimizer has stepped on. Nothing has changed.
         """
         with self._exclusive():
-            self._restore(state, [])
+            run(self._restoring(state))
 
     def save(self, path: Any, params: Any = None) -> None:
         """Write the state, and parameters if given, to a file.
@@ -566,7 +587,7 @@ class Optimizer:
             state, saved = checkpoint.load(
                 path, lambda state, saved: (self._check_state(state), copies(saved, params))
             )
-            self._restore(state, copies(saved, params))
+            run(copies(saved, params) + self._restoring(state))
 
     def _layouts(self, layout: Layout) -> list[Layout]:
         """Give the layout of each state."""
@@ -598,31 +619,44 @@ class Optimizer:
                 state[name] = [copies.get(index) for index in range(max(copies, default=-1) + 1)]
             else:
                 state[name] = None if self._container is None else copies
-        return {
+        whole = {
             "class": type(self).__name__,
             "iter": turn - 1,
             "skipped": self._skipped,
             "hyperparameters": {name: getattr(self, name) for name in self._checks()},
             "state": state,
         }
+        inner = {name: other._snapshot(other.iter + 1) for name, other in self._inner().items()}
+        return {**whole, "inner": inner} if inner else whole
+
+    def _inner(self) -> "dict[str, Optimizer]":
+        """Give the optimizers that take a part of this one's parameters, by the names of the attributes."""
+        return {}
 
     def _checks(self) -> dict[str, Callable[[str, Any], Any]]:
         """Give the hyperparameters and their checks; the number of threads is the machine's."""
-        return {known.name: known.metadata["check"] for known in fields(self) if known.name != "threads"}
+        saved = [known for known in fields(self) if known.metadata.get("saved", True)]
+        return {known.name: known.metadata["check"] for known in saved}
 
     def _check_state(self, state: Mapping[str, Any]) -> tuple[dict[str, Any], Layout, type | None]:
         """Give hyperparameters, layout and container of a state dict, or say what is wrong with it."""
-        own = type(self).__name__
+        own, inner = type(self).__name__, self._inner()
+        if inner:
+            theirs = state.get("inner") if isinstance(state, Mapping) else None
+            if not isinstance(theirs, Mapping) or theirs.keys() != inner.keys():
+                raise ValueError(f"it is not the state of {own} with {', '.join(inner)}")
+            for name, other in inner.items():
+                other._check_state(theirs[name])
+            state = {name: value for name, value in state.items() if name != "inner"}
         shapes = {name: getattr(type(self), name).shape for name in self.states}
         by_rows = self.measure is not None
         return check_state(state, own, shapes, self._checks(), self._layout, self._container, by_rows)
 
-    def _restore(self, state: Mapping[str, Any], copies: list[Callable[[], Any]]) -> None:
-        """Put a state dict in place of the state, and do these copies, all at once."""
+    def _restoring(self, state: Mapping[str, Any]) -> Calls:
+        """Give the calls that put a state dict in place of the state."""
         checked, layout, container = self._check_state(state)
         parts = {name: dict(checkpoint.items(values or {})) for name, values in state["state"].items()}
-        self._replace(
-            copies,
+        calls = self._replacing(
             state["iter"] + 1,
             _layout=layout,
             _buffers=self._filled(layout, parts),
@@ -630,14 +664,15 @@ class Optimizer:
             _skipped=state["skipped"],
             **checked,
         )
+        for name, other in self._inner().items():
+            calls += other._restoring(state["inner"][name])
+        return calls
 
-    def _replace(self, first: list[Callable[[], Any]], turn: int, **attributes: Any) -> None:
-        """Do something, then change attributes, with no interrupt and no other thread's step in between."""
+    def _replacing(self, turn: int, **attributes: Any) -> Calls:
+        """Give the calls that change attributes, so that no other thread's step falls in between."""
         new = np.array(turn, np.int64)  # a plan that another thread is about to use has the old one
         old = partial(setitem, self._turn, (), 0)
-        change = partial(self.__dict__.update, _turn=new, _plan=None, **attributes)
-        actions: list[Callable[[], Any]] = [*first, change, old]
-        any(map(call, actions))
+        return [partial(self.__dict__.update, _turn=new, _plan=None, **attributes), old]
 
     def _filled(self, layout: Layout, parts: Mapping[str, Any]) -> Buffers:
         """Give state buffers with these values."""

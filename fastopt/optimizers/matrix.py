@@ -1,20 +1,30 @@
 """Steps for matrices, from products of matrices."""
 
-from dataclasses import KW_ONLY, dataclass
+from collections import deque
+from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
+from itertools import repeat
 from operator import setitem
+from typing import Any
 
 import numpy as np
 
 from fastopt import kernels
 from fastopt.kernels.common import LANES
 from fastopt.optimizer import Optimizer, State, hyperparameter, whole
-from fastopt.plan import Calls, Plan
+from fastopt.plan import Calls, Plan, align, kind
 
 __all__ = ["Muon"]
 
 # The coefficients of Newton-Schulz's quintic: a·x + b·x³ + c·x⁵ for each singular value x.
 A, B, C = 3.4445, -4.7750, 2.0315
+
+
+def check_fallback(name: str, value: Any) -> Optimizer | None:
+    """Give the optimizer of the arrays that aren't matrices, or say what it has to be."""
+    if value is not None and (not isinstance(value, Optimizer) or isinstance(value, Muon)):
+        raise TypeError(f"{name} must be an optimizer such as AdamW(), not {kind(value)}")
+    return value
 
 
 @dataclass(eq=False)
@@ -69,7 +79,43 @@ class Muon(Optimizer):
     _: KW_ONLY
     ns_steps: int = whole(5)
     eps: float = hyperparameter(1e-7)
+    fallback: Optimizer | None = field(default=None, metadata={"check": check_fallback, "saved": False})
     m = State()
+
+    def update(self, params: Any, grads: Any) -> bool:
+        """Take one step, as `Optimizer.update` says; arrays that aren't matrices are the fallback's."""
+        keys, values, all_slopes = align(params, grads)
+        others = {key: value for key, value in zip(keys, values, strict=True) if np.ndim(value) != 2}
+        if not others:
+            return super().update(params, grads)
+        if self.fallback is None:
+            key, value = next(iter(others.items()))
+            raise ValueError(
+                f"parameter {key!r} has {np.ndim(value)} dimensions, and Muon's are matrices: "
+                "name the rule for the others, Muon(fallback=AdamW())"
+            )
+        slopes = dict(zip(keys, all_slopes, strict=True))
+        matrices = {key: value for key, value in zip(keys, values, strict=True) if key not in others}
+        other = self.fallback
+        with other._exclusive() as turn:
+            theirs = align(others, slopes)
+            try:
+                plan, calls = other._calls(turn, None, *theirs, others, slopes)
+            except FloatingPointError:
+                if other.nonfinite != "skip":
+                    raise
+                self._skipped += 1
+                return False
+            numbers = [key for key, value in others.items() if not isinstance(value, np.ndarray)]
+            replaced = map(setitem, repeat(params), numbers, map(others.get, numbers))
+            calls.append(partial(deque, replaced, 0))
+            done = self._update(self._plan, *align(matrices, slopes), matrices, slopes, calls)
+            if done and (culprit := other._culprit(others, slopes, other._layout) if plan.found else ""):
+                other._warn(culprit, turn)
+        return done
+
+    def _inner(self) -> dict[str, Optimizer]:
+        return {} if self.fallback is None else {"fallback": self.fallback}
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give μ, 1 − μ, lr and eps."""
