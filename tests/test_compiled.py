@@ -64,9 +64,8 @@ def driver_for(cls, dtype, parallel=False):
 @pytest.mark.parametrize("rule", RULES)
 def test_float32_stays_float32_and_is_vectorized(rule):
     cls = getattr(fastopt, rule)
-    fresh = jit(**cls.kernel.targetoptions)(
-        cls.kernel.py_func
-    )  # read from the disk it could not be inspected
+    # Read from the disk it could not be inspected.
+    fresh = jit(**cls.kernel.targetoptions)(cls.kernel.py_func)
     # In both dtypes for some, as compiling takes its time.
     kinds = [(float32, "float", "double"), (float64, "double", "float")][: 2 if rule in BOOK else 1]
     for dtype, name, other in kinds:
