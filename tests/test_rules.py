@@ -124,13 +124,24 @@ def test_what_is_wrapped_around_a_rule(rule):
     """grad_scale, l2 and keep are the same as a gradient and a parameter changed beforehand."""
     rng = np.random.default_rng(9)
     param, grad = rng.standard_normal((2, 100))
-    kernel = getattr(fastopt, rule).kernel
-    optimizer = getattr(fastopt, rule)()
-    scalars = optimizer.scalars(1)
-    states = [[np.full(100, 0.5) for _ in CASES[rule].states] for _ in range(2)]
+    cls = getattr(fastopt, rule)
+    optimizer = cls()
+    scalars = tuple(map(float, optimizer.scalars(1)))
+    shapes = [getattr(cls, state).shape or (lambda shape: shape) for state in CASES[rule].states]
+    shapes += [lambda shape: shape] * optimizer.work
+    states = [[np.full(shape((10, 10)), 0.5).reshape(-1) for shape in shapes] for _ in range(2)]
+
+    def step(param, grad, states, *wrapped):
+        if cls.measure is None:
+            cls.kernel(param, grad, *states, *wrapped, *scalars)
+            return
+        sums = np.zeros(optimizer.measures((10, 10)))
+        for kernel in (cls.measure, cls.kernel):
+            kernel(10, 10, param, grad, *states, sums, sums, *wrapped, *scalars)
+
     plain, wrapped = param * 0.75, param.copy()
-    kernel(plain, 0.25 * grad + 0.125 * param, *states[0], 1.0, 0.0, 1.0, *scalars)
-    kernel(wrapped, grad, *states[1], 0.25, 0.125, 0.75, *scalars)
+    step(plain, 0.25 * grad + 0.125 * param, states[0], 1.0, 0.0, 1.0)
+    step(wrapped, grad, states[1], 0.25, 0.125, 0.75)
     assert same_bits(plain, wrapped)
     for a, b in zip(*states, strict=True):
         assert same_bits(a, b)
@@ -364,7 +375,8 @@ def test_a_late_parameter_starts_like_any(rule):
 
 def test_every_place_names_the_same_rules():
     assert set(reference.__all__) == set(optimizers.__all__) == set(RULES) <= set(fastopt.__all__)
-    assert {getattr(fastopt, rule).kernel for rule in RULES} == {getattr(kernels, k) for k in kernels.__all__}
+    used = {k for rule in RULES for k in (getattr(fastopt, rule).kernel, getattr(fastopt, rule).measure) if k}
+    assert used == {getattr(kernels, k) for k in kernels.__all__}
     assert {*TORCH, *OPTAX, "Signum", "FTRL"} == set(ROSENBROCK) == set(RULES)
     for rule in RULES:
         cls = getattr(fastopt, rule)

@@ -89,10 +89,8 @@ class Muon(Optimizer):
         if not others:
             return super().update(params, grads)
         if self.fallback is None:
-            key, value = next(iter(others.items()))
             raise ValueError(
-                f"parameter {key!r} has {np.ndim(value)} dimensions, and Muon's are matrices: "
-                "name the rule for the others, Muon(fallback=AdamW())"
+                f"Muon takes matrices; name the rule of the others, Muon(fallback=AdamW()): {[*others]}"
             )
         slopes = dict(zip(keys, all_slopes, strict=True))
         matrices = {key: value for key, value in zip(keys, values, strict=True) if key not in others}
