@@ -11,6 +11,7 @@ from cases import CASES, DTYPES, RULES, both, hyperparameters, same_bits, snapsh
 import fastopt
 from fastopt import kernels, optimizers, reference
 from fastopt.demo.surfaces import SURFACES
+from fastopt.reference.common import column_totals, row_totals, total
 
 # Empty, single, odd, around the width of vectors, large.
 SHAPES = [(), (0,), (1,), (3, 0), (7,), (16, 4), (5, 3, 2), (1023,), (300, 401)]
@@ -245,6 +246,12 @@ def test_agrees_with_pytorch_in_other_shapes(rule, shape, dtype, rtol, monkeypat
     np.testing.assert_allclose(stepped(rule, 0.01, {}, param, grads), expected, rtol)
 
 
+def test_sm3_merges_leading_dimensions():
+    param, grads = problem("float64", (3, 40, 20))
+    merged = stepped("SM3", 0.01, {}, param.reshape(120, 20), [grad.reshape(120, 20) for grad in grads])
+    assert same_bits(stepped("SM3", 0.01, {}, param, grads), merged.reshape(3, 40, 20))
+
+
 def by_optax(jax, optax, make, param, grads):
     """Give the parameters after 20 steps by a rule of optax's."""
     with jax.enable_x64(True):
@@ -276,6 +283,15 @@ def test_agrees_with_optax(rule, dtype, rtol):
 
     expected = by_optax(jax, optax, make, param, grads)
     np.testing.assert_allclose(stepped(rule, 0.01, ours, param, grads), expected, rtol)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("dtype", "rtol"), TOLERANCES)
+def test_sm3_is_optaxs_with_one_dimension(dtype, rtol):
+    jax, optax = pytest.importorskip("jax"), pytest.importorskip("optax")
+    param, grads = problem(dtype, (30,))
+    expected = by_optax(jax, optax, lambda: optax.sm3(0.01), param, grads)
+    np.testing.assert_allclose(stepped("SM3", 0.01, {}, param, grads), expected, rtol)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -384,6 +400,26 @@ def test_every_place_names_the_same_rules():
         assert getattr(reference, rule).__module__ == f"fastopt.reference.{family}"
         assert cls.kernel.py_func.__module__ == f"fastopt.kernels.{family}"
         assert set(cls.states) == set(CASES[rule].states)
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (1,), (15,), (16,), (33, 1), (1, 33), (3, 40, 17), (700, 16)])
+def test_sums_of_the_reference_have_their_order(shape):
+    x = values(np.random.default_rng(14), shape, "float32")
+    lanes = [0.0] * 16
+    for i, value in enumerate(x.ravel().tolist()):
+        lanes[i % 16] += value
+    expected = lanes[0]
+    for lane in lanes[1:]:
+        expected += lane
+    assert total(x) == total(np.asfortranarray(x)) == expected
+    if x.ndim > 1:
+        rows = x.reshape(-1, shape[-1])
+        assert same_bits(row_totals(x), np.reshape([total(row) for row in rows], (*shape[:-1], 1)))
+        columns = x[..., :1, :].astype(float)
+        for i in range(1, shape[-2]):
+            columns += x[..., i : i + 1, :]
+        assert same_bits(column_totals(x), columns)
+        assert same_bits(column_totals(np.asfortranarray(x)), columns)
 
 
 @pytest.mark.parametrize("module", [reference, fastopt])
