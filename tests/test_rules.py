@@ -2,14 +2,13 @@
 
 from contextlib import nullcontext
 from dataclasses import fields
-from operator import attrgetter
 
 import numpy as np
 import pytest
 from cases import CASES, DTYPES, RULES, both, hyperparameters, same_bits
 
 import fastopt
-from fastopt import kernels, optimizers, reference
+from fastopt import kernels, optimizers, reference, twins
 from fastopt.demo.surfaces import SURFACES
 
 # Empty, single, odd, around the width of vectors, large.
@@ -133,124 +132,14 @@ def test_what_is_wrapped_around_a_rule(rule):
         assert same_bits(a, b)
 
 
-TORCH = {
-    "SGD": ("SGD", {}, {}),
-    "Momentum": ("SGD", {"momentum": 0.9}, {}),
-    "Nesterov": ("SGD", {"momentum": 0.9, "nesterov": True}, {}),
-    "AdaGrad": ("Adagrad", {"eps": 1e-7}, {}),
-    "RMSprop": ("RMSprop", {"eps": 1e-7}, {}),
-    "Adam": ("Adam", {"eps": 0.0}, {"eps": 0.0}),  # PyTorch has it elsewhere
-    "ASGD": ("ASGD", {"lambd": 0.1, "t0": 5}, {"lambd": 0.1, "t0": 5}),
-    "AdaDelta": ("Adadelta", {"rho": 0.95}, {}),
-    "RMSpropGraves": ("RMSprop", {"alpha": 0.95, "centered": True, "momentum": 0.9}, {}),
-    "AdamW": ("AdamW", {}, {}),
-    "AMSGrad": ("Adam", {"amsgrad": True}, {}),
-    "AdaMax": ("Adamax", {}, {}),
-    "NAdam": ("NAdam", {}, {}),
-    "RAdam": ("RAdam", {}, {}),
-    "Rprop": ("Rprop", {}, {}),
-}
-OPTAX = {
-    "ScheduleFreeSGD": ("contrib.schedule_free_sgd", {}, {}),
-    "AdaBelief": ("adabelief", {}, {}),
-    "Yogi": ("yogi", {}, {}),
-    # With another β₂ optax differs from the paper; see Adan's docstring.
-    "Adan": ("adan", {"b2": 0.5, "eps_root": 0.0, "weight_decay": 0.1}, {"beta2": 0.5, "weight_decay": 0.1}),
-    "AdEMAMix": ("contrib.ademamix", {}, {}),
-    "ScheduleFreeAdamW": ("contrib.schedule_free_adamw", {"weight_decay": 0.1}, {"weight_decay": 0.1}),
-    "Lion": ("lion", {"weight_decay": 0.1}, {"weight_decay": 0.1}),
-}
-TOLERANCES = [("float32", 1e-5), ("float64", 1e-12)]
-
-
-def problem(dtype):
-    """Give parameters and the gradients of 20 steps."""
-    rng = np.random.default_rng(10)
-    return rng.uniform(1, 2, (20, 30)).astype(dtype), rng.standard_normal((20, 20, 30)).astype(dtype)
-
-
-def stepped(rule, lr, arguments, param, grads):
-    """Give the parameters after 20 steps by fastopt."""
-    params, optimizer = [param.copy()], getattr(fastopt, rule)(lr, **arguments)
-    for grad in grads:
-        optimizer.update(params, [grad])
-    return params[0]
-
-
-@pytest.mark.parametrize(("dtype", "rtol"), TOLERANCES)
-@pytest.mark.parametrize("rule", TORCH)
-def test_agrees_with_pytorch(rule, dtype, rtol):
-    torch = pytest.importorskip("torch")
-    param, grads = problem(dtype)
-    name, theirs, ours = TORCH[rule]
-    lr = 0.001 if rule == "RMSpropGraves" else 0.01  # else some of its parameters come close to 0
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(getattr(torch, dtype))  # ASGD keeps its step size in it
-    try:
-        tensor = torch.tensor(param.copy(), requires_grad=True)
-        twin = getattr(torch.optim, name)([tensor], lr=lr, **theirs)
-        for grad in grads:
-            tensor.grad = torch.tensor(grad)
-            twin.step()
-    finally:
-        torch.set_default_dtype(before)
-    np.testing.assert_allclose(stepped(rule, lr, ours, param, grads), tensor.detach().numpy(), rtol)
-
-
-def by_optax(jax, optax, make, param, grads):
-    """Give the parameters after 20 steps by a rule of optax's."""
-    with jax.enable_x64(True):
-        twin = make()
-        params = jax.numpy.asarray(param)
-        state = twin.init(params)
-        for grad in grads:
-            updates, state = twin.update(jax.numpy.asarray(grad), state, params)
-            params = optax.apply_updates(params, updates)
-        return np.asarray(params)
-
-
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(("dtype", "rtol"), TOLERANCES)
-@pytest.mark.parametrize("rule", [*OPTAX, "Signum"])
-def test_agrees_with_optax(rule, dtype, rtol):
-    jax, optax = pytest.importorskip("jax"), pytest.importorskip("optax")
-    param, grads = problem(dtype)
-    if rule == "Signum":
-        ours = {}
-
-        def make():
-            return optax.chain(optax.trace(0.9), optax.sign_sgd(0.01))
-    else:
-        name, theirs, ours = OPTAX[rule]
-
-        def make():
-            return attrgetter(name)(optax)(0.01, **theirs)
-
-    expected = by_optax(jax, optax, make, param, grads)
-    np.testing.assert_allclose(stepped(rule, 0.01, ours, param, grads), expected, rtol)
-
-
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(("dtype", "rtol"), TOLERANCES)
-def test_agrees_with_keras(dtype, rtol, monkeypatch):
-    pytest.importorskip("jax")
-    monkeypatch.setenv("KERAS_BACKEND", "jax")
-    keras, jax = pytest.importorskip("keras"), pytest.importorskip("jax")
-    param, grads = problem(dtype)
-    arguments = {  # numbers that Keras's float32 has exactly
-        "initial_accumulator_value": 0.125,
-        "l1_regularization_strength": 0.25,
-        "l2_regularization_strength": 0.5,
-        "l2_shrinkage_regularization_strength": 0.0625,
-        "beta": 0.5,
-    }
-    with jax.enable_x64(True):
-        variable = keras.Variable(param, dtype=dtype)
-        twin = keras.optimizers.Ftrl(0.0625, **arguments)
-        for grad in grads:
-            twin.apply([jax.numpy.asarray(grad)], [variable])
-        expected = np.asarray(variable.value)
-    np.testing.assert_allclose(stepped("FTRL", 0.0625, arguments, param, grads), expected, rtol, atol=rtol)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rule", RULES)
+def test_agrees_with_its_witness(rule, dtype):
+    library = twins.witness(rule)
+    if not twins.version_of(library):
+        pytest.skip(f"{library} is not installed")
+    assert twins.difference(rule, library, dtype) <= twins.TOLERANCES[dtype]
 
 
 # A learning rate with which each rule comes down Rosenbrock's valley in 5,000 steps.
@@ -308,7 +197,7 @@ def test_a_late_parameter_starts_like_any(rule):
 def test_every_place_names_the_same_rules():
     assert set(reference.__all__) == set(optimizers.__all__) == set(RULES) <= set(fastopt.__all__)
     assert {getattr(fastopt, rule).kernel for rule in RULES} == {getattr(kernels, k) for k in kernels.__all__}
-    assert {*TORCH, *OPTAX, "Signum", "FTRL"} == set(ROSENBROCK) == set(RULES)
+    assert set(ROSENBROCK) == set(RULES) <= {*twins.TORCH, *twins.OPTAX, *twins.KERAS}
     for rule in RULES:
         cls = getattr(fastopt, rule)
         family = cls.__module__.removeprefix("fastopt.optimizers.")
