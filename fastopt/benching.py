@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from fastopt import optimizers, reference, twins
-from fastopt.catalogue import describe
+from fastopt.catalogue import describe, takes
 from fastopt.compiling import compiled
 from fastopt.optimizer import Optimizer, State
 from fastopt.packing import pack
 
-__all__ = ["Start", "Timing", "bench", "start"]
+__all__ = ["Start", "Timing", "bench", "start", "taken"]
 
 Shapes = Sequence[tuple[int, ...]]
 
@@ -161,6 +161,14 @@ class Timing:
         return self.seconds["limit"] / self.seconds["packed"]
 
 
+def taken(rule: str, network: Shapes) -> tuple[tuple[int, ...], ...]:
+    """Give the arrays of a network that a rule takes, or say that it takes none."""
+    shapes = tuple(shape for shape in network if takes(getattr(optimizers, rule), len(shape)))
+    if not shapes:
+        raise ValueError(f"{rule} takes no array of shape {' or '.join(map(str, network))}")
+    return shapes
+
+
 def steps(rule: str, dtype: str, shapes: Shapes, others: ExitStack) -> dict[str, Callable[[], Any]]:
     """Give a step of each implementation; those of other libraries run until the stack is closed."""
     rng = np.random.default_rng(0)
@@ -220,13 +228,19 @@ def bench(
     Returns
     -------
     list of Timing
-        For each rule, dtype and network.
+        For each rule, dtype and network; without the arrays that the rule doesn't take, as Muon vectors.
+
+    Raises
+    ------
+    ValueError
+        If a rule takes no array of a network.
     """
-    networks = [tuple(network) for network in shapes]
+    networks = list(shapes)
     timings = []
     for rule in rules:
+        own = [taken(rule, network) for network in networks]
         for dtype in dtypes:
-            for network in networks:
+            for network in own:
                 with ExitStack() as others:
                     runs = steps(rule, dtype, network, others)
                     for step in runs.values():

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -61,7 +62,7 @@ def describe(cls: type[Optimizer]) -> Rule:
         cls.__module__.rpartition(".")[2],
         tuple(sizes[False]),
         tuple(sizes[True]),
-        " ".join(references[1].split()) if references else "",
+        " ".join(references[1].split()).rstrip(".") if references else "",
     )
 
 
@@ -83,6 +84,7 @@ def rules() -> tuple[Rule, ...]:
     return tuple(map(describe, sorted((getattr(optimizers, name) for name in optimizers.__all__), key=place)))
 
 
+@cache
 def takes(cls: type[Optimizer], ndim: int) -> bool:
     """Whether a rule takes arrays of so many dimensions."""
     one = [np.ones((1,) * ndim)]
