@@ -125,9 +125,7 @@ def trajectories(options: argparse.Namespace, parser: Parser) -> None:
     surface = SURFACES[options.function]
     paths = job.follow(surface, options.rules)
     if not paths:
-        parser.error(
-            f"argument --rules: {', '.join(options.rules)} can't follow points: takes no single numbers"
-        )
+        parser.error(f"argument --rules: {', '.join(options.rules)} can't take x and y, which are numbers")
     print(f"{surface.formula}, {surface.steps} steps from {surface.start}, minimum at {surface.minimum}\n")
     print(f"{job.summary(paths, surface)}\n\npicture: {job.picture(paths, surface, options.out)}")
     left_out = [rule for rule in options.rules if rule not in paths]

@@ -110,7 +110,7 @@ SURFACES = {
             "ScheduleFreeSGD": 0.0056,
             "AdaDelta": 9.5,
             "RMSpropGraves": 0.004,
-            "FTRL": 1.7,
+            "FTRL": 1.0,
             "AdamW": 0.3,
             "AMSGrad": 0.4,
             "AdaMax": 0.95,

@@ -84,13 +84,13 @@ def picture(paths: Mapping[str, np.ndarray], surface: Surface, out: Path) -> Pat
     for panel in panels[len(paths) :]:
         panel.set_axis_off()
     for panel, (rule, points) in zip(panels, paths.items(), strict=False):
-        panel.contourf(x, y, z, levels, norm=LogNorm(), cmap="Greys", alpha=0.3, extend="both")
+        panel.contourf(x, y, z, levels, norm=LogNorm(), cmap="Greys", alpha=0.2, extend="both")
         panel.contour(x, y, z, levels, norm=LogNorm(), colors="white", linewidths=0.7)
         panel.plot(*points.T, "-", color=COLORS[rule], linewidth=1.6)
         # Earlier steps are paler, so that the direction can be seen without arrows.
         panel.scatter(
             *points.T,
-            s=16,
+            s=max(5, 480 / surface.steps),
             color=COLORS[rule],
             alpha=np.linspace(0.3, 1, len(points)),
             zorder=3,
@@ -99,10 +99,9 @@ def picture(paths: Mapping[str, np.ndarray], surface: Surface, out: Path) -> Pat
         panel.plot(*surface.start, "o", color="white", markeredgecolor=COLORS[rule], markersize=8, zorder=4)
         panel.plot(*surface.minimum, "*", color="black", markersize=13, zorder=4)
         m = measure(points, surface)
-        panel.set_title(
-            f"{rule}   lr = {surface.lr[rule]:g}", color="black", weight="bold", loc="left", size=11
-        )
-        panel.set_title(f"turns {m.turns}, {m.distance:.2f} from ★", loc="right", size=9, color="dimgrey")
+        panel.set_title(rule, weight="bold", loc="left", size=11)
+        numbers = f"lr {surface.lr[rule]:g} · {m.turns} turns · {m.distance:.2f} to ★"
+        panel.set_title(numbers, loc="right", size=9, color="dimgrey")
         panel.set(xlim=(left, right), ylim=(bottom, top))
         panel.spines[:].set_visible(False)
         panel.tick_params(length=0, labelcolor="dimgrey")
