@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from inspect import signature
 from math import prod
 from statistics import median
 from time import perf_counter
@@ -106,7 +107,7 @@ class Stream(Optimizer):
 
 def limit(kernel: Any) -> type[Optimizer]:
     """Give the class for a stream, whose arrays of state are the kernel's."""
-    states = kernel.py_func.__code__.co_varnames[2 : kernel.py_func.__code__.co_argcount - 3]
+    states = [*signature(kernel).parameters][2:-3]
     return type(kernel.__name__, (Stream,), {"kernel": kernel, **{name: State() for name in states}})
 
 

@@ -98,9 +98,7 @@ def by_torch(name: str, lr: float, arguments: dict[str, Any], params: Arrays) ->
 
     cls = getattr(torch.optim, name)
     accepted = inspect.signature(cls).parameters
-    speed = {option: True for option in ("fused", "foreach") if option in accepted}
-    if "fused" in speed:
-        speed = {"fused": True}
+    speed = next(({option: True} for option in ("fused", "foreach") if option in accepted), {})
     before = torch.get_default_dtype(), torch.get_num_threads()
     tensors = [torch.nn.Parameter(torch.from_numpy(p.copy())) for p in params]
     torch.set_default_dtype(tensors[0].dtype)  # ASGD keeps its step size in it

@@ -26,7 +26,7 @@ def summary() -> str:
     """Give the table as text."""
     rows = []
     for rule in rules():
-        first, *more = wrap(rule.source.replace("*", "").replace("`", ""), 50)
+        first, *more = wrap(rule.source.replace("*", "").replace("`", ""), 50) or [""]  # python -OO
         rows.append((rule.name, rule.family, *costs(rule), first))
         rows += [("",) * 5 + (line,) for line in more]
     header = (
