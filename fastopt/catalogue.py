@@ -12,7 +12,7 @@ from fastopt.optimizer import Optimizer
 
 __all__ = ["Rule", "describe", "rules", "takes"]
 
-FAMILIES = ("sgd", "adaptive", "adam", "sign")  # simplest first, then all others
+FAMILIES = ("sgd", "adaptive", "adam", "sign", "layerwise", "matrix")  # simplest first
 
 REFERENCES = re.compile(r"^References\n-+\n(.*?)(?:\n\n[^\n]+\n-+\n|\Z)", re.MULTILINE | re.DOTALL)
 
@@ -45,7 +45,10 @@ class Rule(NamedTuple):
         return len(self.states) * np.dtype(dtype).itemsize
 
     def traffic(self, dtype: Any) -> int:
-        """Give the bytes to read and write for it at a step: gradient once, parameter and `states` twice."""
+        """Give the bytes to read and write for it at a step: gradient once, parameter and `states` twice.
+
+        A rule that measures whole arrays first reads them once more, from the cache where they fit into it.
+        """
         return (3 + 2 * len(self.states)) * np.dtype(dtype).itemsize
 
 
@@ -53,7 +56,7 @@ def describe(cls: type[Optimizer]) -> Rule:
     """Give what a class says about itself."""
     sizes: dict[bool, list[str]] = {False: [], True: []}
     for state in cls.states:
-        sizes[getattr(getattr(cls, state), "shape", None) is not None].append(state)
+        sizes[getattr(cls, state).shape is not None].append(state)
     references = re.search(
         r"^References\n-+\n(.*?)(\n\n[^\n]+\n-+\n|\Z)", inspect.getdoc(cls) or "", re.M | re.S
     )
@@ -76,10 +79,10 @@ def rules() -> tuple[Rule, ...]:
         parameter: ``state_bytes(dtype)`` of state, ``traffic(dtype)`` read and written at a step.
     """
 
-    def place(cls: type[Optimizer]) -> tuple[int, str, int]:
+    def place(cls: type[Optimizer]) -> tuple[int, int]:
         module = inspect.getmodule(cls)
         family = cls.__module__.rpartition(".")[2]
-        return (*FAMILIES, family).index(family), family, list(vars(module)).index(cls.__name__)
+        return FAMILIES.index(family), list(vars(module)).index(cls.__name__)
 
     return tuple(map(describe, sorted((getattr(optimizers, name) for name in optimizers.__all__), key=place)))
 

@@ -3,7 +3,7 @@
 import inspect
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -36,7 +36,7 @@ TORCH: Table = {
     "NAdam": ("NAdam", {}, {}),
     "RAdam": ("RAdam", {}, {}),
     "Rprop": ("Rprop", {}, {}),
-    "Adafactor": ("Adafactor", {}, {}),
+    "Adafactor": ("Adafactor", {"weight_decay": 0.1}, {"weight_decay": 0.1}),
     "Muon": ("Muon", {}, {}),
 }
 OPTAX: Table = {
@@ -55,11 +55,19 @@ OPTAX: Table = {
     "ScheduleFreeAdamW": ("contrib.schedule_free_adamw", {"weight_decay": 0.1}, {"weight_decay": 0.1}),
     "Signum": ("sign_sgd over trace", {"decay": 0.9}, {}),
     "Lion": ("lion", {"weight_decay": 0.1}, {"weight_decay": 0.1}),
-    "LARS": ("lars", {}, {}),
-    "LAMB": ("lamb", {}, {}),
-    "NovoGrad": ("novograd", {}, {}),
+    "LARS": (
+        "lars",
+        {"trust_coefficient": 0.5, "weight_decay": 0.1},
+        {"trust_coefficient": 0.5, "weight_decay": 0.1},
+    ),
+    "LAMB": ("lamb", {"weight_decay": 0.1}, {"weight_decay": 0.1}),
+    "NovoGrad": ("novograd", {"weight_decay": 0.1}, {"weight_decay": 0.1}),
     "SM3": ("sm3", {}, {}),
-    "Prodigy": ("contrib.prodigy", {}, {}),
+    "Prodigy": (
+        "contrib.prodigy",
+        {"estim_lr0": 0.1, "weight_decay": 0.1},
+        {"d0": 0.1, "weight_decay": 0.1},
+    ),
 }
 FTRL = {  # numbers that Keras's float32 has exactly
     "initial_accumulator_value": 0.125,
@@ -219,7 +227,22 @@ STEPS = 20
 TOLERANCES = {"float32": 1e-5, "float64": 1e-12}
 
 
-def difference(rule: str, library: str, dtype: str) -> float:
+@contextmanager
+def unrounded() -> Iterator[None]:
+    """Keep PyTorch's Muon from rounding to bfloat16."""
+    import torch
+
+    rounding = torch.Tensor.bfloat16
+    torch.Tensor.bfloat16 = lambda tensor: tensor
+    try:
+        yield
+    finally:
+        torch.Tensor.bfloat16 = rounding
+
+
+def difference(
+    rule: str, library: str, dtype: str, shapes: Sequence[tuple[int, ...]] = ((20, 30), (30,))
+) -> float:
     """Give the largest relative difference between fastopt and a library's twin in `STEPS` steps.
 
     Parameters
@@ -228,21 +251,24 @@ def difference(rule: str, library: str, dtype: str) -> float:
         Which, of ``LIBRARIES[library].rules``.
     dtype : str
         float32 or float64.
+    shapes : sequence of shapes
+        Of the parameters; those that the rule doesn't take are left out.
 
     Returns
     -------
     float
         The largest magnitude of a difference after any step, over that of a parameter in the same array.
-        The arrays, a matrix and a vector (where the rule takes one), start between 1 and 2; the gradients are
-        normally distributed.
+        Parameters start between 1 and 2, gradients are normally distributed. Muon is compared without
+        PyTorch's rounding to bfloat16.
     """
     cls = getattr(optimizers, rule)
     arguments = {"lr": 0.01, **LIBRARIES[library].rules[rule][2]}
     rng = np.random.default_rng(10)
-    shapes = [shape for shape in ((20, 30), (30,)) if takes(cls, len(shape))]
+    shapes = [shape for shape in shapes if takes(cls, len(shape))]
     params = [rng.uniform(1, 2, shape).astype(dtype) for shape in shapes]
     optimizer, worst = cls(**arguments), 0.0
-    with twin(library, rule, params, arguments["lr"]) as other:
+    exact = unrounded() if (rule, library) == ("Muon", "PyTorch") else nullcontext()
+    with exact, twin(library, rule, params, arguments["lr"]) as other:
         for _ in range(STEPS):
             grads = [rng.standard_normal(shape).astype(dtype) for shape in shapes]
             other.give(grads)
