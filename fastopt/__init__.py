@@ -5,6 +5,7 @@
 """
 
 from fastopt.benching import bench
+from fastopt.catalogue import rules
 from fastopt.optimizers import (
     ASGD,
     FTRL,
@@ -77,6 +78,7 @@ __all__ = [
     "Yogi",
     "bench",
     "pack",
+    "rules",
     "set_num_threads",
     "warmup",
 ]
