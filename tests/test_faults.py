@@ -347,7 +347,7 @@ def test_row_21_hyperparameters(rule):
                 if isinstance(before, int):  # a whole number
                     if wrong == 10**400:
                         continue
-                    error = TypeError if isinstance(wrong, float | np.floating) else error  # noqa: PLW2901
+                    error = TypeError if isinstance(wrong, float | np.floating) else error
                 with pytest.raises(error, match=f"^{name} must be "):
                     setattr(opt, name, wrong)
                 with pytest.raises(error, match=f"^{name} must be "):
