@@ -84,7 +84,7 @@ def test_state_dict_is_independent_and_complete(rule):
     twin = made(fastopt, rule)
     twin.load_state_dict(state)
     for values in state["state"].values():
-        assert list(values) == list(params)
+        assert list(values) == [key for key, p in params.items() if rule != "Muon" or np.ndim(p) == 2]
         for array in values.values():
             array[...] = 9
     assert state_bytes(opt) == kept
