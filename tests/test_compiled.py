@@ -166,21 +166,22 @@ def test_the_disk_cache_is_hit_by_the_next_process(tmp_path):
 
 
 @needs_jit
-@pytest.mark.parametrize(
-    ("file", "was", "now"),
-    [("sgd.py", "- lr * g\n", "+ lr * g\n"), ("common.py", "return grad_scale", "return -grad_scale")],
-)
-def test_an_edited_kernel_is_compiled_anew(tmp_path, file, was, now):
+def test_an_edited_kernel_is_compiled_anew(tmp_path):
     copy = shutil.copytree(PACKAGE, tmp_path / "fastopt", ignore=shutil.ignore_patterns("__pycache__"))
     environment = {"root": tmp_path, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
     assert python(STEP, **environment)[0].split() == ["0.75"]
-    source = copy / "kernels" / file
-    stamp = source.stat()
-    source.write_text(source.read_text().replace(was, now))
-    os.utime(source, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))  # not even the time tells
-    for folder in (copy, copy / "kernels"):
-        shutil.rmtree(folder / "__pycache__", ignore_errors=True)
-    assert python(STEP, **environment)[0].split() == ["1.25"]
+    for file, was, now, result in (
+        ("sgd.py", "- lr * g\n", "+ lr * g\n", "1.25"),
+        ("common.py", "return grad_scale", "return -grad_scale", "0.75"),
+    ):
+        source = copy / "kernels" / file
+        stamp, text = source.stat(), source.read_text()
+        assert was in text
+        source.write_text(text.replace(was, now))
+        os.utime(source, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))  # not even the time tells
+        for folder in (copy, copy / "kernels"):
+            shutil.rmtree(folder / "__pycache__", ignore_errors=True)
+        assert python(STEP, **environment)[0].split() == [result]
 
 
 @needs_jit
@@ -212,27 +213,25 @@ def test_row_27_a_cache_that_cannot_be_written_costs_one_warning(tmp_path):
 
 
 @needs_jit
-@pytest.mark.parametrize(
-    ("kind", "damage"),
-    [("nbi", "cut"), ("nbc", "noise"), ("nbc", "gone")],
-)
-def test_row_27_a_damaged_cache_costs_one_warning_at_most(tmp_path, kind, damage):
+def test_row_27_a_damaged_cache_costs_one_warning_at_most(tmp_path):
     assert python(STEP, NUMBA_CACHE_DIR=str(tmp_path))[0].split() == ["0.75"]
-    files = list(tmp_path.rglob(f"*.{kind}"))
-    assert files
-    for file in files:
-        if damage == "gone":
-            file.unlink()
-        else:
-            whole = file.read_bytes()
-            file.write_bytes(
-                {"cut": whole[: len(whole) // 2], "noise": os.urandom(len(whole)), "empty": b""}[damage]
-            )
-    stdout, stderr = python(STEP, NUMBA_CACHE_DIR=str(tmp_path))
-    assert stdout.split() == ["0.75"]
-    assert stderr.count("Warning") == (0 if damage == "gone" else 1), stderr
-    stdout, stderr = python(HITS, NUMBA_CACHE_DIR=str(tmp_path))
-    assert (stdout.split(), stderr) == (["0.75", "1"], ""), "not mended"
+    for kind, damage in (
+        ("nbi", lambda whole: whole[: len(whole) // 2]),
+        ("nbc", lambda whole: os.urandom(len(whole))),
+        ("nbc", None),
+    ):
+        files = list(tmp_path.rglob(f"*.{kind}"))
+        assert files
+        for file in files:
+            if damage is None:
+                file.unlink()
+            else:
+                file.write_bytes(damage(file.read_bytes()))
+        stdout, stderr = python(STEP, NUMBA_CACHE_DIR=str(tmp_path))
+        assert stdout.split() == ["0.75"]
+        assert stderr.count("Warning") == (0 if damage is None else 1), stderr
+        stdout, stderr = python(HITS, NUMBA_CACHE_DIR=str(tmp_path))
+        assert (stdout.split(), stderr) == (["0.75", "1"], ""), "not mended"
 
 
 @needs_jit
@@ -274,16 +273,16 @@ def test_after_warmup_nothing_is_compiled(tmp_path):
     code = """
 import numpy as np, fastopt
 from numba.core import event
-fastopt.warmup(["SGD", fastopt.Adam], [np.float32, "float64"])
+fastopt.warmup(["SGD", fastopt.Momentum], [np.float32, "float64"])
 with event.install_recorder("numba:compile") as recorder:
-    for cls in (fastopt.SGD, fastopt.Adam):
+    for cls in (fastopt.SGD, fastopt.Momentum):
         for size in (5, 200_000):
             params = [np.ones(size), np.ones((size // 5, 5), "f4")]
             cls().update(params, [p.copy() for p in params])
             cls().update([params[0]], [params[0].copy()])
 print(len(recorder.buffer))
 with event.install_recorder("numba:compile") as recorder:
-    fastopt.AdaGrad().update([np.ones(3)], [np.ones(3)])
+    fastopt.Nesterov().update([np.ones(3)], [np.ones(3)])
 print(len(recorder.buffer) > 0)
 """
     assert python(code, NUMBA_CACHE_DIR=str(tmp_path))[0].split() == ["0", "True"]
