@@ -10,6 +10,7 @@ from cases import CASES, DTYPES, RULES, both, hyperparameters, same_bits, snapsh
 import fastopt
 from fastopt import kernels, optimizers, reference, twins
 from fastopt.demo.surfaces import SURFACES
+from fastopt.reference.common import column_totals, row_totals, total
 
 # Empty, single, odd, around the width of vectors, large.
 SHAPES = [(), (0,), (1,), (3, 0), (7,), (16, 4), (5, 3, 2), (1023,), (300, 401)]
@@ -186,6 +187,17 @@ def test_prodigys_distance_is_that_of_all_arrays(dtype):
         assert (d.item(), r.item()) == (optimizer.d[0].item(), optimizer.r[0].item())
 
 
+def test_sm3_merges_leading_dimensions():
+    rng = np.random.default_rng(10)
+    param = rng.standard_normal((3, 40, 20))
+    merged, one, other = param.reshape(120, 20).copy(), fastopt.SM3(0.01), fastopt.SM3(0.01)
+    for _ in range(5):
+        grad = rng.standard_normal((3, 40, 20))
+        one.update([param], [grad])
+        other.update([merged], [grad.reshape(120, 20)])
+    assert same_bits(param, merged.reshape(3, 40, 20))
+
+
 # A learning rate with which each rule comes down Rosenbrock's valley in 5,000 steps.
 ROSENBROCK = {
     "SGD": 0.001, "Momentum": 0.0005, "Nesterov": 0.0005, "AdaGrad": 0.5, "RMSprop": 0.005, "Adam": 0.02,
@@ -252,6 +264,26 @@ def test_every_place_names_the_same_rules():
         assert getattr(reference, rule).__module__ == f"fastopt.reference.{family}"
         assert cls.kernel.py_func.__module__ == f"fastopt.kernels.{family}"
         assert set(cls.states) == set(CASES[rule].states)
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (1,), (63,), (64,), (33, 1), (1, 133), (3, 40, 17), (700, 64)])
+def test_sums_of_the_reference_have_their_order(shape):
+    x = values(np.random.default_rng(14), shape, "float32")
+    lanes = [0.0] * 64
+    for i, value in enumerate(x.ravel().tolist()):
+        lanes[i % 64] += value
+    while len(lanes) > 1:
+        half = len(lanes) // 2
+        lanes = [a + b for a, b in zip(lanes[:half], lanes[half:], strict=True)]
+    assert total(x) == total(np.asfortranarray(x)) == lanes[0]
+    if x.ndim > 1:
+        rows = x.reshape(-1, shape[-1])
+        assert same_bits(row_totals(x), np.reshape([total(row) for row in rows], (*shape[:-1], 1)))
+        columns = x[..., :1, :].astype(float)
+        for i in range(1, shape[-2]):
+            columns += x[..., i : i + 1, :]
+        assert same_bits(column_totals(x), columns)
+        assert same_bits(column_totals(np.asfortranarray(x)), columns)
 
 
 @pytest.mark.parametrize("module", [reference, fastopt])
