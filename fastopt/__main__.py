@@ -153,6 +153,15 @@ def verify(options: argparse.Namespace, parser: Parser) -> int:
     return 0 if right else 1
 
 
+def run(options: argparse.Namespace, parser: Parser) -> None:
+    """Run a script with fastopt's optimizers."""
+    from fastopt.demo import run as job
+
+    if not options.script.is_file():
+        parser.error(f"argument SCRIPT: there is no file {str(options.script)!r}")
+    job.run(options.script, options.arguments, options.dezero)
+
+
 def build_parser() -> Parser:
     """Give the parser of the command line."""
     parser = Parser(
@@ -172,7 +181,7 @@ def build_parser() -> Parser:
             formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         )
         sub.set_defaults(run=run, parser=sub)
-        if name != "verify":
+        if name not in ("verify", "run"):
             sub.add_argument(
                 "--out", type=png, default=Path(f"{name}.png"), metavar="FILE.png", help="the picture"
             )
@@ -265,6 +274,19 @@ def build_parser() -> Parser:
         "has let one through.",
     )
     sub.add_argument("--faults", action="store_true", required=True, help="the table of faults")
+
+    sub = command(
+        "run",
+        run,
+        "run a script of yours in which common.optimizer is fastopt",
+        "Says at the end what the optimizer's steps cost, and what they would have cost in plain NumPy, which is "
+        "timed on copies at some of the steps.",
+    )
+    sub.add_argument(
+        "--dezero", action="store_true", help="dezero.optimizers is fastopt, too (fastopt.adapters.dezero)"
+    )
+    sub.add_argument("script", type=Path, metavar="SCRIPT", help="a Python file")
+    sub.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="the script's arguments")
     return parser
 
 

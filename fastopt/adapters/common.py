@@ -60,8 +60,8 @@ def in_form_of(form: type[Optimizer], name: str) -> Any:
 class Linked:
     """A rule whose state another program holds: it goes on from the arrays that it is shown.
 
-    What it gives back are views of its own state. As long as it is shown them again, and the count of steps fits,
-    nothing is copied; whatever else it is shown becomes its state.
+    What it gives back are views of its own state. As long as it is shown them again, and the count of steps
+    fits, nothing is copied; whatever else it is shown becomes its state.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Stanford's CS231n: the functions of its ``optim.py``, ``w, config = adam(w, dw, config)``.
 
-Hyperparameters and state are in ``config`` under the course's names. w and the state are updated in place, and w is
-given back. What a config has besides, under "fastopt ...", saves time and no more.
+Hyperparameters and state are in ``config`` under the course's names. w and the state are updated in place, and
+w is given back. What a config has besides, under "fastopt ...", saves time and no more.
 """
 
 from typing import Any
@@ -81,7 +81,7 @@ def rmsprop(w: np.ndarray, dw: np.ndarray, config: Config | None = None) -> tupl
 
 
 def adam(w: np.ndarray, dw: np.ndarray, config: Config | None = None) -> tuple[np.ndarray, Config]:
-    """`fastopt.AdamW` without decay, with learning_rate, beta1, beta2 and epsilon; its state is m, v and t."""
+    """`fastopt.AdamW` without decay, with learning_rate, beta1, beta2, epsilon; its state is m, v and t."""
     return step(
         PaperAdam,
         w,

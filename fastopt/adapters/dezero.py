@@ -1,8 +1,8 @@
 """DeZero, of *Deep Learning from Scratch 3*: its optimizers and hooks.
 
 ``from fastopt.adapters.dezero import Adam`` stands where ``from dezero.optimizers import Adam`` stood.
-`SGD`, `MomentumSGD`, `AdaGrad`, `AdaDelta` and `Adam` have DeZero's arguments and defaults, all other rules of
-fastopt (``AdamW``, ``Lion``, ...) their own.
+`SGD`, `MomentumSGD`, `AdaGrad`, `AdaDelta` and `Adam` have DeZero's arguments and defaults, all other rules
+(``AdamW``, ``Lion``, ...) fastopt's.
 """
 
 from collections.abc import Callable, Iterator
@@ -120,7 +120,7 @@ class AdaDelta(InDeZero, optimizers.AdaDelta):
 class Adam(InDeZero, optimizers.Adam):
     """``Adam(alpha=0.001, beta1=0.9, beta2=0.999, eps=1e-8)``: see `fastopt.Adam`.
 
-    ``alpha`` and ``lr`` are one; DeZero's ``lr`` is the step size that the correction of the bias makes of it.
+    ``lr`` is ``alpha``; DeZero's ``lr`` is the step size that the correction of the bias makes of it.
     """
 
     def __init__(

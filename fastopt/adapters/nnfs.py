@@ -5,7 +5,8 @@
     optimizer.update_params(dense2)
     optimizer.post_update_params()
 
-The state lives in the layers, under the book's names: weight_momentums, bias_momentums, weight_cache and bias_cache.
+The state lives in the layers under the book's names: weight_momentums, bias_momentums, weight_cache and
+bias_cache.
 """
 
 from typing import Any, ClassVar

@@ -1,6 +1,6 @@
 """numpy-ml: its optimizers, ``param = optimizer(param, grad, name, loss)``.
 
-The state is in ``optimizer.cache`` under the parameters' names, where SGD's has the other sign than numpy-ml's, and
+The state is in ``optimizer.cache`` under the parameters' names (SGD's with the other sign than numpy-ml's),
 the hyperparameters are in ``optimizer.hyperparameters``. param is updated in place and given back.
 """
 

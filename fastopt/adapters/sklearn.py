@@ -5,8 +5,8 @@
     with patch():
         classifier.fit(X, y)
 
-All that changes is how scikit-learn's own optimizers take a step. Their state stays in their attributes, so that
-an estimator can be pickled, cloned and trained on, with fastopt or without, at any time.
+All that changes is how scikit-learn's own optimizers take a step. Their state stays in their attributes, so
+that an estimator can be pickled, cloned and trained on, with fastopt or without, at any time.
 """
 
 from contextvars import ContextVar, Token
@@ -29,7 +29,7 @@ links: WeakKeyDictionary[Any, Linked] = WeakKeyDictionary()
 
 
 class patch:
-    """Let fastopt take the steps of scikit-learn's networks in this thread, until the block's end or `unpatch`.
+    """Let fastopt take the steps of scikit-learn's networks in this thread, to the block's end or `unpatch`.
 
     Parameters
     ----------
@@ -56,9 +56,7 @@ class patch:
 
     def __init__(self, optimizer: Optimizer | None = None) -> None:
         if not (optimizer is None or isinstance(optimizer, Optimizer)):
-            raise TypeError(
-                f"optimizer must be one of fastopt's, as fastopt.Lion(1e-4), not {kind(optimizer)}"
-            )
+            raise TypeError(f"optimizer must be one of fastopt's, not {kind(optimizer)}")
         install()
         self.optimizer = optimizer
         self.token: Token[patch | None] = current.set(self)
