@@ -1,7 +1,7 @@
 """HIPS autograd: ``adam``, ``sgd`` and ``rmsprop`` of ``autograd.misc.optimizers``, in their own form.
 
-Each takes ``grad(x, i)`` and x0, nested lists, tuples and dicts of arrays and numbers, and gives the last x in
-the same form. ``callback(x, i, gradient)`` is called before each step. What grad and callback are given is
+Each takes ``grad(x, i)`` and x0, nested lists, tuples and dicts of arrays and numbers, and gives the last x
+in the same form. ``callback(x, i, gradient)`` is called before each step. What grad and callback are given is
 theirs to keep.
 """
 

@@ -1,7 +1,7 @@
 """Stanford's CS231n: the functions of its ``optim.py``, ``w, config = adam(w, dw, config)``.
 
-Hyperparameters and state are in ``config`` under the course's names. w and the state are updated in place, and
-w is given back. What a config has besides, under "fastopt ...", saves time and no more.
+Hyperparameters and state are in ``config`` under the course's names. w and the state are updated in place,
+and w is given back. What a config has besides, under "fastopt ...", saves time and no more.
 """
 
 from typing import Any
