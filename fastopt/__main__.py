@@ -279,8 +279,8 @@ def build_parser() -> Parser:
         "run",
         run,
         "run a script of yours in which common.optimizer is fastopt",
-        "Says at the end what the optimizer's steps cost, and what they would have cost in plain NumPy, as timed "
-        "on copies at some of the steps. --dezero comes before the script.",
+        "Says at the end what the optimizer's steps cost, and what they would have cost in plain NumPy, "
+        "as timed on copies at some of the steps. Its options come before the script.",
     )
     sub.add_argument(
         "--dezero", action="store_true", help="dezero.optimizers is fastopt, too (fastopt.adapters.dezero)"
