@@ -62,9 +62,14 @@ def test_numbers_single_arrays_and_no_callback(rule):
         ref, comp = (getattr(module, rule)(slope, start, num_iters=5) for module in (optimizers, fast))
         assert np.asarray(comp).dtype == np.asarray(ref).dtype
         np.testing.assert_allclose(comp, ref, rtol=1e-6)
-    start = np.ones(3)
-    fast.adam(slope, start)
+
+
+def test_what_a_callback_keeps_stays():
+    start, points = np.ones(3), []
+    slope = grad(lambda x, i: anp.sum((x - 3.0) ** 2))
+    end = fast.adam(slope, start, lambda x, i, g: points.append(x), 3)
     assert (start == 1).all()
+    assert 1 == points[0][0] < points[1][0] < points[2][0] < end[0]
 
 
 def test_complex_numbers_are_refused():

@@ -86,10 +86,16 @@ class TestCS231n:
                 other["m"] = other["m"] * 1.0
         assert same_bits(w, twin)
         assert same_bits(config["m"], other["m"])
-        other["m"] = np.zeros(SHAPE)
-        cs231n.adam(w, grads[0], config)
-        cs231n.adam(twin, grads[0], other)
-        assert not same_bits(w, twin)
+
+    @pytest.mark.parametrize("change", [{"m": np.zeros(SHAPE)}, {"v": np.ones(SHAPE)}, {"t": 0}])
+    def test_whatever_is_put_into_a_config_counts(self, change):
+        w, *grads = arrays(3)
+        w, config = cs231n.adam(w, grads[0])
+        config.update(change)
+        expected, m, v = adam(w, grads[1], config["m"], config["v"], config["t"] + 1, 1e-3, 0.9, 0.999, 1e-8)
+        w, config = cs231n.adam(w, grads[1], config)
+        for value, ref in ((w, expected), (config["m"], m), (config["v"], v)):
+            np.testing.assert_allclose(value, ref, **ROUNDING)
 
     def test_errors_come_before_changes(self):
         w, g = arrays(2)
