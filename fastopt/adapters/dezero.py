@@ -77,8 +77,8 @@ class InDeZero(Optimizer):
         """
         if self._target is None:
             raise RuntimeError("there is no model yet: setup(model) first")
-        first = {id(p): (name, p) for name, p in reversed([*named(self._target)])}
-        params = {name: p for name, p in first.values() if p.grad is not None}
+        once = {id(p): (name, p) for name, p in reversed([*named(self._target)])}  # the first name wins
+        params = {name: p for name, p in once.values() if p.grad is not None}
         for hook in self._hooks:
             hook([*params.values()])
         params = {name: p for name, p in params.items() if p.grad is not None}
@@ -90,8 +90,8 @@ class InDeZero(Optimizer):
 
 def like(grad: Any, param: Any) -> Any:
     """Give a gradient as a plain array of the parameter's dtype, in which form a step is fastest."""
-    real = all(isinstance(array, np.ndarray) and array.dtype.kind == "f" for array in (grad, param))
-    return np.asarray(grad, param.dtype, "C") if real else grad
+    plain = all(type(array) is np.ndarray and array.dtype.kind == "f" for array in (grad, param))
+    return np.asarray(grad, param.dtype, "C") if plain else grad
 
 
 @dataclass(eq=False)
