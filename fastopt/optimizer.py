@@ -54,7 +54,10 @@ def hyperparameter(
         if isinstance(value, bool) or not isinstance(value, Real):
             shown = repr(value) if isinstance(value, str | bool) else kind(value)
             raise TypeError(f"{name} must be a number, not {shown}")
-        number = float(value)
+        try:
+            number = float(value)
+        except OverflowError:  # an integer
+            number = inf
         if not (isfinite(number) and least <= number <= most and above < number < below):
             low = f"above {above:g}" if above >= 0 else f"at least {least:g}" if least > -inf else "finite"
             high = f"at most {most:g}" if most < inf else f"below {below:g}" if below < inf else "finite"

@@ -129,11 +129,11 @@ def test_the_plain_way_gives_the_same_bits(rule, monkeypatch):
     assert results[0] == results[1]
 
 
-def test_without_the_compiler():
+def test_row_28_without_the_compiler_every_rule_gives_the_same_bits():
     code = """
 import numpy as np, fastopt
 from fastopt import reference
-for name in ("SGD", "Momentum", "Nesterov", "AdaGrad", "RMSprop", "Adam"):
+for name in reference.__all__:
     for dtype in ("float32", "float64"):
         rng = np.random.default_rng(0)
         ref, comp = [rng.standard_normal((4, 5)).astype(dtype)], [None]
@@ -195,7 +195,7 @@ def test_each_rule_has_a_cache_of_its_own():
 
 
 @needs_jit
-def test_a_cache_that_cannot_be_written_costs_one_warning(tmp_path):
+def test_row_27_a_cache_that_cannot_be_written_costs_one_warning(tmp_path):
     shutil.copytree(PACKAGE, tmp_path / "fastopt", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "fastopt" / "__pycache__").write_text("a file where the cache's folder would be")
     nowhere = str(tmp_path / "fastopt" / "__pycache__" / "no")
@@ -216,7 +216,7 @@ def test_a_cache_that_cannot_be_written_costs_one_warning(tmp_path):
     ("kind", "damage"),
     [("nbi", "cut"), ("nbc", "noise"), ("nbc", "gone")],
 )
-def test_a_damaged_cache_costs_one_warning_at_most(tmp_path, kind, damage):
+def test_row_27_a_damaged_cache_costs_one_warning_at_most(tmp_path, kind, damage):
     assert python(STEP, NUMBA_CACHE_DIR=str(tmp_path))[0].split() == ["0.75"]
     files = list(tmp_path.rglob(f"*.{kind}"))
     assert files
@@ -236,28 +236,27 @@ def test_a_damaged_cache_costs_one_warning_at_most(tmp_path, kind, damage):
 
 
 @needs_jit
-def test_processes_that_start_at_once_share_a_cache(tmp_path):
-    code = (
-        STEP.replace("np.ones(9)", "np.ones(9, dtype)")
-        .replace("np.full(9", "np.full(9")
-        .replace("ref, comp", "dtype = sys.argv[1]; ref, comp", 1)
+def test_row_27_eight_processes_that_start_at_once_share_a_cache(tmp_path):
+    code = STEP.replace("np.ones(9)", "np.ones(9, dtype)").replace(
+        "ref, comp", "dtype = sys.argv[1]; ref, comp", 1
     )
     environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent), "NUMBA_CACHE_DIR": str(tmp_path)}
-    for _ in range(2):
-        processes = [
-            subprocess.Popen(
-                [sys.executable, "-W", "error", "-c", code, dtype],
-                env=environment,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            for dtype in DTYPES * 2
-        ]
-        assert [process.communicate()[0].split() for process in processes] == [["0.75"]] * 4
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", code, dtype],
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for dtype in DTYPES * 4
+    ]
+    assert [process.communicate()[0].split() for process in processes] == [["0.75"]] * 8
+    stdout, stderr = python(HITS, NUMBA_CACHE_DIR=str(tmp_path))
+    assert (stdout.split(), stderr) == (["0.75", "1"], "")
 
 
 @needs_jit
-def test_a_full_disk_costs_one_warning(tmp_path):
+def test_row_27_a_full_disk_costs_one_warning(tmp_path):
     code = """
 import numba.core.caching as caching
 def full(*_):
