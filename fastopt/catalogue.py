@@ -57,9 +57,7 @@ def describe(cls: type[Optimizer]) -> Rule:
     sizes: dict[bool, list[str]] = {False: [], True: []}
     for state in cls.states:
         sizes[getattr(cls, state).shape is not None].append(state)
-    references = re.search(
-        r"^References\n-+\n(.*?)(\n\n[^\n]+\n-+\n|\Z)", inspect.getdoc(cls) or "", re.M | re.S
-    )
+    references = REFERENCES.search(inspect.getdoc(cls) or "")
     return Rule(
         cls.__name__,
         cls.__module__.rpartition(".")[2],

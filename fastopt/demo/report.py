@@ -36,7 +36,7 @@ COLORS = {
     "LARS": "#525252",
     "LAMB": "#969696",
     "NovoGrad": "#000000",
-    "SM3": "#BDBDBD",
+    "SM3": "#8C6D31",
     "Adafactor": "#67A9CF",
     "Prodigy": "#FDB863",
     "Muon": "#B2182B",

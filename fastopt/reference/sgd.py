@@ -49,10 +49,8 @@ class Nesterov:
         if self.v is None:
             self.v = zeros(params)
         for key, g in pairs(params, grads):
-            v, step = (
-                self.v[key],
-                (1 + self.momentum) * self.lr * g,
-            )  # now, as g may share the parameter's memory
+            v = self.v[key]
+            step = (1 + self.momentum) * self.lr * g  # now, as g may be the parameter's memory
             self.v[key] = self.momentum * v - self.lr * g
             params[key] += self.momentum * self.momentum * v
             params[key] -= step
