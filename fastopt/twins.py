@@ -46,6 +46,7 @@ OPTAX: Table = {
     "AdaGrad": ("adagrad", {"initial_accumulator_value": 0.0, "eps": 0.0}, {"eps": 0.0}),
     "RMSprop": ("rmsprop", {"decay": 0.99, "eps": 1e-7, "eps_in_sqrt": False}, {}),
     "Adam": ("adam", {"eps": 0.0}, {"eps": 0.0}),
+    "OptimisticGD": ("optimistic_gradient_descent", {"beta": 0.5}, {"beta": 0.5}),
     "ScheduleFreeSGD": ("contrib.schedule_free_sgd", {}, {}),
     "AdaBelief": ("adabelief", {}, {}),
     "Yogi": ("yogi", {}, {}),

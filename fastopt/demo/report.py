@@ -15,6 +15,7 @@ COLORS = {
     "AdaGrad": "#0072B2",
     "RMSprop": "#56B4E9",
     "Adam": "#CC79A7",
+    "OptimisticGD": "#FDAE61",
     "ASGD": "#F4A582",
     "ScheduleFreeSGD": "#8C2D04",
     "AdaDelta": "#08306B",

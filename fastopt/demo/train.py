@@ -26,6 +26,7 @@ LEARNING_RATES = {
     "AdaGrad": 0.03,
     "RMSprop": 0.001,
     "Adam": 0.002,
+    "OptimisticGD": 0.1,
     "ASGD": 0.1,
     "ScheduleFreeSGD": 0.5,
     "AdaDelta": 1.0,

@@ -2,9 +2,11 @@
 
 from typing import Any
 
+import numpy as np
+
 from fastopt.reference.common import copies, pairs, put, triples, zeros
 
-__all__ = ["ASGD", "SGD", "Momentum", "Nesterov", "ScheduleFreeSGD"]
+__all__ = ["ASGD", "SGD", "Momentum", "Nesterov", "OptimisticGD", "ScheduleFreeSGD"]
 
 
 class SGD:
@@ -54,6 +56,25 @@ class Nesterov:
             self.v[key] = self.momentum * v - self.lr * g
             params[key] += self.momentum * self.momentum * v
             params[key] -= step
+
+
+class OptimisticGD:
+    """p ← p − lr·((α + β)·g − β·g of the step before), which is g at the first."""
+
+    def __init__(self, lr: float = 0.01, alpha: float = 1.0, beta: float = 1.0) -> None:
+        self.lr = lr
+        self.alpha = alpha
+        self.beta = beta
+        self.before: Any = None
+
+    def update(self, params: Any, grads: Any) -> None:
+        """Take a step."""
+        if self.before is None:
+            self.before = copies(grads, params)
+        for key, p, g in triples(params, grads):
+            new = p - self.lr * ((self.alpha + self.beta) * g - self.beta * self.before[key])
+            self.before[key] = np.array(g)
+            put(params, key, new)
 
 
 class ASGD:
