@@ -4,7 +4,9 @@
 *Deep Learning from Scratch*: the same arguments, the same ``update(params, grads)``, the same results.
 """
 
+from fastopt import schedules
 from fastopt.benching import bench
+from fastopt.gradients import clip_grads, remove_duplicate
 from fastopt.optimizers import (
     ASGD,
     FTRL,
@@ -62,7 +64,10 @@ __all__ = [
     "Signum",
     "Yogi",
     "bench",
+    "clip_grads",
     "pack",
+    "remove_duplicate",
+    "schedules",
     "set_num_threads",
     "warmup",
 ]
