@@ -6,6 +6,7 @@
 
 from fastopt import schedules
 from fastopt.benching import bench
+from fastopt.finding import lr_finder
 from fastopt.gradients import clip_grads, remove_duplicate
 from fastopt.optimizers import (
     ASGD,
@@ -35,6 +36,7 @@ from fastopt.optimizers import (
 )
 from fastopt.packing import pack
 from fastopt.threads import set_num_threads
+from fastopt.trajectories import trajectory
 from fastopt.warming import warmup
 
 __version__ = "0.1.0"
@@ -65,9 +67,11 @@ __all__ = [
     "Yogi",
     "bench",
     "clip_grads",
+    "lr_finder",
     "pack",
     "remove_duplicate",
     "schedules",
     "set_num_threads",
+    "trajectory",
     "warmup",
 ]

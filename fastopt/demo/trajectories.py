@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 import fastopt
 from fastopt.demo.report import COLORS, save, table
 from fastopt.demo.surfaces import Surface, path
+from fastopt.trajectories import draw
 
 __all__ = ["Measure", "follow", "measure", "picture", "summary"]
 
@@ -66,10 +66,6 @@ def summary(paths: Mapping[str, np.ndarray], surface: Surface) -> str:
 
 def picture(paths: Mapping[str, np.ndarray], surface: Surface, out: Path) -> Path:
     """Draw the paths, one panel a rule, and save them as a picture."""
-    left, right, bottom, top = surface.window
-    x, y = np.meshgrid(np.linspace(left, right, 400), np.linspace(bottom, top, 400))
-    z = surface.f(x, y) + 1e-9
-    levels = np.geomspace(max(z.min(), z.max() * 1e-5), z.max(), 22)
     figure = Figure(figsize=(12, 7.4), layout="constrained")
     figure.suptitle(
         f"{surface.formula}\n{surface.steps} steps from ({surface.start[0]:g}, {surface.start[1]:g})",
@@ -77,26 +73,11 @@ def picture(paths: Mapping[str, np.ndarray], surface: Surface, out: Path) -> Pat
     )
     panels = figure.subplots(2, 3, sharex=True, sharey=True).flat
     for panel, (rule, points) in zip(panels, paths.items(), strict=True):
-        panel.contourf(x, y, z, levels, norm=LogNorm(), cmap="Greys", alpha=0.3, extend="both")
-        panel.contour(x, y, z, levels, norm=LogNorm(), colors="white", linewidths=0.7)
-        panel.plot(*points.T, "-", color=COLORS[rule], linewidth=1.6)
-        # Earlier steps are paler, so that the direction can be seen without arrows.
-        panel.scatter(
-            *points.T,
-            s=16,
-            color=COLORS[rule],
-            alpha=np.linspace(0.3, 1, len(points)),
-            zorder=3,
-            linewidths=0,
-        )
-        panel.plot(*surface.start, "o", color="white", markeredgecolor=COLORS[rule], markersize=8, zorder=4)
+        draw(panel, surface.f, points, surface.window, COLORS[rule])
         panel.plot(*surface.minimum, "*", color="black", markersize=13, zorder=4)
         m = measure(points, surface)
         panel.set_title(
             f"{rule}   lr = {surface.lr[rule]:g}", color="black", weight="bold", loc="left", size=11
         )
         panel.set_title(f"turns {m.turns}, {m.distance:.2f} from ★", loc="right", size=9, color="dimgrey")
-        panel.set(xlim=(left, right), ylim=(bottom, top))
-        panel.spines[:].set_visible(False)
-        panel.tick_params(length=0, labelcolor="dimgrey")
     return save(figure, out)
