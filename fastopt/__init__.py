@@ -37,6 +37,7 @@ from fastopt.optimizers import (
 from fastopt.packing import pack
 from fastopt.threads import set_num_threads
 from fastopt.trajectories import trajectory
+from fastopt.verifying import verify
 from fastopt.warming import warmup
 
 __version__ = "0.1.0"
@@ -73,5 +74,6 @@ __all__ = [
     "schedules",
     "set_num_threads",
     "trajectory",
+    "verify",
     "warmup",
 ]

@@ -145,11 +145,16 @@ def bench(options: argparse.Namespace, parser: Parser) -> None:
 
 
 def verify(options: argparse.Namespace, parser: Parser) -> int:
-    """Show what becomes of wrong input."""
-    from fastopt.demo import faults as job
+    """Prove the installation, or show what becomes of wrong input."""
+    if options.faults:
+        from fastopt.demo import faults
 
-    table, right = job.summary()
-    print(table)
+        text, right = faults.summary()
+    else:
+        from fastopt.demo import agreement
+
+        text, right = agreement.summary(optimizers.__all__)
+    print(text)
     return 0 if right else 1
 
 
@@ -260,11 +265,16 @@ def build_parser() -> Parser:
     sub = command(
         "verify",
         verify,
-        "give wrong input to fastopt, the book's code and, where installed, PyTorch",
-        "Prints for each fault what is raised, and how many parameters have changed. Exits with 1 if fastopt "
-        "has let one through.",
+        "prove on this machine that fastopt has the bits of plain NumPy",
+        "Takes 20 steps of every rule in every dtype and layout and prints the largest differences. Exits "
+        "with 1 if there is one.",
     )
-    sub.add_argument("--faults", action="store_true", required=True, help="the table of faults")
+    sub.add_argument(
+        "--faults",
+        action="store_true",
+        help="instead give wrong input to fastopt, the book's code and, where installed, PyTorch: what is "
+        "raised, and how many parameters have changed; exits with 1 if fastopt has let one through",
+    )
     return parser
 
 
