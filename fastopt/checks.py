@@ -17,16 +17,24 @@ def kind(value: Any) -> str:
     return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
 
 
-def number(name: str, value: Any, *, above: float = -inf, most: float = inf, below: float = inf) -> float:
-    """Give a finite number from 0 up to a bound as a float, or say why it is none."""
+def number(
+    name: str,
+    value: Any,
+    *,
+    least: float = 0,
+    above: float = -inf,
+    most: float = inf,
+    below: float = inf,
+) -> float:
+    """Give a finite number between bounds as a float, or say why it is none."""
     if isinstance(value, bool) or not isinstance(value, Real):
         shown = repr(value) if isinstance(value, str | bool) else kind(value)
         raise TypeError(f"{name} must be a number, not {shown}")
     result = float(value)
-    if not (isfinite(result) and 0 <= result <= most and above < result < below):
-        limit = f" and at most {most:g}" if most < inf else f" and below {below:g}" if below < inf else ""
-        least = f"above {above:g}" if above >= 0 else "at least 0"
-        raise ValueError(f"{name} must be {least}{limit or ' and finite'}, not {value}")
+    if not (isfinite(result) and least <= result <= most and above < result < below):
+        low = f"above {above:g}" if above >= 0 else f"at least {least:g}" if least > -inf else "finite"
+        high = f"at most {most:g}" if most < inf else f"below {below:g}" if below < inf else "finite"
+        raise ValueError(f"{name} must be {low} and {high}, not {value}")
     return result
 
 
