@@ -76,8 +76,9 @@ def save(path: Any, state: Mapping[str, Any], params: Any = None) -> None:
     parts = {part: dict(items(values)) for part, values in state["state"].items() if values is not None}
     first = next(iter(state["state"].values()), None)
     header["container"] = None if first is None else "list" if isinstance(first, list) else "dict"
-    header["state"] = [Entry.of(key, a) for key, a in next(iter(parts.values()), {}).items()]
-    header["parts"] = list(state["state"])
+    header["state"] = {
+        part: [Entry.of(key, array) for key, array in parts.get(part, {}).items()] for part in state["state"]
+    }
     header["params"] = None
     if params is not None:
         parts["params"] = {key: np.asarray(value) for key, value in items(params)}
@@ -120,9 +121,10 @@ def load(path: Any, check: Callable[[Mapping[str, Any], Any], Any]) -> tuple[dic
                 for entry in entries
             }
 
-        entries = [Entry.parse(item) for item in header["state"]]
         state = {key: header[key] for key in ("class", "iter", "skipped", "hyperparameters")}
-        state["state"] = {name: part(name, entries) for name in header["parts"]}
+        state["state"] = {
+            name: part(name, [Entry.parse(item) for item in items]) for name, items in header["state"].items()
+        }
         if header["container"] == "list":
             state["state"] = {
                 name: [values.get(i) for i in range(max(values, default=-1) + 1)]
@@ -135,7 +137,7 @@ def load(path: Any, check: Callable[[Mapping[str, Any], Any], Any]) -> tuple[dic
 
     def expected(header: Mapping[str, Any]) -> dict[str, Entry]:
         check(*built(header, None))
-        parts = dict.fromkeys(header["parts"], header["state"]) | {"params": header["params"] or ()}
+        parts = header["state"] | {"params": header["params"] or ()}
         entries = [(part, Entry.parse(item)) for part, items in parts.items() for item in items]
         return {member(part, entry): entry for part, entry in entries}
 

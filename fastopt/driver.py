@@ -8,6 +8,8 @@ whether these structs are laid out as expected here; where they aren't, or nothi
 
 What it is to do is a table of numbers (`fastopt.plan.Plan.table`): a header, a row for each array, the
 dimensions of all arrays, and the address ranges of all parameters.
+
+An elementwise kernel is given pieces of arrays; those of a rule that measures first are given whole arrays.
 """
 
 import ctypes
@@ -42,20 +44,25 @@ FLAGS = 0x0001 | 0x0002 | 0x0100 | 0x0400
 # The header of a table: the ids of numpy.ndarray and float; how many scalars there are; how many rows
 # are checked, and how many of them, from the first, are updated, with how many elements; where the taken
 # address ranges begin, and how many there are; the threads; the address of the optimizer's turn; whether
-# the step ends with this table; whether gradients have to be finite; whether one wasn't at the last call.
-HEADER = 13
+# the step ends with this table; whether gradients have to be finite; whether one wasn't at the last call;
+# how many measures there are of each array, and the address of their sums over all arrays.
+HEADER = 15
 (
-    NDARRAY, FLOAT, SCALARS, CHECKED, ROWS, ELEMENTS, TAKEN, RANGES, THREADS, TURN, LAST, STRICT, FOUND
+    NDARRAY, FLOAT, SCALARS, CHECKED, ROWS, ELEMENTS, TAKEN, RANGES, THREADS, TURN, LAST, STRICT, FOUND,
+    MEASURES, TOTALS,
 ) = range(HEADER)  # fmt: skip
 
 # What a driver returns.
 DONE, REFUSED, NONFINITE = range(3)
 
 # A row: the array's place in the lists, its first element among those of all rows, its size, its bytes;
-# how many dimensions, and where they stand; the dtypes and flags of parameter and gradient; the addresses of
-# parameter, gradient (which the check fills in) and each state.
-PLACE, START, SIZE, BYTES, N_DIM, DIMS, PARAM_DESCR, PARAM_FLAGS, GRAD_DESCR, GRAD_FLAGS = range(10)
-ADDRESSES = 10
+# how many dimensions, and where they stand; the dtypes and flags of parameter and gradient; for whole arrays
+# the thread and the address of the measures; the addresses of parameter, gradient (which the check fills in)
+# and each state; the sizes of all these.
+(
+    PLACE, START, SIZE, BYTES, N_DIM, DIMS, PARAM_DESCR, PARAM_FLAGS, GRAD_DESCR, GRAD_FLAGS, PART, MEASURED,
+) = range(12)  # fmt: skip
+ADDRESSES = 12
 
 # Threads share the elements at multiples of this, so that they share no cache line of the state.
 BLOCK = 64
@@ -74,33 +81,57 @@ def pointer(typingctx, address, dtype):
     return types.CPointer(dtype.instance_type)(address, dtype), codegen
 
 
+def tuple_of_arrays(context, builder, result, addresses, sizes):
+    """Build a tuple of flat arrays."""
+    array = result.dtype
+    item = context.get_data_type(array.dtype)
+    itemsize = context.get_constant(types.intp, context.get_abi_sizeof(item))
+    views = []
+    for address, size in zip(addresses, sizes, strict=True):
+        view = make_array(array)(context, builder)
+        populate_array(
+            view,
+            data=builder.inttoptr(address, item.as_pointer()),
+            shape=[size],
+            strides=[itemsize],
+            itemsize=itemsize,
+            meminfo=None,
+        )
+        views.append(view._getvalue())
+    return context.make_tuple(builder, result, views)
+
+
+def entry(context, builder, table, at, k):
+    """Load the number k places after another in a table."""
+    return builder.load(builder.gep(table, [builder.add(at, context.get_constant(types.intp, k))]))
+
+
 @intrinsic(prefer_literal=True)
-def flat_arrays(typingctx, table, at, count, first, size, dtype):
+def pieces(typingctx, table, at, count, first, size, dtype):
     """Give a tuple of ``count`` arrays: ``size`` elements from the first after each address from ``at``."""
-    array = types.Array(dtype.dtype, 1, "C")
-    result = types.UniTuple(array, count.literal_value)
+    result = types.UniTuple(types.Array(dtype.dtype, 1, "C"), count.literal_value)
 
     def codegen(context, builder, signature, arguments):
         table, at, _, first, size, _ = arguments
-        item = context.get_data_type(array.dtype)
-        itemsize = context.get_constant(types.intp, context.get_abi_sizeof(item))
-        views = []
-        for k in range(result.count):
-            place = builder.add(at, context.get_constant(types.intp, k))
-            address = builder.add(builder.load(builder.gep(table, [place])), builder.mul(first, itemsize))
-            view = make_array(array)(context, builder)
-            populate_array(
-                view,
-                data=builder.inttoptr(address, item.as_pointer()),
-                shape=[size],
-                strides=[itemsize],
-                itemsize=itemsize,
-                meminfo=None,
-            )
-            views.append(view._getvalue())
-        return context.make_tuple(builder, result, views)
+        itemsize = context.get_abi_sizeof(context.get_data_type(result.dtype.dtype))
+        offset = builder.mul(first, context.get_constant(types.intp, itemsize))
+        addresses = [builder.add(entry(context, builder, table, at, k), offset) for k in range(result.count)]
+        return tuple_of_arrays(context, builder, result, addresses, [size] * result.count)
 
     return result(table, at, count, first, size, dtype), codegen
+
+
+@intrinsic(prefer_literal=True)
+def wholes(typingctx, table, at, count, dtype):
+    """Give a tuple of ``count`` arrays, from their addresses from ``at`` and their sizes after these."""
+    result = types.UniTuple(types.Array(dtype.dtype, 1, "C"), count.literal_value)
+
+    def codegen(context, builder, signature, arguments):
+        table, at, _, _ = arguments
+        numbers = [entry(context, builder, table, at, k) for k in range(2 * result.count)]
+        return tuple_of_arrays(context, builder, result, numbers[: result.count], numbers[result.count :])
+
+    return result(table, at, count, dtype), codegen
 
 
 @intrinsic(prefer_literal=True)
@@ -197,9 +228,9 @@ def as_planned(params, grads, table, scalars, turn, width):
         table[at + ADDRESSES + 1] = address
         if table[STRICT]:
             if table[at + BYTES] == 4 * table[at + SIZE]:
-                fine = finite(flat_arrays(table, at + ADDRESSES + 1, 1, 0, table[at + SIZE], float32)[0])
+                fine = finite(pieces(table, at + ADDRESSES + 1, 1, 0, table[at + SIZE], float32)[0])
             else:
-                fine = finite(flat_arrays(table, at + ADDRESSES + 1, 1, 0, table[at + SIZE], float64)[0])
+                fine = finite(pieces(table, at + ADDRESSES + 1, 1, 0, table[at + SIZE], float64)[0])
             if not fine:
                 return False
     return True
@@ -211,7 +242,7 @@ def rule(*arguments):
 
 
 # `driver_of` gives each driver its own, as Numba takes globals for a part of the code.
-dtype, ARRAYS, WIDTH, COUNT = np.dtype(np.float64), 2, ADDRESSES + 2, 3
+dtype, ARRAYS, WIDTH, COUNT, LOOK = np.dtype(np.float64), 2, ADDRESSES + 2 * 2, 3, True
 
 
 def share(table, scalars, part, parts):
@@ -227,10 +258,29 @@ def share(table, scalars, part, parts):
         low, high = max(first, start), min(last, start + table[at + SIZE])
         for chunk in range(low, high, CHUNK):
             size = min(CHUNK, high - chunk)
-            arrays = flat_arrays(table, at + ADDRESSES, ARRAYS, chunk - start, size, dtype)
+            arrays = pieces(table, at + ADDRESSES, ARRAYS, chunk - start, size, dtype)
             if not finite(arrays[1]):
                 found = 1
             rule(*arrays, *rounded(scalars, COUNT, dtype))
+    return found
+
+
+def share_wholes(table, scalars, part, parts):
+    """Give a kernel each of the arrays that are one thread's; tell whether a gradient wasn't finite."""
+    table = pointer(table, int64)
+    found = 0
+    for i in range(table[ROWS]):
+        at = HEADER + WIDTH * i
+        if table[at + PART] == part:
+            arrays = wholes(table, at + ADDRESSES, ARRAYS, dtype)
+            if LOOK and not finite(arrays[1]):
+                found = 1
+            last = table[at + DIMS] + table[at + N_DIM] - 1
+            cols = table[last] if table[at + N_DIM] > 0 else 1
+            rows = table[last - 1] if table[at + N_DIM] > 1 else 0
+            measures = pieces(table, at + MEASURED, 1, 0, table[MEASURES], float64)
+            totals = pieces(table, TOTALS, 1, 0, table[MEASURES], float64)
+            rule(rows, cols, *arrays, *measures, *totals, *rounded(scalars, COUNT, float64))
     return found
 
 
@@ -281,8 +331,19 @@ def drive_parallel(params, grads, table, scalars, turn):
     return finished(table, turn, found)
 
 
-def specialized(kernel: Any, dtype: np.dtype[Any], states: int, scalars: int, parallel: bool) -> Any:
+def specialized(
+    kernel: Any,
+    dtype: np.dtype[Any],
+    states: int,
+    scalars: int,
+    parallel: bool,
+    whole: bool = False,
+    look: bool = True,
+) -> Any:
     """Give `drive` or `drive_parallel` for a kernel, a dtype and its numbers of states and scalars.
+
+    ``whole`` is whether the kernel takes whole arrays, and ``look`` whether their gradients are looked at
+    first, for values that aren't finite.
 
     Numba's disk cache finds a function by its file, line and qualified name, and neither by its globals
     nor by its flags. So each driver has a name of its own; and as the cache notices edits in the driver's
@@ -297,8 +358,9 @@ def specialized(kernel: Any, dtype: np.dtype[Any], states: int, scalars: int, pa
         "rule": kernel,
         "dtype": dtype,
         "ARRAYS": 2 + states,
-        "WIDTH": ADDRESSES + 2 + states,
+        "WIDTH": ADDRESSES + 2 * (2 + states),
         "COUNT": scalars,
+        "LOOK": look,
     }
 
     def copy(function: Any, name: str, parallel: bool = False) -> Any:
@@ -307,20 +369,26 @@ def specialized(kernel: Any, dtype: np.dtype[Any], states: int, scalars: int, pa
         result.__module__ = __name__
         return compiled(result, parallel=parallel)
 
-    own["share"] = copy(share, f"share_{name}")
+    own["share"] = copy(share_wholes if whole else share, f"share_{name}")
     return copy(drive_parallel if parallel else drive, name, parallel)
 
 
 @cache
 def driver_of(
-    kernel: Any, dtype: np.dtype[Any], states: int, scalars: int, parallel: bool
+    kernel: Any,
+    dtype: np.dtype[Any],
+    states: int,
+    scalars: int,
+    parallel: bool,
+    whole: bool = False,
+    look: bool = True,
 ) -> Callable[..., int]:
     """Compile a driver, or read it from the disk."""
     # What `compile` gives doesn't look at the types of its arguments, which takes half of a short call.
     with launch:
-        driver: Callable[..., int] = specialized(kernel, dtype, states, scalars, parallel).compile(
-            (int64,) * 5
-        )
+        driver: Callable[..., int] = specialized(
+            kernel, dtype, states, scalars, parallel, whole, look
+        ).compile((int64,) * 5)
     return driver
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from fastopt import checkpoint
 from fastopt.driver import DONE, NONFINITE, available, driver_of
 from fastopt.packing import Packed
-from fastopt.plan import Layout, Plan, align, aligned_zeros, finite, kind, survey
+from fastopt.plan import Calls, Layout, Plan, Slot, align, aligned_zeros, finite, kind, run, survey
 from fastopt.statedict import check_state, copied, copies
 from fastopt.threads import allowed, check_threads, launch
 
@@ -24,13 +24,22 @@ __all__ = ["Optimizer", "State", "hyperparameter", "whole"]
 Buffers = dict[np.dtype[Any], tuple[np.ndarray, ...]]
 
 
-def hyperparameter(default: float, *, above: float = -inf, most: float = inf, below: float = inf) -> Any:
-    """Give the field of a rule for a finite number from 0 up to a bound.
+def hyperparameter(
+    default: float | None,
+    *,
+    least: float = 0,
+    above: float = -inf,
+    most: float = inf,
+    below: float = inf,
+) -> Any:
+    """Give the field of a rule for a finite number between bounds.
 
     Parameters
     ----------
-    default : float
-        The value if none is given.
+    default : float or None
+        The value if none is given. If it is None, so may the value be.
+    least : float
+        The smallest value.
     above : float
         A bound that the value must stay above.
     most : float
@@ -39,15 +48,17 @@ def hyperparameter(default: float, *, above: float = -inf, most: float = inf, be
         A bound that the value must stay below.
     """
 
-    def check(name: str, value: Any) -> float:
+    def check(name: str, value: Any) -> float | None:
+        if value is None and default is None:
+            return None
         if isinstance(value, bool) or not isinstance(value, Real):
             shown = repr(value) if isinstance(value, str | bool) else kind(value)
             raise TypeError(f"{name} must be a number, not {shown}")
         number = float(value)
-        if not (isfinite(number) and 0 <= number <= most and above < number < below):
-            limit = f" and at most {most:g}" if most < inf else f" and below {below:g}" if below < inf else ""
-            least = f"above {above:g}" if above >= 0 else "at least 0"
-            raise ValueError(f"{name} must be {least}{limit or ' and finite'}, not {value}")
+        if not (isfinite(number) and least <= number <= most and above < number < below):
+            low = f"above {above:g}" if above >= 0 else f"at least {least:g}" if least > -inf else "finite"
+            high = f"at most {most:g}" if most < inf else f"below {below:g}" if below < inf else "finite"
+            raise ValueError(f"{name} must be {low} and {high}, not {value}")
         return number
 
     return field(default=default, metadata={"check": check})
@@ -92,14 +103,32 @@ class State:
     start : callable, optional
         Gives the values before a parameter's first step, from the optimizer, the parameter and its gradient;
         else they are 0.
+    shape : callable, optional
+        Gives the shape of the state from that of the parameter; else they are the same. The shapes of all
+        states of a parameter, broadcast, are its own.
     """
 
-    def __init__(self, start: Callable[[Any, Any, Any], Any] | None = None) -> None:
+    def __init__(
+        self,
+        start: Callable[[Any, Any, Any], Any] | None = None,
+        *,
+        shape: Callable[[tuple[int, ...]], tuple[int, ...]] | None = None,
+    ) -> None:
         self.start = start
+        self.shape = shape
 
     def __set_name__(self, owner: type["Optimizer"], name: str) -> None:
         self.name, self.index = name, len(owner.states)
         owner.states = (*owner.states, name)
+
+    def layout(self, params: Layout) -> Layout:
+        """Give the layout of the state, from that of the parameters."""
+        if self.shape is None:
+            return params
+        own = Layout()
+        for key, slot in params.items():
+            own.place(key, self.shape(slot.shape), slot.dtype)
+        return own
 
     def __get__(self, instance: "Optimizer | None", owner: type) -> Any:
         if instance is None:
@@ -134,6 +163,11 @@ class Optimizer:
     """
 
     kernel: ClassVar[Any]
+    # For a rule that has to know something of whole arrays: the kernel that finds it out. It runs over all
+    # arrays before any is updated, and may change the state.
+    measure: ClassVar[Any] = None
+    # How many further arrays like the parameter both kernels get after the states, as room for work.
+    work: ClassVar[int] = 0
     states: ClassVar[tuple[str, ...]] = ()
     # With fewer elements two threads take longer than one. Rules without root and division have
     # less to share out.
@@ -186,17 +220,38 @@ class Optimizer:
     @classmethod
     def compile(cls, dtype: Any) -> None:
         """Compile what steps on arrays of one dtype will use, or read it from the disk."""
-        dtype = np.dtype(dtype)
-        scalars = 3 + len(cls().scalars(1))
-        if available():
-            for parallel in {False, allowed() > 1}:
-                driver_of(cls.kernel, dtype, len(cls.states), scalars, parallel)
-        else:
-            cls.kernel(*[np.empty(0, dtype)] * (2 + len(cls.states)), *[dtype.type(0)] * scalars)
+        dtype, some = np.dtype(dtype), cls()
+        arrays, scalars = 2 + len(cls.states) + cls.work, 3 + len(some.scalars(1))
+        whole = cls.measure is not None
+        for kernel in cls._passes():
+            if available():
+                look = kernel is cls._passes()[0]
+                for parallel in {False, allowed() > 1}:
+                    driver_of(kernel, dtype, arrays - 2, scalars, parallel, whole, look)
+            else:
+                measures = [np.zeros(some.measures((0,)))] * 2
+                arguments = [np.empty(0, dtype)] * arrays, [dtype.type(0)] * scalars
+                if whole:
+                    kernel(1, 0, *arguments[0], *measures, *arguments[1])
+                else:
+                    kernel(*arguments[0], *arguments[1])
+
+    @classmethod
+    def _passes(cls) -> list[Any]:
+        """Give what runs over all arrays, one after the other."""
+        return [cls.kernel] if cls.measure is None else [cls.measure, cls.kernel]
 
     def scalars(self, t: int) -> tuple[float, ...]:
-        """Give what the kernel takes after grad_scale, l2 and keep, at step t = 1, 2, ..."""
+        """Give what the kernels take after grad_scale, l2 and keep, at step t = 1, 2, ..."""
         raise NotImplementedError
+
+    def measures(self, shape: tuple[int, ...]) -> int:
+        """Give how many numbers `measure` finds out about an array, those it needs on its way included."""
+        return 0
+
+    def between(self, plan: Plan) -> Calls:
+        """Give the C calls to make between measuring and updating."""
+        return []
 
     def update(self, params: Any, grads: Any) -> bool:
         """Take one step: update the parameters in place.
@@ -271,11 +326,11 @@ class Optimizer:
         """Take a step that needs a new plan or several calls."""
         with self._exclusive() as turn:
             scalars = tuple(map(float, self._wrapped() + self.scalars(turn)))  # whatever a rule gives
-            done = found = False
-            if plan is not None and plan is self._plan:
-                done, found = plan.run(values, slopes, scalars, turn)
-            culprit = None
-            if not done:
+            if (
+                plan is None
+                or plan is not self._plan
+                or not run(plan.calls(values, slopes, scalars, turn, self.between))
+            ):
                 try:
                     plan = self._make_plan(keys, values, slopes, params, grads, len(scalars))
                 except FloatingPointError:
@@ -283,12 +338,12 @@ class Optimizer:
                         raise
                     self._skipped += 1
                     return False
-                if plan.one_by_one:
-                    culprit = self._culprit(params, grads, self._layout)
-                done, found = plan.run(values, slopes, scalars, turn)
-                if not done:
+                culprit = self._culprit(params, grads, self._layout) if plan.one_by_one else ""
+                if not run(plan.calls(values, slopes, scalars, turn, self.between)):
                     raise RuntimeError("the arrays were changed during the step")
-            if found or culprit:
+            else:
+                culprit = ""
+            if culprit or plan.found:
                 self._warn(culprit or self._culprit(params, grads, self._layout), turn, 4)
         return True
 
@@ -339,7 +394,7 @@ class Optimizer:
             raise TypeError(f"params was a {self._container.__name__} at earlier steps, now it is not")
         assignable = isinstance(params, MutableMapping | MutableSequence)
         packed = isinstance(keys, Layout)
-        layout = survey(*align(params, grads), self._layout, assignable)
+        layout = survey(*align(params, grads), self._layout, assignable, self.measure is not None)
         if self.nonfinite != "warn" and (culprit := self._culprit(params, grads, layout)):
             turn = abs(self._turn.item())
             raise FloatingPointError(
@@ -352,20 +407,25 @@ class Optimizer:
         if packed:  # each buffer is one array
             layout = Layout()
             for flat in values:
-                layout.place(flat.dtype, flat, flat.shape, flat.dtype)
+                layout.place(flat.dtype, flat.shape, flat.dtype)
+        states = buffers if packed else self._parts(layout, buffers, Slot.of)
         plan = Plan(
-            type(self).kernel,
+            self._passes(),
             list(layout) if packed else keys,
             values,
             slopes,
             layout,
-            buffers,
+            {
+                key: (*own, *(aligned_zeros(layout[key].size, layout[key].dtype) for _ in range(self.work)))
+                for key, own in states.items()
+            },
             self._turn,
             params,
             scalars,
             self._allowed,
             self.parallel_from,
             self.nonfinite != "warn",
+            max((self.measures(slot.shape) for slot in layout.values()), default=0),
         )
         plan.keys = keys
         self._buffers, self._layout = buffers, known
@@ -374,8 +434,10 @@ class Optimizer:
         return plan
 
     def _one_pass(self, params: Packed, grads: Packed) -> bool:
-        """Whether parameters, gradients and state are packed alike."""
+        """Whether parameters, gradients and state are packed alike, and the rule doesn't need the arrays."""
         layout = params.layout
+        if self.measure is not None:
+            return False
         if grads.layout is not layout:
             if grads.layout != layout:
                 return False
@@ -387,11 +449,11 @@ class Optimizer:
         buffers = self._zeros(layout)
         starts = [getattr(type(self), name).start for name in self.states]
         if any(starts):
+            views = self._parts(layout, buffers, Slot.shaped)
             for key, param, grad in zip(*align(params, grads), strict=True):
-                slot = layout[key]
-                for start, buffer in zip(starts, buffers[slot.dtype], strict=True):
+                for start, view in zip(starts, views[key], strict=True):
                     if start is not None:
-                        slot.shaped(buffer)[...] = start(self, param, grad)
+                        view[...] = start(self, param, grad)
         for dtype, old in self._buffers.items():
             for new, values in zip(buffers[dtype], old, strict=True):
                 new[: values.size] = values
@@ -506,12 +568,26 @@ class Optimizer:
             )
             self._restore(state, copies(saved, params))
 
+    def _layouts(self, layout: Layout) -> list[Layout]:
+        """Give the layout of each state."""
+        return [getattr(type(self), name).layout(layout) for name in self.states]
+
+    def _parts(
+        self, layout: Layout, buffers: Buffers, view: Callable[[Slot, np.ndarray], np.ndarray]
+    ) -> dict[Hashable, tuple[np.ndarray, ...]]:
+        """Give views of each parameter's state, flat (`Slot.of`) or in shape (`Slot.shaped`)."""
+        layouts = self._layouts(layout)
+        return {
+            key: tuple(
+                view(own[key], buffer) for own, buffer in zip(layouts, buffers[slot.dtype], strict=True)
+            )
+            for key, slot in layout.items()
+        }
+
     def _views(self) -> dict[str, dict[Hashable, np.ndarray]]:
         """Give the arrays of each state."""
-        return {
-            name: {key: slot.shaped(self._buffers[slot.dtype][i]) for key, slot in self._layout.items()}
-            for i, name in enumerate(self.states)
-        }
+        parts = self._parts(self._layout, self._buffers, Slot.shaped)
+        return {name: {key: own[i] for key, own in parts.items()} for i, name in enumerate(self.states)}
 
     def _snapshot(self, turn: int) -> dict[str, Any]:
         """Give the state dict."""
@@ -537,7 +613,9 @@ class Optimizer:
     def _check_state(self, state: Mapping[str, Any]) -> tuple[dict[str, Any], Layout, type | None]:
         """Give hyperparameters, layout and container of a state dict, or say what is wrong with it."""
         own = type(self).__name__
-        return check_state(state, own, self.states, self._checks(), self._layout, self._container)
+        shapes = {name: getattr(type(self), name).shape for name in self.states}
+        by_rows = self.measure is not None
+        return check_state(state, own, shapes, self._checks(), self._layout, self._container, by_rows)
 
     def _restore(self, state: Mapping[str, Any], copies: list[Callable[[], Any]]) -> None:
         """Put a state dict in place of the state, and do these copies, all at once."""
@@ -564,17 +642,15 @@ class Optimizer:
     def _filled(self, layout: Layout, parts: Mapping[str, Any]) -> Buffers:
         """Give state buffers with these values."""
         buffers = self._zeros(layout)
-        for key, slot in layout.items():
-            for name, buffer in zip(self.states, buffers[slot.dtype], strict=True):
-                slot.shaped(buffer)[...] = parts[name][key]
+        for key, own in self._parts(layout, buffers, Slot.shaped).items():
+            for name, view in zip(self.states, own, strict=True):
+                view[...] = parts[name][key]
         return buffers
 
     def _zeros(self, layout: Layout) -> Buffers:
         """Give state buffers of zeros."""
-        return {
-            dtype: tuple(aligned_zeros(size, dtype) for _ in self.states)
-            for dtype, size in layout.sizes().items()
-        }
+        sizes = [own.sizes() for own in self._layouts(layout)]
+        return {dtype: tuple(aligned_zeros(own[dtype], dtype) for own in sizes) for dtype in layout.sizes()}
 
     def __getstate__(self) -> dict[str, Any]:
         # A plan knows arrays by their addresses, which are this process's.

@@ -5,7 +5,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from fastopt.plan import Layout, aligned_zeros, compute_dtype, is_list, kind
+from fastopt.plan import Layout, aligned_zeros, compute_dtype, is_list, kind, order_of
 
 __all__ = ["Packed", "PackedDict", "PackedList", "pack"]
 
@@ -188,7 +188,7 @@ def pack(params: Any) -> Any:
         raise TypeError(f"params must be a dict or list of arrays, not {kind(params)}")
     layout = Layout()
     for key, value in items.items():
-        layout.place(key, value, *compute_dtype(key, value))
+        layout.place(key, *compute_dtype(key, value), order_of(value))
     packed: Any = cls(layout)
     for key, value in items.items():
         packed[key] = value

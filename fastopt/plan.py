@@ -1,8 +1,9 @@
 """The plan of a step: which arrays there are, whether they may be updated, and how each one will be.
 
-Most arrays go through `fastopt.driver` in one call. The others are updated one at a time: numbers and
-NumPy scalars, arrays that are strided, byte-swapped, unaligned, of half precision or of a subclass, those
-whose gradient is of another layout or dtype, and all of them where some share memory.
+Most arrays go through `fastopt.driver` in one call (two, if the rule measures whole arrays first). The
+others are updated one at a time: numbers and NumPy scalars, arrays that are strided, byte-swapped,
+unaligned, of half precision or of a subclass, those whose gradient is of another layout or dtype, and all of
+them where some share memory.
 """
 
 import math
@@ -11,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise, repeat
-from operator import call, setitem
+from operator import call, is_, setitem
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -20,9 +21,22 @@ from numpy.lib.array_utils import byte_bounds
 from fastopt import driver
 from fastopt.driver import FLAGS, available, driver_of
 
-__all__ = ["Layout", "Plan", "Slot", "align", "aligned_zeros", "compute_dtype", "finite", "survey"]
+__all__ = [
+    "Calls",
+    "Layout",
+    "Plan",
+    "Slot",
+    "align",
+    "aligned_zeros",
+    "compute_dtype",
+    "finite",
+    "order_of",
+    "run",
+    "survey",
+]
 
 Keys = Sequence[Hashable]
+Calls = list[Callable[[], Any]]
 
 # The dtype that a parameter's step computes in, which is its state's.
 COMPUTE = {np.dtype(np.float16): np.dtype(np.float32)} | {np.dtype(t): np.dtype(t) for t in ("f4", "f8")}
@@ -105,11 +119,11 @@ def kind(value: Any) -> str:
 class Layout(dict[Hashable, Slot]):
     """The slot of each parameter; of each dtype they follow one another without gaps."""
 
-    def place(self, key: Hashable, param: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    def place(
+        self, key: Hashable, shape: tuple[int, ...], dtype: np.dtype[Any], order: Literal["C", "F"] = "C"
+    ) -> None:
         """Give a new parameter a slot after the others of its dtype."""
-        size = math.prod(shape)
-        order: Literal["C", "F"] = "F" if isinstance(param, np.ndarray) and param.flags.fnc else "C"
-        self[key] = Slot(shape, dtype, order, self.sizes().get(dtype, 0), size)
+        self[key] = Slot(shape, dtype, order, self.sizes().get(dtype, 0), math.prod(shape))
 
     def sizes(self) -> dict[np.dtype[Any], int]:
         """Give the number of elements of each dtype."""
@@ -127,8 +141,22 @@ def aligned_zeros(size: int, dtype: np.dtype[Any]) -> np.ndarray:
     return array[first : first + size]
 
 
-def survey(keys: Keys, params: list[Any], grads: list[Any], layout: Layout, assignable: bool) -> Layout:
+def order_of(array: Any) -> Literal["C", "F"]:
+    """Give the order in which the elements of an array lie: "F" for a Fortran array, else "C"."""
+    return "F" if isinstance(array, np.ndarray) and array.flags.fnc else "C"
+
+
+def survey(
+    keys: Keys,
+    params: list[Any],
+    grads: list[Any],
+    layout: Layout,
+    assignable: bool,
+    by_rows: bool = False,
+) -> Layout:
     """Check every parameter and gradient; give the layout with the new ones.
+
+    ``by_rows`` is whether the state of a Fortran array has to be in the order "C", too.
 
     Raises
     ------
@@ -141,7 +169,7 @@ def survey(keys: Keys, params: list[Any], grads: list[Any], layout: Layout, assi
         check_grad(key, grad, shape)
         old = layout.get(key)
         if old is None:
-            layout.place(key, param, shape, dtype)
+            layout.place(key, shape, dtype, "C" if by_rows else order_of(param))
         elif (shape, dtype) != (old.shape, old.dtype):
             raise ValueError(
                 f"parameter {key!r} is now {dtype} of shape {shape}, but its state is {old.dtype} "
@@ -157,14 +185,15 @@ class Plan:
 
     Parameters
     ----------
-    kernel : compiled function
-        The rule.
+    passes : list of compiled functions
+        The rule: its kernel; or what measures, and then its kernel. Of these each runs over all arrays before
+        the next one does, and both take whole arrays.
     keys, params, grads : list
         From `align`.
     layout : Layout
-        Where the state of each parameter lies.
-    buffers : dict
-        The flat state buffers of each dtype, in the order of the kernel's arguments.
+        The slot of each parameter.
+    states : dict
+        The flat arrays of each parameter's state, in the order of the kernel's arguments.
     turn : int64 array
         The number of the next step; negative during a step of several calls.
     container : dict or list
@@ -177,6 +206,8 @@ class Plan:
         How many elements make a step large.
     strict : bool
         Whether to refuse gradients that aren't finite.
+    measures : int
+        How many numbers are measured of each array.
 
     Attributes
     ----------
@@ -188,30 +219,38 @@ class Plan:
         How many the drivers update.
     large : bool
         Whether threads may pay.
+    measured : float64 array of shape (arrays, measures)
+        What the first pass has measured.
+    scratch : dict
+        What a rule wants to find again at the next step.
     """
 
     def __init__(
         self,
-        kernel: Any,
+        passes: list[Any],
         keys: Keys,
         params: list[Any],
         grads: list[Any],
         layout: Mapping[Hashable, Slot],
-        buffers: Mapping[np.dtype[Any], tuple[np.ndarray, ...]],
+        states: Mapping[Hashable, Sequence[np.ndarray]],
         turn: np.ndarray,
         container: Any,
         scalars: int,
         threads: Callable[[int], int],
         parallel_from: int,
         strict: bool,
+        measures: int,
     ) -> None:
-        self.kernel = kernel
+        self.passes = passes
         self.keys = keys
         self.slots = [layout[key] for key in keys]
-        self.buffers = buffers
+        self.states = [states[key] for key in keys]
         self.turn = turn
         self.strict = strict
         self.container = container
+        self.measured = np.zeros((len(self.slots), measures))
+        self.scratch: dict[Any, Any] = {}
+        self.running = np.zeros((len(self.slots) + 1, measures))  # sums of its rows so far
 
         taken = memory(params)
         together = available() and taken is not None and not any(meets(grad, taken) for grad in grads)
@@ -227,18 +266,26 @@ class Plan:
         self.elements = sum(self.slots[place].size for here in places.values() for place in here)
         self.large = self.elements >= parallel_from
         self.threads = threads(self.elements) if self.large else 1
-        self.drivers = []
-        self.tables = []
-        for n, (dtype, here) in enumerate(places.items()):
-            self.drivers.append(driver_of(kernel, dtype, len(buffers[dtype]), scalars, self.threads > 1))
-            # The first call looks at all arrays, so that it can still refuse for all.
-            rest = [place for other in list(places.values())[n + 1 :] for place in other] if n == 0 else []
-            last = self.reusable and n + 1 == len(places)
-            self.tables.append(self.table(here, rest, params, grads, taken or [], scalars, last))
+        self.drivers: list[list[Callable[..., int]]] = [[] for _ in passes]
+        self.tables: list[list[np.ndarray]] = [[] for _ in passes]
+        for k, kernel in enumerate(passes):
+            for n, (dtype, here) in enumerate(places.items()):
+                width = len(self.states[here[0]])
+                self.drivers[k].append(
+                    driver_of(
+                        kernel, dtype, width, scalars, self.threads > 1, whole=len(passes) > 1, look=k == 0
+                    )
+                )
+                # The first call looks at all arrays, so that it can still refuse for all.
+                rest = (
+                    [place for other in list(places.values())[1:] for place in other] if k == n == 0 else []
+                )
+                last = self.reusable and n + 1 == len(places) and kernel is passes[-1]
+                self.tables[k].append(self.table(here, rest, params, grads, taken or [], scalars, last))
         # Most plans are this one call.
-        self.single = self.drivers[0] if self.reusable and len(self.drivers) == 1 == self.threads else None
-        self.addresses = [table.ctypes.data for table in self.tables]
-        self.address = self.addresses[0] if self.addresses else 0
+        single = self.reusable and len(passes) == len(self.drivers[0]) == self.threads == 1
+        self.single = self.drivers[0][0] if single else None
+        self.address = self.tables[0][0].ctypes.data if single else 0
         # The tables know dtypes by their ids, which are theirs only as long as they live.
         self.dtypes = [array.dtype for array in (*params, *grads) if isinstance(array, np.ndarray)]
 
@@ -253,18 +300,21 @@ class Plan:
         last: bool,
     ) -> np.ndarray:
         """Give the driver's table: these arrays are updated, the rest only looked at."""
-        states = len(self.buffers[self.slots[places[0]].dtype])
-        width = driver.ADDRESSES + 2 + states
+        arrays = 2 + len(self.states[places[0]])
+        width = driver.ADDRESSES + 2 * arrays
         dims_at = driver.HEADER + width * (len(places) + len(rest))
+        parts = self.parts([self.slots[place].size for place in places])
         rows: list[int] = []
         dims: list[int] = []
         start = 0
-        for place in (*places, *rest):
-            param, grad, slot = params[place], grads[place], self.slots[place]
+        for place, part in zip((*places, *rest), (*parts, *(0 for _ in rest)), strict=True):
+            param, grad, slot, states = params[place], grads[place], self.slots[place], self.states[place]
             rows += (
                 place, start, slot.size, param.nbytes, param.ndim, dims_at + len(dims),
                 id(param.dtype), param.flags.num & FLAGS, id(grad.dtype), grad.flags.num & FLAGS,
-                param.ctypes.data, 0, *(slot.of(buffer).ctypes.data for buffer in self.buffers[slot.dtype]),
+                part, self.measured[place].ctypes.data,
+                param.ctypes.data, 0, *(state.ctypes.data for state in states),
+                slot.size, slot.size, *(state.size for state in states),
             )  # fmt: skip
             dims += param.shape
             start += slot.size
@@ -272,13 +322,28 @@ class Plan:
             id(np.ndarray), id(float), scalars, len(places) + len(rest), len(places),
             sum(self.slots[p].size for p in places), dims_at + len(dims), len(taken), self.threads,
             self.turn.ctypes.data, last, self.strict, False,
+            self.measured.shape[1], self.running[-1].ctypes.data,
         )  # fmt: skip
         return np.array([*header, *rows, *dims, *(bound for pair in taken for bound in pair)], np.int64)
 
-    def run(
-        self, params: list[Any], grads: list[Any], scalars: tuple[float, ...], turn: int
-    ) -> tuple[bool, bool]:
-        """Take the step in as many calls as it needs.
+    def parts(self, sizes: list[int]) -> list[int]:
+        """Give each whole array to a thread: the largest first, each to the one that has least."""
+        loads = [0] * self.threads
+        result = [0] * len(sizes)
+        for place in sorted(range(len(sizes)), key=lambda place: -sizes[place]):
+            result[place] = loads.index(min(loads))
+            loads[result[place]] += sizes[place]
+        return result
+
+    def calls(
+        self,
+        params: list[Any],
+        grads: list[Any],
+        scalars: tuple[float, ...],
+        turn: int,
+        between: Callable[["Plan"], Calls],
+    ) -> Calls:
+        """Give the C calls that take the step, for `run`.
 
         Parameters
         ----------
@@ -288,64 +353,84 @@ class Plan:
             The kernel's scalars.
         turn : int
             The number of the step; the optimizer's turn is minus that.
-
-        Returns
-        -------
-        done : bool
-            False if something isn't as planned; then nothing has changed.
-        nonfinite : bool
-            Whether a driver has seen a gradient that isn't finite.
+        between : callable
+            Gives the C calls to make between two passes.
         """
-        actions: list[Callable[[], Any]] = [
-            partial(drive, id(params), id(grads), table, id(scalars), -turn)
-            for drive, table in zip(self.drivers, self.addresses, strict=True)
-        ]
-        keys, kinds, works = [], [], []
-        for place in self.one_by_one:
-            param = params[place]
-            work = self.one(actions, param, grads[place], self.slots[place], scalars)
-            if not isinstance(param, np.ndarray):
-                keys.append(self.keys[place])
-                kinds.append(type(param))
-                works.append(work)
+        calls: Calls = []
+        for kernel, drivers, tables in zip(self.passes, self.drivers, self.tables, strict=True):
+            if calls:
+                calls.append(partial(np.add.accumulate, self.measured, 0, None, self.running[1:]))
+                calls += between(self)
+            calls += [
+                partial(drive, id(params), id(grads), table.ctypes.data, id(scalars), -turn)
+                for drive, table in zip(drivers, tables, strict=True)
+            ]
+            keys, kinds, works = [], [], []
+            for place in self.one_by_one:
+                param = params[place]
+                work = self.one(calls, kernel, place, param, grads[place], scalars)
+                if not isinstance(param, np.ndarray):
+                    keys.append(self.keys[place])
+                    kinds.append(type(param))
+                    works.append(work)
         if keys:  # numbers: the map is run through when its turn comes, after the kernels
-            actions.append(
+            calls.append(
                 partial(deque, map(setitem, repeat(self.container), keys, map(call, kinds, works)), 0)
             )
-        if not (self.reusable and self.drivers):
-            actions.append(partial(setitem, self.turn, (), turn + 1))
-        # A value too large for the dtype becomes infinite, as in the kernels: a caller who lets NumPy raise
-        # for it, or turns warnings into errors, must not be left with half a step.
-        with np.errstate(all="ignore"):
-            done = driver.REFUSED not in map(call, actions)  # a driver that refuses is the first, and ends it
-        return done, any(table[driver.FOUND] for table in self.tables)
+        if not (self.reusable and self.drivers[-1]):
+            calls.append(partial(setitem, self.turn, (), turn + 1))
+        return calls
+
+    @property
+    def found(self) -> bool:
+        """Whether a driver has seen a gradient that isn't finite."""
+        return any(table[driver.FOUND] for table in self.tables[0])
 
     def one(
         self,
-        actions: list[Callable[[], Any]],
+        calls: Calls,
+        kernel: Any,
+        place: int,
         param: Any,
         grad: Any,
-        slot: Slot,
         scalars: tuple[float, ...],
     ) -> np.ndarray:
-        """Add what updates one array, by way of copies where the kernel can't take it; give the copy."""
+        """Add what runs a kernel on one array, by way of copies where it can't take it; give the copy."""
+        slot = self.slots[place]
         own, ready = slot.takes(param), slot.takes(grad)
         work = param if own else np.empty(slot.shape, slot.dtype, slot.order)
         slope = grad
         if not ready or (isinstance(param, np.ndarray) and np.may_share_memory(param, grad)):
             slope = np.empty(slot.shape, slot.dtype, slot.order)
-        arguments = [array.reshape(-1, order=slot.order) for array in (work, slope)]
-        arguments += [slot.of(buffer) for buffer in self.buffers[slot.dtype]]
-        values = tuple(map(slot.dtype.type, scalars))
-        self.kernel(*(array[:0] for array in arguments), *values)  # compiled now, not inside of the step
+        arrays = [array.reshape(-1, order=slot.order) for array in (work, slope)]
+        arrays += self.states[place]
+        empty = [array[:0] for array in arrays]
+        if len(self.passes) == 1:
+            values = tuple(map(slot.dtype.type, scalars))
+            arguments = (*arrays, *values)
+            kernel(*empty, *values)  # compiled now, not inside of the step
+        else:
+            rows, cols = (0, *(slot.shape or (1,)))[-2:]
+            measures = self.measured[place], self.running[-1]
+            arguments = (rows, cols, *arrays, *measures, *scalars)
+            kernel(rows, cols, *empty, *measures, *scalars)
         if not own:
-            actions.append(partial(setitem, work, ..., param))  # np.copyto would call Python
+            calls.append(partial(setitem, work, ..., param))  # np.copyto would call Python
         if slope is not grad:
-            actions.append(partial(setitem, slope, ..., grad))
-        actions.append(partial(self.kernel, *arguments, *values))
-        if not own and isinstance(param, np.ndarray):
-            actions.append(partial(setitem, param, ..., work))
+            calls.append(partial(setitem, slope, ..., grad))
+        calls.append(partial(kernel, *arguments))
+        if not own and isinstance(param, np.ndarray) and kernel is self.passes[-1]:
+            calls.append(partial(setitem, param, ..., work))
         return work
+
+
+def run(calls: Calls) -> bool:
+    """Make C calls, with no interrupt in between; give False, with nothing changed, if one refuses."""
+    # A value too large for the dtype becomes infinite, as in the kernels: a caller who lets NumPy raise
+    # for it, or turns warnings into errors, must not be left with half a step.
+    with np.errstate(all="ignore"):
+        # A driver that refuses is the first, and ends it. (By identity, as NumPy's calls give arrays.)
+        return not any(map(is_, map(call, calls), repeat(driver.REFUSED)))
 
 
 def compute_dtype(key: Hashable, param: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:

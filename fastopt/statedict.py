@@ -1,6 +1,6 @@
 """What a state dict has to be, and which parameters fit to what was saved."""
 
-from collections.abc import Callable, Mapping, MutableMapping, MutableSequence, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, MutableSequence
 from functools import partial
 from operator import setitem
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastopt.checkpoint import items
-from fastopt.plan import Layout, align, survey
+from fastopt.plan import Layout, align, order_of, survey
 
 __all__ = ["check_state", "copied", "copies"]
 
@@ -16,10 +16,11 @@ __all__ = ["check_state", "copied", "copies"]
 def check_state(
     state: Any,
     own: str,
-    states: Sequence[str],
+    shapes: Mapping[str, Callable[[tuple[int, ...]], tuple[int, ...]] | None],
     checks: Mapping[str, Callable[[str, Any], Any]],
     known: Layout,
     kind: type | None,
+    by_rows: bool,
 ) -> tuple[dict[str, Any], Layout, type | None]:
     """Give hyperparameters, layout and container of a state dict, or say what is wrong with it."""
     wanted = ["class", "hyperparameters", "iter", "skipped", "state"]
@@ -32,7 +33,7 @@ def check_state(
             raise ValueError(f"its {name} is {state[name]!r}, which is no number of steps")
     for name, there, wanted in (
         ("hyperparameters", state["hyperparameters"], list(checks)),
-        ("states", state["state"], list(states)),
+        ("states", state["state"], list(shapes)),
     ):
         if not isinstance(there, Mapping) or sorted(there) != sorted(wanted):
             raise ValueError(f"its {name} are {list(there)}, those of {own} are {wanted}")
@@ -43,18 +44,27 @@ def check_state(
     container = None if kinds <= {type(None)} else kinds.pop()
     if container is not None and known and container is not kind:
         raise ValueError(f"its states are in a {container.__name__}, this optimizer's are not")
-    layout = Layout()
     parts = {n: dict(items(values or {})) for n, values in state["state"].items()}
+    first = next(iter(parts.values()), {})
     for name, part in parts.items():
+        if part.keys() != first.keys():
+            raise ValueError(f"its {name} has {list(part)}, another of its states {list(first)}")
         for key, array in part.items():
             if not isinstance(array, np.ndarray) or array.dtype not in (np.float32, np.float64):
                 raise ValueError(f"its {name} of {key!r} is no array of float32 or float64")
-            if key not in layout:
-                layout.place(key, array, array.shape, array.dtype)
-            if (array.shape, array.dtype) != layout[key][:2]:
+    layout = Layout()
+    for key in first:
+        arrays = {name: part[key] for name, part in parts.items()}
+        one = next(iter(arrays.values()))
+        try:
+            shape = np.broadcast_shapes(*(array.shape for array in arrays.values()))
+        except ValueError:
+            shape = one.shape
+        for name, array in arrays.items():
+            wanted_shape = shapes[name]
+            if (array.shape, array.dtype) != (wanted_shape(shape) if wanted_shape else shape, one.dtype):
                 raise ValueError(f"its {name} of {key!r} is unlike its other states")
-        if part.keys() != layout.keys():
-            raise ValueError(f"its {name} has {list(part)}, another of its states {list(layout)}")
+        layout.place(key, shape, one.dtype, "C" if by_rows else order_of(one))
     if known and container is not None:
         if layout.keys() != known.keys():
             odd = [*(layout.keys() ^ known.keys())]

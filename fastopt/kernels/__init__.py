@@ -4,7 +4,8 @@ Every kernel is ``rule(param, grad, *states, grad_scale, l2, keep, *scalars)`` o
 length and one dtype, with scalars of that dtype: one loop, no allocation, ``grad`` is only read. The
 first three scalars are what is wrapped around a rule, so that none of it needs a pass of its own: the
 gradient that a rule sees is ``grad_scale·grad + l2·param``, and the parameter that it moves is
-``keep·param``. With 1, 0 and 1 they leave every bit as it is.
+``keep·param``. With 1, 0 and 1 they leave every bit as it is. Rules that have to measure whole arrays first
+have two kernels, of whole arrays: see `fastopt.kernels.layerwise`.
 
 Each sum and product is rounded in the order written, as in `fastopt.reference`.
 """
@@ -22,12 +23,29 @@ from fastopt.kernels.adam import (
     yogi,
 )
 from fastopt.kernels.adaptive import adadelta, adagrad, ftrl, rmsprop, rmsprop_graves
+from fastopt.kernels.layerwise import (
+    adafactor,
+    adafactor_measure,
+    lamb,
+    lamb_measure,
+    lars,
+    lars_measure,
+    novograd,
+    novograd_measure,
+    prodigy,
+    prodigy_measure,
+    sm3,
+    sm3_measure,
+)
+from fastopt.kernels.matrix import muon, muon_measure
 from fastopt.kernels.sgd import asgd, momentum, nesterov, schedule_free_sgd, sgd
 from fastopt.kernels.sign import lion, rprop, signum
 
 __all__ = [
     "adabelief",
     "adadelta",
+    "adafactor",
+    "adafactor_measure",
     "adagrad",
     "adam",
     "adamax",
@@ -36,10 +54,20 @@ __all__ = [
     "amsgrad",
     "asgd",
     "ftrl",
+    "lamb",
+    "lamb_measure",
+    "lars",
+    "lars_measure",
     "lion",
     "momentum",
+    "muon",
+    "muon_measure",
     "nadam",
     "nesterov",
+    "novograd",
+    "novograd_measure",
+    "prodigy",
+    "prodigy_measure",
     "radam",
     "rmsprop",
     "rmsprop_graves",
@@ -48,5 +76,7 @@ __all__ = [
     "schedule_free_sgd",
     "sgd",
     "signum",
+    "sm3",
+    "sm3_measure",
     "yogi",
 ]

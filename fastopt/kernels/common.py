@@ -3,11 +3,16 @@
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 from fastopt.compiling import compiled
 
-__all__ = ["gradient", "kernel", "signed"]
+__all__ = ["LANES", "gradient", "in_lanes", "kernel", "lane_sum", "signed"]
+
+# Sums over arrays are taken in so many lanes: element i goes to lane i % LANES. So they are vectorized, and
+# have the same bits on every machine. With fewer the compiler unrolls the loop instead.
+LANES = 64
 
 SOURCE = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
 
@@ -32,3 +37,36 @@ def gradient(grad, param, grad_scale, l2):
 def signed(length, x):
     """length·sign(x), with NumPy's sign: 0 for zeros of both signs, NaN for NaN."""
     return length if x > 0 else (-length if x < 0 else x - x)
+
+
+def body(i, lane, *arguments):
+    """Stand for what `in_lanes` puts into the loop."""
+    raise NotImplementedError
+
+
+def loop(size, *arguments):
+    """Call the body for each element, a block of lanes after the other."""
+    whole = size // LANES * LANES
+    for first in range(0, whole, LANES):
+        for lane in range(LANES):
+            body(first + lane, lane, *arguments)
+    for lane in range(size - whole):
+        body(whole + lane, lane, *arguments)
+
+
+def in_lanes(function: Callable[..., Any]) -> Any:
+    """Give ``f(size, *arguments)``, which calls the function with (element, lane, *arguments)."""
+    # As for the drivers: a closure would never be found in the disk cache.
+    name = f"{function.__name__}_{SOURCE}"
+    result = FunctionType(loop.__code__, {**globals(), "body": compiled(function)}, name)
+    result.__qualname__ = name
+    return compiled(result)
+
+
+@compiled
+def lane_sum(sums, first):
+    """Give the sum of the lanes that begin at a place."""
+    total = sums[first]
+    for lane in range(first + 1, first + LANES):
+        total += sums[lane]
+    return total

@@ -19,26 +19,35 @@ from fastopt.optimizers.adam import (
     Yogi,
 )
 from fastopt.optimizers.adaptive import FTRL, AdaDelta, AdaGrad, RMSprop, RMSpropGraves
+from fastopt.optimizers.layerwise import LAMB, LARS, SM3, Adafactor, NovoGrad, Prodigy
+from fastopt.optimizers.matrix import Muon
 from fastopt.optimizers.sgd import ASGD, SGD, Momentum, Nesterov, ScheduleFreeSGD
 from fastopt.optimizers.sign import Lion, Rprop, Signum
 
 __all__ = [
     "ASGD",
     "FTRL",
+    "LAMB",
+    "LARS",
     "SGD",
+    "SM3",
     "AMSGrad",
     "AdEMAMix",
     "AdaBelief",
     "AdaDelta",
     "AdaGrad",
     "AdaMax",
+    "Adafactor",
     "Adam",
     "AdamW",
     "Adan",
     "Lion",
     "Momentum",
+    "Muon",
     "NAdam",
     "Nesterov",
+    "NovoGrad",
+    "Prodigy",
     "RAdam",
     "RMSprop",
     "RMSpropGraves",

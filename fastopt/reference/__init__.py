@@ -21,26 +21,35 @@ from fastopt.reference.adam import (
     Yogi,
 )
 from fastopt.reference.adaptive import FTRL, AdaDelta, AdaGrad, RMSprop, RMSpropGraves
+from fastopt.reference.layerwise import LAMB, LARS, SM3, Adafactor, NovoGrad, Prodigy
+from fastopt.reference.matrix import Muon
 from fastopt.reference.sgd import ASGD, SGD, Momentum, Nesterov, ScheduleFreeSGD
 from fastopt.reference.sign import Lion, Rprop, Signum
 
 __all__ = [
     "ASGD",
     "FTRL",
+    "LAMB",
+    "LARS",
     "SGD",
+    "SM3",
     "AMSGrad",
     "AdEMAMix",
     "AdaBelief",
     "AdaDelta",
     "AdaGrad",
     "AdaMax",
+    "Adafactor",
     "Adam",
     "AdamW",
     "Adan",
     "Lion",
     "Momentum",
+    "Muon",
     "NAdam",
     "Nesterov",
+    "NovoGrad",
+    "Prodigy",
     "RAdam",
     "RMSprop",
     "RMSpropGraves",

@@ -1,11 +1,27 @@
 """What all rules share."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from math import sqrt
 from typing import Any
 
 import numpy as np
 
-__all__ = ["copies", "full", "pairs", "put", "triples", "zeros"]
+__all__ = [
+    "column_totals",
+    "copies",
+    "double",
+    "full",
+    "norm",
+    "one",
+    "pairs",
+    "put",
+    "row_totals",
+    "total",
+    "triples",
+    "zeros",
+]
+
+LANES = 64
 
 
 def pairs(params: Any, grads: Any) -> Iterator[tuple[Any, np.ndarray]]:
@@ -33,16 +49,21 @@ def put(params: Any, key: Any, value: np.ndarray) -> None:
         params[key] = type(params[key])(value)
 
 
-def zeros(params: Any) -> Any:
-    """Give a dict or list of zeros like the parameters."""
-    return full(params, 0)
+def zeros(params: Any, shape: Callable[[Any], tuple[int, ...]] = np.shape) -> Any:
+    """Give a dict or list of zeros like the parameters, or of the shapes that a function gives for them."""
+    return full(params, 0, shape)
 
 
-def full(params: Any, value: float) -> Any:
+def full(params: Any, value: float, shape: Callable[[Any], tuple[int, ...]] = np.shape) -> Any:
     """Give a dict or list of arrays like the parameters, filled with a value."""
     if isinstance(params, Mapping):
-        return {key: np.full(np.shape(p), value, compute_dtype(p)) for key, p in params.items()}
-    return [np.full(np.shape(p), value, compute_dtype(p)) for p in params]
+        return {key: np.full(shape(p), value, compute_dtype(p)) for key, p in params.items()}
+    return [np.full(shape(p), value, compute_dtype(p)) for p in params]
+
+
+def one(param: Any) -> tuple[int, ...]:
+    """Give the shape of a single number that has as many dimensions as the parameter."""
+    return (1,) * np.ndim(param)
 
 
 def copies(values: Any, params: Any) -> Any:
@@ -50,3 +71,38 @@ def copies(values: Any, params: Any) -> Any:
     if isinstance(params, Mapping):
         return {key: np.array(values[key], compute_dtype(p)) for key, p in params.items()}
     return [np.array(v, compute_dtype(p)) for v, p in zip(values, params, strict=True)]
+
+
+def double(x: Any) -> np.ndarray:
+    """Give an array in float64, in which all sums over arrays are taken."""
+    return np.asarray(x, np.float64, order="C")
+
+
+def total(x: np.ndarray) -> float:
+    """Give the sum of an array, in the order of `row_totals` as if it were one row."""
+    return row_totals(x.reshape(1, -1)).item()
+
+
+def row_totals(x: np.ndarray) -> np.ndarray:
+    """Give the sums over the last axis, of length 1 then.
+
+    Lane i of 64 takes the elements i, i + 64, i + 128, … one after the other; then the lanes are added, one
+    after the other. This order is easy to vectorize, and it is the same whatever the machine.
+    """
+    *rows, length = x.shape
+    blocks = -(-length // LANES)
+    padded = np.zeros((*rows, blocks * LANES))
+    padded[..., :length] = double(x)
+    # NumPy adds one after the other along an axis that isn't the innermost; accumulate does so along any.
+    lanes = np.add.reduce(padded.reshape(*rows, blocks, LANES), axis=-2, initial=0.0)
+    return np.add.accumulate(lanes, axis=-1)[..., -1:]
+
+
+def column_totals(x: np.ndarray) -> np.ndarray:
+    """Give the sums over the last axis but one, of length 1 then: the rows one after the other."""
+    return np.add.accumulate(double(x), axis=-2)[..., -1:, :]
+
+
+def norm(x: np.ndarray) -> float:
+    """Give the square root of the sum of squares."""
+    return sqrt(total(np.square(double(x))))

@@ -1,0 +1,348 @@
+"""Steps that depend on a whole array: its norm, its rows and columns, or all arrays at once.
+
+There are two kernels a rule, ``(rows, cols, param, grad, *states, sums, totals, grad_scale, l2, keep,
+*scalars)`` over whole arrays, which are matrices of so many rows and columns, one after the other; rows is 0
+for arrays of less than two dimensions. The first measures: it may change the state, and leaves numbers in
+``sums``, float64, for the second, which moves the parameter. That one finds their totals over all arrays in
+``totals``. Scalars are float64 here, as these numbers are: what meets the elements is rounded to their dtype
+then.
+"""
+
+from math import sqrt
+
+import numpy as np
+
+from fastopt.compiling import compiled
+from fastopt.kernels.common import LANES, gradient, in_lanes, kernel, lane_sum
+
+__all__ = [
+    "adafactor",
+    "adafactor_measure",
+    "lamb",
+    "lamb_measure",
+    "lars",
+    "lars_measure",
+    "novograd",
+    "novograd_measure",
+    "prodigy",
+    "prodigy_measure",
+    "sm3",
+    "sm3_measure",
+]
+
+
+@in_lanes
+def lars_squares(i, lane, param, grad, sums, grad_scale, l2, keep, weight_decay):
+    """Sum p² and (g + weight_decay·p)²."""
+    p = keep * param[i]
+    g = gradient(grad[i], param[i], grad_scale, l2) + weight_decay * p
+    sums[lane] += np.float64(p) * np.float64(p)
+    sums[LANES + lane] += np.float64(g) * np.float64(g)
+
+
+@kernel
+def lars_measure(
+    rows, cols, param, grad, v, sums, totals, grad_scale, l2, keep, mu, lr, trust, weight_decay, eps
+):
+    """lr·ratio, where ratio = trust·‖p‖ / (‖g‖ + eps), or 1 if one of the norms is 0 (You et al. 2017)."""
+    own = param.dtype.type
+    sums[:] = 0
+    lars_squares(param.size, param, grad, sums, own(grad_scale), own(l2), own(keep), own(weight_decay))
+    of_p, of_g = sqrt(lane_sum(sums, 0)), sqrt(lane_sum(sums, LANES))
+    sums[0] = lr * (1.0 if of_p == 0 or of_g == 0 else trust * of_p / (of_g + eps))
+
+
+@kernel
+def lars(rows, cols, param, grad, v, sums, totals, grad_scale, l2, keep, mu, lr, trust, weight_decay, eps):
+    """G ← g + weight_decay·p; v ← μ·v − (lr·ratio)·g; p ← p + v (You et al. 2017, algorithm 1)."""
+    own = param.dtype.type
+    grad_scale, l2, keep, mu, weight_decay = own(grad_scale), own(l2), own(keep), own(mu), own(weight_decay)
+    length = own(sums[0])
+    for i in range(param.size):
+        p = keep * param[i]
+        g = gradient(grad[i], param[i], grad_scale, l2) + weight_decay * p
+        v[i] = mu * v[i] - length * g
+        param[i] = p + v[i]
+
+
+@in_lanes
+def lamb_squares(i, lane, param, m, v, sums, keep, a, eps, weight_decay):
+    """Sum p² and d²."""
+    p = keep * param[i]
+    d = a * m[i] / (np.sqrt(v[i]) + eps) + weight_decay * p
+    sums[lane] += np.float64(p) * np.float64(p)
+    sums[LANES + lane] += np.float64(d) * np.float64(d)
+
+
+@kernel
+def lamb_measure(
+    rows, cols, param, grad, m, v, sums, totals, grad_scale, l2, keep,
+    one_minus_beta1, one_minus_beta2, lr, a, eps, weight_decay,
+):  # fmt: skip
+    """M and v as Adam; lr·ratio, where ratio = ‖p‖ / ‖d‖, or 1 if one of the norms is 0."""
+    own = param.dtype.type
+    scale, decay, kept = own(grad_scale), own(l2), own(keep)
+    new_m, new_v = own(one_minus_beta1), own(one_minus_beta2)
+    for i in range(param.size):
+        g = gradient(grad[i], param[i], scale, decay)
+        m[i] = m[i] + new_m * (g - m[i])
+        v[i] = v[i] + new_v * (g * g - v[i])
+    sums[:] = 0
+    lamb_squares(param.size, param, m, v, sums, kept, own(a), own(eps), own(weight_decay))
+    of_p, of_d = sqrt(lane_sum(sums, 0)), sqrt(lane_sum(sums, LANES))
+    sums[0] = lr * (1.0 if of_p == 0 or of_d == 0 else of_p / of_d)
+
+
+@kernel
+def lamb(
+    rows, cols, param, grad, m, v, sums, totals, grad_scale, l2, keep,
+    one_minus_beta1, one_minus_beta2, lr, a, eps, weight_decay,
+):  # fmt: skip
+    """D ← a·m / (√v + eps) + weight_decay·p; p ← p − (lr·ratio)·d (You et al. 2020, algorithm 2)."""
+    own = param.dtype.type
+    kept, a, eps, weight_decay = own(keep), own(a), own(eps), own(weight_decay)
+    length = own(sums[0])
+    for i in range(param.size):
+        p = kept * param[i]
+        param[i] = p - length * (a * m[i] / (np.sqrt(v[i]) + eps) + weight_decay * p)
+
+
+@in_lanes
+def novograd_squares(i, lane, param, grad, sums, grad_scale, l2):
+    """Sum g²."""
+    g = np.float64(gradient(grad[i], param[i], grad_scale, l2))
+    sums[lane] += g * g
+
+
+@kernel
+def novograd_measure(
+    rows, cols, param, grad, m, v, sums, totals, grad_scale, l2, keep, beta1, beta2, lr, eps, weight_decay
+):
+    """V ← β₂·v + (1 − β₂)·‖g‖², a number; with β₂ = 0 at the first step (Ginsburg et al. 2019)."""
+    own = param.dtype.type
+    sums[:] = 0
+    novograd_squares(param.size, param, grad, sums, own(grad_scale), own(l2))
+    for i in range(v.size):  # of one
+        v[i] = beta2 * v[i] + (1 - beta2) * lane_sum(sums, 0)
+        sums[0] = sqrt(np.float64(v[i])) + eps
+
+
+@kernel
+def novograd(
+    rows, cols, param, grad, m, v, sums, totals, grad_scale, l2, keep, beta1, beta2, lr, eps, weight_decay
+):
+    """M ← β₁·m + (g / (√v + eps) + weight_decay·p); p ← p − lr·m (Ginsburg et al. 2019, algorithm 1)."""
+    own = param.dtype.type
+    scale, decay, kept = own(grad_scale), own(l2), own(keep)
+    mu, step, weight_decay = own(beta1), own(lr), own(weight_decay)
+    divisor = own(sums[0])
+    for i in range(param.size):
+        p = kept * param[i]
+        g = gradient(grad[i], param[i], scale, decay)
+        m[i] = mu * m[i] + (g / divisor + weight_decay * p)
+        param[i] = p - step * m[i]
+
+
+@in_lanes
+def sm3_row(c, lane, param, grad, m, col, sums, grad_scale, l2, one_minus_mu, eps, row):
+    """Update m along a row; find the largest ν of each lane, and of each column so far."""
+    g = gradient(grad[c], param[c], grad_scale, l2)
+    nu = np.minimum(row, col[c]) + g * g
+    m[c] = m[c] + one_minus_mu * (g / np.sqrt(nu + eps) - m[c])
+    sums[lane] = np.maximum(sums[lane], nu)
+    sums[LANES + c] = np.maximum(sums[LANES + c], nu)
+
+
+@kernel
+def sm3_measure(
+    rows, cols, param, grad, m, row, col, sums, totals, grad_scale, l2, keep, one_minus_mu, lr, eps
+):
+    """ν = min(row, col) + g²; m ← m + (1 − μ)(g / √(ν + eps) − m); row and col are the largest ν of each."""
+    own = param.dtype.type
+    scalars = own(grad_scale), own(l2), own(one_minus_mu), own(eps)
+    if param.size == 0:
+        return
+    sums[:] = 0
+    for r in range(row.size):
+        here = slice(r * cols, (r + 1) * cols)
+        sums[:LANES] = 0
+        sm3_row(cols, param[here], grad[here], m[here], col, sums, *scalars, row[r])
+        row[r] = sums[0]
+        for lane in range(1, min(cols, LANES)):
+            row[r] = np.maximum(row[r], own(sums[lane]))
+    for c in range(cols):
+        col[c] = sums[LANES + c]
+
+
+@kernel
+def sm3(rows, cols, param, grad, m, row, col, sums, totals, grad_scale, l2, keep, one_minus_mu, lr, eps):
+    """P ← p − lr·m (Anil et al. 2019, SM3-II with momentum)."""
+    own = param.dtype.type
+    kept, step = own(keep), own(lr)
+    for i in range(param.size):
+        param[i] = kept * param[i] - step * m[i]
+
+
+@in_lanes
+def squares(i, lane, x, factor, sums, first):
+    """Sum (factor·x)²."""
+    y = np.float64(factor * x[i])
+    sums[first + lane] += y * y
+
+
+@in_lanes
+def adafactor_line(i, lane, param, grad, sums, grad_scale, l2):
+    """Sum g² of a row in lanes, and add it to the sums of the columns."""
+    g = np.float64(gradient(grad[i], param[i], grad_scale, l2))
+    sums[lane] += g * g
+    sums[LANES + i] += g * g
+
+
+@in_lanes
+def adafactor_squares(i, lane, param, grad, v, factor, sums, grad_scale, l2, floor):
+    """Sum u² of a row, where factor·v is the estimate of g²."""
+    u = np.float64(gradient(grad[i], param[i], grad_scale, l2) / np.sqrt(np.maximum(factor * v[i], floor)))
+    sums[lane] += u * u
+
+
+@compiled
+def mean(row):
+    """Give the mean, in float64, one after the other."""
+    total = 0.0
+    for i in range(row.size):
+        total += np.float64(row[i])
+    return total / row.size
+
+
+@kernel
+def adafactor_measure(
+    rows, cols, param, grad, row, col, sums, totals, grad_scale, l2, keep, w, lr, eps1, eps2, d, kept
+):
+    """Row and col average the means of g² with weight w; α / max(1, rms(u) / d).
+
+    α = lr·max(eps₂, rms(p)) (Shazeer and Stern 2018).
+    """
+    own = param.dtype.type
+    scale, decay = own(grad_scale), own(l2)
+    floor = eps1 if eps1 >= 0 else np.float64(np.finfo(param.dtype).eps)
+    square = own(floor * floor)
+    if param.size == 0:
+        return
+    sums[:] = 0
+    squares(param.size, param, own(keep), sums, 0)
+    size = sqrt(lane_sum(sums, 0)) / sqrt(param.size)
+    alpha = lr * (size if size > eps2 else eps2)
+    of_u = 0.0
+    if rows == 0:
+        new = own(w)
+        for i in range(param.size):
+            g = gradient(grad[i], param[i], scale, decay)
+            row[i] = row[i] + new * (g * g - row[i])
+        sums[:LANES] = 0
+        adafactor_squares(param.size, param, grad, row, own(1), sums, scale, decay, square)
+        of_u = lane_sum(sums, 0)
+    else:
+        for b in range(row.size // rows):
+            sums[LANES : LANES + cols] = 0
+            for r in range(b * rows, (b + 1) * rows):
+                here = slice(r * cols, (r + 1) * cols)
+                sums[:LANES] = 0
+                adafactor_line(cols, param[here], grad[here], sums, scale, decay)
+                row[r] = np.float64(row[r]) + w * (lane_sum(sums, 0) / cols - np.float64(row[r]))
+            for c in range(cols):
+                old = np.float64(col[b * cols + c])
+                col[b * cols + c] = old + w * (sums[LANES + c] / rows - old)
+            middle = np.maximum(mean(row[b * rows : (b + 1) * rows]), floor)
+            for r in range(b * rows, (b + 1) * rows):
+                here = slice(r * cols, (r + 1) * cols)
+                line = col[b * cols : (b + 1) * cols]
+                factor = own(np.float64(row[r]) / middle)
+                sums[:LANES] = 0
+                adafactor_squares(cols, param[here], grad[here], line, factor, sums, scale, decay, square)
+                of_u += lane_sum(sums, 0)
+    ratio = sqrt(of_u) / sqrt(param.size) / d
+    sums[0] = alpha / (ratio if ratio > 1.0 else 1.0)
+
+
+@kernel
+def adafactor(
+    rows, cols, param, grad, row, col, sums, totals, grad_scale, l2, keep, w, lr, eps1, eps2, d, kept
+):
+    """U = g / √max(row / mean(row)·col, eps₁²); p ← kept·p − (α / max(1, rms(u) / d))·u.
+
+    Shazeer and Stern 2018, algorithms 4 and 5.
+    """
+    own = param.dtype.type
+    scale, decay, kept, before = own(grad_scale), own(l2), own(kept), own(keep)
+    floor = eps1 if eps1 >= 0 else np.float64(np.finfo(param.dtype).eps)
+    square = own(floor * floor)
+    length = own(sums[0])
+    if rows == 0:
+        for i in range(param.size):
+            g = gradient(grad[i], param[i], scale, decay)
+            param[i] = kept * (before * param[i]) - length * (g / np.sqrt(np.maximum(row[i], square)))
+    else:
+        for b in range(row.size // rows if cols else 0):
+            middle = np.maximum(mean(row[b * rows : (b + 1) * rows]), floor)
+            for r in range(b * rows, (b + 1) * rows):
+                factor = own(np.float64(row[r]) / middle)
+                for c in range(cols):
+                    i = r * cols + c
+                    g = gradient(grad[i], param[i], scale, decay)
+                    u = g / np.sqrt(np.maximum(factor * col[b * cols + c], square))
+                    param[i] = kept * (before * param[i]) - length * u
+
+
+@in_lanes
+def prodigy_products(i, lane, param, grad, s, p0, sums, grad_scale, l2, keep):
+    """Sum g·(p₀ − p) and abs(s)."""
+    g = np.float64(gradient(grad[i], param[i], grad_scale, l2))
+    sums[lane] += g * np.float64(p0[i] - keep * param[i])
+    sums[LANES + lane] += abs(np.float64(s[i]))
+
+
+@kernel
+def prodigy_measure(
+    rows, cols, param, grad, m, v, s, p0, d, r, sums, totals, grad_scale, l2, keep,
+    one_minus_beta1, one_minus_beta2, beta3, lr, d0, eps, weight_decay,
+):  # fmt: skip
+    """M, v and s average d·g, (d·g)² and g; ⟨g, p₀ − p⟩ and ‖s‖₁ (Mishchenko and Defazio 2024)."""
+    own = param.dtype.type
+    sums[:] = 0
+    if d.size == 0:
+        return
+    scale, decay, kept = own(grad_scale), own(l2), own(keep)
+    new_m, new_v, old_s = own(one_minus_beta1), own(one_minus_beta2), own(beta3)
+    size = own(d[0])
+    weight = own(np.float64(d[0]) / d0 * (np.float64(d[0]) * lr))
+    for i in range(param.size):
+        g = gradient(grad[i], param[i], scale, decay)
+        dg = size * g
+        m[i] = m[i] + new_m * (dg - m[i])
+        v[i] = v[i] + new_v * (dg * dg - v[i])
+        s[i] = old_s * s[i] + weight * g
+    prodigy_products(param.size, param, grad, s, p0, sums, scale, decay, kept)
+    sums[0], sums[1] = lane_sum(sums, 0), lane_sum(sums, LANES)
+
+
+@kernel
+def prodigy(
+    rows, cols, param, grad, m, v, s, p0, d, r, sums, totals, grad_scale, l2, keep,
+    one_minus_beta1, one_minus_beta2, beta3, lr, d0, eps, weight_decay,
+):  # fmt: skip
+    """R ← β₃·r + (d / d₀·lr_t)·⟨g, p₀ − p⟩; d ← max(d, r / ‖s‖₁); p ← p − lr_t·m / (√v + d·eps).
+
+    lr_t = d·lr with the d from before the step (Mishchenko and Defazio 2024, algorithm 4).
+    """
+    own = param.dtype.type
+    if d.size == 0:
+        return
+    old = np.float64(d[0])
+    lr_t = old * lr
+    sum_r = beta3 * np.float64(r[0]) + old / d0 * lr_t * totals[0]
+    new = sum_r / totals[1] if totals[1] > 0 else old
+    new = new if new > old else old
+    d[0], r[0] = new, sum_r
+    before, step, eps, kept = own(keep), own(lr_t), own(new * eps), own(1 - lr_t * weight_decay)
+    for i in range(param.size):
+        param[i] = kept * (before * param[i]) - step * m[i] / (np.sqrt(v[i]) + eps)

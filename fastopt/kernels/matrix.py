@@ -1,0 +1,46 @@
+"""Steps for matrices, from products of matrices."""
+
+from math import sqrt
+
+import numpy as np
+
+from fastopt.kernels.common import gradient, in_lanes, kernel, lane_sum
+
+__all__ = ["muon", "muon_measure"]
+
+
+@in_lanes
+def muon_squares(i, lane, u, sums):
+    """Sum u²."""
+    sums[lane] += np.float64(u[i]) * np.float64(u[i])
+
+
+@kernel
+def muon_measure(
+    rows, cols, param, grad, m, u, sums, totals, grad_scale, l2, keep, mu, one_minus_mu, lr, eps
+):
+    """M ← m + (1 − μ)(g − m); u ← g + μ·(m − g); u ← u / max(‖u‖, eps)."""
+    own = param.dtype.type
+    scale, decay, ahead, new = own(grad_scale), own(l2), own(mu), own(one_minus_mu)
+    for i in range(param.size):
+        g = gradient(grad[i], param[i], scale, decay)
+        m[i] = m[i] + new * (g - m[i])
+        u[i] = g + ahead * (m[i] - g)
+    sums[:] = 0
+    muon_squares(u.size, u, sums)
+    norm = sqrt(lane_sum(sums, 0))
+    divisor = own(norm if norm > eps else eps)
+    for i in range(u.size):
+        u[i] = u[i] / divisor
+
+
+@kernel
+def muon(rows, cols, param, grad, m, u, sums, totals, grad_scale, l2, keep, mu, one_minus_mu, lr, eps):
+    """P ← p − (lr·√max(1, rows / cols))·u, which has been made orthogonal in between (Jordan et al. 2024)."""
+    own = param.dtype.type
+    kept = own(keep)
+    if param.size == 0:
+        return
+    step = own(lr * sqrt(rows / cols if rows > cols else 1.0))
+    for i in range(param.size):
+        param[i] = kept * param[i] - step * u[i]

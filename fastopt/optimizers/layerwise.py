@@ -1,0 +1,398 @@
+"""Steps that depend on a whole array: its norm, its rows and columns, or all arrays at once."""
+
+from dataclasses import KW_ONLY, dataclass
+from math import inf, sqrt
+from typing import Any
+
+from fastopt import kernels
+from fastopt.kernels.common import LANES
+from fastopt.optimizer import Optimizer, State, hyperparameter
+
+__all__ = ["LAMB", "LARS", "SM3", "Adafactor", "NovoGrad", "Prodigy"]
+
+Shape = tuple[int, ...]
+
+
+def one(shape: Shape) -> Shape:
+    """Give the shape of one number an array."""
+    return (1,) * len(shape)
+
+
+@dataclass(eq=False)
+class LARS(Optimizer):
+    """Momentum with a learning rate for each array, in proportion to its norm.
+
+    g ← g + weight_decay·p; v ← μ·v − (lr·ratio)·g; p ← p + v,
+    where ratio = trust_coefficient·‖p‖ / (‖g‖ + eps), or 1 if one of the norms is 0
+
+    Weight decay is in the gradient, as in optax; the paper adds weight_decay·‖p‖ to the divisor.
+
+    Parameters
+    ----------
+    lr : float, default 0.1
+        Learning rate, at least 0.
+    momentum : float, default 0.9
+        μ, from 0 to 1.
+    trust_coefficient : float, default 1e-3
+        Length of a step in proportion to that of the parameters, with lr = 1.
+    weight_decay : float, default 0.0
+        Coupled: weight_decay·p is added to the gradient.
+    eps : float, default 0.0
+        Added to the norm of the gradient.
+
+    Attributes
+    ----------
+    v : dict or list of arrays, or None
+        Velocity, in the parameters' units.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a hyperparameter is no number or out of range, here or when it is assigned later.
+
+    References
+    ----------
+    You, Gitman and Ginsburg 2017, *Large batch training of convolutional networks* (arXiv:1708.03888),
+    algorithm 1.
+    """
+
+    kernel = kernels.lars
+    measure = kernels.lars_measure
+    lr: float = hyperparameter(0.1)
+    momentum: float = hyperparameter(0.9, most=1)
+    trust_coefficient: float = hyperparameter(1e-3)
+    _: KW_ONLY
+    weight_decay: float = hyperparameter(0.0)
+    eps: float = hyperparameter(0.0)
+    v = State()
+
+    def scalars(self, t: int) -> tuple[float, ...]:
+        """Give μ, lr, the trust coefficient, weight_decay and eps."""
+        return self.momentum, self.lr, self.trust_coefficient, self.weight_decay, self.eps
+
+    def measures(self, shape: Shape) -> int:
+        """Give the room for two norms."""
+        return 2 * LANES
+
+
+@dataclass(eq=False)
+class LAMB(Optimizer):
+    """Adam with a step for each array, in proportion to its norm.
+
+    m and v as Adam; d ← m̂ / (√v̂ + eps) + weight_decay·p; p ← p − (lr·ratio)·d,
+    where ratio = ‖p‖ / ‖d‖, or 1 if one of the norms is 0
+
+    Parameters
+    ----------
+    lr : float, default 0.001
+        Learning rate, at least 0: the length of a step in proportion to that of the parameters.
+    beta1 : float, default 0.9
+        Decay of the moving average of the gradients, from 0 to below 1.
+    beta2 : float, default 0.999
+        Decay of that of their squares, from 0 to below 1.
+    eps : float, default 1e-6
+        Added to the root of the corrected v.
+    weight_decay : float, default 0.0
+        weight_decay·p is added to the direction, before its norm is taken.
+
+    Attributes
+    ----------
+    m : dict or list of arrays, or None
+        Moving average of the gradients.
+    v : dict or list of arrays, or None
+        Moving average of their squares.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a hyperparameter is no number or out of range, here or when it is assigned later.
+
+    References
+    ----------
+    You et al. 2020, *Large batch optimization for deep learning: training BERT in 76 minutes*
+    (arXiv:1904.00962), algorithm 2.
+    """
+
+    kernel = kernels.lamb
+    measure = kernels.lamb_measure
+    lr: float = hyperparameter(0.001)
+    beta1: float = hyperparameter(0.9, below=1)
+    beta2: float = hyperparameter(0.999, below=1)
+    _: KW_ONLY
+    eps: float = hyperparameter(1e-6)
+    weight_decay: float = hyperparameter(0.0)
+    m = State()
+    v = State()
+
+    def scalars(self, t: int) -> tuple[float, ...]:
+        """Give 1 − β₁, 1 − β₂, lr, √(1 − β₂ᵗ) / (1 − β₁ᵗ), eps·√(1 − β₂ᵗ) and weight_decay."""
+        beta1, beta2 = self.beta1, self.beta2
+        root = sqrt(1 - beta2**t)
+        return 1 - beta1, 1 - beta2, self.lr, root / (1 - beta1**t), self.eps * root, self.weight_decay
+
+    def measures(self, shape: Shape) -> int:
+        """Give the room for two norms."""
+        return 2 * LANES
+
+
+@dataclass(eq=False)
+class NovoGrad(Optimizer):
+    """Adam whose second moment is one number an array.
+
+    v ← β₂·v + (1 − β₂)·‖g‖², at first ‖g‖²; m ← β₁·m + (g / (√v + eps) + weight_decay·p); p ← p − lr·m
+
+    Parameters
+    ----------
+    lr : float, default 0.001
+        Learning rate, at least 0.
+    beta1 : float, default 0.9
+        Decay of the sum of the gradients, from 0 to below 1.
+    beta2 : float, default 0.25
+        Decay of the average of the squared norms, from 0 to below 1.
+    eps : float, default 1e-6
+        Added to the root.
+    weight_decay : float, default 0.0
+        weight_decay·p is added to the scaled gradient.
+
+    Attributes
+    ----------
+    m : dict or list of arrays, or None
+        Sum of the scaled gradients, which decays.
+    v : dict or list of arrays, or None
+        Moving average of the squared norm, one number an array.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a hyperparameter is no number or out of range, here or when it is assigned later.
+
+    References
+    ----------
+    Ginsburg et al. 2019, *Stochastic gradient methods with layer-wise adaptive moments for training of deep
+    networks* (arXiv:1905.11286), algorithm 1.
+    """
+
+    kernel = kernels.novograd
+    measure = kernels.novograd_measure
+    lr: float = hyperparameter(0.001)
+    beta1: float = hyperparameter(0.9, below=1)
+    beta2: float = hyperparameter(0.25, below=1)
+    _: KW_ONLY
+    eps: float = hyperparameter(1e-6)
+    weight_decay: float = hyperparameter(0.0)
+    m = State()
+    v = State(shape=one)
+
+    def scalars(self, t: int) -> tuple[float, ...]:
+        """Give β₁, β₂ (0 at first), lr, eps and weight_decay."""
+        return self.beta1, self.beta2 if t > 1 else 0.0, self.lr, self.eps, self.weight_decay
+
+    def measures(self, shape: Shape) -> int:
+        """Give the room for a norm."""
+        return LANES
+
+
+@dataclass(eq=False)
+class SM3(Optimizer):
+    """AdaGrad's idea with one number a row and one a column.
+
+    ν = min(row, col) + g²; m ← m + (1 − μ)(g / √(ν + eps) − m); p ← p − lr·m,
+    where row and col are the largest ν so far of each row and of each column
+
+    With more than two dimensions, rows are those along the last; optax has a number for each index of each
+    dimension. With fewer, ν is AdaGrad's sum.
+
+    Parameters
+    ----------
+    lr : float, default 0.1
+        Learning rate, at least 0.
+    momentum : float, default 0.9
+        μ, from 0 to 1.
+    eps : float, default 1e-8
+        Added inside the root.
+
+    Attributes
+    ----------
+    m : dict or list of arrays, or None
+        Moving average of the scaled gradients.
+    row : dict or list of arrays, or None
+        The largest ν of each row.
+    col : dict or list of arrays, or None
+        The largest ν of each column.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a hyperparameter is no number or out of range, here or when it is assigned later.
+
+    References
+    ----------
+    Anil, Gupta, Koren and Singer 2019, *Memory-efficient adaptive optimization* (arXiv:1901.11150), SM3-II.
+    """
+
+    kernel = kernels.sm3
+    measure = kernels.sm3_measure
+    lr: float = hyperparameter(0.1)
+    momentum: float = hyperparameter(0.9, most=1)
+    _: KW_ONLY
+    eps: float = hyperparameter(1e-8)
+    m = State()
+    row = State(shape=lambda shape: (*shape[:-1], *one(shape)[-1:]))
+    col = State(shape=lambda shape: (*one(shape)[:-1], *shape[-1:]))
+
+    def scalars(self, t: int) -> tuple[float, ...]:
+        """Give 1 − μ, lr and eps."""
+        return 1 - self.momentum, self.lr, self.eps
+
+    def measures(self, shape: Shape) -> int:
+        """Give the room for the largest of a row and of each column."""
+        return LANES + (shape[-1] if shape else 1)
+
+
+@dataclass(eq=False)
+class Adafactor(Optimizer):
+    """Adam's second moment from one number a row and one a column; steps in proportion to the parameters.
+
+    row and col average the means of g² over each row and each column, with w = t^beta2_decay for the new;
+    u = g / √max(v, eps₁²), where v = row / max(mean(row), eps₁)·col;
+    p ← (1 − lr·weight_decay)·p − (α / max(1, rms(u) / d))·u, where α = min(lr, 1 / √t)·max(eps₂, rms(p))
+
+    With more than two dimensions, this holds for each matrix of the last two; with fewer, v is row, which
+    averages g² itself. PyTorch's. The paper adds eps₁ to g².
+
+    Parameters
+    ----------
+    lr : float, default 0.01
+        Largest relative step, at least 0.
+    beta2_decay : float, default -0.8
+        Power of t in w, at most 0.
+    eps1 : float or None, default None
+        Keeps the divisor from 0; None is the dtype's machine epsilon.
+    eps2 : float, default 1e-3
+        Smallest rms of the parameters that steps are in proportion to.
+    d : float, default 1.0
+        Largest rms of u, above 0.
+    weight_decay : float, default 0.0
+        Decoupled: p shrinks by lr·weight_decay of itself, whatever the gradient.
+
+    Attributes
+    ----------
+    row : dict or list of arrays, or None
+        Moving average over each row, of shape (..., m, 1).
+    col : dict or list of arrays, or None
+        Moving average over each column, of shape (..., 1, n).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a hyperparameter is no number or out of range, here or when it is assigned later.
+
+    References
+    ----------
+    Shazeer and Stern 2018, *Adafactor: adaptive learning rates with sublinear memory cost*
+    (arXiv:1804.04235), algorithms 4 and 5.
+    """
+
+    kernel = kernels.adafactor
+    measure = kernels.adafactor_measure
+    lr: float = hyperparameter(0.01)
+    beta2_decay: float = hyperparameter(-0.8, least=-inf, most=0)
+    _: KW_ONLY
+    eps1: float | None = hyperparameter(None)
+    eps2: float = hyperparameter(1e-3)
+    d: float = hyperparameter(1.0, above=0)
+    weight_decay: float = hyperparameter(0.0)
+    row = State(shape=lambda shape: (*shape[:-1], 1) if len(shape) > 1 else shape)
+    col = State(shape=lambda shape: (*shape[:-2], 1, shape[-1]) if len(shape) > 1 else one(shape))
+
+    def scalars(self, t: int) -> tuple[float, ...]:
+        """Give w, lr at this step, eps₁ (-1 for None), eps₂, d and 1 − lr·weight_decay."""
+        eps1 = -1.0 if self.eps1 is None else self.eps1
+        kept = 1 - self.lr * self.weight_decay
+        return t**self.beta2_decay, min(self.lr, 1 / sqrt(t)), eps1, self.eps2, self.d, kept
+
+    def measures(self, shape: Shape) -> int:
+        """Give the room for a sum of a row and one of each column."""
+        return LANES + (shape[-1] if shape else 1)
+
+
+@dataclass(eq=False)
+class Prodigy(Optimizer):
+    """Adam that finds its learning rate: d grows to what the distance from the start asks for.
+
+    m and v as Adam of d·g; s ← √β₂·s + (d / d₀·lr_t)·g; r ← √β₂·r + (d / d₀·lr_t)·⟨g, p₀ − p⟩;
+    d ← max(d, r / ‖s‖₁); p ← (1 − lr_t·weight_decay)·p − lr_t·m / (√v + d·eps),
+    where lr_t = d·lr·√(1 − β₂ᵗ) / (1 − β₁ᵗ) with the d from before the step
+
+    Sums run over all parameters; p₀ is where they started.
+
+    Parameters
+    ----------
+    lr : float, default 1.0
+        Factor of d, at least 0.
+    beta1 : float, default 0.9
+        Decay of the moving average of the gradients, from 0 to below 1.
+    beta2 : float, default 0.999
+        Decay of that of their squares, from 0 to below 1.
+    eps : float, default 1e-8
+        Added to the root, times d.
+    d0 : float, default 1e-6
+        d before the first step, above 0.
+    weight_decay : float, default 0.0
+        Decoupled: p shrinks by lr_t·weight_decay of itself, whatever the gradient.
+
+    Attributes
+    ----------
+    m : dict or list of arrays, or None
+        Moving average of the gradients, times d.
+    v : dict or list of arrays, or None
+        Moving average of their squares.
+    s : dict or list of arrays, or None
+        Sum of the gradients, which decays.
+    p0 : dict or list of arrays, or None
+        Where the parameters started.
+    d : dict or list of arrays, or None
+        d, one number an array, the same for all.
+    r : dict or list of arrays, or None
+        r, one number an array, the same for all.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a hyperparameter is no number or out of range, here or when it is assigned later.
+
+    References
+    ----------
+    Mishchenko and Defazio 2024, *Prodigy: an expeditiously adaptive parameter-free learner*
+    (arXiv:2306.06101), algorithm 4.
+    """
+
+    kernel = kernels.prodigy
+    measure = kernels.prodigy_measure
+    lr: float = hyperparameter(1.0)
+    beta1: float = hyperparameter(0.9, below=1)
+    beta2: float = hyperparameter(0.999, below=1)
+    _: KW_ONLY
+    eps: float = hyperparameter(1e-8)
+    d0: float = hyperparameter(1e-6, above=0)
+    weight_decay: float = hyperparameter(0.0)
+    m = State()
+    v = State()
+    s = State()
+    p0 = State(lambda self, param, grad: param)
+    d = State(lambda self, param, grad: self.of_all("d", self.d0), shape=one)
+    r = State(lambda self, param, grad: self.of_all("r", 0.0), shape=one)
+
+    def of_all(self, name: str, default: float) -> Any:
+        """Give d or r, which all arrays have alike, late ones too."""
+        return next((view.item() for view in self._views()[name].values()), default)
+
+    def scalars(self, t: int) -> tuple[float, ...]:
+        """Give 1 − β₁, 1 − β₂, √β₂, lr·√(1 − β₂ᵗ) / (1 − β₁ᵗ), d₀, eps and weight_decay."""
+        beta1, beta2 = self.beta1, self.beta2
+        lr = self.lr * sqrt(1 - beta2**t) / (1 - beta1**t)
+        return 1 - beta1, 1 - beta2, sqrt(beta2), lr, self.d0, self.eps, self.weight_decay
+
+    def measures(self, shape: Shape) -> int:
+        """Give the room for two sums."""
+        return 2 * LANES

@@ -1,0 +1,325 @@
+"""Steps that depend on a whole array: its norm, its rows and columns, or all arrays at once.
+
+Each step looks at all arrays first and moves the parameters then. Sums, and the few numbers made of them, are
+float64; where such a number meets the elements, it is rounded to their dtype.
+"""
+
+from math import sqrt
+from typing import Any
+
+import numpy as np
+
+from fastopt.reference.common import (
+    column_totals,
+    copies,
+    double,
+    full,
+    norm,
+    one,
+    put,
+    row_totals,
+    total,
+    triples,
+    zeros,
+)
+
+__all__ = ["LAMB", "LARS", "SM3", "Adafactor", "NovoGrad", "Prodigy"]
+
+
+class LARS:
+    """g ← g + weight_decay·p; v ← μ·v − (lr·ratio)·g; p ← p + v.
+
+    ratio = trust_coefficient·‖p‖ / (‖g‖ + eps), or 1 if one of the norms is 0
+    """
+
+    def __init__(
+        self,
+        lr: float = 0.1,
+        momentum: float = 0.9,
+        trust_coefficient: float = 0.001,
+        *,
+        weight_decay: float = 0.0,
+        eps: float = 0.0,
+    ) -> None:
+        self.lr = lr
+        self.momentum = momentum
+        self.trust_coefficient = trust_coefficient
+        self.weight_decay = weight_decay
+        self.eps = eps
+        self.v: Any = None
+
+    def update(self, params: Any, grads: Any) -> None:
+        """Take a step."""
+        if self.v is None:
+            self.v = zeros(params)
+        lengths = {}
+        for key, p, g in triples(params, grads):
+            of_p, of_g = norm(p), norm(g + self.weight_decay * p)
+            zero = of_p == 0 or of_g == 0
+            lengths[key] = self.lr * (1.0 if zero else self.trust_coefficient * of_p / (of_g + self.eps))
+        for key, p, g in triples(params, grads):
+            self.v[key] = self.momentum * self.v[key] - lengths[key] * (g + self.weight_decay * p)
+            put(params, key, p + self.v[key])
+
+
+class LAMB:
+    """m and v as Adam; d ← a·m / (√v + eps·√(1 − β₂ᵗ)) + weight_decay·p; p ← p − (lr·ratio)·d.
+
+    a = √(1 − β₂ᵗ) / (1 − β₁ᵗ); ratio = ‖p‖ / ‖d‖, or 1 if one of the norms is 0
+    """
+
+    def __init__(
+        self,
+        lr: float = 0.001,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        *,
+        eps: float = 1e-6,
+        weight_decay: float = 0.0,
+    ) -> None:
+        self.lr = lr
+        self.beta1 = beta1
+        self.beta2 = beta2
+        self.eps = eps
+        self.weight_decay = weight_decay
+        self.iter = 0
+        self.m: Any = None
+        self.v: Any = None
+
+    def update(self, params: Any, grads: Any) -> None:
+        """Take a step."""
+        if self.m is None:
+            self.m = zeros(params)
+            self.v = zeros(params)
+        self.iter += 1
+        t = self.iter
+        root = sqrt(1 - self.beta2**t)
+        a = root / (1 - self.beta1**t)
+        eps_t = self.eps * root
+
+        def direction(key: Any, p: np.ndarray) -> np.ndarray:
+            d: np.ndarray = a * self.m[key] / (np.sqrt(self.v[key]) + eps_t) + self.weight_decay * p
+            return d
+
+        lengths = {}
+        for key, p, g in triples(params, grads):
+            self.m[key] += (1 - self.beta1) * (g - self.m[key])
+            self.v[key] += (1 - self.beta2) * (g * g - self.v[key])
+            of_p, of_d = norm(p), norm(direction(key, p))
+            lengths[key] = self.lr * (1.0 if of_p == 0 or of_d == 0 else of_p / of_d)
+        for key, p, _ in triples(params, grads):
+            put(params, key, p - lengths[key] * direction(key, p))
+
+
+class NovoGrad:
+    """v ← β₂·v + (1 − β₂)·‖g‖², at first ‖g‖²; m ← β₁·m + (g / (√v + eps) + weight_decay·p); p ← p − lr·m."""
+
+    def __init__(
+        self,
+        lr: float = 0.001,
+        beta1: float = 0.9,
+        beta2: float = 0.25,
+        *,
+        eps: float = 1e-6,
+        weight_decay: float = 0.0,
+    ) -> None:
+        self.lr = lr
+        self.beta1 = beta1
+        self.beta2 = beta2
+        self.eps = eps
+        self.weight_decay = weight_decay
+        self.iter = 0
+        self.m: Any = None
+        self.v: Any = None
+
+    def update(self, params: Any, grads: Any) -> None:
+        """Take a step."""
+        if self.m is None:
+            self.m = zeros(params)
+            self.v = zeros(params, one)
+        self.iter += 1
+        beta2 = self.beta2 if self.iter > 1 else 0.0
+        for key, _, g in triples(params, grads):
+            square = total(np.square(double(g)))
+            self.v[key][...] = beta2 * self.v[key].item() + (1 - beta2) * square
+        for key, p, g in triples(params, grads):
+            divisor = sqrt(self.v[key].item()) + self.eps
+            self.m[key] = self.beta1 * self.m[key] + (g / divisor + self.weight_decay * p)
+            put(params, key, p - self.lr * self.m[key])
+
+
+class SM3:
+    """ν = min(row, col) + g²; m ← m + (1 − μ)(g / √(ν + eps) − m); p ← p − lr·m.
+
+    row and col are the largest ν of each row and of each column; with more than two dimensions, the rows are
+    those along the last
+    """
+
+    def __init__(self, lr: float = 0.1, momentum: float = 0.9, *, eps: float = 1e-8) -> None:
+        self.lr = lr
+        self.momentum = momentum
+        self.eps = eps
+        self.m: Any = None
+        self.row: Any = None
+        self.col: Any = None
+
+    def update(self, params: Any, grads: Any) -> None:
+        """Take a step."""
+        if self.m is None:
+            self.m = zeros(params)
+            self.row = zeros(params, lambda p: np.shape(p)[:-1] + one(p)[-1:])
+            self.col = zeros(params, lambda p: one(p)[:-1] + np.shape(p)[-1:])
+        for key, _, g in triples(params, grads):
+            nu = np.minimum(self.row[key], self.col[key]) + g * g
+            self.m[key] += (1 - self.momentum) * (g / np.sqrt(nu + self.eps) - self.m[key])
+            axes = tuple(range(g.ndim))
+            self.row[key] = np.max(nu, axes[-1:], keepdims=True, initial=0)
+            self.col[key] = np.max(nu, axes[:-1], keepdims=True, initial=0)
+        for key, p, _ in triples(params, grads):
+            put(params, key, p - self.lr * self.m[key])
+
+
+class Adafactor:
+    """p ← (1 − lr·weight_decay)·p − (α / max(1, rms(u) / d))·u, where u = g / √max(v, eps₁²).
+
+    row and col average the means of g² over each row and each column; v = row / max(mean(row), eps₁)·col.
+    With more than two dimensions, this is so for each matrix; with fewer, v is row, which averages g² itself.
+    The new values have the weight w = t^beta2_decay; α = min(lr, 1 / √t)·max(eps₂, rms(p))
+    """
+
+    def __init__(
+        self,
+        lr: float = 0.01,
+        beta2_decay: float = -0.8,
+        *,
+        eps1: float | None = None,
+        eps2: float = 0.001,
+        d: float = 1.0,
+        weight_decay: float = 0.0,
+    ) -> None:
+        self.lr = lr
+        self.beta2_decay = beta2_decay
+        self.eps1 = eps1
+        self.eps2 = eps2
+        self.d = d
+        self.weight_decay = weight_decay
+        self.iter = 0
+        self.row: Any = None
+        self.col: Any = None
+
+    def update(self, params: Any, grads: Any) -> None:
+        """Take a step."""
+        if self.row is None:
+            self.row = zeros(params, lambda p: means_of_rows(np.shape(p)))
+            self.col = zeros(params, lambda p: means_of_columns(np.shape(p)))
+        self.iter += 1
+        t = self.iter
+        w = t**self.beta2_decay
+        lr_t = min(self.lr, 1 / sqrt(t))
+        lengths = {}
+        for key, p, g in triples(params, grads):
+            if not g.size:
+                continue
+            row, col = self.row[key], self.col[key]
+            if g.ndim > 1:
+                squares = np.square(double(g))
+                row[...] = double(row) + w * (row_totals(squares) / g.shape[-1] - double(row))
+                col[...] = double(col) + w * (column_totals(squares) / g.shape[-2] - double(col))
+            else:
+                row += w * (g * g - row)
+            alpha = lr_t * max(self.eps2, norm(p) / sqrt(g.size))
+            # Row by row: the sums of the rows, one after the other.
+            squares = row_totals(np.square(double(np.atleast_1d(self.direction(key, g)))))
+            rms = sqrt(np.add.accumulate(squares.reshape(-1))[-1]) / sqrt(g.size)
+            lengths[key] = alpha / max(1.0, rms / self.d)
+        for key, p, g in triples(params, grads):
+            if g.size:
+                kept = (1 - self.lr * self.weight_decay) * p
+                put(params, key, kept - lengths[key] * self.direction(key, g))
+
+    def direction(self, key: Any, g: np.ndarray) -> np.ndarray:
+        """Give u."""
+        eps1 = float(np.finfo(g.dtype).eps) if self.eps1 is None else self.eps1
+        v = self.row[key]
+        if g.ndim > 1:
+            mean = column_totals(v) / g.shape[-2]
+            v = (double(v) / np.maximum(mean, eps1)).astype(g.dtype) * self.col[key]
+        u: np.ndarray = g / np.sqrt(np.maximum(v, eps1 * eps1))
+        return u
+
+
+def means_of_rows(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Give the shape of Adafactor's row."""
+    return (*shape[:-1], 1) if len(shape) > 1 else shape
+
+
+def means_of_columns(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Give the shape of Adafactor's col."""
+    return (*shape[:-2], 1, shape[-1]) if len(shape) > 1 else (1,) * len(shape)
+
+
+class Prodigy:
+    """m, v and s average d·g, (d·g)² and, with √β₂, the gradients; p as below.
+
+    r ← √β₂·r + (d / d₀·lr_t)·⟨g, p₀ − p⟩; s ← √β₂·s + (d / d₀·lr_t)·g; d ← max(d, r / ‖s‖₁)
+    p ← (1 − lr_t·weight_decay)·p − lr_t·m / (√v + d·eps)
+    lr_t = d·(lr·√(1 − β₂ᵗ) / (1 − β₁ᵗ)) with the d from before the step; p₀ is where the parameters started
+    """
+
+    def __init__(
+        self,
+        lr: float = 1.0,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        *,
+        eps: float = 1e-8,
+        d0: float = 1e-6,
+        weight_decay: float = 0.0,
+    ) -> None:
+        self.lr = lr
+        self.beta1 = beta1
+        self.beta2 = beta2
+        self.eps = eps
+        self.d0 = d0
+        self.weight_decay = weight_decay
+        self.iter = 0
+        self.m: Any = None
+        self.v: Any = None
+        self.s: Any = None
+        self.p0: Any = None
+        self.d: Any = None
+        self.r: Any = None
+
+    def update(self, params: Any, grads: Any) -> None:
+        """Take a step."""
+        if self.m is None:
+            self.m = zeros(params)
+            self.v = zeros(params)
+            self.s = zeros(params)
+            self.p0 = copies(params, params)
+            self.d = full(params, self.d0, one)
+            self.r = zeros(params, one)
+        self.iter += 1
+        t = self.iter
+        beta3 = sqrt(self.beta2)
+        lr = self.lr * sqrt(1 - self.beta2**t) / (1 - self.beta1**t)
+        moved = size = 0.0
+        for key, p, g in triples(params, grads):
+            d = self.d[key].item()
+            weight = d / self.d0 * (d * lr)
+            moved += total(double(g) * double(self.p0[key] - p))
+            dg = d * g
+            self.m[key] += (1 - self.beta1) * (dg - self.m[key])
+            self.v[key] += (1 - self.beta2) * (dg * dg - self.v[key])
+            self.s[key] = beta3 * self.s[key] + weight * g
+            size += total(abs(double(self.s[key])))
+        for key, p, _ in triples(params, grads):
+            d = self.d[key].item()
+            lr_t = d * lr
+            r = beta3 * self.r[key].item() + d / self.d0 * lr_t * moved
+            if size > 0:
+                d = max(d, r / size)
+            self.d[key][...] = d
+            self.r[key][...] = r
+            kept = (1 - lr_t * self.weight_decay) * p
+            put(params, key, kept - lr_t * self.m[key] / (np.sqrt(self.v[key]) + d * self.eps))

@@ -1,0 +1,85 @@
+"""Steps for matrices, from products of matrices."""
+
+from math import sqrt
+from typing import Any
+
+import numpy as np
+
+from fastopt.reference.common import norm, put, triples, zeros
+
+__all__ = ["Muon"]
+
+
+class Muon:
+    """m ← m + (1 − μ)(g − m); u = g + μ·(m − g); p ← (1 − lr·weight_decay)·p − (lr·scale)·o.
+
+    o is u / max(‖u‖, eps) after Newton-Schulz iterations, which bring its singular values near to 1;
+    scale = √max(1, rows / columns). Arrays that aren't matrices are the fallback's.
+    """
+
+    def __init__(
+        self,
+        lr: float = 0.001,
+        weight_decay: float = 0.1,
+        momentum: float = 0.95,
+        *,
+        ns_steps: int = 5,
+        eps: float = 1e-7,
+        fallback: Any = None,
+    ) -> None:
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.momentum = momentum
+        self.ns_steps = ns_steps
+        self.eps = eps
+        self.fallback = fallback
+        self.m: Any = None
+
+    def update(self, params: Any, grads: Any) -> None:
+        """Take a step."""
+        arrays = {key: params[key] for key, _, _ in triples(params, grads)}
+        matrices = {key: p for key, p in arrays.items() if np.ndim(p) == 2}
+        others = {key: p for key, p in arrays.items() if np.ndim(p) != 2}
+        if others and self.fallback is None:
+            raise ValueError(f"Muon needs a fallback for arrays that aren't matrices: {list(others)}")
+        if self.m is None:
+            self.m = zeros(matrices)
+        norms = {}
+        for key, _, g in triples(matrices, grads):
+            self.m[key] += (1 - self.momentum) * (g - self.m[key])
+            norms[key] = max(norm(self.direction(key, g)), self.eps)
+        for key, p, g in triples(matrices, grads):
+            rows, columns = g.shape
+            if g.size:
+                u = self.direction(key, g) / norms[key]
+                o = newton_schulz(u.T, self.ns_steps).T if rows > columns else newton_schulz(u, self.ns_steps)
+                scale = sqrt(max(1, rows / columns))
+                put(params, key, (1 - self.lr * self.weight_decay) * p - self.lr * scale * o)
+        if others:
+            self.fallback.update(others, grads)
+            for key, p in others.items():
+                if not isinstance(p, np.ndarray):
+                    params[key] = p
+
+    def direction(self, key: Any, g: np.ndarray) -> np.ndarray:
+        """Give u."""
+        u: np.ndarray = g + self.momentum * (self.m[key] - g)
+        return u
+
+
+def newton_schulz(x: np.ndarray, steps: int) -> np.ndarray:
+    """X ← a·x + (b·A + c·A·A)·x, where A = x·xᵀ; for a matrix with no more rows than columns."""
+    # What BLAS rounds depends on the call: these calls, in this order, on arrays in C order.
+    x = np.array(x, order="C")
+    gram, polynomial = np.empty((2, len(x), len(x)), x.dtype)
+    product = np.empty_like(x)
+    for _ in range(steps):
+        np.matmul(x, x.T, out=gram)
+        np.matmul(gram, gram, out=polynomial)
+        np.multiply(polynomial, 2.0315, out=polynomial)
+        np.multiply(gram, -4.7750, out=gram)
+        np.add(gram, polynomial, out=polynomial)
+        np.matmul(polynomial, x, out=product)
+        np.multiply(x, 3.4445, out=x)
+        np.add(x, product, out=x)
+    return x
