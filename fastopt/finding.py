@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastopt.checks import number, whole
+from fastopt.checks import integer, number
 from fastopt.figures import figure
 from fastopt.optimizer import Optimizer
 from fastopt.snapshots import restored
@@ -101,7 +101,7 @@ def lr_finder(
     low = number("low", low, above=0)
     high = number("high", high, above=low)
     smoothing = number("smoothing", smoothing, below=1)
-    lrs = np.geomspace(low, high, whole("steps", steps, 2))
+    lrs = np.geomspace(low, high, integer("steps", steps, 2))
     losses: list[float] = []
     smoothed: list[float] = []
     mean = 0.0

@@ -5,90 +5,24 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, MutableMappin
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import partial
-from math import inf, isfinite
-from numbers import Real
 from operator import call, setitem
 from typing import Any, ClassVar
 
 import numpy as np
 
 from fastopt import checkpoint
+from fastopt.around import OPTIONS, UNWRAPPED, Around
+from fastopt.checks import choice, hyperparameter, whole
 from fastopt.driver import DONE, NONFINITE, available, driver_of
 from fastopt.packing import Packed
-from fastopt.plan import Calls, Layout, Plan, Slot, align, aligned_zeros, finite, kind, run, survey
+from fastopt.plan import Calls, Layout, Plan, Slot, align, aligned_zeros, finite, run, survey
+from fastopt.schedules import Schedule
 from fastopt.statedict import check_state, copied, copies
 from fastopt.threads import allowed, check_threads, launch
 
 __all__ = ["Optimizer", "State", "hyperparameter", "whole"]
 
 Buffers = dict[np.dtype[Any], tuple[np.ndarray, ...]]
-
-
-def hyperparameter(
-    default: float | None,
-    *,
-    least: float = 0,
-    above: float = -inf,
-    most: float = inf,
-    below: float = inf,
-) -> Any:
-    """Give the field of a rule for a finite number between bounds.
-
-    Parameters
-    ----------
-    default : float or None
-        The value if none is given. If it is None, so may the value be.
-    least : float
-        The smallest value.
-    above : float
-        A bound that the value must stay above.
-    most : float
-        The largest value.
-    below : float
-        A bound that the value must stay below.
-    """
-
-    def check(name: str, value: Any) -> float | None:
-        if value is None and default is None:
-            return None
-        if isinstance(value, bool) or not isinstance(value, Real):
-            shown = repr(value) if isinstance(value, str | bool) else kind(value)
-            raise TypeError(f"{name} must be a number, not {shown}")
-        number = float(value)
-        if not (isfinite(number) and least <= number <= most and above < number < below):
-            low = f"above {above:g}" if above >= 0 else f"at least {least:g}" if least > -inf else "finite"
-            high = f"at most {most:g}" if most < inf else f"below {below:g}" if below < inf else "finite"
-            raise ValueError(f"{name} must be {low} and {high}, not {value}")
-        return number
-
-    return field(default=default, metadata={"check": check})
-
-
-def whole(default: int) -> Any:
-    """Give the field of a rule for a whole number from 0."""
-
-    def check(name: str, value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int | np.integer):
-            raise TypeError(f"{name} must be a whole number, not {kind(value)}")
-        if value < 0:
-            raise ValueError(f"{name} must be at least 0, not {value}")
-        return int(value)
-
-    return field(default=default, metadata={"check": check})
-
-
-def check_nonfinite(name: str, value: Any) -> str:
-    """Give what to do with gradients that aren't finite, or say what can be done."""
-    if not isinstance(value, str):
-        raise TypeError(f"{name} must be 'warn', 'raise' or 'skip', not {kind(value)}")
-    if value not in ("warn", "raise", "skip"):
-        raise ValueError(f"{name} must be 'warn', 'raise' or 'skip', not {value!r}")
-    return value
-
-
-# grad_scale, l2 and keep with nothing wrapped around the rule. (Joined to the others with +, as unpacking
-# takes five times as long.)
-UNWRAPPED = (1.0, 0.0, 1.0)
 
 
 class State:
@@ -142,7 +76,7 @@ class State:
 
 
 @dataclass(eq=False, kw_only=True)
-class Optimizer:
+class Optimizer(Around):
     """What all rules share: a subclass names its kernel, its state and its scalars.
 
     Parameters
@@ -172,11 +106,9 @@ class Optimizer:
     # With fewer elements two threads take longer than one. Rules without root and division have
     # less to share out.
     parallel_from: ClassVar[int] = 20_000
-    # Whether a rule's weight_decay is decoupled: what moves is (1 − lr·weight_decay)·p.
-    decays: ClassVar[bool] = False
 
     threads: int | None = field(default=None, repr=False, metadata={"check": check_threads})
-    nonfinite: str = field(default="warn", repr=False, metadata={"check": check_nonfinite})
+    nonfinite: str = choice("warn", "warn", "raise", "skip")
 
     def __post_init__(self) -> None:
         # The number of the next step, which compiled code counts up together with the update; negative
@@ -188,15 +120,27 @@ class Optimizer:
         self._layout = Layout()
         self._buffers: Buffers = {}
         self._container: type | None = None
+        self._check_options()
+        self._arrange()
 
     def __setattr__(self, name: str, value: Any) -> None:
         # A descriptor would do this too, but every read of a hyperparameter would take longer.
         known = self.__dataclass_fields__.get(name)
         if known is not None and "check" in known.metadata:
-            value = known.metadata["check"](name, value)
+            check, old = known.metadata["check"], self._schedule
+            if name == "lr" and (old is not None or isinstance(value, Schedule)):
+                new = value if isinstance(value, Schedule) else None
+                lr = check(name, value) if new is None else self._lr_of(new, self.iter)
+                self.__dict__.update(lr=lr, _schedule=new)
+                self._arrange()
+                return
+            super().__setattr__(name, check(name, value))
             if name == "nonfinite":
                 self._plan = None  # which has it in its table
-        elif not (name.startswith("_") or isinstance(getattr(type(self), name, None), property | State)):
+            elif name in OPTIONS:
+                self._arrange()
+            return
+        if not (name.startswith("_") or isinstance(getattr(type(self), name, None), property | State)):
             there = ", ".join(known.name for known in fields(self))
             raise AttributeError(f"{type(self).__name__} has no {name!r}; there are {there}")
         super().__setattr__(name, value)
@@ -204,7 +148,7 @@ class Optimizer:
     @property
     def iter(self) -> int:
         """The number of steps taken."""
-        return abs(self._turn.item()) - 1
+        return abs(self._turn.item()) - 1 if "_turn" in self.__dict__ else 0
 
     @iter.setter
     def iter(self, value: int) -> None:
@@ -294,6 +238,9 @@ class Optimizer:
         packed (`fastopt.pack`), the step is one pass over the whole buffer. Steps of one optimizer in
         several Python threads are taken one after the other.
         """
+        plain = self._plain
+        if not plain and self._copies:
+            return self._update_by_copies(params, grads)
         if (
             isinstance(params, Packed)
             and isinstance(grads, Packed)
@@ -311,7 +258,7 @@ class Optimizer:
         ):
             plan = None
         if plan is not None and plan.single is not None and turn > 0:
-            scalars = (self._wrapped() if self.decays else UNWRAPPED) + self.scalars(turn)
+            scalars = UNWRAPPED + self.scalars(turn) if plain else self._wrapped(turn, slopes)
             result = plan.single(id(values), id(slopes), plan.address, id(scalars), turn)
             if result == DONE:
                 return True
@@ -325,14 +272,14 @@ class Optimizer:
     ) -> bool:
         """Take a step that needs a new plan or several calls."""
         with self._exclusive() as turn:
-            scalars = tuple(map(float, self._wrapped() + self.scalars(turn)))  # whatever a rule gives
+            scalars = tuple(map(float, self._wrapped(turn, slopes)))  # whatever a rule gives
             if (
                 plan is None
                 or plan is not self._plan
                 or not run(plan.calls(values, slopes, scalars, turn, self.between))
             ):
                 try:
-                    plan = self._make_plan(keys, values, slopes, params, grads, len(scalars))
+                    plan = self._make_plan(keys, values, slopes, params, grads, scalars)
                 except FloatingPointError:
                     if self.nonfinite != "skip":
                         raise
@@ -347,9 +294,17 @@ class Optimizer:
                 self._warn(culprit or self._culprit(params, grads, self._layout), turn, 4)
         return True
 
-    def _wrapped(self) -> tuple[float, float, float]:
-        """Give grad_scale, l2 and keep."""
-        return (1.0, 0.0, 1 - self.lr * self.weight_decay) if self.decays else UNWRAPPED  # type: ignore[attr-defined]
+    def _update_by_copies(self, params: Any, grads: Any) -> bool:
+        """Take a step with gradients of our own."""
+        with launch:  # other threads would write them
+            grads = self._copied(params, grads)
+            keys, values, slopes = align(params, grads)
+            plan = self._plan
+            if plan is not None and (
+                plan.keys != keys or (plan.large and plan.threads != self._allowed(plan.elements))
+            ):
+                plan = None
+            return self._update(plan, keys, values, slopes, params, grads)
 
     @contextmanager
     def _exclusive(self) -> Iterator[int]:
@@ -387,7 +342,13 @@ class Optimizer:
         return allowed(self.threads, elements)
 
     def _make_plan(
-        self, keys: Any, values: list[Any], slopes: list[Any], params: Any, grads: Any, scalars: int
+        self,
+        keys: Any,
+        values: list[Any],
+        slopes: list[Any],
+        params: Any,
+        grads: Any,
+        scalars: tuple[float, ...],
     ) -> Plan:
         container = dict if isinstance(params, Mapping) else list
         if self._container not in (None, container):
@@ -402,7 +363,7 @@ class Optimizer:
             )
         buffers, known = self._buffers, self._layout
         if layout != known:
-            buffers = self._grown(layout, params, grads)
+            buffers = self._grown(layout, params, grads, scalars)
             known = keys if packed else layout
         if packed:  # each buffer is one array
             layout = Layout()
@@ -421,7 +382,7 @@ class Optimizer:
             },
             self._turn,
             params,
-            scalars,
+            len(scalars),
             self._allowed,
             self.parallel_from,
             self.nonfinite != "warn",
@@ -444,13 +405,17 @@ class Optimizer:
             grads.layout = layout  # found at once from now on
         return layout is self._layout or not self._layout or layout == self._layout
 
-    def _grown(self, layout: Layout, params: Any, grads: Any) -> Buffers:
+    def _grown(self, layout: Layout, params: Any, grads: Any, scalars: tuple[float, ...]) -> Buffers:
         """Give state buffers with room for this layout, the new part as before a first step."""
         buffers = self._zeros(layout)
         starts = [getattr(type(self), name).start for name in self.states]
         if any(starts):
             views = self._parts(layout, buffers, Slot.shaped)
             for key, param, grad in zip(*align(params, grads), strict=True):
+                grad_scale, l2 = map(layout[key].dtype.type, scalars[:2])
+                grad = grad_scale * np.asarray(grad, layout[key].dtype)
+                if l2:
+                    grad = grad + l2 * np.asarray(param, layout[key].dtype)
                 for start, view in zip(starts, views[key], strict=True):
                     if start is not None:
                         view[...] = start(self, param, grad)
@@ -602,13 +567,19 @@ class Optimizer:
             "class": type(self).__name__,
             "iter": turn - 1,
             "skipped": self._skipped,
-            "hyperparameters": {name: getattr(self, name) for name in self._checks()},
+            "hyperparameters": {name: getattr(self, name) for name in self._checks()}
+            | ({} if self._schedule is None else {"lr": self._schedule.to_dict()}),
             "state": state,
         }
 
     def _checks(self) -> dict[str, Callable[[str, Any], Any]]:
         """Give the hyperparameters and their checks; the number of threads is the machine's."""
-        return {known.name: known.metadata["check"] for known in fields(self) if known.name != "threads"}
+        checks = {known.name: known.metadata["check"] for known in fields(self) if known.name != "threads"}
+
+        def check_lr(name: str, value: Any) -> Any:
+            return Schedule.from_dict(value) if isinstance(value, Mapping) else checks[name](name, value)
+
+        return checks | {"lr": check_lr}
 
     def _check_state(self, state: Mapping[str, Any]) -> tuple[dict[str, Any], Layout, type | None]:
         """Give hyperparameters, layout and container of a state dict, or say what is wrong with it."""
@@ -621,6 +592,9 @@ class Optimizer:
         """Put a state dict in place of the state, and do these copies, all at once."""
         checked, layout, container = self._check_state(state)
         parts = {name: dict(checkpoint.items(values or {})) for name, values in state["state"].items()}
+        schedule = checked["lr"] if isinstance(checked["lr"], Schedule) else None
+        if schedule is not None:
+            checked["lr"] = self._lr_of(schedule, state["iter"])
         self._replace(
             copies,
             state["iter"] + 1,
@@ -628,8 +602,15 @@ class Optimizer:
             _buffers=self._filled(layout, parts),
             _container=container,
             _skipped=state["skipped"],
+            _schedule=schedule,
             **checked,
         )
+        self._arrange()
+
+    def _lr_of(self, schedule: Schedule, steps: int) -> float:
+        """Give what a schedule says for the last of so many steps, or for the first if there are none yet."""
+        lr: float = self.__dataclass_fields__["lr"].metadata["check"]("lr", schedule(max(steps, 1)))
+        return lr
 
     def _replace(self, first: list[Callable[[], Any]], turn: int, **attributes: Any) -> None:
         """Do something, then change attributes, with no interrupt and no other thread's step in between."""
@@ -654,4 +635,4 @@ class Optimizer:
 
     def __getstate__(self) -> dict[str, Any]:
         # A plan knows arrays by their addresses, which are this process's.
-        return {**self.__dict__, "_plan": None, "_turn": np.array(abs(self._turn.item()))}
+        return {**self.__dict__, "_plan": None, "_own": {}, "_turn": np.array(abs(self._turn.item()))}

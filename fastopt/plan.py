@@ -19,6 +19,7 @@ import numpy as np
 from numpy.lib.array_utils import byte_bounds
 
 from fastopt import driver
+from fastopt.checks import kind
 from fastopt.driver import FLAGS, available, driver_of
 
 __all__ = [
@@ -106,14 +107,6 @@ def is_list(container: Any) -> bool:
     return type(container) is list or (
         isinstance(container, Sequence) and not isinstance(container, str | bytes)
     )
-
-
-def kind(value: Any) -> str:
-    """Name a value's type with its article."""
-    if value is None:
-        return "None"
-    name = type(value).__name__
-    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
 
 
 class Layout(dict[Hashable, Slot]):

@@ -19,7 +19,7 @@ from functools import partial
 from math import cos, inf, isfinite, log, pi, sqrt
 from typing import Any, ClassVar
 
-from fastopt.checks import kind, number, whole
+from fastopt.checks import integer, kind, number
 
 __all__ = [
     "Constant",
@@ -120,7 +120,7 @@ class Timed(Schedule):
     """A schedule that depends on time alone."""
 
     _: KW_ONLY
-    steps_per_epoch: int = checked(whole, least=1, default=1)
+    steps_per_epoch: int = checked(integer, least=1, default=1)
 
     def __call__(self, t: int) -> float:
         """Give the value at step t = 1, 2, ..."""
@@ -517,15 +517,15 @@ class Plateau(Schedule):
 
     value: float = checked()
     factor: float = checked(below=1, default=0.1)
-    patience: int = checked(whole, default=10)
+    patience: int = checked(integer, default=10)
     threshold: float = checked(below=1, default=1e-4)
-    cooldown: int = checked(whole, default=0)
+    cooldown: int = checked(integer, default=0)
     end: float = checked(default=0.0)
     larger: bool = False
     _: KW_ONLY
     best: float | None = None
-    bad: int = checked(whole, default=0)
-    cooling: int = checked(whole, default=0)
+    bad: int = checked(integer, default=0)
+    cooling: int = checked(integer, default=0)
 
     def __call__(self, t: int) -> float:
         """Give the value, which is the same at any step."""

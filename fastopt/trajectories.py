@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastopt.checks import whole
+from fastopt.checks import integer
 from fastopt.figures import figure
 
 __all__ = ["Trajectory", "draw", "trajectory"]
@@ -96,7 +96,7 @@ def trajectory(
         raise ValueError(f"start must be two numbers, not {start!r}")
     params = {key: float(value) for key, value in zip("xy", start, strict=True)}
     points = [tuple(params.values())]
-    for _ in range(whole("steps", steps)):
+    for _ in range(integer("steps", steps)):
         slopes = differences(f, *points[-1]) if gradient is None else gradient(*points[-1])
         optimizer.update(params, dict(zip("xy", slopes, strict=True)))
         points.append(tuple(params.values()))

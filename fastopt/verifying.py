@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastopt import reference
-from fastopt.checks import kind, whole
+from fastopt.checks import integer, kind
 from fastopt.optimizer import Optimizer
 from fastopt.plan import align
 from fastopt.snapshots import restored
@@ -59,7 +59,7 @@ def verify(
         params, keys, [np.array(v, subok=False) if isinstance(v, np.ndarray) else v for v in values]
     )
     with restored(params):
-        for _ in range(whole("steps", steps)):
+        for _ in range(integer("steps", steps)):
             grads = grads_fn(params)
             _, _, slopes = align(params, grads)
             same = [

@@ -1,0 +1,192 @@
+"""What is around the rule in a step: weight decay, clipping, the sign, and schedules of the learning rate.
+
+Kernels know three scalars of all this, grad_scale, l2 and keep. What these can't express is done to copies of
+the gradients before the step.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from math import sqrt
+from typing import Any, ClassVar
+
+import numpy as np
+
+from fastopt.checks import choice, hyperparameter
+from fastopt.kernels.common import LANES
+from fastopt.kernels.norms import squares
+from fastopt.packing import Packed
+from fastopt.plan import align, check_grad, compute_dtype
+from fastopt.schedules import Schedule
+
+__all__ = ["OPTIONS", "UNWRAPPED", "Around"]
+
+# grad_scale, l2 and keep with nothing around the rule. (Joined to the others with +, as unpacking takes five
+# times as long.)
+UNWRAPPED = (1.0, 0.0, 1.0)
+
+
+@dataclass(eq=False, kw_only=True)
+class Around:
+    """The options that every rule has.
+
+    Parameters
+    ----------
+    lr : float or Schedule
+        Every rule's learning rate may be one of `fastopt.schedules`. ``lr`` then reads as the value in use,
+        that of the last step; assigning a number ends the schedule. Checkpoints have it.
+    weight_decay : float, default 0.0
+        λ, at least 0. What is written as g in the rule's formula is g + λ·p (L2).
+    decoupled : bool, optional
+        If True, p shrinks by lr·λ of itself instead, whatever the gradient (AdamW's way), with the lr of the
+        step. By default as the rule is known: True for `AdamW`, `Lion`, `Adan` and `Muon`. Rules that have
+        their weight decay in their formula can't choose.
+    maximize : bool, default False
+        Whether the gradients are those of something to be made large: −g takes the place of g.
+    clip_value : float, optional
+        Each element of the gradients is clipped to ± this.
+    clip_each : float, optional
+        Each array's gradient is scaled down to at most this norm.
+    clip_adaptive : float, optional
+        Each unit's gradient (for matrices that of a column, for arrays with four dimensions that of the last
+        index) is scaled down to at most this share of the norm of its parameters, which counts as at least
+        0.001 (Brock et al. 2021, arXiv:2102.06171; optax's ``adaptive_grad_clip``).
+    clip_norm : float, optional
+        All gradients are scaled by clip_norm / (norm + 10⁻⁶), if that is below 1, where norm is that of all
+        of them as one vector (PyTorch's ``clip_grad_norm_``, the book's ``clip_grads``). It is summed in
+        double precision, in an order that doesn't depend on threads; `grad_norm` tells it.
+
+    Notes
+    -----
+    Several ways of clipping are done in the order above; weight decay comes after. The caller's gradients are
+    never written. clip_norm reads them once more; the other three step with copies.
+    """
+
+    # Whether weight_decay is decoupled unless the caller says; None: it is a part of the rule's own formula.
+    decays: ClassVar[bool | None] = False
+
+    weight_decay: float = hyperparameter(0.0, repr=False)
+    decoupled: bool | None = choice(None, None, False, True)
+    maximize: bool = choice(False, False, True)
+    clip_value: float | None = hyperparameter(None, above=0, repr=False)
+    clip_each: float | None = hyperparameter(None, above=0, repr=False)
+    clip_adaptive: float | None = hyperparameter(None, above=0, repr=False)
+    clip_norm: float | None = hyperparameter(None, above=0, repr=False)
+
+    _schedule: ClassVar[Schedule | None] = None
+    _grad_norm: ClassVar[float | None] = None
+    _plain: ClassVar[bool] = True
+    _copies: ClassVar[bool] = False
+    _own: ClassVar[dict[Any, Any]]
+
+    @property
+    def schedule(self) -> Schedule | None:
+        """The schedule of the learning rate, if there is one."""
+        return self._schedule
+
+    @property
+    def grad_norm(self) -> float | None:
+        """The norm of all gradients at the last step, before ``clip_norm`` scaled them; None without it."""
+        return self._grad_norm
+
+    def scalars(self, t: int) -> tuple[float, ...]:
+        """Give what the kernels take after grad_scale, l2 and keep, at step t = 1, 2, ..."""
+        raise NotImplementedError
+
+    def _arrange(self) -> None:
+        """Work out what is on, whenever an option is assigned."""
+        by_copies = (self.clip_value, self.clip_each, self.clip_adaptive)
+        decay = self.weight_decay if self.decays is not None else 0.0
+        changes: dict[str, Any] = {"_copies": by_copies != (None, None, None), "_own": {}}
+        changes["_plain"] = not (
+            changes["_copies"] or decay or self.maximize or self.clip_norm or self._schedule is not None
+        )
+        self.__dict__.update(changes)
+
+    def _check_options(self) -> None:
+        """Say which options don't go together."""
+        if self.decoupled is not None and self.decays is None:
+            raise ValueError(
+                f"{type(self).__name__} has its weight decay in its formula: decoupled can't be chosen"
+            )
+        if self.decoupled is not None and not self.weight_decay:
+            raise ValueError(
+                f"decoupled={self.decoupled} says how to decay, but weight_decay is 0: give both, or neither"
+            )
+
+    def _wrapped(self, turn: int, grads: list[Any]) -> tuple[float, ...]:
+        """Give all of the kernel's scalars for a step that isn't plain."""
+        if self._schedule is not None:
+            check = self.__dataclass_fields__["lr"].metadata["check"]
+            self.__dict__["lr"] = check("lr", self._schedule(turn))
+        scale = -1.0 if self.maximize else 1.0
+        if self.clip_norm is not None:
+            self.__dict__["_grad_norm"] = norm = global_norm(grads)
+            scale *= rate(self.clip_norm, norm)
+        decay = self.weight_decay if self.decays is not None else 0.0
+        if decay and (self.decays if self.decoupled is None else self.decoupled):
+            return (scale, 0.0, 1 - self.lr * decay, *self.scalars(turn))  # type: ignore[attr-defined]
+        return (scale, decay, 1.0, *self.scalars(turn))
+
+    def _copied(self, params: Any, grads: Any) -> Any:
+        """Give a container like that of the gradients, with arrays of our own, clipped."""
+        keys, values, slopes = align(params, grads)
+        if isinstance(params, Packed):
+            if getattr(self._own.get(Packed), "layout", None) is not params.layout:
+                self._own[Packed] = params.like()
+            result = self._own[Packed]
+            copies = dict(zip(keys, result.values() if isinstance(result, Mapping) else result, strict=True))
+        else:
+            copies = self._own
+            for key, value, slope in zip(keys, values, slopes, strict=True):
+                shape, dtype = compute_dtype(key, value)
+                check_grad(key, slope, shape)
+                if key not in copies or (copies[key].shape, copies[key].dtype) != (shape, dtype):
+                    copies[key] = np.empty_like(np.asarray(value), dtype, subok=False)
+            result = (
+                {k: copies[k] for k in keys} if isinstance(params, Mapping) else [copies[k] for k in keys]
+            )
+        with np.errstate(all="ignore"):
+            for key, value, slope in zip(keys, values, slopes, strict=True):
+                copies[key][...] = slope
+                self._clip(copies[key], np.asarray(value, copies[key].dtype))
+        return result
+
+    def _clip(self, grad: np.ndarray, param: np.ndarray) -> None:
+        """Clip one array's gradient, in place."""
+        if self.clip_value is not None:
+            np.clip(grad, -self.clip_value, self.clip_value, out=grad)
+        if self.clip_each is not None:
+            grad *= grad.dtype.type(rate(self.clip_each, global_norm([grad])))
+        if self.clip_adaptive is not None:
+            most = self.clip_adaptive * np.maximum(unit_norms(param), 1e-3)
+            norms = unit_norms(grad)
+            np.multiply(grad, most / np.maximum(norms, 1e-6), out=grad, where=norms > most)
+
+
+OPTIONS = frozenset(known.name for known in fields(Around))
+
+
+def rate(bound: float, norm: float) -> float:
+    """Give the factor that brings a norm down to a bound, as the book has it; 1 for NaN."""
+    factor = bound / (norm + 1e-6)
+    return factor if factor < 1 else 1.0
+
+
+def unit_norms(array: np.ndarray) -> np.ndarray:
+    """Give the norm of what belongs to each unit, in a shape that broadcasts to the array's."""
+    axes: tuple[int, ...] | None = (0,) if array.ndim < 4 else tuple(range(array.ndim - 1))
+    if sum(n != 1 for n in array.shape) <= 1:  # all that belongs to a vector belongs to one unit
+        axes = None
+    return np.sqrt(np.sum(np.square(array), axis=axes, keepdims=True))
+
+
+def global_norm(grads: list[Any]) -> float:
+    """Give the norm of all arrays as one vector; what is no array of numbers is left to the step's checks."""
+    total, room = 0.0, np.empty(LANES)
+    for grad in grads:
+        array = np.asarray(grad)
+        if array.dtype.kind in "fiu":
+            if array.dtype not in (np.float32, np.float64) or not array.flags.aligned:
+                array = array.astype(np.float64)
+            total += squares(array.ravel("K"), room)
+    return sqrt(total)
