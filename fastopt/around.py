@@ -15,7 +15,7 @@ from fastopt.checks import choice, hyperparameter
 from fastopt.kernels.common import LANES
 from fastopt.kernels.norms import squares
 from fastopt.packing import Packed
-from fastopt.plan import align, check_grad, compute_dtype
+from fastopt.plan import Layout, align, check_grad, compute_dtype
 from fastopt.schedules import Schedule
 
 __all__ = ["OPTIONS", "UNWRAPPED", "Around"]
@@ -92,15 +92,13 @@ class Around:
         """Give what the kernels take after grad_scale, l2 and keep, at step t = 1, 2, ..."""
         raise NotImplementedError
 
-    def _arrange(self) -> None:
-        """Work out what is on, whenever an option is assigned."""
-        by_copies = (self.clip_value, self.clip_each, self.clip_adaptive)
-        decay = self.weight_decay if self.decays is not None else 0.0
-        changes: dict[str, Any] = {"_copies": by_copies != (None, None, None), "_own": {}}
-        changes["_plain"] = not (
-            changes["_copies"] or decay or self.maximize or self.clip_norm or self._schedule is not None
-        )
-        self.__dict__.update(changes)
+    def _arranged(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Give what has to be noted when options change."""
+        now = {name: getattr(self, name) for name in (*OPTIONS, "_schedule")} | dict(changes)
+        copies = any(now[name] is not None for name in ("clip_value", "clip_each", "clip_adaptive"))
+        decay = now["weight_decay"] if self.decays is not None else 0.0
+        around = copies or decay or now["maximize"] or now["clip_norm"] or now["_schedule"] is not None
+        return {"_plain": not around, "_copies": copies, "_own": {}, "_plan": None}
 
     def _check_options(self) -> None:
         """Say which options don't go together."""
@@ -113,13 +111,16 @@ class Around:
                 f"decoupled={self.decoupled} says how to decay, but weight_decay is 0: give both, or neither"
             )
 
-    def _wrapped(self, turn: int, grads: list[Any]) -> tuple[float, ...]:
+    def _wrapped(self, turn: int, keys: Any, grads: list[Any]) -> tuple[float, ...]:
         """Give all of the kernel's scalars for a step that isn't plain."""
         if self._schedule is not None:
             check = self.__dataclass_fields__["lr"].metadata["check"]
             self.__dict__["lr"] = check("lr", self._schedule(turn))
         scale = -1.0 if self.maximize else 1.0
         if self.clip_norm is not None:
+            if isinstance(keys, Layout):  # array by array, as a sum over the buffers has other bits
+                flats = {flat.dtype: flat for flat in grads}
+                grads = [slot.of(flats[slot.dtype]) for slot in keys.values()]
             self.__dict__["_grad_norm"] = norm = global_norm(grads)
             scale *= rate(self.clip_norm, norm)
         decay = self.weight_decay if self.decays is not None else 0.0

@@ -26,6 +26,9 @@ LARGEST_HEADER = 2**26
 DTYPES = {"F16": "float16", "F32": "float32", "F64": "float64"}  # as safetensors calls them
 
 
+Parts = dict[str, dict[Hashable, np.ndarray]]
+
+
 class Entry(NamedTuple):
     """A parameter, as the header has it."""
 
@@ -70,15 +73,26 @@ def items(container: Any) -> list[tuple[Hashable, Any]]:
     return [(key, value) for key, value in pairs if value is not None]
 
 
-def save(path: Any, state: Mapping[str, Any], params: Any = None) -> None:
-    """Write what `Optimizer.state_dict` gives, and parameters if there are any."""
-    header = {key: value for key, value in state.items() if key != "state"}
+def described(state: Mapping[str, Any], prefix: str = "") -> tuple[dict[str, Any], Parts]:
+    """Give the header of a state dict, and its arrays by part and parameter."""
+    header = {key: value for key, value in state.items() if key not in ("state", "inner")}
     parts = {part: dict(items(values)) for part, values in state["state"].items() if values is not None}
     first = next(iter(state["state"].values()), None)
     header["container"] = None if first is None else "list" if isinstance(first, list) else "dict"
     header["state"] = {
         part: [Entry.of(key, array) for key, array in parts.get(part, {}).items()] for part in state["state"]
     }
+    named = {f"{prefix}{part}": values for part, values in parts.items()}
+    for name, other in state.get("inner", {}).items():
+        inner, theirs = described(other, f"{prefix}{name}/")
+        header.setdefault("inner", {})[name] = inner
+        named |= theirs
+    return header, named
+
+
+def save(path: Any, state: Mapping[str, Any], params: Any = None) -> None:
+    """Write what `Optimizer.state_dict` gives, and parameters if there are any."""
+    header, parts = described(state)
     header["params"] = None
     if params is not None:
         parts["params"] = {key: np.asarray(value) for key, value in items(params)}
@@ -112,18 +126,20 @@ def load(path: Any, check: Callable[[Mapping[str, Any], Any], Any]) -> tuple[dic
         If it can't be opened.
     """
 
-    def built(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray] | None) -> tuple[Any, Any]:
-        def part(name: str, entries: list[Entry]) -> dict[Any, np.ndarray]:
-            return {
-                entry.name: entry.blank()
-                if arrays is None
-                else np.asarray(arrays[member(name, entry)], order=entry.order)  # type: ignore[call-overload]
-                for entry in entries
-            }
+    def part(name: str, entries: list[Any], arrays: Mapping[str, np.ndarray] | None) -> dict[Any, np.ndarray]:
+        return {
+            entry.name: entry.blank()
+            if arrays is None
+            else np.asarray(arrays[member(name, entry)], order=entry.order)  # type: ignore[call-overload]
+            for entry in map(Entry.parse, entries)
+        }
 
+    def state_of(
+        header: Mapping[str, Any], arrays: Mapping[str, np.ndarray] | None, prefix: str = ""
+    ) -> dict[str, Any]:
         state = {key: header[key] for key in ("class", "iter", "skipped", "hyperparameters")}
         state["state"] = {
-            name: part(name, [Entry.parse(item) for item in items]) for name, items in header["state"].items()
+            name: part(prefix + name, entries, arrays) for name, entries in header["state"].items()
         }
         if header["container"] == "list":
             state["state"] = {
@@ -132,12 +148,25 @@ def load(path: Any, check: Callable[[Mapping[str, Any], Any], Any]) -> tuple[dic
             }
         elif header["container"] is None:
             state["state"] = dict.fromkeys(state["state"])
+        if "inner" in header:
+            state["inner"] = {
+                name: state_of(inner, arrays, f"{prefix}{name}/") for name, inner in header["inner"].items()
+            }
+        return state
+
+    def built(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray] | None) -> tuple[Any, Any]:
         params = header["params"]
-        return state, None if params is None else part("params", [Entry.parse(item) for item in params])
+        return state_of(header, arrays), None if params is None else part("params", params, arrays)
+
+    def parts_of(header: Mapping[str, Any], prefix: str = "") -> dict[str, list[Any]]:
+        parts = {prefix + name: entries for name, entries in header["state"].items()}
+        for name, inner in header.get("inner", {}).items():
+            parts |= parts_of(inner, f"{prefix}{name}/")
+        return parts
 
     def expected(header: Mapping[str, Any]) -> dict[str, Entry]:
         check(*built(header, None))
-        parts = header["state"] | {"params": header["params"] or ()}
+        parts = parts_of(header) | {"params": header["params"] or []}
         entries = [(part, Entry.parse(item)) for part, items in parts.items() for item in items]
         return {member(part, entry): entry for part, entry in entries}
 

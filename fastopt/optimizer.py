@@ -5,7 +5,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, MutableMappin
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import partial
-from operator import call, setitem
+from operator import setitem
 from typing import Any, ClassVar
 
 import numpy as np
@@ -107,7 +107,7 @@ class Optimizer(Around):
     # less to share out.
     parallel_from: ClassVar[int] = 20_000
 
-    threads: int | None = field(default=None, repr=False, metadata={"check": check_threads})
+    threads: int | None = field(default=None, repr=False, metadata={"check": check_threads, "saved": False})
     nonfinite: str = choice("warn", "warn", "raise", "skip")
 
     def __post_init__(self) -> None:
@@ -121,7 +121,7 @@ class Optimizer(Around):
         self._buffers: Buffers = {}
         self._container: type | None = None
         self._check_options()
-        self._arrange()
+        self.__dict__.update(self._arranged({}))
 
     def __setattr__(self, name: str, value: Any) -> None:
         # A descriptor would do this too, but every read of a hyperparameter would take longer.
@@ -131,14 +131,14 @@ class Optimizer(Around):
             if name == "lr" and (old is not None or isinstance(value, Schedule)):
                 new = value if isinstance(value, Schedule) else None
                 lr = check(name, value) if new is None else self._lr_of(new, self.iter)
-                self.__dict__.update(lr=lr, _schedule=new)
-                self._arrange()
-                return
-            super().__setattr__(name, check(name, value))
-            if name == "nonfinite":
-                self._plan = None  # which has it in its table
+                self.__dict__.update(self._arranged({"_schedule": new}), lr=lr, _schedule=new)
             elif name in OPTIONS:
-                self._arrange()
+                value = check(name, value)
+                self.__dict__.update(self._arranged({name: value}), **{name: value})
+            else:
+                super().__setattr__(name, check(name, value))
+                if name == "nonfinite":
+                    self._plan = None  # which has it in its table
             return
         if not (name.startswith("_") or isinstance(getattr(type(self), name, None), property | State)):
             there = ", ".join(known.name for known in fields(self))
@@ -239,8 +239,6 @@ class Optimizer(Around):
         several Python threads are taken one after the other.
         """
         plain = self._plain
-        if not plain and self._copies:
-            return self._update_by_copies(params, grads)
         if (
             isinstance(params, Packed)
             and isinstance(grads, Packed)
@@ -258,7 +256,7 @@ class Optimizer(Around):
         ):
             plan = None
         if plan is not None and plan.single is not None and turn > 0:
-            scalars = UNWRAPPED + self.scalars(turn) if plain else self._wrapped(turn, slopes)
+            scalars = UNWRAPPED + self.scalars(turn) if plain else self._wrapped(turn, keys, slopes)
             result = plan.single(id(values), id(slopes), plan.address, id(scalars), turn)
             if result == DONE:
                 return True
@@ -268,43 +266,56 @@ class Optimizer(Around):
         return self._update(plan, keys, values, slopes, params, grads)
 
     def _update(
-        self, plan: Plan | None, keys: Any, values: list[Any], slopes: list[Any], params: Any, grads: Any
+        self,
+        plan: Plan | None,
+        keys: Any,
+        values: list[Any],
+        slopes: list[Any],
+        params: Any,
+        grads: Any,
+        also: Calls | None = None,
     ) -> bool:
-        """Take a step that needs a new plan or several calls."""
+        """Take a step that needs a new plan or several calls, and make others with it."""
+        also = also or []
         with self._exclusive() as turn:
-            scalars = tuple(map(float, self._wrapped(turn, slopes)))  # whatever a rule gives
-            if (
-                plan is None
-                or plan is not self._plan
-                or not run(plan.calls(values, slopes, scalars, turn, self.between))
-            ):
+            arguments = keys, values, slopes, params, grads
+            plan = plan if plan is self._plan else None
+            culprit = ""
+            if plan is None or not run(self._calls(turn, plan, *arguments)[1] + also):
                 try:
-                    plan = self._make_plan(keys, values, slopes, params, grads, scalars)
+                    plan, calls = self._calls(turn, None, *arguments)
                 except FloatingPointError:
                     if self.nonfinite != "skip":
                         raise
                     self._skipped += 1
                     return False
-                culprit = self._culprit(params, grads, self._layout) if plan.one_by_one else ""
-                if not run(plan.calls(values, slopes, scalars, turn, self.between)):
+                if plan.one_by_one:
+                    culprit = self._culprit(params, grads, self._layout)
+                if not run(calls + also):
                     raise RuntimeError("the arrays were changed during the step")
-            else:
-                culprit = ""
             if culprit or plan.found:
                 self._warn(culprit or self._culprit(params, grads, self._layout), turn, 4)
         return True
 
-    def _update_by_copies(self, params: Any, grads: Any) -> bool:
-        """Take a step with gradients of our own."""
-        with launch:  # other threads would write them
+    def _calls(
+        self,
+        turn: int,
+        plan: Plan | None,
+        keys: Any,
+        values: list[Any],
+        slopes: list[Any],
+        params: Any,
+        grads: Any,
+    ) -> tuple[Plan, Calls]:
+        """Give a plan, a new one if there is none, and the calls that take its step."""
+        if self._copies:
             grads = self._copied(params, grads)
-            keys, values, slopes = align(params, grads)
-            plan = self._plan
-            if plan is not None and (
-                plan.keys != keys or (plan.large and plan.threads != self._allowed(plan.elements))
-            ):
-                plan = None
-            return self._update(plan, keys, values, slopes, params, grads)
+            slopes = grads.flats if isinstance(keys, Layout) else align(params, grads)[2]
+            self._own[list] = slopes  # the drivers have its id only
+        scalars = tuple(map(float, self._wrapped(turn, keys, slopes)))  # whatever a rule gives
+        if plan is None:
+            plan = self._make_plan(keys, values, slopes, params, grads, scalars)
+        return plan, plan.calls(values, slopes, scalars, turn, self.between)
 
     @contextmanager
     def _exclusive(self) -> Iterator[int]:
@@ -389,6 +400,8 @@ class Optimizer(Around):
             max((self.measures(slot.shape) for slot in layout.values()), default=0),
         )
         plan.keys = keys
+        if self._copies:
+            plan.single = None  # which would be called with the gradients themselves
         self._buffers, self._layout = buffers, known
         self._container = container
         self._plan = plan if plan.reusable else None
@@ -453,7 +466,7 @@ class Optimizer(Around):
             for name, slot in self._layout.items():
                 if name != key:
                     left[name] = slot._replace(offset=left.sizes().get(slot.dtype, 0))
-            self._replace([], turn, _layout=left, _buffers=self._filled(left, self._views()))
+            run(self._replacing(turn, _layout=left, _buffers=self._filled(left, self._views())))
 
     def state_dict(self) -> dict[str, Any]:
         """Give all that the next steps depend on, but for the parameters.
@@ -463,7 +476,7 @@ class Optimizer(Around):
         dict
             "class"; "iter" and "skipped"; "hyperparameters", a dict; "state", a dict with, for each name of
             `states`, copies of the arrays in a dict or list like the parameters, or None before the first
-            step.
+            step; for a rule with others inside, "inner", a dict of their state dicts.
         """
         with self._exclusive() as turn:
             return self._snapshot(turn)
@@ -482,7 +495,7 @@ class Optimizer(Around):
             If it is none, or of other parameters than this optimizer has stepped on. Nothing has changed.
         """
         with self._exclusive():
-            self._restore(state, [])
+            run(self._restoring(state))
 
     def save(self, path: Any, params: Any = None) -> None:
         """Write the state, and parameters if given, to a file.
@@ -531,7 +544,7 @@ class Optimizer(Around):
             state, saved = checkpoint.load(
                 path, lambda state, saved: (self._check_state(state), copies(saved, params))
             )
-            self._restore(state, copies(saved, params))
+            run(copies(saved, params) + self._restoring(state))
 
     def _layouts(self, layout: Layout) -> list[Layout]:
         """Give the layout of each state."""
@@ -563,7 +576,7 @@ class Optimizer(Around):
                 state[name] = [copies.get(index) for index in range(max(copies, default=-1) + 1)]
             else:
                 state[name] = None if self._container is None else copies
-        return {
+        whole = {
             "class": type(self).__name__,
             "iter": turn - 1,
             "skipped": self._skipped,
@@ -571,10 +584,17 @@ class Optimizer(Around):
             | ({} if self._schedule is None else {"lr": self._schedule.to_dict()}),
             "state": state,
         }
+        inner = {name: other._snapshot(other.iter + 1) for name, other in self._inner().items()}
+        return {**whole, "inner": inner} if inner else whole
+
+    def _inner(self) -> "dict[str, Optimizer]":
+        """Give the optimizers that take a part of this one's parameters, by the names of the attributes."""
+        return {}
 
     def _checks(self) -> dict[str, Callable[[str, Any], Any]]:
         """Give the hyperparameters and their checks; the number of threads is the machine's."""
-        checks = {known.name: known.metadata["check"] for known in fields(self) if known.name != "threads"}
+        saved = [known for known in fields(self) if known.metadata.get("saved", True)]
+        checks = {known.name: known.metadata["check"] for known in saved}
 
         def check_lr(name: str, value: Any) -> Any:
             return Schedule.from_dict(value) if isinstance(value, Mapping) else checks[name](name, value)
@@ -583,21 +603,28 @@ class Optimizer(Around):
 
     def _check_state(self, state: Mapping[str, Any]) -> tuple[dict[str, Any], Layout, type | None]:
         """Give hyperparameters, layout and container of a state dict, or say what is wrong with it."""
-        own = type(self).__name__
+        own, inner = type(self).__name__, self._inner()
+        if inner:
+            theirs = state.get("inner") if isinstance(state, Mapping) else None
+            if not isinstance(theirs, Mapping) or theirs.keys() != inner.keys():
+                raise ValueError(f"it is not the state of {own} with {', '.join(inner)}")
+            for name, other in inner.items():
+                other._check_state(theirs[name])
+            state = {name: value for name, value in state.items() if name != "inner"}
         shapes = {name: getattr(type(self), name).shape for name in self.states}
         by_rows = self.measure is not None
         return check_state(state, own, shapes, self._checks(), self._layout, self._container, by_rows)
 
-    def _restore(self, state: Mapping[str, Any], copies: list[Callable[[], Any]]) -> None:
-        """Put a state dict in place of the state, and do these copies, all at once."""
+    def _restoring(self, state: Mapping[str, Any]) -> Calls:
+        """Give the calls that put a state dict in place of the state."""
         checked, layout, container = self._check_state(state)
         parts = {name: dict(checkpoint.items(values or {})) for name, values in state["state"].items()}
         schedule = checked["lr"] if isinstance(checked["lr"], Schedule) else None
         if schedule is not None:
             checked["lr"] = self._lr_of(schedule, state["iter"])
-        self._replace(
-            copies,
+        calls = self._replacing(
             state["iter"] + 1,
+            **self._arranged({**checked, "_schedule": schedule}),
             _layout=layout,
             _buffers=self._filled(layout, parts),
             _container=container,
@@ -605,20 +632,20 @@ class Optimizer(Around):
             _schedule=schedule,
             **checked,
         )
-        self._arrange()
+        for name, other in self._inner().items():
+            calls += other._restoring(state["inner"][name])
+        return calls
 
     def _lr_of(self, schedule: Schedule, steps: int) -> float:
         """Give what a schedule says for the last of so many steps, or for the first if there are none yet."""
         lr: float = self.__dataclass_fields__["lr"].metadata["check"]("lr", schedule(max(steps, 1)))
         return lr
 
-    def _replace(self, first: list[Callable[[], Any]], turn: int, **attributes: Any) -> None:
-        """Do something, then change attributes, with no interrupt and no other thread's step in between."""
+    def _replacing(self, turn: int, **attributes: Any) -> Calls:
+        """Give the calls that change attributes, so that no other thread's step falls in between."""
         new = np.array(turn, np.int64)  # a plan that another thread is about to use has the old one
         old = partial(setitem, self._turn, (), 0)
-        change = partial(self.__dict__.update, _turn=new, _plan=None, **attributes)
-        actions: list[Callable[[], Any]] = [*first, change, old]
-        any(map(call, actions))
+        return [partial(self.__dict__.update, {"_turn": new, "_plan": None, **attributes}), old]
 
     def _filled(self, layout: Layout, parts: Mapping[str, Any]) -> Buffers:
         """Give state buffers with these values."""

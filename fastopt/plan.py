@@ -349,6 +349,7 @@ class Plan:
         between : callable
             Gives the C calls to make between two passes.
         """
+        self.scalars = scalars  # the drivers have its id only
         calls: Calls = []
         for kernel, drivers, tables in zip(self.passes, self.drivers, self.tables, strict=True):
             if calls:

@@ -1,7 +1,7 @@
 """The table of cases: for each rule, what its tests need to know. A new rule adds a row."""
 
 from dataclasses import fields
-from math import sqrt
+from math import hypot, sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,12 +11,15 @@ from fastopt import reference
 
 
 class Case(NamedTuple):
-    """A rule's hyperparameters, and two steps from p = 1 worked out by hand."""
+    """A rule's hyperparameters, and two steps from p = 1 worked out by hand.
+
+    Lists are arrays' values; a number is that of all five elements.
+    """
 
     arguments: dict[str, float]
-    grads: tuple[float, float]
-    params: tuple[float, float]
-    states: dict[str, tuple[float, float]]
+    grads: tuple[Any, Any]
+    params: tuple[Any, Any]
+    states: dict[str, tuple[Any, Any]]
 
 
 # What the rows of Adam's kind have in common: lr_t and √(1 − β₂ᵗ) at step 2; the roots of FTRL's sums.
@@ -29,6 +32,33 @@ Z2 = Z1 + 1 + 0.25 * FTRL1 - (sqrt(6) - sqrt(5)) / 2 * FTRL1
 V1 = 2 / (sqrt(0.75) + 1)
 V2 = V1 / 2 + 1 / (sqrt(0.609375) + 1)
 D2 = ROOT / (1 + ROOT) + 0.5 * (1 - 0.7 / 6)
+# LARS: the length of step 2, with ‖p‖² = 0.965² + 0.995², ‖g‖ = eps = √50.
+LARS2 = 0.05 * sqrt(1.92125 / 200)
+# LAMB: what m and v give in step 2, d and (lr·ratio).
+X2 = ROOT / 0.75 / (1 + ROOT)
+LAMB2 = 0.1 * hypot(0.86, 1.02) / hypot(X2 + 0.43, 0.51 - X2)
+M2 = 0.5 * 7 / 6 + 3 / (sqrt(21) + 1) + 0.5 * 53 / 60
+# Adafactor: u in step 2, where v = (4.75, 0.75)·3 / 2.75 in the first column, and its root mean square.
+U2 = sqrt(2.75 / 14.25), sqrt(2.75 / 2.25)
+FACTOR2 = 0.1 * 0.9 * 0.5 / (hypot(*U2) / 2)
+# Prodigy: lr_t in step 2, s and d after it.
+P2 = 0.5 * sqrt(0.68359375) / 0.75
+S2 = 1.5 * ROOT + 4 * P2
+DIST2 = P2 / S2
+
+
+def quintic(x: float) -> float:
+    """Give what a Newton-Schulz iteration makes of a singular value."""
+    return 3.4445 * x - 4.7750 * x**3 + 2.0315 * x**5
+
+
+def diagonal(x: float, y: float, rest: float = 0) -> list[list[float]]:
+    """Give a matrix of two rows."""
+    return [[x, rest], [rest, y]]
+
+
+MUON1 = 0.1 * quintic(0.6), 0.1 * quintic(0.8)
+MUON2 = 0.1 * quintic(2.625 / hypot(2.625, 2.75)), 0.1 * quintic(2.75 / hypot(2.625, 2.75))
 
 CASES = {
     "SGD": Case({"lr": 0.1}, (0.5, -1), (0.95, 1.05), {}),
@@ -150,15 +180,94 @@ CASES = {
         (0.85, 0.9075),
         {"m": (0.5, 0.125)},
     ),
+    # g + p/2 is (7, 1), then -(7, 1)
+    "LARS": Case(
+        {"lr": 0.1, "momentum": 0.5, "trust_coefficient": 0.5, "weight_decay": 0.5, "eps": sqrt(50)},
+        ([6.5, 0.5], [-7.4825, -1.4975]),
+        ([0.965, 0.995], [0.9475 + 7 * LARS2, 0.9925 + LARS2]),
+        {"v": ([-0.035, -0.005], [7 * LARS2 - 0.0175, LARS2 - 0.0025])},
+    ),
+    # d = (7/6, -1/6) and ratio = 6/5; then d = (x + 0.43, 0.51 - x)
+    "LAMB": Case(
+        {**ADAM, "weight_decay": 0.5},
+        ([2, -2], [1, -1]),
+        ([0.86, 1.02], [0.86 - LAMB2 * (X2 + 0.43), 1.02 - LAMB2 * (0.51 - X2)]),
+        {"m": ([1, -1], [1, -1]), "v": (1, 1)},
+    ),
+    # g / (5 + 1) + p/2; then v = 0.75·25 + 0.25·9
+    "NovoGrad": Case(
+        {**ADAM, "weight_decay": 0.5},
+        ([3, 4], [0, 3]),
+        ([0.9, 53 / 60], [0.805, 53 / 60 - 0.1 * M2]),
+        {"m": ([1, 7 / 6], [0.95, M2]), "v": (25, 21)},
+    ),
+    # ν = (4 1; 0 0); the smaller of row and col is that again, so then ν = (5 2; 1 0)
+    "SM3": Case(
+        {"lr": 0.1, "momentum": 0.5, "eps": 1},
+        ([[2, 1], [0, 0]], [[1, 1], [1, 0]]),
+        (
+            [[1 - 0.1 / sqrt(5), 1 - 0.05 / sqrt(2)], [1, 1]],
+            [
+                [1 - 0.15 / sqrt(5) - 0.05 / sqrt(6), 1 - 0.075 / sqrt(2) - 0.05 / sqrt(3)],
+                [1 - 0.05 / sqrt(2), 1],
+            ],
+        ),
+        {
+            "m": (
+                [[1 / sqrt(5), 0.5 / sqrt(2)], [0, 0]],
+                [[0.5 / sqrt(5) + 0.5 / sqrt(6), 0.25 / sqrt(2) + 0.5 / sqrt(3)], [0.5 / sqrt(2), 0]],
+            ),
+            "row": ([[4], [0]], [[5], [1]]),
+            "col": ([[4, 1]], [[5, 2]]),
+        },
+    ),
+    # v = (9 9; 1 1) and rms(u) = 1, cut to 1/2; then half of what was and half of (0.5, 0.5) and (1, 0)
+    "Adafactor": Case(
+        {"lr": 0.1, "beta2_decay": -1, "d": 0.5, "weight_decay": 0.5},
+        ([[3, 3], [1, 1]], [[1, 0], [1, 0]]),
+        (0.9, [[0.855 - FACTOR2 * U2[0], 0.855], [0.855 - FACTOR2 * U2[1], 0.855]]),
+        {"row": ([[9], [1]], [[4.75], [0.75]]), "col": ([[5, 5]], [[3, 2.5]])},
+    ),
+    # lr_t = √0.4375 and eps·d = √v, so that p₀ - p = 1/4; then ⟨g, p₀ - p⟩ = 5, over five elements
+    "Prodigy": Case(
+        {"lr": 4, "beta1": 0.5, "beta2": 0.5625, "eps": 2 * ROOT, "d0": 0.125},
+        (2, 4),
+        (0.75, 0.75 - P2 * 0.3125 / (sqrt(0.124755859375) + DIST2 * 2 * ROOT)),
+        {
+            "m": (0.125, 0.3125),
+            "v": (0.02734375, 0.124755859375),
+            "s": (2 * ROOT, S2),
+            "p0": (1, 1),
+            "d": (0.125, DIST2),
+            "r": (0, 5 * P2),
+        },
+    ),
+    # u is (2.25, 3) with norm 3.75, then -(2.625, -2.75)
+    "Muon": Case(
+        {"lr": 0.1, "weight_decay": 0.5, "momentum": 0.5, "ns_steps": 1},
+        (diagonal(3, 4), diagonal(-4, 3)),
+        (
+            diagonal(0.95 - MUON1[0], 0.95 - MUON1[1], 0.95),
+            diagonal(0.9025 - 0.95 * MUON1[0] + MUON2[0], 0.9025 - 0.95 * MUON1[1] - MUON2[1], 0.9025),
+        ),
+        {"m": (diagonal(1.5, 2), diagonal(-1.25, 2.5))},
+    ),
 }
 RULES = list(CASES)
 BOOK = RULES[:6]  # whatever holds for all rules alike is tested on these
 DTYPES = ["float32", "float64"]
 
 
+def made(module: Any, rule: str, *arguments: float, **others: Any) -> Any:
+    """Make an optimizer of the reference or of fastopt; Muon leaves what isn't a matrix to SGD."""
+    if rule == "Muon":
+        others.setdefault("fallback", module.SGD())
+    return getattr(module, rule)(*arguments, **others)
+
+
 def both(rule: str, **arguments: float) -> tuple[Any, Any]:
     """Make the reference's optimizer and the fast one."""
-    return getattr(reference, rule)(**arguments), getattr(fastopt, rule)(**arguments)
+    return made(reference, rule, **arguments), made(fastopt, rule, **arguments)
 
 
 def same_bits(ref: Any, comp: Any) -> bool:

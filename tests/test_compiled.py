@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cases import BOOK, DTYPES, RULES
-from numba import config, float32, float64, jit
+from numba import config, float32, float64, int64, jit
 
 import fastopt
 from fastopt import driver
@@ -63,19 +63,24 @@ def driver_for(cls, dtype, parallel=False):
 @needs_jit
 @pytest.mark.parametrize("rule", RULES)
 def test_float32_stays_float32_and_is_vectorized(rule):
-    kernel = getattr(fastopt, rule).kernel
-    fresh = jit(**kernel.targetoptions)(kernel.py_func)  # read from the disk it could not be inspected
+    cls = getattr(fastopt, rule)
+    # Read from the disk it could not be inspected.
+    fresh = jit(**cls.kernel.targetoptions)(cls.kernel.py_func)
     # In both dtypes for some, as compiling takes its time.
     kinds = [(float32, "float", "double"), (float64, "double", "float")][: 2 if rule in BOOK else 1]
     for dtype, name, other in kinds:
-        scalars = 3 + len(getattr(fastopt, rule)().scalars(1))
-        arrays = 2 + len(getattr(fastopt, rule).states)
-        signature = (dtype[::1],) * arrays + (dtype,) * scalars
+        scalars = 3 + len(cls().scalars(1))
+        arrays = (dtype[::1],) * (2 + len(cls.states) + cls.work)
+        if cls.measure is None:
+            signature = arrays + (dtype,) * scalars
+        else:  # what is measured and the scalars are doubles, until they meet the elements
+            signature = (int64, int64, *arrays, float64[::1], float64[::1], *(float64,) * scalars)
+            other = rf"<\d+ x {other}>"
         fresh.compile(signature)
         code = fresh.inspect_llvm(signature)
         arithmetic = re.findall(r"= (?:f(?:add|sub|mul|div)|call[^\n]*sqrt)[^\n]*", code)
         assert any(re.search(rf"<\d+ x {name}>", line) for line in arithmetic), "not vectorized"
-        assert not any(re.search(rf"\b{other}\b", line) for line in arithmetic)
+        assert not any(re.search(rf"(?<!\w){other}(?!\w)", line) for line in arithmetic)
 
 
 @needs_jit

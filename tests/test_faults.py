@@ -151,11 +151,11 @@ def test_row_19_more_elements_than_32_bits_count(tmp_path):
     )
     grad[-4:] = 1
     layout = Layout()
-    layout.place(0, param, param.shape, param.dtype)
-    arguments = ([param], [grad], layout, {param.dtype: ()}, np.ones((), np.int64), None, 4)
-    plan = Plan(fastopt.SGD.kernel, [0], *arguments, lambda elements: 1, size + 1, False)
+    layout.place(0, param.shape, param.dtype)
+    arguments = ([param], [grad], layout, {0: ()}, np.ones((), np.int64), None, 4)
+    plan = Plan([fastopt.SGD.kernel], [0], *arguments, lambda elements: 1, size + 1, False, 0)
     scalars = (1.0, 0.0, 1.0, 0.5)
-    (table,) = plan.tables
+    ((table,),) = plan.tables
     drive = driver.specialized(fastopt.SGD.kernel, param.dtype, 0, 4, False)
     table[driver.HEADER + driver.ADDRESSES + 1] = grad.ctypes.data
     found = drive.py_func.__globals__["share"](table.ctypes.data, id(scalars), parts - 1, parts)

@@ -6,7 +6,7 @@ from operator import attrgetter
 
 import numpy as np
 import pytest
-from cases import CASES, DTYPES, RULES, both, hyperparameters, same_bits
+from cases import CASES, DTYPES, RULES, both, hyperparameters, same_bits, snapshot
 
 import fastopt
 from fastopt import kernels, optimizers, reference
@@ -45,6 +45,8 @@ def assert_same(rule, ref, comp, p_ref, p_comp):
     for key in keys:
         native = np.asarray(p_comp[key]).dtype.newbyteorder("=")
         assert same_bits(p_ref[key], np.asarray(p_comp[key], native)), f"parameter {key}"
+        if rule == "Muon" and np.ndim(p_ref[key]) != 2:
+            continue  # its fallback's
         for state in CASES[rule].states:
             assert same_bits(getattr(ref, state)[key], getattr(comp, state)[key]), f"{state} of {key}"
 
@@ -94,9 +96,9 @@ def test_same_bits_in_every_layout(rule, dtype, layout, grad_layout):
 def test_value_worked_out_by_hand(rule, dtype):
     case = CASES[rule]
     for optimizer in both(rule, **case.arguments):
-        params = [np.ones(5, dtype)]
+        params = [np.ones(np.shape(case.grads[0]) or 5, dtype)]
         for step in range(2):
-            optimizer.update(params, [np.full(5, case.grads[step], dtype)])
+            optimizer.update(params, [np.full_like(params[0], case.grads[step])])
             rtol = 4 * np.finfo(dtype).eps
             np.testing.assert_allclose(params[0], case.params[step], rtol)
             for name, expected in case.states.items():
@@ -114,7 +116,8 @@ def test_infinite_parameters_and_gradients_as_in_reference(rule):
             with nullcontext() if np.isfinite(grad).all() else pytest.warns(RuntimeWarning, match="has NaN"):
                 comp.update(p_comp, [grad])
     np.testing.assert_array_equal(p_comp[0], p_ref[0])
-    np.testing.assert_array_equal(np.signbit(p_comp[0][:4]), np.signbit(p_ref[0][:4]))
+    numbers = ~np.isnan(p_ref[0])
+    np.testing.assert_array_equal(np.signbit(p_comp[0][numbers]), np.signbit(p_ref[0][numbers]))
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -122,13 +125,24 @@ def test_what_is_wrapped_around_a_rule(rule):
     """grad_scale, l2 and keep are the same as a gradient and a parameter changed beforehand."""
     rng = np.random.default_rng(9)
     param, grad = rng.standard_normal((2, 100))
-    kernel = getattr(fastopt, rule).kernel
-    optimizer = getattr(fastopt, rule)()
-    scalars = optimizer.scalars(1)
-    states = [[np.full(100, 0.5) for _ in CASES[rule].states] for _ in range(2)]
+    cls = getattr(fastopt, rule)
+    optimizer = cls()
+    scalars = tuple(map(float, optimizer.scalars(1)))
+    shapes = [getattr(cls, state).shape or (lambda shape: shape) for state in CASES[rule].states]
+    shapes += [lambda shape: shape] * optimizer.work
+    states = [[np.full(shape((10, 10)), 0.5).reshape(-1) for shape in shapes] for _ in range(2)]
+
+    def step(param, grad, states, *wrapped):
+        if cls.measure is None:
+            cls.kernel(param, grad, *states, *wrapped, *scalars)
+            return
+        sums = np.zeros(optimizer.measures((10, 10)))
+        for kernel in (cls.measure, cls.kernel):
+            kernel(10, 10, param, grad, *states, sums, sums, *wrapped, *scalars)
+
     plain, wrapped = param * 0.75, param.copy()
-    kernel(plain, 0.25 * grad + 0.125 * param, *states[0], 1.0, 0.0, 1.0, *scalars)
-    kernel(wrapped, grad, *states[1], 0.25, 0.125, 0.75, *scalars)
+    step(plain, 0.25 * grad + 0.125 * param, states[0], 1.0, 0.0, 1.0)
+    step(wrapped, grad, states[1], 0.25, 0.125, 0.75)
     assert same_bits(plain, wrapped)
     for a, b in zip(*states, strict=True):
         assert same_bits(a, b)
@@ -150,6 +164,8 @@ TORCH = {
     "NAdam": ("NAdam", {}, {}),
     "RAdam": ("RAdam", {}, {}),
     "Rprop": ("Rprop", {}, {}),
+    "Adafactor": ("Adafactor", {"weight_decay": 0.1}, {"weight_decay": 0.1}),
+    "Muon": ("Muon", {}, {}),
 }
 OPTAX = {
     "ScheduleFreeSGD": ("contrib.schedule_free_sgd", {}, {}),
@@ -160,14 +176,27 @@ OPTAX = {
     "AdEMAMix": ("contrib.ademamix", {}, {}),
     "ScheduleFreeAdamW": ("contrib.schedule_free_adamw", {"weight_decay": 0.1}, {"weight_decay": 0.1}),
     "Lion": ("lion", {"weight_decay": 0.1}, {"weight_decay": 0.1}),
+    "LARS": (
+        "lars",
+        {"trust_coefficient": 0.5, "weight_decay": 0.1},
+        {"trust_coefficient": 0.5, "weight_decay": 0.1},
+    ),
+    "LAMB": ("lamb", {"weight_decay": 0.1}, {"weight_decay": 0.1}),
+    "NovoGrad": ("novograd", {"weight_decay": 0.1}, {"weight_decay": 0.1}),
+    "SM3": ("sm3", {}, {}),
+    "Prodigy": (
+        "contrib.prodigy",
+        {"estim_lr0": 0.1, "weight_decay": 0.1},
+        {"d0": 0.1, "weight_decay": 0.1},
+    ),
 }
 TOLERANCES = [("float32", 1e-5), ("float64", 1e-12)]
 
 
-def problem(dtype):
-    """Give parameters and the gradients of 20 steps."""
+def problem(dtype, shape=(20, 30)):
+    """Give a parameter and the gradients of 20 steps."""
     rng = np.random.default_rng(10)
-    return rng.uniform(1, 2, (20, 30)).astype(dtype), rng.standard_normal((20, 20, 30)).astype(dtype)
+    return rng.uniform(1, 2, shape).astype(dtype), rng.standard_normal((20, *shape)).astype(dtype)
 
 
 def stepped(rule, lr, arguments, param, grads):
@@ -178,36 +207,55 @@ def stepped(rule, lr, arguments, param, grads):
     return params[0]
 
 
-@pytest.mark.parametrize(("dtype", "rtol"), TOLERANCES)
-@pytest.mark.parametrize("rule", TORCH)
-def test_agrees_with_pytorch(rule, dtype, rtol):
-    torch = pytest.importorskip("torch")
-    param, grads = problem(dtype)
-    name, theirs, ours = TORCH[rule]
-    lr = 0.001 if rule == "RMSpropGraves" else 0.01  # else some of its parameters come close to 0
+def by_pytorch(torch, name, lr, arguments, param, grads):
+    """Give the parameters after 20 steps by a rule of PyTorch's."""
     before = torch.get_default_dtype()
-    torch.set_default_dtype(getattr(torch, dtype))  # ASGD keeps its step size in it
+    torch.set_default_dtype(getattr(torch, param.dtype.name))  # ASGD keeps its step size in it
     try:
         tensor = torch.tensor(param.copy(), requires_grad=True)
-        twin = getattr(torch.optim, name)([tensor], lr=lr, **theirs)
+        twin = getattr(torch.optim, name)([tensor], lr=lr, **arguments)
         for grad in grads:
             tensor.grad = torch.tensor(grad)
             twin.step()
     finally:
         torch.set_default_dtype(before)
-    np.testing.assert_allclose(stepped(rule, lr, ours, param, grads), tensor.detach().numpy(), rtol)
+    return tensor.detach().numpy()
+
+
+@pytest.mark.parametrize(("dtype", "rtol"), TOLERANCES)
+@pytest.mark.parametrize("rule", TORCH)
+def test_agrees_with_pytorch(rule, dtype, rtol, monkeypatch):
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.Tensor, "bfloat16", lambda tensor: tensor)  # Muon rounds to it
+    param, grads = problem(dtype)
+    name, theirs, ours = TORCH[rule]
+    lr = 0.001 if rule == "RMSpropGraves" else 0.01  # else some of its parameters come close to 0
+    expected = by_pytorch(torch, name, lr, theirs, param, grads)
+    np.testing.assert_allclose(stepped(rule, lr, ours, param, grads), expected, rtol)
+
+
+@pytest.mark.parametrize(("dtype", "rtol"), TOLERANCES)
+@pytest.mark.parametrize(
+    ("rule", "shape"), [("Adafactor", (30,)), ("Adafactor", (3, 40, 20)), ("Muon", (30, 20))]
+)
+def test_agrees_with_pytorch_in_other_shapes(rule, shape, dtype, rtol, monkeypatch):
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.Tensor, "bfloat16", lambda tensor: tensor)
+    param, grads = problem(dtype, shape)
+    expected = by_pytorch(torch, rule, 0.01, {}, param, grads)
+    np.testing.assert_allclose(stepped(rule, 0.01, {}, param, grads), expected, rtol)
 
 
 def by_optax(jax, optax, make, param, grads):
     """Give the parameters after 20 steps by a rule of optax's."""
     with jax.enable_x64(True):
         twin = make()
-        params = jax.numpy.asarray(param)
+        params = jax.tree.map(jax.numpy.asarray, param)
         state = twin.init(params)
         for grad in grads:
-            updates, state = twin.update(jax.numpy.asarray(grad), state, params)
+            updates, state = twin.update(jax.tree.map(jax.numpy.asarray, grad), state, params)
             params = optax.apply_updates(params, updates)
-        return np.asarray(params)
+        return jax.tree.map(np.asarray, params)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -229,6 +277,23 @@ def test_agrees_with_optax(rule, dtype, rtol):
 
     expected = by_optax(jax, optax, make, param, grads)
     np.testing.assert_allclose(stepped(rule, 0.01, ours, param, grads), expected, rtol)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("dtype", "rtol"), TOLERANCES)
+def test_prodigys_distance_is_that_of_all_arrays(dtype, rtol):
+    jax, optax = pytest.importorskip("jax"), pytest.importorskip("optax")
+    problems = [problem(dtype, shape) for shape in [(20, 30), (7,), (), (3, 4, 5)]]
+    params = [param for param, _ in problems]
+    grads = [[np.asarray(1 + grads[t], dtype) for _, grads in problems] for t in range(20)]
+    expected = by_optax(jax, optax, lambda: optax.contrib.prodigy(estim_lr0=1e-4), params, grads)
+    params, optimizer = [param.copy() for param in params], fastopt.Prodigy(d0=1e-4)
+    for grad in grads:
+        optimizer.update(params, grad)
+    assert optimizer.d[0].item() > 0.01
+    for ref, comp, d, r in zip(expected, params, optimizer.d, optimizer.r, strict=True):
+        np.testing.assert_allclose(comp, ref, rtol)
+        assert (d.item(), r.item()) == (optimizer.d[0].item(), optimizer.r[0].item())
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -260,7 +325,8 @@ ROSENBROCK = {
     "ASGD": 0.001, "ScheduleFreeSGD": 0.002, "AdaDelta": 0.05, "RMSpropGraves": 0.001, "FTRL": 0.5,
     "AdamW": 0.02, "AMSGrad": 0.02, "AdaMax": 0.1, "NAdam": 0.02, "RAdam": 0.005, "AdaBelief": 0.02,
     "Yogi": 0.02, "Adan": 0.02, "AdEMAMix": 0.007, "ScheduleFreeAdamW": 0.05, "Rprop": 0.01, "Signum": 0.0015,
-    "Lion": 0.002,
+    "Lion": 0.002, "LARS": 0.5, "LAMB": 0.005, "NovoGrad": 0.001, "SM3": 0.5, "Adafactor": 0.02,
+    "Prodigy": 0.1, "Muon": 0.002,
 }  # fmt: skip
 
 
@@ -268,11 +334,12 @@ ROSENBROCK = {
 def test_comes_down_the_valley_of_rosenbrock(rule):
     surface = SURFACES["rosenbrock"]
     optimizer = getattr(fastopt, rule)(ROSENBROCK[rule])
-    params = {"x": np.array(-1.2), "y": np.array(1.0)}
+    # One matrix, for Muon takes nothing else, and where steps are in proportion to an array's norm (LARS,
+    # LAMB), a number alone could never pass 0.
+    point = np.array([[-1.2, 1.0]])
     for _ in range(5000):
-        slope = surface.gradient(float(params["x"]), float(params["y"]))
-        optimizer.update(params, {"x": np.array(slope[0]), "y": np.array(slope[1])})
-    assert surface.f(params["x"], params["y"]) < 0.1 < surface.f(-1.2, 1.0)
+        optimizer.update([point], [np.array([surface.gradient(*point[0].tolist())])])
+    assert surface.f(*point[0]) < 0.1 < surface.f(-1.2, 1.0)
 
 
 @pytest.mark.parametrize("rule", ["ScheduleFreeSGD", "ScheduleFreeAdamW"])
@@ -292,23 +359,25 @@ def test_average_of_a_schedule_free_rule(rule):
             np.testing.assert_allclose(optimizer.average(params)[key], x[key], 1e-12)
 
 
-@pytest.mark.parametrize("rule", RULES)
+# In Prodigy a parameter's step depends on all parameters.
+@pytest.mark.parametrize("rule", [rule for rule in RULES if rule != "Prodigy"])
 def test_a_late_parameter_starts_like_any(rule):
     rng = np.random.default_rng(12)
-    grads = rng.standard_normal((2, 4))
+    grads = rng.standard_normal((2, 2, 2))
     together, alone = getattr(fastopt, rule)(0.5), getattr(fastopt, rule)(0.5)
-    params = {"a": np.ones(4), "b": np.full(4, 2.0)}
+    params = {"a": np.ones((2, 2)), "b": np.full((2, 2), 2.0)}
     together.update({"a": params["a"]}, {"a": grads[0]})
     together.update(params, {"a": grads[0], "b": grads[1]})
     alone.iter = 1
-    late = {"b": np.full(4, 2.0)}
+    late = {"b": np.full((2, 2), 2.0)}
     alone.update(late, {"b": grads[1]})
     assert same_bits(params["b"], late["b"])
 
 
 def test_every_place_names_the_same_rules():
     assert set(reference.__all__) == set(optimizers.__all__) == set(RULES) <= set(fastopt.__all__)
-    assert {getattr(fastopt, rule).kernel for rule in RULES} == {getattr(kernels, k) for k in kernels.__all__}
+    used = {k for rule in RULES for k in (getattr(fastopt, rule).kernel, getattr(fastopt, rule).measure) if k}
+    assert used == {getattr(kernels, k) for k in kernels.__all__}
     assert {*TORCH, *OPTAX, "Signum", "FTRL"} == set(ROSENBROCK) == set(RULES)
     for rule in RULES:
         cls = getattr(fastopt, rule)
@@ -318,9 +387,25 @@ def test_every_place_names_the_same_rules():
         assert set(cls.states) == set(CASES[rule].states)
 
 
+@pytest.mark.parametrize("module", [reference, fastopt])
+def test_muon_takes_matrices_only(module):
+    params = {"W": np.ones((2, 2)), "b": np.ones(2), "c": 1.0}
+    before = snapshot(params)
+    with pytest.raises(ValueError, match=r"fallback.*'b', 'c'"):
+        module.Muon().update(params, params)
+    assert snapshot(params) == before
+    alone, optimizers = [params["W"].copy()], [module.Muon(), module.Muon(fallback=module.Momentum(0.25))]
+    for _ in range(2):
+        optimizers[0].update(alone, [np.eye(2)])
+        optimizers[1].update(params, {"W": np.eye(2), "b": np.ones(2), "c": 1.0})
+    assert same_bits(params["W"], alone[0])
+    np.testing.assert_array_equal(params["b"], 1 - 0.25 - 0.475)
+    assert params["c"] == params["b"][0]
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_constructors_are_the_references(rule):
-    ref, comp = both(rule)
+    ref, comp = getattr(reference, rule)(), getattr(fastopt, rule)()
     shared = Optimizer.__dataclass_fields__.values()
     own = [field.name for field in fields(comp) if field not in shared]
     assert set(own) >= {"lr", *hyperparameters(comp)}

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import tracemalloc
+from itertools import product
 
 import numba
 import numpy as np
@@ -26,13 +27,19 @@ def as_before():
 
 @needs_jit
 @several
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("rule", BOOK)
+@pytest.mark.parametrize(
+    ("rule", "dtype"),
+    [*product(BOOK, DTYPES), ("LAMB", "float32"), ("Adafactor", "float64"), ("Prodigy", "mixed")],
+)
 def test_threads_do_not_change_a_bit(rule, dtype):
     rng = np.random.default_rng(0)
-    sizes = [70_001, 3, 64, 0, 1_000, 40_003]
-    start = [rng.standard_normal(n).astype(dtype) for n in sizes]
-    steps = [[rng.standard_normal(n).astype(dtype) for n in sizes] for _ in range(3)]
+    shapes = [(70_001,), (3,), (64,), (0,), (10, 100), (40_003,), (300, 101), (2, 3, 5)]
+    dtypes = ["float32", "float64"] * 4 if dtype == "mixed" else [dtype] * 8
+
+    def make():
+        return [rng.standard_normal(n).astype(kind) for n, kind in zip(shapes, dtypes, strict=True)]
+
+    start, steps = make(), [make() for _ in range(3)]
     results = []
     for threads in (1, 2):
         params, opt = [p.copy() for p in start], getattr(fastopt, rule)(threads=threads)

@@ -33,6 +33,13 @@ COLORS = {
     "Rprop": "#1B7837",
     "Signum": "#7FBC41",
     "Lion": "#A6761D",
+    "LARS": "#525252",
+    "LAMB": "#969696",
+    "NovoGrad": "#000000",
+    "SM3": "#BDBDBD",
+    "Adafactor": "#67A9CF",
+    "Prodigy": "#FDB863",
+    "Muon": "#B2182B",
 }
 
 

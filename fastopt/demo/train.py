@@ -44,6 +44,13 @@ LEARNING_RATES = {
     "Rprop": 0.0001,
     "Signum": 0.002,
     "Lion": 0.003,
+    "LARS": 3.0,
+    "LAMB": 0.01,
+    "NovoGrad": 0.1,
+    "SM3": 0.3,
+    "Adafactor": 0.03,
+    "Prodigy": 1.0,
+    "Muon": 0.03,
 }
 
 

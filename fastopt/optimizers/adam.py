@@ -71,8 +71,8 @@ class Adam(Optimizer):
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give 1 − β₁, 1 − β₂, lr_t and eps."""
         beta1, beta2 = self.beta1, self.beta2
-        lr_t = self.lr * sqrt(1 - beta2**t) / (1 - beta1**t)
-        return 1 - beta1, 1 - beta2, lr_t, self.eps
+        lr_t = self.lr * sqrt(1.0 - beta2**t) / (1.0 - beta1**t)
+        return 1.0 - beta1, 1.0 - beta2, lr_t, self.eps
 
 
 @dataclass(eq=False)
@@ -129,8 +129,8 @@ class AdamW(Optimizer):
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give 1 − β₁, 1 − β₂, lr_t and eps·√(1 − β₂ᵗ)."""
         beta1, beta2 = self.beta1, self.beta2
-        root = sqrt(1 - beta2**t)
-        return 1 - beta1, 1 - beta2, self.lr * root / (1 - beta1**t), self.eps * root
+        root = sqrt(1.0 - beta2**t)
+        return 1.0 - beta1, 1.0 - beta2, self.lr * root / (1.0 - beta1**t), self.eps * root
 
 
 @dataclass(eq=False)
@@ -184,8 +184,8 @@ class AMSGrad(Optimizer):
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give 1 − β₁, 1 − β₂, lr_t and eps·√(1 − β₂ᵗ)."""
         beta1, beta2 = self.beta1, self.beta2
-        root = sqrt(1 - beta2**t)
-        return 1 - beta1, 1 - beta2, self.lr * root / (1 - beta1**t), self.eps * root
+        root = sqrt(1.0 - beta2**t)
+        return 1.0 - beta1, 1.0 - beta2, self.lr * root / (1.0 - beta1**t), self.eps * root
 
 
 @dataclass(eq=False)
@@ -235,7 +235,7 @@ class AdaMax(Optimizer):
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give 1 − β₁, β₂, lr / (1 − β₁ᵗ) and eps."""
-        return 1 - self.beta1, self.beta2, self.lr / (1 - self.beta1**t), self.eps
+        return 1.0 - self.beta1, self.beta2, self.lr / (1.0 - self.beta1**t), self.eps
 
 
 @dataclass(eq=False)
@@ -307,10 +307,10 @@ class NAdam(Optimizer):
         """Give 1 − β₁, 1 − β₂, the weights of g and m, and eps·√(1 − β₂ᵗ)."""
         now, ahead = self._mu(t), self._mu(t + 1)
         product = self._product(t)
-        root = sqrt(1 - self.beta2**t)
+        root = sqrt(1.0 - self.beta2**t)
         lr_g = self.lr * root * (1 - now) / (1 - product)
         lr_m = self.lr * root * ahead / (1 - product * ahead)
-        return 1 - self.beta1, 1 - self.beta2, lr_g, lr_m, self.eps * root
+        return 1.0 - self.beta1, 1.0 - self.beta2, lr_g, lr_m, self.eps * root
 
 
 @dataclass(eq=False)
@@ -364,13 +364,13 @@ class RAdam(Optimizer):
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give 1 − β₁, 1 − β₂, lr_t, eps and whether it is rectified."""
         beta1, beta2 = self.beta1, self.beta2
-        most = 2 / (1 - beta2) - 1
-        rho = most - 2 * t * beta2**t / (1 - beta2**t)
-        lr_t = self.lr / (1 - beta1**t)
+        most = 2 / (1.0 - beta2) - 1
+        rho = most - 2 * t * beta2**t / (1.0 - beta2**t)
+        lr_t = self.lr / (1.0 - beta1**t)
         if rho > 5:
             r = sqrt((rho - 4) * (rho - 2) * most / ((most - 4) * (most - 2) * rho))
-            lr_t = lr_t * sqrt(1 - beta2**t) * r
-        return 1 - beta1, 1 - beta2, lr_t, self.eps, float(rho > 5)
+            lr_t = lr_t * sqrt(1.0 - beta2**t) * r
+        return 1.0 - beta1, 1.0 - beta2, lr_t, self.eps, float(rho > 5)
 
 
 @dataclass(eq=False)
@@ -421,8 +421,8 @@ class AdaBelief(Optimizer):
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give 1 − β₁, 1 − β₂, lr_t, eps and eps·√(1 − β₂ᵗ)."""
         beta1, beta2 = self.beta1, self.beta2
-        root = sqrt(1 - beta2**t)
-        return 1 - beta1, 1 - beta2, self.lr * root / (1 - beta1**t), self.eps, self.eps * root
+        root = sqrt(1.0 - beta2**t)
+        return 1.0 - beta1, 1.0 - beta2, self.lr * root / (1.0 - beta1**t), self.eps, self.eps * root
 
 
 @dataclass(eq=False)
@@ -477,8 +477,8 @@ class Yogi(Optimizer):
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give 1 − β₁, 1 − β₂, lr_t and eps·√(1 − β₂ᵗ)."""
         beta1, beta2 = self.beta1, self.beta2
-        root = sqrt(1 - beta2**t)
-        return 1 - beta1, 1 - beta2, self.lr * root / (1 - beta1**t), self.eps * root
+        root = sqrt(1.0 - beta2**t)
+        return 1.0 - beta1, 1.0 - beta2, self.lr * root / (1.0 - beta1**t), self.eps * root
 
 
 @dataclass(eq=False)
@@ -545,10 +545,10 @@ class Adan(Optimizer):
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give 1 − β₁, β₂, 1 − β₂, 1 − β₃, the weights of m and v, and eps·√(1 − β₃ᵗ)."""
         beta1, beta2, beta3 = self.beta1, self.beta2, self.beta3
-        root = sqrt(1 - beta3**t)
-        lr_m = self.lr * root / (1 - beta1**t)
-        lr_v = self.lr * beta2 * root / (1 - beta2**t)
-        return 1 - beta1, beta2, 1 - beta2, 1 - beta3, lr_m, lr_v, self.eps * root
+        root = sqrt(1.0 - beta3**t)
+        lr_m = self.lr * root / (1.0 - beta1**t)
+        lr_v = self.lr * beta2 * root / (1.0 - beta2**t)
+        return 1.0 - beta1, beta2, 1.0 - beta2, 1.0 - beta3, lr_m, lr_v, self.eps * root
 
 
 @dataclass(eq=False)
@@ -608,10 +608,10 @@ class AdEMAMix(Optimizer):
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give 1 − β₁, 1 − β₂, 1 − β₃, the weights of m and slow, and eps·√(1 − β₂ᵗ)."""
         beta1, beta2 = self.beta1, self.beta2
-        root = sqrt(1 - beta2**t)
-        lr_m = self.lr * root / (1 - beta1**t)
+        root = sqrt(1.0 - beta2**t)
+        lr_m = self.lr * root / (1.0 - beta1**t)
         lr_slow = self.lr * self.alpha * root
-        return 1 - beta1, 1 - beta2, 1 - self.beta3, lr_m, lr_slow, self.eps * root
+        return 1.0 - beta1, 1.0 - beta2, 1.0 - self.beta3, lr_m, lr_slow, self.eps * root
 
 
 @dataclass(eq=False)
@@ -670,6 +670,6 @@ class ScheduleFreeAdamW(Averaging, Optimizer):
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give 1 − β₂, √(1 − β₂ᵗ), eps times that, weight_decay, c, lr and lr·(β·(1 − c) − 1)."""
         c, lr = averaging(t, self.warmup_steps, self.lr)
-        root = sqrt(1 - self.beta2**t)
+        root = sqrt(1.0 - self.beta2**t)
         lr_y = lr * (self.beta * (1 - c) - 1)
-        return 1 - self.beta2, root, self.eps * root, self.weight_decay, c, lr, lr_y
+        return 1.0 - self.beta2, root, self.eps * root, self.weight_decay, c, lr, lr_y

@@ -1,20 +1,31 @@
 """Steps for matrices, from products of matrices."""
 
-from dataclasses import KW_ONLY, dataclass
+from collections import deque
+from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
+from itertools import repeat
 from operator import setitem
+from typing import Any
 
 import numpy as np
 
 from fastopt import kernels
+from fastopt.checks import kind
 from fastopt.kernels.common import LANES
 from fastopt.optimizer import Optimizer, State, hyperparameter, whole
-from fastopt.plan import Calls, Plan
+from fastopt.plan import Calls, Plan, align
 
 __all__ = ["Muon"]
 
 # The coefficients of Newton-Schulz's quintic: a·x + b·x³ + c·x⁵ for each singular value x.
 A, B, C = 3.4445, -4.7750, 2.0315
+
+
+def check_fallback(name: str, value: Any) -> Optimizer | None:
+    """Give the optimizer of the arrays that aren't matrices, or say what it has to be."""
+    if value is not None and (not isinstance(value, Optimizer) or isinstance(value, Muon)):
+        raise TypeError(f"{name} must be an optimizer such as AdamW(), not {kind(value)}")
+    return value
 
 
 @dataclass(eq=False)
@@ -32,10 +43,10 @@ class Muon(Optimizer):
     ----------
     lr : float, default 0.001
         Learning rate, at least 0.
-    weight_decay : float, default 0.1
-        Decoupled: p shrinks by lr·weight_decay of itself, whatever the gradient.
     momentum : float, default 0.95
         μ, from 0 to 1.
+    weight_decay : float, default 0.1
+        Decoupled: p shrinks by lr·weight_decay of itself, whatever the gradient.
     ns_steps : int, default 5
         Newton-Schulz iterations.
     eps : float, default 1e-7
@@ -64,12 +75,46 @@ class Muon(Optimizer):
     work = 1
     decays = True
     lr: float = hyperparameter(0.001)
-    weight_decay: float = hyperparameter(0.1)
     momentum: float = hyperparameter(0.95, most=1)
     _: KW_ONLY
+    weight_decay: float = hyperparameter(0.1)
     ns_steps: int = whole(5)
     eps: float = hyperparameter(1e-7)
+    fallback: Optimizer | None = field(default=None, metadata={"check": check_fallback, "saved": False})
     m = State()
+
+    def update(self, params: Any, grads: Any) -> bool:
+        """Take one step, as `Optimizer.update` says; arrays that aren't matrices are the fallback's."""
+        keys, values, all_slopes = align(params, grads)
+        others = {key: value for key, value in zip(keys, values, strict=True) if np.ndim(value) != 2}
+        if not others:
+            return super().update(params, grads)
+        if self.fallback is None:
+            raise ValueError(
+                f"Muon takes matrices; name the rule of the others, Muon(fallback=AdamW()): {[*others]}"
+            )
+        slopes = dict(zip(keys, all_slopes, strict=True))
+        matrices = {key: value for key, value in zip(keys, values, strict=True) if key not in others}
+        other = self.fallback
+        with other._exclusive() as turn:
+            theirs = align(others, slopes)
+            try:
+                plan, calls = other._calls(turn, None, *theirs, others, slopes)
+            except FloatingPointError:
+                if other.nonfinite != "skip":
+                    raise
+                self._skipped += 1
+                return False
+            numbers = [key for key, value in others.items() if not isinstance(value, np.ndarray)]
+            replaced = map(setitem, repeat(params), numbers, map(others.get, numbers))
+            calls.append(partial(deque, replaced, 0))
+            done = self._update(self._plan, *align(matrices, slopes), matrices, slopes, calls)
+            if done and (culprit := other._culprit(others, slopes, other._layout) if plan.found else ""):
+                other._warn(culprit, turn)
+        return done
+
+    def _inner(self) -> dict[str, Optimizer]:
+        return {} if self.fallback is None else {"fallback": self.fallback}
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give μ, 1 − μ, lr and eps."""

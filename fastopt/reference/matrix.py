@@ -56,7 +56,7 @@ class Muon:
                 scale = sqrt(max(1, rows / columns))
                 put(params, key, (1 - self.lr * self.weight_decay) * p - self.lr * scale * o)
         if others:
-            self.fallback.update(others, grads)
+            self.fallback.update(others, {key: grads[key] for key in others})
             for key, p in others.items():
                 if not isinstance(p, np.ndarray):
                     params[key] = p
