@@ -5,13 +5,14 @@ the gradients before the step.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from math import sqrt
 from typing import Any, ClassVar
 
 import numpy as np
 
-from fastopt.checks import choice, hyperparameter
+from fastopt.checks import choice, hyperparameter, number
+from fastopt.groups import FROZEN, Groups, check_groups
 from fastopt.kernels.common import LANES
 from fastopt.kernels.norms import squares
 from fastopt.packing import Packed
@@ -42,6 +43,16 @@ class Around:
         their weight decay in their formula can't choose.
     maximize : bool, default False
         Whether the gradients are those of something to be made large: −g takes the place of g.
+    decay : {"all", "matrices"}
+        What weight_decay is for: everything, as in PyTorch, or only arrays of two dimensions or more, which
+        leaves out biases and the parameters of norms.
+    groups : dict, optional
+        Hyperparameters that differ for some parameters:
+        ``{"b*": {"lr_scale": 2.0, "weight_decay": 0.0}, "embed": {"freeze": True}}``. A group is selected by
+        a pattern for names (as in `fnmatch`), an index, or a function of name (or index) and array. It may
+        have any hyperparameter of the rule, weight_decay and decoupled, ``lr_scale``, a factor of lr, and
+        ``freeze``: such arrays stay as they are, and don't count in clip_norm; they need a gradient like
+        others. Checkpoints have no groups: give them again. `describe` tells who gets what.
     clip_value : float, optional
         Each element of the gradients is clipped to ± this.
     clip_each : float, optional
@@ -66,6 +77,10 @@ class Around:
 
     weight_decay: float = hyperparameter(0.0, repr=False)
     decoupled: bool | None = choice(None, None, False, True)
+    decay: str = choice("all", "all", "matrices")
+    groups: dict[Any, dict[str, Any]] | None = field(
+        default=None, repr=False, metadata={"check": check_groups, "saved": False}
+    )
     maximize: bool = choice(False, False, True)
     clip_value: float | None = hyperparameter(None, above=0, repr=False)
     clip_each: float | None = hyperparameter(None, above=0, repr=False)
@@ -77,6 +92,7 @@ class Around:
     _plain: ClassVar[bool] = True
     _copies: ClassVar[bool] = False
     _own: ClassVar[dict[Any, Any]]
+    _groups: ClassVar[Groups | None] = None
 
     @property
     def schedule(self) -> Schedule | None:
@@ -97,32 +113,109 @@ class Around:
         now = {name: getattr(self, name) for name in (*OPTIONS, "_schedule")} | dict(changes)
         copies = any(now[name] is not None for name in ("clip_value", "clip_each", "clip_adaptive"))
         decay = now["weight_decay"] if self.decays is not None else 0.0
-        around = copies or decay or now["maximize"] or now["clip_norm"] or now["_schedule"] is not None
-        return {"_plain": not around, "_copies": copies, "_own": {}, "_plan": None}
+        groups = now["groups"] is not None or now["decay"] != "all"
+        scheduled = now["_schedule"] is not None
+        around = groups or scheduled or copies or decay or now["maximize"] or now["clip_norm"]
+        return {
+            "_plain": not around,
+            "_copies": copies,
+            "_own": {},
+            "_groups": None,
+            "_plan": None,
+            "_layout": Layout(self._layout),  # type: ignore[attr-defined]  # no longer a packed container's
+        }
+
+    def _check_groups(self, groups: dict[Any, dict[str, Any]] | None) -> None:
+        """Check what groups have, or say what they can't have."""
+        for selector, values in (groups or {}).items():
+            for name, value in values.items():
+                if name == "freeze":
+                    choice_of_two(f"groups: freeze of {selector!r}", value)
+                elif name == "lr_scale":
+                    number(f"groups: lr_scale of {selector!r}", value)
+                elif name in self._differing():
+                    check = self.__dataclass_fields__[name].metadata["check"]
+                    values[name] = check(f"groups: {name} of {selector!r}", value)
+                else:
+                    there = ", ".join(sorted({*self._differing(), "lr_scale", "freeze"}))
+                    raise ValueError(f"groups: {selector!r} can't have {name!r}; there are {there}")
 
     def _check_options(self) -> None:
         """Say which options don't go together."""
+        self._check_groups(self.groups)
         if self.decoupled is not None and self.decays is None:
             raise ValueError(
                 f"{type(self).__name__} has its weight decay in its formula: decoupled can't be chosen"
             )
-        if self.decoupled is not None and not self.weight_decay:
+        decays = [self.weight_decay, *(own.get("weight_decay") for own in (self.groups or {}).values())]
+        if self.decoupled is not None and not any(decays):
             raise ValueError(
                 f"decoupled={self.decoupled} says how to decay, but weight_decay is 0: give both, or neither"
             )
 
-    def _wrapped(self, turn: int, keys: Any, grads: list[Any]) -> tuple[float, ...]:
+    def _grouped(self, keys: Any, params: list[Any]) -> Groups | None:
+        """Give the groups of these parameters, if there are any."""
+        if self.groups is None and self.decay == "all":
+            return None
+        groups = self._groups
+        if groups is None or groups.keys != list(keys):
+            known = self._layout  # type: ignore[attr-defined]
+            groups = Groups(self.groups or {}, self.decay == "matrices", keys, params, known)
+            self.__dict__["_groups"] = groups
+        return groups
+
+    def describe(self, params: Any) -> str:
+        """Tell for each parameter its group's hyperparameters: print it.
+
+        Parameters
+        ----------
+        params : dict or list
+            What is updated.
+
+        Raises
+        ------
+        ValueError
+            If a group has no parameter.
+        """
+        keys, values, _ = align(params, params)
+        groups = self._grouped(keys, values)
+        lines = []
+        for key, value in zip(keys, values, strict=True):
+            place = 0 if groups is None else groups.which[key]
+            view = self if groups is None or place == FROZEN else groups.views_of(self)[place]
+            names = [known for known in type(self).__dataclass_fields__ if known in self._differing()]
+            told = ", ".join(f"{name}={getattr(view, name)!r}" for name in names)
+            lines.append((repr(key), str(np.shape(value)), "frozen" if place == FROZEN else told))
+        widths = [max((len(line[column]) for line in lines), default=0) for column in (0, 1)]
+        return "\n".join(f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c}" for a, b, c in lines)
+
+    def _differing(self) -> set[str]:
+        """Give the names of what may differ between groups."""
+        fields = self.__dataclass_fields__
+        shared = {*OPTIONS, "threads", "nonfinite", "fallback", "ns_steps"} - {"weight_decay", "decoupled"}
+        return {name for name in fields if name not in shared and "check" in fields[name].metadata}
+
+    def _wrapped(self, turn: int, keys: Any, params: list[Any], grads: list[Any]) -> tuple[float, ...]:
         """Give all of the kernel's scalars for a step that isn't plain."""
         if self._schedule is not None:
             check = self.__dataclass_fields__["lr"].metadata["check"]
             self.__dict__["lr"] = check("lr", self._schedule(turn))
         scale = -1.0 if self.maximize else 1.0
+        groups = self._grouped(keys, params)
         if self.clip_norm is not None:
             if isinstance(keys, Layout):  # array by array, as a sum over the buffers has other bits
                 flats = {flat.dtype: flat for flat in grads}
                 grads = [slot.of(flats[slot.dtype]) for slot in keys.values()]
+            if groups is not None:
+                grads = [g for key, g in zip(keys, grads, strict=True) if groups.which[key] != FROZEN]
             self.__dict__["_grad_norm"] = norm = global_norm(grads)
             scale *= rate(self.clip_norm, norm)
+        if groups is None:
+            return self._of_one(turn, scale)
+        return sum((view._of_one(turn, scale) for view in groups.views_of(self)), ())
+
+    def _of_one(self, turn: int, scale: float) -> tuple[float, ...]:
+        """Give the scalars of one group."""
         decay = self.weight_decay if self.decays is not None else 0.0
         if decay and (self.decays if self.decoupled is None else self.decoupled):
             return (scale, 0.0, 1 - self.lr * decay, *self.scalars(turn))  # type: ignore[attr-defined]
@@ -162,6 +255,12 @@ class Around:
             most = self.clip_adaptive * np.maximum(unit_norms(param), 1e-3)
             norms = unit_norms(grad)
             np.multiply(grad, most / np.maximum(norms, 1e-6), out=grad, where=norms > most)
+
+
+def choice_of_two(name: str, value: Any) -> None:
+    """Say that a value is neither True nor False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be False or True, not {value!r}")
 
 
 OPTIONS = frozenset(known.name for known in fields(Around))

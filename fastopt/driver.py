@@ -52,17 +52,22 @@ HEADER = 15
     MEASURES, TOTALS,
 ) = range(HEADER)  # fmt: skip
 
+# An entry of a tuple, in bytes.
+WORD = 8
+
 # What a driver returns.
 DONE, REFUSED, NONFINITE = range(3)
 
 # A row: the array's place in the lists, its first element among those of all rows, its size, its bytes;
 # how many dimensions, and where they stand; the dtypes and flags of parameter and gradient; for whole arrays
-# the thread and the address of the measures; the addresses of parameter, gradient (which the check fills in)
+# the thread and the address of the measures; where in the tuple of scalars its own begin, in bytes; the
+# addresses of parameter, gradient (which the check fills in)
 # and each state; the sizes of all these.
 (
     PLACE, START, SIZE, BYTES, N_DIM, DIMS, PARAM_DESCR, PARAM_FLAGS, GRAD_DESCR, GRAD_FLAGS, PART, MEASURED,
-) = range(12)  # fmt: skip
-ADDRESSES = 12
+    OWN_SCALARS,
+) = range(13)  # fmt: skip
+ADDRESSES = 13
 
 # Threads share the elements at multiples of this, so that they share no cache line of the state.
 BLOCK = 64
@@ -144,7 +149,7 @@ def rounded(typingctx, scalars, count, dtype):
         word = context.get_value_type(int64)
         values = []
         for k in range(result.count):
-            entry = builder.add(arguments[0], word(ENTRIES + 8 * k))
+            entry = builder.add(arguments[0], word(ENTRIES + WORD * k))
             number = builder.load(builder.inttoptr(entry, word.as_pointer()))
             value = builder.load(builder.inttoptr(builder.add(number, word(VALUE)), double))
             values.append(context.cast(builder, value, types.float64, dtype.dtype))
@@ -261,7 +266,7 @@ def share(table, scalars, part, parts):
             arrays = pieces(table, at + ADDRESSES, ARRAYS, chunk - start, size, dtype)
             if not finite(arrays[1]):
                 found = 1
-            rule(*arrays, *rounded(scalars, COUNT, dtype))
+            rule(*arrays, *rounded(scalars + table[at + OWN_SCALARS], COUNT, dtype))
     return found
 
 
@@ -280,7 +285,8 @@ def share_wholes(table, scalars, part, parts):
             rows = table[last - 1] if table[at + N_DIM] > 1 else 0
             measures = pieces(table, at + MEASURED, 1, 0, table[MEASURES], float64)
             totals = pieces(table, TOTALS, 1, 0, table[MEASURES], float64)
-            rule(rows, cols, *arrays, *measures, *totals, *rounded(scalars, COUNT, float64))
+            values = rounded(scalars + table[at + OWN_SCALARS], COUNT, float64)
+            rule(rows, cols, *arrays, *measures, *totals, *values)
     return found
 
 

@@ -14,6 +14,7 @@ from fastopt import checkpoint
 from fastopt.around import OPTIONS, UNWRAPPED, Around
 from fastopt.checks import choice, hyperparameter, whole
 from fastopt.driver import DONE, NONFINITE, available, driver_of
+from fastopt.groups import Groups
 from fastopt.packing import Packed
 from fastopt.plan import Calls, Layout, Plan, Slot, align, aligned_zeros, finite, run, survey
 from fastopt.schedules import Schedule
@@ -127,18 +128,20 @@ class Optimizer(Around):
         # A descriptor would do this too, but every read of a hyperparameter would take longer.
         known = self.__dataclass_fields__.get(name)
         if known is not None and "check" in known.metadata:
-            check, old = known.metadata["check"], self._schedule
-            if name == "lr" and (old is not None or isinstance(value, Schedule)):
-                new = value if isinstance(value, Schedule) else None
-                lr = check(name, value) if new is None else self._lr_of(new, self.iter)
-                self.__dict__.update(self._arranged({"_schedule": new}), lr=lr, _schedule=new)
-            elif name in OPTIONS:
-                value = check(name, value)
-                self.__dict__.update(self._arranged({name: value}), **{name: value})
-            else:
-                super().__setattr__(name, check(name, value))
+            check = known.metadata["check"]
+            changes: dict[str, Any] = {}
+            if name == "lr" and (isinstance(value, Schedule) or self._schedule is not None):
+                changes["_schedule"] = value if isinstance(value, Schedule) else None
+                value = self._lr_of(value, self.iter) if isinstance(value, Schedule) else value
+            changes[name] = check(name, value)
+            if name == "groups":
+                self._check_groups(changes[name])
+            if "_turn" in self.__dict__:
+                if name in OPTIONS or "_schedule" in changes:
+                    changes = self._arranged(changes) | changes
                 if name == "nonfinite":
-                    self._plan = None  # which has it in its table
+                    changes["_plan"] = None  # which has it in its table
+            self.__dict__.update(changes)
             return
         if not (name.startswith("_") or isinstance(getattr(type(self), name, None), property | State)):
             there = ", ".join(known.name for known in fields(self))
@@ -256,7 +259,7 @@ class Optimizer(Around):
         ):
             plan = None
         if plan is not None and plan.single is not None and turn > 0:
-            scalars = UNWRAPPED + self.scalars(turn) if plain else self._wrapped(turn, keys, slopes)
+            scalars = UNWRAPPED + self.scalars(turn) if plain else self._wrapped(turn, keys, values, slopes)
             result = plan.single(id(values), id(slopes), plan.address, id(scalars), turn)
             if result == DONE:
                 return True
@@ -312,7 +315,7 @@ class Optimizer(Around):
             grads = self._copied(params, grads)
             slopes = grads.flats if isinstance(keys, Layout) else align(params, grads)[2]
             self._own[list] = slopes  # the drivers have its id only
-        scalars = tuple(map(float, self._wrapped(turn, keys, slopes)))  # whatever a rule gives
+        scalars = tuple(map(float, self._wrapped(turn, keys, values, slopes)))  # whatever a rule gives
         if plan is None:
             plan = self._make_plan(keys, values, slopes, params, grads, scalars)
         return plan, plan.calls(values, slopes, scalars, turn, self.between)
@@ -372,9 +375,10 @@ class Optimizer(Around):
             raise FloatingPointError(
                 f"{culprit} has NaN, infinity, or a value whose square overflows at step {turn}"
             )
+        groups = None if packed else self._grouped(keys, values)
         buffers, known = self._buffers, self._layout
         if layout != known:
-            buffers = self._grown(layout, params, grads, scalars)
+            buffers = self._grown(layout, params, grads, scalars, groups)
             known = keys if packed else layout
         if packed:  # each buffer is one array
             layout = Layout()
@@ -393,7 +397,8 @@ class Optimizer(Around):
             },
             self._turn,
             params,
-            len(scalars),
+            len(scalars) // (1 if groups is None else max(len(groups.sets), 1)),
+            [0] * len(layout) if groups is None else [groups.which[key] for key in keys],
             self._allowed,
             self.parallel_from,
             self.nonfinite != "warn",
@@ -410,7 +415,7 @@ class Optimizer(Around):
     def _one_pass(self, params: Packed, grads: Packed) -> bool:
         """Whether parameters, gradients and state are packed alike, and the rule doesn't need the arrays."""
         layout = params.layout
-        if self.measure is not None:
+        if self.measure is not None or self.groups is not None or self.decay != "all":
             return False
         if grads.layout is not layout:
             if grads.layout != layout:
@@ -418,20 +423,26 @@ class Optimizer(Around):
             grads.layout = layout  # found at once from now on
         return layout is self._layout or not self._layout or layout == self._layout
 
-    def _grown(self, layout: Layout, params: Any, grads: Any, scalars: tuple[float, ...]) -> Buffers:
+    def _grown(
+        self, layout: Layout, params: Any, grads: Any, scalars: tuple[float, ...], groups: Groups | None
+    ) -> Buffers:
         """Give state buffers with room for this layout, the new part as before a first step."""
         buffers = self._zeros(layout)
         starts = [getattr(type(self), name).start for name in self.states]
         if any(starts):
             views = self._parts(layout, buffers, Slot.shaped)
             for key, param, grad in zip(*align(params, grads), strict=True):
-                grad_scale, l2 = map(layout[key].dtype.type, scalars[:2])
+                own = scalars if groups is None else groups.part(key, scalars)
+                if not own:  # frozen
+                    continue
+                view = self if groups is None else groups.views[groups.which[key]]
+                grad_scale, l2 = map(layout[key].dtype.type, own[:2])
                 grad = grad_scale * np.asarray(grad, layout[key].dtype)
                 if l2:
                     grad = grad + l2 * np.asarray(param, layout[key].dtype)
-                for start, view in zip(starts, views[key], strict=True):
+                for start, state in zip(starts, views[key], strict=True):
                     if start is not None:
-                        view[...] = start(self, param, grad)
+                        state[...] = start(view, param, grad)
         for dtype, old in self._buffers.items():
             for new, values in zip(buffers[dtype], old, strict=True):
                 new[: values.size] = values
@@ -622,16 +633,10 @@ class Optimizer(Around):
         schedule = checked["lr"] if isinstance(checked["lr"], Schedule) else None
         if schedule is not None:
             checked["lr"] = self._lr_of(schedule, state["iter"])
-        calls = self._replacing(
-            state["iter"] + 1,
-            **self._arranged({**checked, "_schedule": schedule}),
-            _layout=layout,
-            _buffers=self._filled(layout, parts),
-            _container=container,
-            _skipped=state["skipped"],
-            _schedule=schedule,
-            **checked,
-        )
+        checked |= {"_schedule": schedule}
+        own = {"_layout": layout, "_container": container, "_skipped": state["skipped"]}
+        own["_buffers"] = self._filled(layout, parts)
+        calls = self._replacing(state["iter"] + 1, **self._arranged(checked) | checked | own)
         for name, other in self._inner().items():
             calls += other._restoring(state["inner"][name])
         return calls
@@ -662,4 +667,10 @@ class Optimizer(Around):
 
     def __getstate__(self) -> dict[str, Any]:
         # A plan knows arrays by their addresses, which are this process's.
-        return {**self.__dict__, "_plan": None, "_own": {}, "_turn": np.array(abs(self._turn.item()))}
+        return {
+            **self.__dict__,
+            "_plan": None,
+            "_own": {},
+            "_groups": None,
+            "_turn": np.array(abs(self._turn.item())),
+        }

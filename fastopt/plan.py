@@ -20,7 +20,8 @@ from numpy.lib.array_utils import byte_bounds
 
 from fastopt import driver
 from fastopt.checks import kind
-from fastopt.driver import FLAGS, available, driver_of
+from fastopt.driver import FLAGS, WORD, available, driver_of
+from fastopt.groups import FROZEN
 
 __all__ = [
     "Calls",
@@ -193,6 +194,8 @@ class Plan:
         Where numbers are replaced.
     scalars : int
         How many scalars the kernel takes.
+    groups : sequence of int
+        Which of several sets of scalars each parameter is updated with; FROZEN for those that are not.
     threads : callable
         Gives the number of threads for a large step of so many elements.
     parallel_from : int
@@ -229,6 +232,7 @@ class Plan:
         turn: np.ndarray,
         container: Any,
         scalars: int,
+        groups: Sequence[int],
         threads: Callable[[int], int],
         parallel_from: int,
         strict: bool,
@@ -241,6 +245,8 @@ class Plan:
         self.turn = turn
         self.strict = strict
         self.container = container
+        self.count = scalars
+        self.groups = groups
         self.measured = np.zeros((len(self.slots), measures))
         self.scratch: dict[Any, Any] = {}
         self.running = np.zeros((len(self.slots) + 1, measures))  # sums of its rows so far
@@ -249,8 +255,11 @@ class Plan:
         together = available() and taken is not None and not any(meets(grad, taken) for grad in grads)
         places: dict[np.dtype[Any], list[int]] = {}
         self.one_by_one = []
+        frozen = []
         for place, (slot, param, grad) in enumerate(zip(self.slots, params, grads, strict=True)):
-            if together and slot.takes(param) and slot.takes(grad):
+            if groups[place] == FROZEN:
+                frozen += [place] * isinstance(param, np.ndarray) * isinstance(grad, np.ndarray)
+            elif together and slot.takes(param) and slot.takes(grad):
                 places.setdefault(slot.dtype, []).append(place)
             else:
                 self.one_by_one.append(place)
@@ -270,11 +279,10 @@ class Plan:
                     )
                 )
                 # The first call looks at all arrays, so that it can still refuse for all.
-                rest = (
-                    [place for other in list(places.values())[1:] for place in other] if k == n == 0 else []
-                )
+                others = [frozen, *list(places.values())[1:]] if k == n == 0 else []
+                rest = [place for other in others for place in other]
                 last = self.reusable and n + 1 == len(places) and kernel is passes[-1]
-                self.tables[k].append(self.table(here, rest, params, grads, taken or [], scalars, last))
+                self.tables[k].append(self.table(here, rest, params, grads, taken or [], last))
         # Most plans are this one call.
         single = self.reusable and len(passes) == len(self.drivers[0]) == self.threads == 1
         self.single = self.drivers[0][0] if single else None
@@ -289,7 +297,6 @@ class Plan:
         params: list[np.ndarray],
         grads: list[np.ndarray],
         taken: list[tuple[int, int]],
-        scalars: int,
         last: bool,
     ) -> np.ndarray:
         """Give the driver's table: these arrays are updated, the rest only looked at."""
@@ -305,14 +312,15 @@ class Plan:
             rows += (
                 place, start, slot.size, param.nbytes, param.ndim, dims_at + len(dims),
                 id(param.dtype), param.flags.num & FLAGS, id(grad.dtype), grad.flags.num & FLAGS,
-                part, self.measured[place].ctypes.data,
+                part, self.measured[place].ctypes.data, max(self.groups[place], 0) * self.count * WORD,
                 param.ctypes.data, 0, *(state.ctypes.data for state in states),
                 slot.size, slot.size, *(state.size for state in states),
             )  # fmt: skip
             dims += param.shape
             start += slot.size
         header = (
-            id(np.ndarray), id(float), scalars, len(places) + len(rest), len(places),
+            id(np.ndarray), id(float), (max(self.groups) + 1) * self.count, len(places) + len(rest),
+            len(places),
             sum(self.slots[p].size for p in places), dims_at + len(dims), len(taken), self.threads,
             self.turn.ctypes.data, last, self.strict, False,
             self.measured.shape[1], self.running[-1].ctypes.data,
@@ -362,7 +370,9 @@ class Plan:
             keys, kinds, works = [], [], []
             for place in self.one_by_one:
                 param = params[place]
-                work = self.one(calls, kernel, place, param, grads[place], scalars)
+                first = self.groups[place] * self.count
+                own = scalars[first : first + self.count]
+                work = self.one(calls, kernel, place, param, grads[place], own)
                 if not isinstance(param, np.ndarray):
                     keys.append(self.keys[place])
                     kinds.append(type(param))
