@@ -6,6 +6,7 @@
 
 from fastopt import schedules
 from fastopt.benching import bench
+from fastopt.catalogue import rules
 from fastopt.finding import lr_finder
 from fastopt.gradients import clip_grads, remove_duplicate
 from fastopt.optimizers import (
@@ -85,6 +86,7 @@ __all__ = [
     "lr_finder",
     "pack",
     "remove_duplicate",
+    "rules",
     "schedules",
     "set_num_threads",
     "trajectory",

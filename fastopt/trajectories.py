@@ -124,13 +124,12 @@ def draw(panel: Any, f: Function, points: np.ndarray, window: Sequence[float], c
     z = z - min(z.min(), 0.0) + 1e-9
     if z.max() > z.min():  # else there are no contours
         levels = np.geomspace(max(z.min(), z.max() * 1e-5), z.max(), 22)
-        panel.contourf(x, y, z, levels, norm=LogNorm(), cmap="Greys", alpha=0.3, extend="both")
+        panel.contourf(x, y, z, levels, norm=LogNorm(), cmap="Greys", alpha=0.2, extend="both")
         panel.contour(x, y, z, levels, norm=LogNorm(), colors="white", linewidths=0.7)
     panel.plot(*points.T, "-", color=color, linewidth=1.6)
     # Earlier steps are paler, so that the direction can be seen without arrows.
-    panel.scatter(
-        *points.T, s=16, color=color, alpha=np.linspace(0.3, 1, len(points)), zorder=3, linewidths=0
-    )
+    size, alpha = max(5, 480 / len(points)), np.linspace(0.3, 1, len(points))
+    panel.scatter(*points.T, s=size, color=color, alpha=alpha, zorder=3, linewidths=0)
     panel.plot(*points[0], "o", color="white", markeredgecolor=color, markersize=8, zorder=4)
     panel.set(xlim=(left, right), ylim=(bottom, top))
     panel.spines[:].set_visible(False)

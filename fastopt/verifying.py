@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from fastopt import reference
+from fastopt import optimizers, reference
 from fastopt.checks import integer, kind
 from fastopt.optimizer import Optimizer
 from fastopt.plan import align
 from fastopt.snapshots import restored
 
-__all__ = ["twin", "ulps", "verify"]
+__all__ = ["ulps", "verify"]
 
 
 def verify(
@@ -20,9 +20,9 @@ def verify(
 ) -> dict[str, dict[Hashable, int]]:
     """Compare fastopt's steps with plain NumPy's, in the last place, on parameters and gradients of your own.
 
-    A new optimizer with these hyperparameters steps on ``params``, and the class of the same name in
-    `fastopt.reference` on copies of them, with the same gradients. Nothing has changed afterwards, neither
-    in ``params`` nor in ``optimizer``.
+    A new optimizer with the hyperparameters of this one's rule steps on ``params``, and the class of the same
+    name in `fastopt.reference` on copies of them, with the same gradients. (What is around the rule, such as
+    clipping, is left out.) Nothing has changed afterwards, neither in ``params`` nor in ``optimizer``.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def verify(
     >>> fastopt.verify(fastopt.Momentum(), [np.ones(3)], lambda params: [2 * params[0]])
     {'params': {0: 0}, 'v': {0: 0}}
     """
-    ours, theirs = type(optimizer)(**hyperparameters(optimizer)), twin(optimizer)
+    ours, theirs = again(optimizer, optimizers), again(optimizer, reference)
     keys, values, _ = align(params, params)
     copies = like(
         params, keys, [np.array(v, subok=False) if isinstance(v, np.ndarray) else v for v in values]
@@ -79,20 +79,17 @@ def like(params: Any, keys: Any, values: list[Any]) -> Any:
     return dict(zip(keys, values, strict=True)) if isinstance(params, Mapping) else values
 
 
-def hyperparameters(optimizer: Optimizer) -> dict[str, Any]:
-    """Give the arguments that would make such an optimizer again."""
-    names = inspect.signature(type(optimizer)).parameters
-    return {name: getattr(optimizer, name) for name in names}
-
-
-def twin(optimizer: Optimizer) -> Any:
-    """Give a new optimizer of the reference with the same hyperparameters."""
-    cls = getattr(reference, type(optimizer).__name__, None)
-    if cls is None or not isinstance(optimizer, Optimizer):
-        raise TypeError(
-            f"there is no reference for {kind(optimizer)}, only for {', '.join(reference.__all__)}"
-        )
-    return cls(**{name: getattr(optimizer, name) for name in inspect.signature(cls).parameters})
+def again(optimizer: Optimizer, module: Any) -> Any:
+    """Give a new optimizer, fastopt's or the reference's, with the hyperparameters of the rule."""
+    name = type(optimizer).__name__
+    if not isinstance(optimizer, Optimizer) or name not in reference.__all__:
+        there = ", ".join(reference.__all__)
+        raise TypeError(f"there is no reference for {kind(optimizer)}, only for {there}")
+    values = {}
+    for argument in inspect.signature(getattr(reference, name)).parameters:
+        value = getattr(optimizer, argument)
+        values[argument] = again(value, module) if isinstance(value, Optimizer) else value
+    return getattr(module, name)(**values)
 
 
 def ulps(a: Any, b: Any) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 from fastopt.compiling import compiled
 
-__all__ = ["LANES", "gradient", "in_lanes", "kernel", "lane_sum", "signed"]
+__all__ = ["LANES", "gradient", "in_lanes", "kernel", "lane_max", "lane_sum", "signed"]
 
 # Sums over arrays are taken in so many lanes: element i goes to lane i % LANES. So they are vectorized, and
 # have the same bits on every machine. With fewer the compiler unrolls the loop instead.
@@ -65,8 +65,21 @@ def in_lanes(function: Callable[..., Any]) -> Any:
 
 @compiled
 def lane_sum(sums, first):
-    """Give the sum of the lanes that begin at a place."""
-    total = sums[first]
-    for lane in range(first + 1, first + LANES):
-        total += sums[lane]
-    return total
+    """Give the sum of the lanes that begin at a place: the second half is added to the first, and so on."""
+    width = LANES // 2
+    while width:
+        for lane in range(first, first + width):
+            sums[lane] += sums[lane + width]
+        width //= 2
+    return sums[first]
+
+
+@compiled
+def lane_max(lanes):
+    """Give the largest of the lanes, as `lane_sum` gives their sum."""
+    width = LANES // 2
+    while width:
+        for lane in range(width):
+            lanes[lane] = max(lanes[lane], lanes[lane + width])
+        width //= 2
+    return lanes[0]
