@@ -4,26 +4,48 @@ Kernels know three scalars of all this, grad_scale, l2 and keep. What these can'
 the gradients before the step.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from math import sqrt
 from typing import Any, ClassVar
 
 import numpy as np
 
-from fastopt.checks import choice, hyperparameter, number
+from fastopt.checks import choice, hyperparameter, integer, number
 from fastopt.groups import FROZEN, Groups, check_groups
 from fastopt.kernels.common import LANES
 from fastopt.kernels.norms import squares
 from fastopt.packing import Packed
 from fastopt.plan import Layout, align, check_grad, compute_dtype
 from fastopt.schedules import Schedule
+from fastopt.snapshots import restored
 
-__all__ = ["OPTIONS", "UNWRAPPED", "Around"]
+__all__ = ["FOLLOWERS", "OPTIONS", "UNWRAPPED", "Around"]
 
 # grad_scale, l2 and keep with nothing around the rule. (Joined to the others with +, as unpacking takes five
 # times as long.)
 UNWRAPPED = (1.0, 0.0, 1.0)
+
+
+def choice_of_two(name: str, value: Any) -> None:
+    """Say that a value is neither True nor False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be False or True, not {value!r}")
+
+
+def check_lookahead(name: str, value: Any) -> tuple[int, float] | None:
+    """Give the two numbers of Lookahead, or say what they have to be."""
+    if value is None:
+        return None
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise TypeError(f"{name} must be a pair such as (6, 0.5), not {value!r}")
+    return integer(f"{name}[0]", value[0], 1), number(f"{name}[1]", value[1], above=0, most=1)
+
+
+def check_swa(name: str, value: Any) -> int | None:
+    """Give a number of steps, if there is one."""
+    return None if value is None else integer(name, value)
 
 
 @dataclass(eq=False, kw_only=True)
@@ -66,6 +88,16 @@ class Around:
         of them as one vector (PyTorch's ``clip_grad_norm_``, the book's ``clip_grads``). It is summed in
         double precision, in an order that doesn't depend on threads; `grad_norm` tells it.
 
+    lookahead : pair of int and float, optional
+        ``(k, α)``: every k-th step p ← slow ← slow + α·(p − slow), where ``slow`` begins as the first
+        parameters (Zhang et al. 2019, arXiv:1907.08610; optax's ``lookahead``).
+    ema : float, optional
+        Decay d of a moving average of the parameters after each step, ``average``, from above 0 to below 1,
+        bias-corrected: average ← average + (1 − d) / (1 − dᵗ)·(p − average). `averaged` puts it in place.
+    swa : int, optional
+        After so many steps ``average`` becomes the mean of the parameters after each step from then on;
+        before, it is the parameters themselves (Izmailov et al. 2018, arXiv:1803.05407).
+
     Notes
     -----
     Several ways of clipping are done in the order above; weight decay comes after. The caller's gradients are
@@ -87,6 +119,11 @@ class Around:
     clip_adaptive: float | None = hyperparameter(None, above=0, repr=False)
     clip_norm: float | None = hyperparameter(None, above=0, repr=False)
 
+    lookahead: tuple[int, float] | None = field(default=None, repr=False, metadata={"check": check_lookahead})
+    ema: float | None = hyperparameter(None, above=0, below=1, repr=False)
+    swa: int | None = field(default=None, repr=False, metadata={"check": check_swa})
+
+    states: ClassVar[tuple[str, ...]] = ()
     _schedule: ClassVar[Schedule | None] = None
     _grad_norm: ClassVar[float | None] = None
     _plain: ClassVar[bool] = True
@@ -116,7 +153,11 @@ class Around:
         groups = now["groups"] is not None or now["decay"] != "all"
         scheduled = now["_schedule"] is not None
         around = groups or scheduled or copies or decay or now["maximize"] or now["clip_norm"]
+        followers = ("slow",) * (now["lookahead"] is not None)
+        followers += ("average",) * (now["ema"] is not None or now["swa"] is not None)
+        around = around or followers
         return {
+            "states": (*type(self).states, *followers),
             "_plain": not around,
             "_copies": copies,
             "_own": {},
@@ -147,6 +188,8 @@ class Around:
             raise ValueError(
                 f"{type(self).__name__} has its weight decay in its formula: decoupled can't be chosen"
             )
+        if self.ema is not None and self.swa is not None:
+            raise ValueError("ema and swa are two averages: choose one")
         decays = [self.weight_decay, *(own.get("weight_decay") for own in (self.groups or {}).values())]
         if self.decoupled is not None and not any(decays):
             raise ValueError(
@@ -217,9 +260,58 @@ class Around:
     def _of_one(self, turn: int, scale: float) -> tuple[float, ...]:
         """Give the scalars of one group."""
         decay = self.weight_decay if self.decays is not None else 0.0
+        own = self.scalars(turn) + self._following(turn)
         if decay and (self.decays if self.decoupled is None else self.decoupled):
-            return (scale, 0.0, 1 - self.lr * decay, *self.scalars(turn))  # type: ignore[attr-defined]
-        return (scale, decay, 1.0, *self.scalars(turn))
+            return (scale, 0.0, 1 - self.lr * decay, *own)  # type: ignore[attr-defined]
+        return (scale, decay, 1.0, *own)
+
+    def _following(self, t: int) -> tuple[float, ...]:
+        """Give weight and way back of each follower, for step t."""
+        result: tuple[float, ...] = ()
+        if self.lookahead is not None:
+            k, alpha = self.lookahead
+            result += (alpha, 1.0) if t % k == 0 else (0.0, 0.0)
+        if self.ema is not None:
+            result += ((1 - self.ema) / (1 - self.ema**t), 0.0)
+        if self.swa is not None:
+            result += (1 / max(t - self.swa, 1), 0.0)
+        return result
+
+    @contextmanager
+    def averaged(self, params: Any) -> Iterator[None]:
+        """Put the average in the place of the parameters for as long as the block lasts.
+
+        ``with optimizer.averaged(params): evaluate()``. The parameters come back whatever happens; what is
+        done to them within the block is lost.
+
+        Parameters
+        ----------
+        params : dict or list
+            What is updated.
+
+        Raises
+        ------
+        ValueError
+            If there is no average: without ``ema`` or ``swa``, or of other parameters.
+        """
+        keys, values, _ = align(params, params)
+        if self.ema is None and self.swa is None:
+            raise ValueError("there is no average without ema=0.999, say, or swa=1000")
+        average = self.average  # type: ignore[attr-defined]
+        if average is not None:
+            average = average if isinstance(average, Mapping) else dict(enumerate(average))
+            for key, value in zip(keys, values, strict=True):
+                if key not in average or average[key].shape != np.shape(value):
+                    raise ValueError(f"there is no average of {key!r} in this shape, but of {list(average)}")
+        with restored(params):
+            for key, value in zip(keys, values, strict=True):
+                if average is None:
+                    break
+                if isinstance(value, np.ndarray):
+                    value[...] = average[key]
+                else:
+                    params[key] = type(value)(average[key])
+            yield
 
     def _copied(self, params: Any, grads: Any) -> Any:
         """Give a container like that of the gradients, with arrays of our own, clipped."""
@@ -257,12 +349,7 @@ class Around:
             np.multiply(grad, most / np.maximum(norms, 1e-6), out=grad, where=norms > most)
 
 
-def choice_of_two(name: str, value: Any) -> None:
-    """Say that a value is neither True nor False."""
-    if not isinstance(value, bool):
-        raise TypeError(f"{name} must be False or True, not {value!r}")
-
-
+FOLLOWERS = frozenset(("lookahead", "ema", "swa"))
 OPTIONS = frozenset(known.name for known in fields(Around))
 
 

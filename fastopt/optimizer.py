@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastopt import checkpoint
-from fastopt.around import OPTIONS, UNWRAPPED, Around
+from fastopt.around import FOLLOWERS, OPTIONS, UNWRAPPED, Around
 from fastopt.checks import choice, hyperparameter, whole
 from fastopt.driver import DONE, NONFINITE, available, driver_of
 from fastopt.groups import Groups
@@ -76,6 +76,18 @@ class State:
         )
 
 
+class Follower(State):
+    """An array for each parameter that follows it after the rule; None if the option is off."""
+
+    def __set_name__(self, owner: type["Optimizer"], name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: "Optimizer | None", owner: type) -> Any:
+        if instance is None:
+            return self
+        return instance._state(instance.states.index(self.name)) if self.name in instance.states else None
+
+
 @dataclass(eq=False, kw_only=True)
 class Optimizer(Around):
     """What all rules share: a subclass names its kernel, its state and its scalars.
@@ -111,6 +123,9 @@ class Optimizer(Around):
     threads: int | None = field(default=None, repr=False, metadata={"check": check_threads, "saved": False})
     nonfinite: str = choice("warn", "warn", "raise", "skip")
 
+    slow = Follower(lambda self, param, grad: param)
+    average = Follower(lambda self, param, grad: param)
+
     def __post_init__(self) -> None:
         # The number of the next step, which compiled code counts up together with the update; negative
         # during a step of several calls, so that no other comes in between.
@@ -136,6 +151,8 @@ class Optimizer(Around):
             changes[name] = check(name, value)
             if name == "groups":
                 self._check_groups(changes[name])
+            if name in FOLLOWERS and self.iter and changes[name] != getattr(self, name):
+                raise ValueError(f"{name} can't change after the first step: make another optimizer with it")
             if "_turn" in self.__dict__:
                 if name in OPTIONS or "_schedule" in changes:
                     changes = self._arranged(changes) | changes
@@ -392,12 +409,17 @@ class Optimizer(Around):
             slopes,
             layout,
             {
-                key: (*own, *(aligned_zeros(layout[key].size, layout[key].dtype) for _ in range(self.work)))
+                key: (
+                    *own[: len(type(self).states)],
+                    *(aligned_zeros(layout[key].size, layout[key].dtype) for _ in range(self.work)),
+                    *own[len(type(self).states) :],
+                )
                 for key, own in states.items()
             },
             self._turn,
             params,
             len(scalars) // (1 if groups is None else max(len(groups.sets), 1)),
+            len(self.states) - len(type(self).states),
             [0] * len(layout) if groups is None else [groups.which[key] for key in keys],
             self._allowed,
             self.parallel_from,
@@ -433,9 +455,8 @@ class Optimizer(Around):
             views = self._parts(layout, buffers, Slot.shaped)
             for key, param, grad in zip(*align(params, grads), strict=True):
                 own = scalars if groups is None else groups.part(key, scalars)
-                if not own:  # frozen
-                    continue
-                view = self if groups is None else groups.views[groups.which[key]]
+                view = groups.views[groups.which[key]] if groups is not None and own else self
+                own = own or UNWRAPPED  # if it is frozen
                 grad_scale, l2 = map(layout[key].dtype.type, own[:2])
                 grad = grad_scale * np.asarray(grad, layout[key].dtype)
                 if l2:

@@ -22,6 +22,7 @@ from fastopt import driver
 from fastopt.checks import kind
 from fastopt.driver import FLAGS, WORD, available, driver_of
 from fastopt.groups import FROZEN
+from fastopt.kernels.common import follow
 
 __all__ = [
     "Calls",
@@ -193,7 +194,9 @@ class Plan:
     container : dict or list
         Where numbers are replaced.
     scalars : int
-        How many scalars the kernel takes.
+        How many scalars there are: the kernel's, and two for each follower.
+    followers : int
+        How many of the states, the last ones, aren't the kernel's, but follow the parameter after it.
     groups : sequence of int
         Which of several sets of scalars each parameter is updated with; FROZEN for those that are not.
     threads : callable
@@ -232,6 +235,7 @@ class Plan:
         turn: np.ndarray,
         container: Any,
         scalars: int,
+        followers: int,
         groups: Sequence[int],
         threads: Callable[[int], int],
         parallel_from: int,
@@ -246,6 +250,7 @@ class Plan:
         self.strict = strict
         self.container = container
         self.count = scalars
+        self.followers = followers
         self.groups = groups
         self.measured = np.zeros((len(self.slots), measures))
         self.scratch: dict[Any, Any] = {}
@@ -272,10 +277,18 @@ class Plan:
         self.tables: list[list[np.ndarray]] = [[] for _ in passes]
         for k, kernel in enumerate(passes):
             for n, (dtype, here) in enumerate(places.items()):
-                width = len(self.states[here[0]])
+                width = len(self.states[here[0]]) - followers
+                count = scalars - 2 * followers
                 self.drivers[k].append(
                     driver_of(
-                        kernel, dtype, width, scalars, self.threads > 1, whole=len(passes) > 1, look=k == 0
+                        kernel,
+                        dtype,
+                        width,
+                        count,
+                        self.threads > 1,
+                        whole=len(passes) > 1,
+                        look=k == 0,
+                        followers=followers,
                     )
                 )
                 # The first call looks at all arrays, so that it can still refuse for all.
@@ -407,7 +420,10 @@ class Plan:
         if not ready or (isinstance(param, np.ndarray) and np.may_share_memory(param, grad)):
             slope = np.empty(slot.shape, slot.dtype, slot.order)
         arrays = [array.reshape(-1, order=slot.order) for array in (work, slope)]
-        arrays += self.states[place]
+        end = len(self.states[place]) - self.followers
+        arrays += self.states[place][:end]
+        count = self.count - 2 * self.followers
+        scalars, weights = scalars[:count], scalars[count:]
         empty = [array[:0] for array in arrays]
         if len(self.passes) == 1:
             values = tuple(map(slot.dtype.type, scalars))
@@ -423,6 +439,10 @@ class Plan:
         if slope is not grad:
             calls.append(partial(setitem, slope, ..., grad))
         calls.append(partial(kernel, *arguments))
+        if kernel is self.passes[-1]:
+            for k, follower in enumerate(self.states[place][end:]):
+                follow(arrays[0][:0], follower[:0], *weights[2 * k : 2 * k + 2])  # compiled now
+                calls.append(partial(follow, arrays[0], follower, *weights[2 * k : 2 * k + 2]))
         if not own and isinstance(param, np.ndarray) and kernel is self.passes[-1]:
             calls.append(partial(setitem, param, ..., work))
         return work

@@ -128,7 +128,7 @@ class Muon(Optimizer):
         """Give the products of Newton-Schulz's iterations."""
         calls: Calls = []
         for place, (slot, states) in enumerate(zip(plan.slots, plan.states, strict=True)):
-            u = states[-1].reshape(slot.shape)
+            u = states[len(type(self).states)].reshape(slot.shape)
             wide = u if slot.shape[0] <= slot.shape[1] else u.T
             if place not in plan.scratch:
                 gram, square = np.empty((2, len(wide), len(wide)), slot.dtype)
