@@ -32,7 +32,10 @@ def number(
     if isinstance(value, bool) or not isinstance(value, Real):
         shown = repr(value) if isinstance(value, str | bool) else kind(value)
         raise TypeError(f"{name} must be a number, not {shown}")
-    result = float(value)
+    try:
+        result = float(value)
+    except OverflowError:  # an integer
+        result = inf
     if not (isfinite(result) and least <= result <= most and above < result < below):
         low = f"above {above:g}" if above >= 0 else f"at least {least:g}" if least > -inf else "finite"
         high = f"at most {most:g}" if most < inf else f"below {below:g}" if below < inf else "finite"

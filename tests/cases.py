@@ -286,7 +286,8 @@ def state_bytes(optimizer: Any) -> list[Any]:
     """Give the bytes of the whole state, and the counter."""
     names = type(optimizer).states
     states = [getattr(optimizer, name) for name in names]
-    return [optimizer.iter, *(None if state is None else snapshot(state) for state in states)]
+    inner = map(state_bytes, optimizer._inner().values())
+    return [optimizer.iter, *(None if state is None else snapshot(state) for state in states), *inner]
 
 
 def hyperparameters(optimizer):

@@ -74,7 +74,7 @@ def test_same_bits_as_reference(rule, dtype, steps):
 )
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("rule", RULES)
-def test_same_bits_in_every_layout(rule, dtype, layout, grad_layout):
+def test_row_15_same_bits_in_every_layout(rule, dtype, layout, grad_layout):
     rng = np.random.default_rng(8)
     shapes = [(0,), (1,), (6, 5), (3, 4, 5)]
     p_ref = [values(rng, shape, dtype) for shape in shapes]
@@ -263,7 +263,7 @@ def test_every_place_names_the_same_rules():
         cls = getattr(fastopt, rule)
         family = cls.__module__.removeprefix("fastopt.optimizers.")
         assert getattr(reference, rule).__module__ == f"fastopt.reference.{family}"
-        assert cls.kernel.py_func.__module__ == f"fastopt.kernels.{family}"
+        assert getattr(cls.kernel, "py_func", cls.kernel).__module__ == f"fastopt.kernels.{family}"
         assert set(cls.states) == set(CASES[rule].states)
 
 

@@ -109,8 +109,10 @@ class Muon(Optimizer):
             replaced = map(setitem, repeat(params), numbers, map(others.get, numbers))
             calls.append(partial(deque, replaced, 0))
             done = self._update(self._plan, *align(matrices, slopes), matrices, slopes, calls)
-            if done and (culprit := other._culprit(others, slopes, other._layout) if plan.found else ""):
-                other._warn(culprit, turn)
+            if done and (plan.found or plan.one_by_one):
+                culprit = other._culprit(others, slopes, other._layout)
+                if culprit:
+                    other._warn(culprit, turn)
         return done
 
     def _inner(self) -> dict[str, Optimizer]:

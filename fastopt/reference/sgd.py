@@ -49,9 +49,11 @@ class Nesterov:
         if self.v is None:
             self.v = zeros(params)
         for key, g in pairs(params, grads):
-            params[key] += self.momentum * self.momentum * self.v[key]
-            params[key] -= (1 + self.momentum) * self.lr * g
-            self.v[key] = self.momentum * self.v[key] - self.lr * g
+            v = self.v[key]
+            step = (1 + self.momentum) * self.lr * g  # now, as g may be the parameter's memory
+            self.v[key] = self.momentum * v - self.lr * g
+            params[key] += self.momentum * self.momentum * v
+            params[key] -= step
 
 
 class ASGD:
@@ -108,5 +110,6 @@ class ScheduleFreeSGD:
         lr = self.lr * r
         lr_y = lr * (self.beta * (1 - c) - 1)
         for key, p, g in triples(params, grads):
-            put(params, key, p + c * (self.z[key] - p) + lr_y * g)
+            new = p + c * (self.z[key] - p) + lr_y * g
             self.z[key] = self.z[key] - lr * g
+            put(params, key, new)
