@@ -106,6 +106,8 @@ class Around:
 
     # Whether weight_decay is decoupled unless the caller says; None: it is a part of the rule's own formula.
     decays: ClassVar[bool | None] = False
+    # Hyperparameters that groups can't have, as not only scalars depend on them.
+    ungrouped: ClassVar[tuple[str, ...]] = ()
 
     weight_decay: float = hyperparameter(0.0, repr=False)
     decoupled: bool | None = choice(None, None, False, True)
@@ -235,7 +237,7 @@ class Around:
     def _differing(self) -> set[str]:
         """Give the names of what may differ between groups."""
         fields = self.__dataclass_fields__
-        shared = {*OPTIONS, "threads", "nonfinite", "fallback", "ns_steps"} - {"weight_decay", "decoupled"}
+        shared = {*OPTIONS, "threads", "nonfinite", *self.ungrouped} - {"weight_decay", "decoupled"}
         return {name for name in fields if name not in shared and "check" in fields[name].metadata}
 
     def _wrapped(self, turn: int, keys: Any, params: list[Any], grads: list[Any]) -> tuple[float, ...]:

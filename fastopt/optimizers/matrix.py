@@ -74,6 +74,7 @@ class Muon(Optimizer):
     measure = kernels.muon_measure
     work = 1
     decays = True
+    ungrouped = ("fallback", "ns_steps")
     lr: float = hyperparameter(0.001)
     momentum: float = hyperparameter(0.95, most=1)
     _: KW_ONLY
