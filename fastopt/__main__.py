@@ -161,16 +161,20 @@ def bench(options: argparse.Namespace, parser: Parser) -> None:
 
 
 def verify(options: argparse.Namespace, parser: Parser) -> int:
-    """Show what becomes of wrong input, or how the rules compare with other libraries'."""
+    """Hold fastopt against plain NumPy, wrong input, or other libraries."""
     if options.faults:
         from fastopt.demo import faults
 
-        table, right = faults.summary()
-    else:
+        text, right = faults.summary()
+    elif options.rules:
         from fastopt.demo import witnesses
 
-        table, right = witnesses.summary(witnesses.compare(rules("all")))
-    print(table)
+        text, right = witnesses.summary(witnesses.compare(rules("all")))
+    else:
+        from fastopt.demo import agreement
+
+        text, right = agreement.summary(optimizers.__all__)
+    print(text)
     return 0 if right else 1
 
 
@@ -304,10 +308,12 @@ def build_parser() -> Parser:
     sub = command(
         "verify",
         verify,
-        "hold fastopt against the book's code, PyTorch, optax and Keras",
-        "Exits with 1 if fastopt has let a fault through, or differs from a witness.",
+        "hold fastopt against plain NumPy, or other libraries",
+        "By default it takes 20 steps of every rule in every dtype and layout by fastopt and in plain NumPy, "
+        "and shows the largest differences, as proof after an installation. Exits with 1 if there is one, if "
+        "fastopt has let a fault through, or differs from a witness.",
     )
-    what = sub.add_mutually_exclusive_group(required=True)
+    what = sub.add_mutually_exclusive_group()
     what.add_argument(
         "--faults",
         action="store_true",

@@ -17,8 +17,8 @@ from weakref import WeakKeyDictionary
 
 from fastopt import optimizers
 from fastopt.adapters.common import Linked, library
+from fastopt.checks import kind
 from fastopt.optimizer import Optimizer
-from fastopt.plan import kind
 
 __all__ = ["patch", "unpatch"]
 

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastopt.trajectories import trajectory
+
 __all__ = ["SURFACES", "Surface", "path"]
 
 
@@ -194,9 +196,4 @@ def path(optimizer: Any, surface: Surface) -> np.ndarray:
     array of shape (steps + 1, 2)
         The start and the point after each step.
     """
-    params: dict[str, float] = dict(zip("xy", surface.start, strict=True))
-    points = [surface.start]
-    for _ in range(surface.steps):
-        optimizer.update(params, dict(zip("xy", surface.gradient(params["x"], params["y"]), strict=True)))
-        points.append((params["x"], params["y"]))
-    return np.array(points)
+    return trajectory(optimizer, surface.f, surface.start, surface.steps, surface.gradient).points

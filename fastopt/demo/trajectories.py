@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 import fastopt
 from fastopt.catalogue import takes
 from fastopt.demo.report import COLORS, save, table
 from fastopt.demo.surfaces import Surface, path
+from fastopt.trajectories import draw
 
 __all__ = ["Measure", "follow", "measure", "picture", "summary"]
 
@@ -69,10 +69,6 @@ def summary(paths: Mapping[str, np.ndarray], surface: Surface) -> str:
 
 def picture(paths: Mapping[str, np.ndarray], surface: Surface, out: Path) -> Path:
     """Draw the paths, one panel a rule, and save them as a picture."""
-    left, right, bottom, top = surface.window
-    x, y = np.meshgrid(np.linspace(left, right, 400), np.linspace(bottom, top, 400))
-    z = surface.f(x, y) + 1e-9
-    levels = np.geomspace(max(z.min(), z.max() * 1e-5), z.max(), 22)
     columns = min(len(paths), max(3, ceil(sqrt(len(paths)))))
     rows = ceil(len(paths) / columns)
     figure = Figure(figsize=(4 * columns, 3.3 * rows + 0.8), layout="constrained")
@@ -84,25 +80,10 @@ def picture(paths: Mapping[str, np.ndarray], surface: Surface, out: Path) -> Pat
     for panel in panels[len(paths) :]:
         panel.set_axis_off()
     for panel, (rule, points) in zip(panels, paths.items(), strict=False):
-        panel.contourf(x, y, z, levels, norm=LogNorm(), cmap="Greys", alpha=0.2, extend="both")
-        panel.contour(x, y, z, levels, norm=LogNorm(), colors="white", linewidths=0.7)
-        panel.plot(*points.T, "-", color=COLORS[rule], linewidth=1.6)
-        # Earlier steps are paler, so that the direction can be seen without arrows.
-        panel.scatter(
-            *points.T,
-            s=max(5, 480 / surface.steps),
-            color=COLORS[rule],
-            alpha=np.linspace(0.3, 1, len(points)),
-            zorder=3,
-            linewidths=0,
-        )
-        panel.plot(*surface.start, "o", color="white", markeredgecolor=COLORS[rule], markersize=8, zorder=4)
+        draw(panel, surface.f, points, surface.window, COLORS[rule])
         panel.plot(*surface.minimum, "*", color="black", markersize=13, zorder=4)
         m = measure(points, surface)
         panel.set_title(rule, weight="bold", loc="left", size=11)
         numbers = f"lr {surface.lr[rule]:g} · {m.turns} turns · {m.distance:.2f} to ★"
         panel.set_title(numbers, loc="right", size=9, color="dimgrey")
-        panel.set(xlim=(left, right), ylim=(bottom, top))
-        panel.spines[:].set_visible(False)
-        panel.tick_params(length=0, labelcolor="dimgrey")
     return save(figure, out)

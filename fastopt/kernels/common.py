@@ -8,7 +8,7 @@ from typing import Any
 
 from fastopt.compiling import compiled
 
-__all__ = ["LANES", "gradient", "in_lanes", "kernel", "lane_max", "lane_sum", "signed"]
+__all__ = ["LANES", "follow", "gradient", "in_lanes", "kernel", "lane_max", "lane_sum", "signed"]
 
 # Sums over arrays are taken in so many lanes: element i goes to lane i % LANES. So they are vectorized, and
 # have the same bits on every machine. With fewer the compiler unrolls the loop instead.
@@ -37,6 +37,18 @@ def gradient(grad, param, grad_scale, l2):
 def signed(length, x):
     """length·sign(x), with NumPy's sign: 0 for zeros of both signs, NaN for NaN."""
     return length if x > 0 else (-length if x < 0 else x - x)
+
+
+@compiled
+def follow(param, follower, weight, back):
+    """Follower ← follower + weight·(p − follower), p itself for 1; then, if back isn't 0, p ← follower."""
+    w = param.dtype.type(weight)
+    if weight != 0:
+        for i in range(param.size):
+            follower[i] = follower[i] + w * (param[i] - follower[i]) if weight != 1 else param[i]
+    if back != 0:
+        for i in range(param.size):
+            param[i] = follower[i]
 
 
 def body(i, lane, *arguments):
