@@ -108,6 +108,6 @@ def copies(saved: Any, params: Any) -> list[Callable[[], Any]]:
             )
         if isinstance(value, np.ndarray):
             result.append(partial(setitem, value, ..., new))
-        elif new.shape == ():
-            result.append(partial(setitem, params, key, type(value)(new) if new.size == 1 else value))
+        else:
+            result.append(partial(setitem, params, key, type(value)(new)))
     return result
