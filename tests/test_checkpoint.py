@@ -104,6 +104,16 @@ def test_a_fresh_optimizer_can_be_saved(tmp_path):
     assert opt.m is None
 
 
+def test_an_optimizer_of_no_parameters_can_be_saved(tmp_path):
+    opt = Adam()
+    opt.update([], [])
+    assert opt.state_dict()["state"] == {"m": [], "v": []}
+    opt.save(tmp_path / "a.npz")
+    opt = Adam()
+    opt.load(tmp_path / "a.npz")
+    assert (opt.iter, opt.m) == (1, [])
+
+
 def test_forgotten_places_of_lists_survive(tmp_path):
     opt = Adam()
     params = network(list)
@@ -396,6 +406,7 @@ BAD_STATES = {
     "a missing parameter": lambda s: s | {"state": s["state"] | {"v": {"W": s["state"]["v"]["W"]}}},
     "a list": lambda s: s | {"state": {k: list(v.values()) for k, v in s["state"].items()}},
     "list and dict": lambda s: s | {"state": s["state"] | {"v": list(s["state"]["v"].values())}},
+    "a tuple": lambda s: s | {"state": {k: tuple(v.values()) for k, v in s["state"].items()}},
     "another shape": lambda s: s | {"state": s["state"] | {"v": s["state"]["v"] | {"b": np.ones(4)}}},
     "another dtype": lambda s: s | {"state": s["state"] | {"v": s["state"]["v"] | {"b": np.ones(3, int)}}},
     "other parameters": lambda s: s | {"state": {k: {"z": np.ones(3)} for k in "mv"}},
@@ -410,11 +421,12 @@ SAYS = {
     "another class": "the state of 'SGD', not of Adam",
     "negative iter": "its iter is -1",
     "bool skipped": "its skipped is True",
-    "a new hyperparameter": r"hyperparameters are \[.*'mu'\], those of Adam are \['nonfinite', 'lr'",
+    "a new hyperparameter": r"hyperparameters are \[.*'mu'\], those of Adam are \[.*'lr', 'beta1'",
     "NaN": "lr must be at least 0 and finite, not nan",
     "a missing state": r"states are \['m'\], those of Adam are \['m', 'v'\]",
     "a missing parameter": r"its v has \['W'\], another of its states \['W', 'b'\]",
     "a list": "in a list, this optimizer's are not",
+    "a tuple": "must all be dicts, or all lists",
     "list and dict": "must all be dicts, or all lists",
     "another shape": "its v of 'b' is unlike its other states",
     "another dtype": "its v of 'b' is no array of float32 or float64",

@@ -81,7 +81,8 @@ def test_float32_stays_float32_and_is_vectorized(rule):
         arithmetic = re.findall(r"= (?:f(?:add|sub|mul|div)|call[^\n]*sqrt)[^\n]*", code)
         assert any(re.search(rf"<\d+ x {name}>", line) for line in arithmetic), "not vectorized"
         assert not any(re.search(rf"(?<!\w){other}(?!\w)", line) for line in arithmetic)
-        assert not re.search(r"trunc[^\n]* i64 [^\n]* to i32", code), "an index of 32 bits"
+        if cls.measure is None:  # row 19
+            assert not re.search(r"trunc[^\n]* i64 [^\n]* to i32", code), "an index of 32 bits"
 
 
 @needs_jit
