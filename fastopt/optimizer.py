@@ -188,6 +188,8 @@ class Optimizer:
         self._layout = Layout()
         self._buffers: Buffers = {}
         self._container: type | None = None
+        # Where other processes have further parameters: the C function that adds theirs to totals.
+        self._pool: Callable[[np.ndarray], Any] | None = None
 
     def __setattr__(self, name: str, value: Any) -> None:
         # A descriptor would do this too, but every read of a hyperparameter would take longer.
@@ -366,7 +368,12 @@ class Optimizer:
         scalars = tuple(map(float, self._wrapped() + self.scalars(turn)))  # whatever a rule gives
         if plan is None:
             plan = self._make_plan(keys, values, slopes, params, grads, len(scalars))
-        return plan, plan.calls(values, slopes, scalars, turn, self.between)
+        return plan, plan.calls(values, slopes, scalars, turn, self._between)
+
+    def _between(self, plan: Plan) -> Calls:
+        """Give the C calls to make when the totals are known."""
+        pooled = [partial(self._pool, plan.running[-1, : self.measures((0,))])] if self._pool else []
+        return pooled + self.between(plan)
 
     def _wrapped(self) -> tuple[float, float, float]:
         """Give grad_scale, l2 and keep."""
@@ -446,7 +453,7 @@ class Optimizer:
             self._allowed,
             self.parallel_from,
             self.nonfinite != "warn",
-            max((self.measures(slot.shape) for slot in layout.values()), default=0),
+            max((self.measures(slot.shape) for slot in layout.values()), default=self.measures((0,))),
         )
         plan.keys = keys
         self._buffers, self._layout = buffers, known
@@ -689,4 +696,5 @@ class Optimizer:
 
     def __getstate__(self) -> dict[str, Any]:
         # A plan knows arrays by their addresses, which are this process's.
-        return {**self.__dict__, "_plan": None, "_turn": np.array(abs(self._turn.item()))}
+        turn = np.array(abs(self._turn.item()))
+        return {**self.__dict__, "_plan": None, "_pool": None, "_turn": turn}

@@ -359,7 +359,7 @@ class Plan:
         self.scalars = scalars  # the drivers have its id only
         calls: Calls = []
         for kernel, drivers, tables in zip(self.passes, self.drivers, self.tables, strict=True):
-            if calls:
+            if kernel is not self.passes[0]:
                 calls.append(partial(np.add.accumulate, self.measured, 0, None, self.running[1:]))
                 calls += between(self)
             calls += [
