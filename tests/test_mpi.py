@@ -1,0 +1,66 @@
+"""Several ranks on one machine, started as a user would: what each of them checks is in ``ranks.py``."""
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("mpi4py", exc_type=ImportError)
+TESTS = Path(__file__).parent
+FOUND = shutil.which("mpiexec", path=sysconfig.get_path("scripts")) or shutil.which("mpiexec")
+pytestmark = pytest.mark.skipif(FOUND is None, reason="there is no mpiexec")
+
+COUNTS = [1, 2, 3, 4]
+
+
+def mpiexec(count, *command, timeout=120):
+    """Run a Python command on so many ranks."""
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)]),
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+    }
+    return subprocess.run(
+        [FOUND, "-n", str(count), sys.executable, "-m", *map(str, command)],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env=environment,
+    )
+
+
+def ranks(count, *arguments):
+    """Let the ranks check something."""
+    result = mpiexec(count, "mpi4py", TESTS / "ranks.py", *arguments)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == ["done"]
+
+
+@pytest.mark.parametrize("count", COUNTS)  # the first compiles for all
+def test_ranks(count):
+    ranks(count, "bits,batch,kinds,share,faults,warn")
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saved")
+    ranks(3, "save", folder)
+    return folder
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_resume(saved, count):
+    ranks(count, "resume", saved)
+
+
+@pytest.mark.parametrize(
+    ("how", "words"), [("killed", "KILLED"), ("raises", "bad luck"), ("fails", "ZeroDivisionError")]
+)
+def test_a_lost_rank_ends_all(how, words):
+    result = mpiexec(3, "mpi4py", TESTS / "ranks.py", "dies", how)
+    assert result.returncode != 0
+    assert words in (result.stdout + result.stderr).replace("signal 9", "KILLED")
