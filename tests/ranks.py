@@ -8,6 +8,7 @@ import sys
 import warnings
 
 import numpy as np
+import pytest
 from cases import CASES
 from mpi4py import MPI
 
@@ -18,6 +19,7 @@ from fastopt.adapters.mpi import DataParallel
 
 COMM = MPI.COMM_WORLD
 RANK, RANKS = COMM.rank, COMM.size
+LAST = RANKS - 1 == RANK
 SHAPES = {"W1": (30, 40), "b1": (40,), "W2": (40, 10), "b2": (10,)}
 
 
@@ -120,24 +122,23 @@ def batch():
 
 def kinds():
     """Containers and arrays of all kinds, reduced in several chunks; sums in another dtype."""
-    rng = np.random.default_rng(1)
-    some = [
-        rng.standard_normal((70, 50)).astype("float32"),
-        np.asfortranarray(rng.standard_normal((40, 60))),
-        rng.standard_normal((33, 2)).astype("float16"),
-        rng.standard_normal((20, 20))[::2, ::3],
-        np.zeros((3, 0)),
-        np.float64(0.5),
-        2.0,
-    ]
-    for chunk in (4_000_000, 512):
+
+    def some():
+        rng = np.random.default_rng(1)
+        return [
+            rng.standard_normal((70, 50)).astype("float32"),
+            np.asfortranarray(rng.standard_normal((40, 60))),
+            rng.standard_normal((33, 2)).astype("float16"),
+            rng.standard_normal((20, 20))[::2, ::3],
+            np.zeros((3, 0)),
+            np.float64(0.5),
+            2.0,
+        ]
+
+    for chunk in (shares.CHUNK, 512):
         shares.CHUNK = chunk
         for name in ("Adam", "LAMB"):
-            params, ref, plain = (
-                [*map(np.copy, some[:-2]), *some[-2:]],
-                [*map(np.copy, some[:-2]), *some[-2:]],
-                rule(name),
-            )
+            params, ref, plain = some(), some(), rule(name)
             arrays = params[:-2]
             opt = DataParallel(rule(name), reduce_dtype="float64")
             for step in range(3):
@@ -149,8 +150,7 @@ def kinds():
             assert [type(p) for p in params] == [type(p) for p in ref]
             state = opt.state_dict()
             if RANK == 0:
-                for own, expected in zip(state["state"]["m"], plain.m, strict=True):
-                    assert own.tobytes() == expected.tobytes()
+                same(dict(enumerate(state["state"]["m"])), dict(enumerate(plain.m)))
         params, ref, plain = fastopt.pack(start()), start(), rule("Adam")
         opt = DataParallel(rule("Adam"))
         for step in range(3):
@@ -159,6 +159,7 @@ def kinds():
             plain.update(ref, mean)
         same(params, ref)
         same_state(opt, plain)
+    assert len(opt._shares.groups) == 3
 
 
 def share():
@@ -180,89 +181,82 @@ def share():
 
 def faults():
     """What one rank can't do raises the same on all, names it, and changes nothing; then it goes on."""
-    last = RANKS - 1
+    culprit = f"rank {RANKS - 1}"
 
-    def check(kind, *words, opt, params, grads):
+    def refused(opt, params, grads, kind, *words):
+        """Check that a step raises, and that nothing has changed."""
         before = {key: np.array(value) for key, value in params.items()}
         state = opt.optimizer.state_dict()
-        try:
+        with pytest.raises(kind) as caught:
             opt.update(params, grads)
-        except kind as error:
-            assert all(word in str(error) for word in words), str(error)
-        else:
-            raise RuntimeError(f"no {kind.__name__} on rank {RANK}")
+        assert all(word in str(caught.value) for word in words), caught.value
         same(params, before)
         after = opt.optimizer.state_dict()
         assert after["iter"] == state["iter"]
         for name, values in after["state"].items():
-            assert (values is None) == (state["state"][name] is None)
             same(values or {}, state["state"][name] or {})
+
+    def without_b1(grads):
+        del grads["b1"]
+
+    def other_shape(grads):
+        grads["b1"] = np.zeros(7)
+
+    def none(grads):
+        grads["W2"] = None
+
+    def nan(grads):
+        grads["W2"][0, 0] = np.nan
+
+    def bad(params, change):
+        """Give gradients that the last rank has something wrong with."""
+        grads = {key: p * 0 for key, p in params.items()}
+        if LAST:
+            change(grads)
+        return grads
 
     for nonfinite in ("raise", "skip"):
         for pack in (dict, fastopt.pack):
             params, opt = pack(start()), DataParallel(rule("Adam", nonfinite=nonfinite))
-            for stage in range(2):
-                good = params.like() if pack is fastopt.pack else {key: p * 0 for key, p in params.items()}
-
-                def bad(change):
-                    grads = {key: p * 0 for key, p in params.items()}
-                    if RANK == last:
-                        change(grads)
-                    return grads
-
-                case = {"opt": opt, "params": params}
-                check(KeyError, f"rank {last}", "'b1'", grads=bad(lambda g: g.pop("b1")), **case)
-                check(
-                    ValueError, f"rank {last}", "'b1'", "(7,)",
-                    grads=bad(lambda g: g.update(b1=np.zeros(7))), **case,
-                )  # fmt: skip
-                check(TypeError, f"rank {last}", "'W2'", grads=bad(lambda g: g.update(W2=None)), **case)
-                grads = bad(lambda g: g["W2"].__setitem__((0, 0), np.nan))
+            for step in range(1, 3):
+                refused(opt, params, bad(params, without_b1), KeyError, culprit, "'b1'")
+                refused(opt, params, bad(params, other_shape), ValueError, culprit, "'b1'", "(7,)")
+                refused(opt, params, bad(params, none), TypeError, culprit, "'W2'")
                 if nonfinite == "raise":
-                    check(
-                        FloatingPointError, f"rank {last}", "'W2'", f"step {stage + 1}", grads=grads, **case
-                    )
+                    words = culprit, "'W2'", f"step {step}"
+                    refused(opt, params, bad(params, nan), FloatingPointError, *words)
                 else:
                     before = {key: p.copy() for key, p in params.items()}
-                    assert opt.update(params, grads) is False
+                    assert opt.update(params, bad(params, nan)) is False
                     same(params, before)
-                    assert opt.optimizer.skipped == stage + 1
+                    assert opt.optimizer.skipped == step
+                good = pack(bad(params, lambda grads: None))
                 if RANKS > 1:
-                    lr = opt.optimizer.lr
-                    opt.optimizer.lr = 0.5 if RANK == last else lr
-                    check(ValueError, f"rank {last}", "lr", "0.5", grads=good, **case)
+                    lr, opt.optimizer.lr = opt.optimizer.lr, 0.5 if LAST else opt.optimizer.lr
+                    refused(opt, params, good, ValueError, culprit, "lr", "0.5")
                     opt.optimizer.lr = lr
-                    opt.optimizer.iter += RANK == last
-                    try:
-                        opt.update(params, good)
-                    except ValueError as error:
-                        assert "iter" in str(error)
-                    opt.optimizer.iter -= RANK == last
+                    opt.optimizer.iter += LAST
+                    refused(opt, params, good, ValueError, culprit, "iter")
+                    opt.optimizer.iter -= LAST
                 assert opt.update(params, good) is True
-                assert opt.optimizer.iter == stage + 1
+                assert opt.optimizer.iter == step
     if RANKS > 1:
-        for change in ({"b1": np.zeros(7)}, {"b1": np.zeros(40, "float32")}, {"c": np.zeros(3)}):
-            params = start() | (change if RANK == last else {})
-            opt = DataParallel(rule("Adam"))
-            check(ValueError, f"rank {last}", *map(repr, change), opt=opt, params=params, grads=params)
+        for other in ({"b1": np.zeros(7)}, {"b1": np.zeros(40, "float32")}, {"c": np.zeros(3)}):
+            params = start() | (other if LAST else {})
+            words = culprit, *map(repr, other)
+            refused(DataParallel(rule("Adam")), params, params, ValueError, *words)
     params = start()
-    shared = params | {"twice": params["b1"]}
-    check(
-        ValueError,
-        "share memory",
-        opt=DataParallel(rule("Adam")),
-        params=shared,
-        grads=start() | {"twice": np.zeros(40)},
-    )
+    twice = params | {"twice": params["b1"]}
+    refused(DataParallel(rule("Adam")), twice, twice, ValueError, "share memory")
     opt = DataParallel(rule("Adam"))
     opt.update(params, params)
-    check(ValueError, "other parameters", "'b1'", opt=opt, params={"W1": params["W1"]}, grads=params)
-    # The mean can be at fault though no rank's gradient is.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        params, opt = start(dtype="float32"), DataParallel(rule("SGD"))
-        opt.update(params, {key: np.full_like(p, np.nan) for key, p in params.items()})
-        assert all(np.isnan(p).all() for p in params.values())
+    refused(opt, {"W1": params["W1"]}, params, ValueError, "other parameters", "'b1'")
+    with pytest.raises(TypeError, match="not a list"):
+        DataParallel([])
+    with pytest.raises(ValueError, match="taken steps"):
+        DataParallel(opt.optimizer)
+    with pytest.raises(ValueError, match="float16"):
+        DataParallel(rule("Adam"), reduce_dtype="float16")
 
 
 def warn():
@@ -271,20 +265,16 @@ def warn():
     grads = params.like()
     grads["W1"][0, 0] = np.nan
     warnings.simplefilter("error")
-    try:
+    if RANK == 0:
+        with pytest.raises(RuntimeWarning, match="float64 from 0"):
+            opt.update(params, grads)
+    else:
         opt.update(params, grads)
-        warned = False
-    except RuntimeWarning as warning:
-        warned = True
-        assert "float64 from 0" in str(warning)
-    assert warned == (RANK == 0)
     assert np.isnan(params["W1"][0, 0])
     assert np.isnan(params.buffer).sum() == 1
 
 
-SAVED = {
-    "Adam": dict, "SGD": fastopt.pack, "Rprop": fastopt.pack, "Adafactor": dict, "Muon": dict, "Nesterov": dict,
-}  # fmt: skip
+SAVED = {"Adam": dict, "SGD": fastopt.pack, "Rprop": fastopt.pack, "Adafactor": dict, "Muon": dict}
 
 
 def save(folder):
@@ -303,37 +293,22 @@ def save(folder):
 
 
 def damaged(folder):
-    """A file that can't be loaded: an error on all ranks, nothing changed."""
-    params, opt = start(7), DataParallel(rule("SGD"))
-    for path in (f"{folder}/Adam.npz", f"{folder}/Adam", f"{folder}/none.npz", f"{folder}/none"):
-        try:
-            opt.load(path, params)
-        except (ValueError, OSError) as error:
-            assert "rank 0" in str(error)
-        else:
-            raise RuntimeError(f"{path} was loaded")
-        same(params, start(7))
-    if RANK == 0:
+    """A file that can't be loaded or written: an error on all ranks, nothing changed."""
+    params, sgd, adam = start(7), DataParallel(rule("SGD")), DataParallel(rule("Adam"))
+    for path in ("Adam.npz", "Adam", "none.npz", "none"):
+        with pytest.raises((ValueError, OSError), match="rank 0"):
+            sgd.load(f"{folder}/{path}", params)
+    with pytest.raises(OSError, match="rank 0"):
+        adam.save(f"{folder}/none/such.npz", params)
+    if RANK == 0:  # one of the shards is missing
         os.mkdir(f"{folder}/part")
-        names = sorted(os.listdir(f"{folder}/Adam"))
-        for name in names[1:]:  # one of the shards is missing
+        for name in sorted(os.listdir(f"{folder}/Adam"))[1:]:
             os.link(f"{folder}/Adam/{name}", f"{folder}/part/{name}")
     COMM.Barrier()
-    opt = DataParallel(rule("Adam"))
-    try:
-        opt.load(f"{folder}/part", params)
-    except OSError as error:
-        assert "rank 0" in str(error)
-    else:
-        raise RuntimeError("a part was loaded")
+    with pytest.raises(OSError, match="rank 0"):
+        adam.load(f"{folder}/part", params)
     same(params, start(7))
-    assert opt.optimizer.iter == 0
-    try:
-        opt.save(f"{folder}/no/such.npz", params)
-    except OSError as error:
-        assert "rank 0" in str(error)
-    else:
-        raise RuntimeError("saved nowhere")
+    assert adam.optimizer.iter == sgd.optimizer.iter == 0
 
 
 def resume(folder):
@@ -357,7 +332,7 @@ def dies(how):
     """One rank is lost while the others go on."""
     params, opt = start(), DataParallel(rule("Adam"))
     for step in range(1000):
-        if step == 3 and RANK == RANKS - 1:
+        if step == 3 and LAST:
             if how == "killed":
                 os.kill(os.getpid(), 9)
             if how == "raises":
