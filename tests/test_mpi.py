@@ -64,3 +64,28 @@ def test_a_lost_rank_ends_all(how, words):
     result = mpiexec(3, "mpi4py", TESTS / "ranks.py", "dies", how)
     assert result.returncode != 0
     assert words in (result.stdout + result.stderr).replace("signal 9", "KILLED")
+
+
+def test_main_job():
+    result = mpiexec(2, "fastopt", "train", "--mpi", "--epochs", 1, "--rules", "Adam,LAMB", "--batch", 75)
+    assert result.returncode == 0, result.stderr
+    assert "step/s" in result.stderr
+    rows = [line.split() for line in result.stdout.splitlines() if line.startswith(("Adam ", "LAMB "))]
+    assert len(rows) == 2
+    for _, _, one, both, apart, _, alone, each, *_ in rows:
+        assert one == both
+        assert float(apart) < 1e-10
+        assert float(each) < 0.6 * float(alone)
+
+
+def test_more_ranks_than_samples():
+    result = mpiexec(2, "fastopt", "train", "--mpi", "--batch", 1)
+    assert result.returncode == 2
+    assert "too few for 2 ranks" in result.stderr
+
+
+def test_without_mpi4py():
+    code = "import sys; sys.modules['mpi4py'] = None; from fastopt.adapters.mpi import DataParallel"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert "ModuleNotFoundError: this needs mpi4py and an MPI" in result.stderr
+    assert 'pip install "fastopt[mpi]"' in result.stderr
