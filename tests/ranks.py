@@ -89,7 +89,7 @@ def bits():
             opt = DataParallel(rule(name))
             opt.broadcast(params)
             same(params, ref)
-            for step in range(2):
+            for step in range(3):
                 mine, mean = slopes(step, ref)
                 assert opt.update(params, pack(mine)) is True
                 plain.update(ref, mean)
@@ -114,7 +114,7 @@ def batch():
         shapes = {key: SHAPES[key] for key in ("W1", "b1")}
         params, ref, plain = start(0, shapes), start(0, shapes), rule(name)
         opt = DataParallel(rule(name))
-        for _ in range(2):
+        for _ in range(3):
             opt.update(params, gradient(params, mine))
             plain.update(ref, gradient(ref, slice(None)))
         close(params, ref)
