@@ -11,7 +11,7 @@ from fastopt import optimizers
 from fastopt.demo.surfaces import SURFACES
 
 # The extra that brings each optional module.
-EXTRAS = {"matplotlib": "demo", "tqdm": "demo", "sklearn": "demo", "mpi4py": "mpi"}
+EXTRAS = {"matplotlib": "demo", "tqdm": "demo", "sklearn": "demo"}
 
 BOOK = "SGD,Momentum,Nesterov,AdaGrad,RMSprop,Adam"  # in the book's order
 
@@ -285,6 +285,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = options.run(options, options.parser) or 0
     except ModuleNotFoundError as error:
         module = (error.name or "").split(".")[0]
+        if module == "mpi4py":
+            print(error, file=sys.stderr)
+            return 1
         if module not in EXTRAS:
             raise
         print(f'this needs {module}: python -m pip install "fastopt[{EXTRAS[module]}]"', file=sys.stderr)

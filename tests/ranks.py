@@ -247,6 +247,18 @@ def faults():
             params = start() | (other if LAST else {})
             words = culprit, *map(repr, other)
             refused(DataParallel(rule("Adam")), params, params, ValueError, *words)
+        params = start()
+        for own, other in (
+            (rule("Adam"), rule("SGD")),
+            (rule("Adam"), rule("Adam", nonfinite="raise")),
+            (rule("Adam"), fastopt.Adam(beta1=0.75)),
+        ):
+            opt = DataParallel(other if LAST else own)
+            refused(opt, params, params, ValueError, culprit, "rank 0")
+        opt = DataParallel(rule("Adam"), reduce_dtype="float64" if LAST else None)
+        refused(opt, params, params, ValueError, culprit, "reduce_dtype")
+        reordered = dict(reversed(params.items())) if LAST else params
+        refused(DataParallel(rule("Adam")), reordered, params, ValueError, culprit, "the parameters")
     params = start()
     twice = params | {"twice": params["b1"]}
     refused(DataParallel(rule("Adam")), twice, twice, ValueError, "share memory")

@@ -91,8 +91,12 @@ def test_more_ranks_than_samples():
     assert "too few for 2 ranks" in result.stderr
 
 
-def test_without_mpi4py():
-    code = "import sys; sys.modules['mpi4py'] = None; from fastopt.adapters.mpi import DataParallel"
+@pytest.mark.parametrize(
+    "run", ["from fastopt.adapters.mpi import DataParallel", "__main__.main(['train', '--mpi'])"]
+)
+def test_without_mpi4py(run):
+    code = f"import sys; sys.modules['mpi4py'] = None; from fastopt import __main__; {run}"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert "ModuleNotFoundError: this needs mpi4py and an MPI" in result.stderr
+    assert "this needs mpi4py and an MPI" in result.stderr
     assert 'pip install "fastopt[mpi]"' in result.stderr
+    assert ("Traceback" in result.stderr) == ("main(" not in run)

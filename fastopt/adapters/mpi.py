@@ -32,12 +32,12 @@ try:
     from mpi4py.util import pkl5
 except (ImportError, RuntimeError) as error:  # of which the second is for mpi4py without an MPI
     raise ModuleNotFoundError(
-        f'this needs mpi4py and an MPI ({error}): python -m pip install "fastopt[mpi]", and mpich if the '
-        "machine has no MPI",
+        f"this needs mpi4py and an MPI ({str(error).splitlines()[0]}): "
+        'python -m pip install "fastopt[mpi]", and mpich if the machine has no MPI',
         name="mpi4py",
     ) from error
 
-__all__ = ["DataParallel"]
+__all__ = ["MPI", "DataParallel", "committed"]
 
 # In a folder of checkpoints: the file that names those that belong together.
 INDEX = "index.npz"
@@ -397,28 +397,28 @@ class DataParallel:
 
     def _agree_on(self, params: Any, grads: Any) -> None:
         """Check that this step can be taken, and that all ranks are about to take the same."""
-        layout, digest, number = self._layout, self._digest, 0
+        layout, number = self._layout, 0
         rules = [self.optimizer, *self.optimizer._inner().values()]
 
         def prepare() -> None:
-            nonlocal layout, digest, number
+            nonlocal layout, number
             layout = self._surveyed(params, grads)
             if layout is not self._layout:
-                digest = zlib.crc32(repr(described(layout)).encode())
+                self._digest = zlib.crc32(repr(described(layout)).encode())
             turn = self.optimizer.iter + 1
-            number = hash(
-                (digest, turn, *(x for rule in rules for x in rule._wrapped() + rule.scalars(turn)))
-            )
+            ours = [(type(rule), rule.nonfinite, rule._wrapped(), rule.scalars(turn)) for rule in rules]
+            number = zlib.crc32(f"{self._digest} {self.reduce_dtype} {turn} {ours}".encode())
 
         def details() -> dict[str, Any]:
-            values = {"iter": self.optimizer.iter}
+            values = {"reduce_dtype": str(self.reduce_dtype), "iter": self.optimizer.iter}
             for rule in rules:
-                values |= {f"{type(rule).__name__}'s {name}": getattr(rule, name) for name in rule._checks()}
+                name = type(rule).__name__
+                values |= {f"{name}'s {field}": getattr(rule, field) for field in rule._checks()}
             return {"the parameters": [*layout], **described(layout), **values}
 
         self._try(prepare, lambda: number, details)
         if layout is not self._layout:
-            self._layout, self._digest, self._list = layout, digest, not isinstance(params, Mapping)
+            self._layout, self._list = layout, not isinstance(params, Mapping)
             self._shares = Shares(layout, self._whole, self.comm.rank, self.comm.size)
             self._sums = [
                 {

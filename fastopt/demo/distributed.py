@@ -6,11 +6,10 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
-from mpi4py import MPI
 from tqdm import tqdm
 
 import fastopt
-from fastopt.adapters.mpi import DataParallel, committed
+from fastopt.adapters.mpi import MPI, DataParallel, committed
 from fastopt.demo.data import Data
 from fastopt.demo.network import MultiLayerNet
 from fastopt.demo.report import table
