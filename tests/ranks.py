@@ -10,12 +10,12 @@ import warnings
 import numpy as np
 import pytest
 from cases import CASES
-from mpi4py import MPI
+from numba.core.config import NUMBA_NUM_THREADS
 
 import fastopt
-from fastopt import optimizers
+from fastopt import checkpoint, optimizers
 from fastopt.adapters import shares
-from fastopt.adapters.mpi import DataParallel
+from fastopt.adapters.mpi import MPI, DataParallel
 
 COMM = MPI.COMM_WORLD
 RANK, RANKS = COMM.rank, COMM.size
@@ -181,6 +181,26 @@ def share():
         assert COMM.allreduce(held(opt.optimizer)) == held(plain), name
 
 
+def lean():
+    """A step pickles nothing, and takes no more threads than there are cores for each rank."""
+
+    def refuse(*_):
+        raise RuntimeError("something is pickled")
+
+    for name in ("Adam", "Prodigy"):
+        params, opt = start(), DataParallel(rule(name, nonfinite="skip"))
+        opt.update(params, start(1))
+        MPI.pickle.__init__(refuse, refuse)
+        try:
+            with pytest.raises(RuntimeError, match="pickled"):
+                MPI.pickle.dumps(None)
+            assert opt.update(params, start(2))
+        finally:
+            MPI.pickle.__init__()
+        assert opt.optimizer.threads == max(1, min(NUMBA_NUM_THREADS, len(os.sched_getaffinity(0)) // RANKS))
+    assert DataParallel(rule("Adam", threads=1)).optimizer.threads == 1
+
+
 def faults():
     """What one rank can't do raises the same on all, names it, and changes nothing; then it goes on."""
     culprit = f"rank {RANKS - 1}"
@@ -303,7 +323,25 @@ def save(folder):
         opt.save(f"{folder}/{name}", params)
         COMM.Barrier()
         assert len(os.listdir(f"{folder}/{name}")) == RANKS + 1
+    interrupted(folder)
     damaged(folder)
+
+
+def interrupted(folder):
+    """A set that one rank can't write leaves the last one as it was."""
+
+    def full(*_):
+        raise OSError("disk full")
+
+    params, opt = start(), DataParallel(rule("Adam"))
+    opt.load(f"{folder}/Adam", params)
+    before = sorted(os.listdir(f"{folder}/Adam"))
+    write, checkpoint.write = checkpoint.write, full if LAST else checkpoint.write
+    with pytest.raises(OSError, match=f"rank {RANKS - 1}: disk full"):
+        opt.save(f"{folder}/Adam", params)
+    checkpoint.write = write
+    COMM.Barrier()
+    assert sorted(os.listdir(f"{folder}/Adam")) == before
 
 
 def damaged(folder):
