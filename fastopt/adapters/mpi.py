@@ -525,19 +525,19 @@ class DataParallel:
                 else:
                     params[key] = type(params[key])(view)
 
-    def _reduce(self, group: Group, sums: Buffers, slopes: Buffers) -> list[Any]:
+    def _reduce(self, group: Group, sums: Buffers, slopes: Buffers) -> tuple[list[Any], list[np.ndarray]]:
         """Begin to sum the gradients of a group; each rank gets its share."""
-        requests = []
-        for chunk in group.chunks:
-            values = chunk.of(slopes)
-            own = sums[chunk.dtype]
-            values = values.astype(own.dtype, copy=False)
-            requests.append(self.comm.Ireduce_scatter(values, own, chunk.counts, MPI.SUM))
-        return requests
+        # The values are kept until the sums are there: mpi4py has no reference to what a reduction sends.
+        values = [chunk.of(slopes).astype(sums[chunk.dtype].dtype, copy=False) for chunk in group.chunks]
+        requests = [
+            self.comm.Ireduce_scatter(sent, sums[chunk.dtype], chunk.counts, MPI.SUM)
+            for chunk, sent in zip(group.chunks, values, strict=True)
+        ]
+        return requests, values
 
-    def _mean(self, requests: list[Any], sums: Buffers) -> Buffers:
+    def _mean(self, reduction: tuple[list[Any], list[np.ndarray]], sums: Buffers) -> Buffers:
         """Give this rank's share of the mean gradients, when it is there."""
-        MPI.Request.Waitall(requests)
+        MPI.Request.Waitall(reduction[0])
         with np.errstate(all="ignore"):
             return {
                 dtype: np.divide(own, self.comm.size, own).astype(dtype, copy=False)
