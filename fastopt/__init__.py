@@ -4,7 +4,11 @@
 *Deep Learning from Scratch*: the same arguments, the same ``update(params, grads)``, the same results.
 """
 
+from fastopt import schedules
 from fastopt.benching import bench
+from fastopt.catalogue import rules
+from fastopt.finding import lr_finder
+from fastopt.gradients import clip_grads, remove_duplicate
 from fastopt.optimizers import (
     ASGD,
     FTRL,
@@ -28,6 +32,7 @@ from fastopt.optimizers import (
     NAdam,
     Nesterov,
     NovoGrad,
+    OptimisticGD,
     Prodigy,
     RAdam,
     RMSprop,
@@ -40,6 +45,8 @@ from fastopt.optimizers import (
 )
 from fastopt.packing import pack
 from fastopt.threads import set_num_threads
+from fastopt.trajectories import trajectory
+from fastopt.verifying import verify
 from fastopt.warming import warmup
 
 __version__ = "0.1.0"
@@ -66,6 +73,7 @@ __all__ = [
     "NAdam",
     "Nesterov",
     "NovoGrad",
+    "OptimisticGD",
     "Prodigy",
     "RAdam",
     "RMSprop",
@@ -76,7 +84,14 @@ __all__ = [
     "Signum",
     "Yogi",
     "bench",
+    "clip_grads",
+    "lr_finder",
     "pack",
+    "remove_duplicate",
+    "rules",
+    "schedules",
     "set_num_threads",
+    "trajectory",
+    "verify",
     "warmup",
 ]

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import NoReturn
 
@@ -11,7 +12,10 @@ from fastopt import optimizers
 from fastopt.demo.surfaces import SURFACES
 
 # The extra that brings each optional module.
-EXTRAS = {"matplotlib": "demo", "tqdm": "demo", "sklearn": "demo"}
+EXTRAS = {
+    **dict.fromkeys(("matplotlib", "tqdm", "sklearn"), "demo"),
+    **dict.fromkeys(("torch", "optax", "keras", "jax"), "witnesses"),
+}
 
 BOOK = "SGD,Momentum,Nesterov,AdaGrad,RMSprop,Adam"  # in the book's order
 
@@ -44,7 +48,9 @@ def widths(text: str) -> list[int]:
 
 
 def rules(text: str) -> list[str]:
-    """Read names of rules with commas between them."""
+    """Read names of rules with commas between them, or all."""
+    if text == "all":
+        return [rule.name for rule in fastopt.rules()]
     names = text.split(",")
     for name in names:
         if name not in optimizers.__all__:
@@ -121,9 +127,14 @@ def trajectories(options: argparse.Namespace, parser: Parser) -> None:
     from fastopt.demo import trajectories as job
 
     surface = SURFACES[options.function]
-    paths = job.follow(surface)
+    paths = job.follow(surface, options.rules)
+    if not paths:
+        parser.error(f"argument --rules: {', '.join(options.rules)} can't take x and y, which are numbers")
     print(f"{surface.formula}, {surface.steps} steps from {surface.start}, minimum at {surface.minimum}\n")
     print(f"{job.summary(paths, surface)}\n\npicture: {job.picture(paths, surface, options.out)}")
+    left_out = [rule for rule in options.rules if rule not in paths]
+    if left_out:
+        print(f"left out, as they can't take x and y, which are numbers: {', '.join(left_out)}")
 
 
 def bench(options: argparse.Namespace, parser: Parser) -> None:
@@ -134,6 +145,11 @@ def bench(options: argparse.Namespace, parser: Parser) -> None:
     from fastopt.demo import bench as job
 
     networks = [[(size,)] for size in options.sizes] if options.shapes is None else [options.shapes]
+    try:
+        for rule, network in product(options.rules, networks):
+            benching.taken(rule, network)
+    except ValueError as error:
+        parser.error(f"argument --rules: {error}")
     timings, starts = [], []
     with tqdm(total=len(options.rules) * (len(options.dtypes) * len(networks) + 1)) as bar:
         for rule in options.rules:
@@ -149,12 +165,43 @@ def bench(options: argparse.Namespace, parser: Parser) -> None:
 
 
 def verify(options: argparse.Namespace, parser: Parser) -> int:
-    """Show what becomes of wrong input."""
-    from fastopt.demo import faults as job
+    """Hold fastopt against plain NumPy, wrong input, or other libraries."""
+    if options.faults:
+        from fastopt.demo import faults
 
-    table, right = job.summary()
-    print(table)
+        text, right = faults.summary()
+    elif options.rules:
+        from fastopt.demo import witnesses
+
+        text, right = witnesses.summary(witnesses.compare(rules("all")))
+    else:
+        from fastopt.demo import agreement
+
+        text, right = agreement.summary(optimizers.__all__)
+    print(text)
     return 0 if right else 1
+
+
+def catalogue(options: argparse.Namespace, parser: Parser) -> None:
+    """List the rules, or renew the list in a Markdown file."""
+    from fastopt.demo import rules as job
+
+    if options.markdown is None:
+        print(job.summary())
+        return
+    try:
+        options.markdown.write_text(job.renewed(options.markdown.read_text("utf-8")), "utf-8")
+    except (OSError, ValueError) as error:
+        parser.error(f"argument --markdown: {options.markdown}: {error}")
+
+
+def run(options: argparse.Namespace, parser: Parser) -> None:
+    """Run a script with fastopt's optimizers."""
+    from fastopt.demo import run as job
+
+    if not options.script.is_file():
+        parser.error(f"argument SCRIPT: there is no file {str(options.script)!r}")
+    job.run(options.script, options.arguments, options.dezero)
 
 
 def build_parser() -> Parser:
@@ -176,7 +223,7 @@ def build_parser() -> Parser:
             formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         )
         sub.set_defaults(run=run, parser=sub)
-        if name != "verify":
+        if name in ("train", "trajectories", "bench"):
             sub.add_argument(
                 "--out", type=png, default=Path(f"{name}.png"), metavar="FILE.png", help="the picture"
             )
@@ -210,7 +257,7 @@ def build_parser() -> Parser:
         type=rules,
         default=BOOK,
         metavar="RULE,RULE",
-        help="the rules",
+        help="the rules, or all",
     )
     sub.add_argument("--dtype", choices=["float32", "float64"], default="float64", help="of the parameters")
     sub.add_argument("--seed", type=seed, default=0, metavar="N", help="of the weights and the batches")
@@ -238,16 +285,17 @@ def build_parser() -> Parser:
         default="valley",
         help="the function; valley is the article's",
     )
+    sub.add_argument("--rules", type=rules, default=BOOK, metavar="RULE,RULE", help="the rules, or all")
 
     sub = command(
         "bench",
         bench,
         "time the steps of your own shapes on this machine",
-        "Compares plain NumPy, fastopt, fastopt packed, and PyTorch and optax where they are installed, in "
+        "Compares plain NumPy, fastopt, fastopt packed, and PyTorch, optax and Keras where installed, in "
         "turn, with the traffic of the memory alone (% of limit: its time over the packed step's); tells "
         "when the start is paid back; draws time against size.",
     )
-    sub.add_argument("--rules", type=rules, default=BOOK, metavar="RULE,RULE", help="the rules")
+    sub.add_argument("--rules", type=rules, default=BOOK, metavar="RULE,RULE", help="the rules, or all")
     sub.add_argument(
         "--dtypes", type=dtypes, default="float32,float64", metavar="DTYPE,DTYPE", help="of the parameters"
     )
@@ -270,11 +318,47 @@ def build_parser() -> Parser:
     sub = command(
         "verify",
         verify,
-        "give wrong input to fastopt, the book's code and, where installed, PyTorch",
-        "Prints for each fault what is raised, and how many parameters have changed. Exits with 1 if fastopt "
-        "has let one through.",
+        "hold fastopt against plain NumPy, or other libraries",
+        "By default it takes 20 steps of every rule in every dtype and layout by fastopt and in plain NumPy, "
+        "and shows the largest differences, as proof after an installation. Exits with 1 if there is one, if "
+        "fastopt has let a fault through, or differs from a witness.",
     )
-    sub.add_argument("--faults", action="store_true", required=True, help="the table of faults")
+    what = sub.add_mutually_exclusive_group()
+    what.add_argument(
+        "--faults",
+        action="store_true",
+        help="give wrong input to fastopt, the book's code and, where installed, PyTorch; show what is "
+        "raised, and how many parameters have changed",
+    )
+    what.add_argument(
+        "--rules",
+        action="store_true",
+        help="run each rule beside its twin in a well-known library; show the largest relative difference "
+        "over 20 steps, and the times of a step on the book's network",
+    )
+
+    sub = command(
+        "rules",
+        catalogue,
+        "list the rules with their states and sources",
+        "Bytes are those for each number in a parameter: moved at a step, and of state.",
+    )
+    sub.add_argument(
+        "--markdown", type=Path, metavar="FILE.md", help="renew the table in this file instead of printing it"
+    )
+
+    sub = command(
+        "run",
+        run,
+        "run a script of yours in which common.optimizer is fastopt",
+        "Says at the end what the optimizer's steps cost, and what they would have cost in plain NumPy, "
+        "as timed on copies at some of the steps. Its options come before the script.",
+    )
+    sub.add_argument(
+        "--dezero", action="store_true", help="dezero.optimizers is fastopt, too (fastopt.adapters.dezero)"
+    )
+    sub.add_argument("script", type=Path, metavar="SCRIPT", help="a Python file")
+    sub.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="the script's arguments")
     return parser
 
 

@@ -1,11 +1,13 @@
-"""`bench`: what a step costs on this machine, beside NumPy, PyTorch, optax and the memory itself."""
+"""`bench`: what a step costs on this machine, beside NumPy, other libraries and the memory itself."""
 
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from inspect import signature
 from math import prod
 from statistics import median
 from time import perf_counter
@@ -13,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from fastopt import optimizers, reference
+from fastopt import optimizers, reference, twins
+from fastopt.catalogue import describe, takes
 from fastopt.compiling import compiled
 from fastopt.optimizer import Optimizer, State
 from fastopt.packing import pack
-from fastopt.threads import allowed
 
-__all__ = ["Start", "Timing", "bench", "start"]
+__all__ = ["Start", "Timing", "bench", "start", "taken"]
 
 Shapes = Sequence[tuple[int, ...]]
 
@@ -69,56 +71,51 @@ def stream_4(param, grad, a, b, c, d, grad_scale, l2, keep):
         param[i] = param[i] + a[i] + b[i] + c[i] + d[i]
 
 
-@dataclass(eq=False)
-class Stream0(Optimizer):
-    """The limit of rules without state: the step's own way, memory traffic only."""
+@compiled
+def stream_5(param, grad, a, b, c, d, e, grad_scale, l2, keep):
+    """Read and write what a rule with five states does."""
+    for i in range(param.size):
+        a[i] = a[i] + grad[i]
+        b[i] = b[i] + grad[i]
+        c[i] = c[i] + grad[i]
+        d[i] = d[i] + grad[i]
+        e[i] = e[i] + grad[i]
+        param[i] = param[i] + a[i] + b[i] + c[i] + d[i] + e[i]
 
-    kernel = stream_0
+
+@compiled
+def stream_6(param, grad, a, b, c, d, e, f, grad_scale, l2, keep):
+    """Read and write what a rule with six states does."""
+    for i in range(param.size):
+        a[i] = a[i] + grad[i]
+        b[i] = b[i] + grad[i]
+        c[i] = c[i] + grad[i]
+        d[i] = d[i] + grad[i]
+        e[i] = e[i] + grad[i]
+        f[i] = f[i] + grad[i]
+        param[i] = param[i] + a[i] + b[i] + c[i] + d[i] + e[i] + f[i]
+
+
+@dataclass(eq=False)
+class Stream(Optimizer):
+    """The limit of a rule: the step's own way, memory traffic only."""
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give nothing."""
         return ()
 
 
-@dataclass(eq=False)
-class Stream1(Stream0):
-    """The limit of rules with one state."""
-
-    kernel = stream_1
-    a = State()
+def limit(kernel: Any) -> type[Optimizer]:
+    """Give the class for a stream, whose arrays of state are the kernel's."""
+    states = [*signature(kernel).parameters][2:-3]
+    return type(kernel.__name__, (Stream,), {"kernel": kernel, **{name: State() for name in states}})
 
 
-@dataclass(eq=False)
-class Stream2(Stream0):
-    """The limit of rules with two states."""
+# By the number of states.
+LIMITS = tuple(map(limit, (stream_0, stream_1, stream_2, stream_3, stream_4, stream_5, stream_6)))
 
-    kernel = stream_2
-    a = State()
-    b = State()
-
-
-@dataclass(eq=False)
-class Stream3(Stream0):
-    """The limit of rules with three states."""
-
-    kernel = stream_3
-    a = State()
-    b = State()
-    c = State()
-
-
-@dataclass(eq=False)
-class Stream4(Stream0):
-    """The limit of rules with four states."""
-
-    kernel = stream_4
-    a = State()
-    b = State()
-    c = State()
-    d = State()
-
-
-LIMITS: tuple[type[Optimizer], ...] = (Stream0, Stream1, Stream2, Stream3, Stream4)
+# The book's 784-100-100-100-100-10: ten arrays with 109,810 parameters.
+NETWORK = ((784, 100), (100,), *((100, 100), (100,)) * 3, (100, 10), (10,))
 
 
 @dataclass(frozen=True)
@@ -133,7 +130,7 @@ class Timing:
         Of the arrays.
     seconds : dict of str to float
         For each implementation the median over the blocks: "reference", "fastopt", "packed", "limit",
-        and "PyTorch" and "optax" where they are installed and have the rule.
+        and "PyTorch", "optax" and "Keras" where they are installed and have the rule.
     spread : dict of str to float
         Quartile distance over median.
     """
@@ -151,9 +148,8 @@ class Timing:
 
     @property
     def bytes(self) -> int:
-        """What a step has to read and write: gradients once, parameters and states twice."""
-        streams = 3 + 2 * len(getattr(optimizers, self.rule).states)
-        return streams * self.elements * np.dtype(self.dtype).itemsize
+        """What a step has to read and write."""
+        return self.elements * describe(getattr(optimizers, self.rule)).traffic(self.dtype)
 
     @property
     def gigabytes_per_second(self) -> float:
@@ -166,70 +162,16 @@ class Timing:
         return self.seconds["limit"] / self.seconds["packed"]
 
 
-def torch_step(rule: str, params: list[np.ndarray], grads: list[np.ndarray]) -> Callable[[], Any] | None:
-    """Give PyTorch's step, fused where it has that, or None."""
-    try:
-        import torch
-    except ImportError:
-        return None
-    classes: dict[str, tuple[str, dict[str, Any]]] = {
-        "SGD": ("SGD", {"fused": True}),
-        "Momentum": ("SGD", {"momentum": 0.9, "fused": True}),
-        "Nesterov": ("SGD", {"momentum": 0.9, "nesterov": True, "fused": True}),
-        "AdaGrad": ("Adagrad", {"fused": True}),
-        "RMSprop": ("RMSprop", {"foreach": True}),
-        "Adam": ("Adam", {"fused": True}),
-    }
-    if rule not in classes:
-        return None
-    name, arguments = classes[rule]
-    torch.set_num_threads(allowed())
-    tensors = [torch.nn.Parameter(torch.from_numpy(p.copy())) for p in params]
-    for tensor, grad in zip(tensors, grads, strict=True):
-        tensor.grad = torch.from_numpy(grad.copy())
-    step: Callable[[], Any] = getattr(torch.optim, name)(tensors, lr=1e-4, **arguments).step
-    return step
+def taken(rule: str, network: Shapes) -> tuple[tuple[int, ...], ...]:
+    """Give the arrays of a network that a rule takes, or say that it takes none."""
+    shapes = tuple(shape for shape in network if takes(getattr(optimizers, rule), len(shape)))
+    if not shapes:
+        raise ValueError(f"{rule} takes no array of shape {' or '.join(map(str, network))}")
+    return shapes
 
 
-def optax_step(rule: str, params: list[np.ndarray], grads: list[np.ndarray]) -> Callable[[], Any] | None:
-    """Give optax's step, compiled as a whole with the parameters' buffers donated, or None."""
-    try:
-        import jax
-        import optax
-    except ImportError:
-        return None
-    makers: dict[str, Callable[[], Any]] = {
-        "SGD": lambda: optax.sgd(1e-4),
-        "Momentum": lambda: optax.sgd(1e-4, momentum=0.9),
-        "Nesterov": lambda: optax.sgd(1e-4, momentum=0.9, nesterov=True),
-        "AdaGrad": lambda: optax.adagrad(1e-4),
-        "RMSprop": lambda: optax.rmsprop(1e-4),
-        "Adam": lambda: optax.adam(1e-4),
-    }
-    if rule not in makers:
-        return None
-    if params[0].dtype == np.float64:
-        jax.config.update("jax_enable_x64", True)
-    rule_of = makers[rule]()
-    slopes = [jax.numpy.asarray(grad) for grad in grads]
-    held: dict[str, Any] = {"params": [jax.numpy.asarray(p) for p in params]}
-    held["state"] = rule_of.init(held["params"])
-
-    def whole(params: Any, state: Any) -> Any:
-        updates, state = rule_of.update(slopes, state, params)
-        return optax.apply_updates(params, updates), state
-
-    fast = jax.jit(whole, donate_argnums=(0, 1))
-
-    def step() -> None:
-        held["params"], held["state"] = fast(held["params"], held["state"])
-        jax.block_until_ready(held["params"])
-
-    return step
-
-
-def steps(rule: str, dtype: str, shapes: Shapes) -> dict[str, Callable[[], Any]]:
-    """Give a step of each implementation."""
+def steps(rule: str, dtype: str, shapes: Shapes, others: ExitStack) -> dict[str, Callable[[], Any]]:
+    """Give a step of each implementation; those of other libraries run until the stack is closed."""
     rng = np.random.default_rng(0)
 
     def make() -> list[np.ndarray]:
@@ -242,15 +184,18 @@ def steps(rule: str, dtype: str, shapes: Shapes) -> dict[str, Callable[[], Any]]
         return lambda: optimizer.update(params, grads)
 
     fast = getattr(optimizers, rule)
-    found: dict[str, Callable[[], Any] | None] = {
+    found: dict[str, Callable[[], Any]] = {
         "reference": own(getattr(reference, rule)(1e-4), [p.copy() for p in params], grads),
         "fastopt": own(fast(1e-4), [p.copy() for p in params], grads),
         "packed": own(fast(1e-4), pack(params), packed_grads),
-        "limit": own(LIMITS[len(fast.states)](), pack([p * 0 for p in params]), packed_grads),
-        "PyTorch": torch_step(rule, params, grads),
-        "optax": optax_step(rule, params, grads),
+        "limit": own(LIMITS[len(describe(fast).states)](), pack([p * 0 for p in params]), packed_grads),
     }
-    return {name: step for name, step in found.items() if step is not None}
+    for name, library in twins.LIBRARIES.items():
+        if rule in library.rules and twins.version_of(name):
+            twin = others.enter_context(twins.twin(name, rule, params, 1e-4))
+            twin.give(grads)
+            found[name] = twin.step
+    return found
 
 
 def seconds_a_step(step: Callable[[], Any], times: int) -> float:
@@ -284,18 +229,25 @@ def bench(
     Returns
     -------
     list of Timing
-        For each rule, dtype and network.
+        For each rule, dtype and network; without the arrays that the rule doesn't take, as Muon vectors.
+
+    Raises
+    ------
+    ValueError
+        If a rule takes no array of a network.
     """
-    networks = [tuple(network) for network in shapes]
+    networks = list(shapes)
     timings = []
     for rule in rules:
+        own = [taken(rule, network) for network in networks]
         for dtype in dtypes:
-            for network in networks:
-                runs = steps(rule, dtype, network)
-                for step in runs.values():
-                    seconds_a_step(step, 2)
-                times = {n: max(1, int(block_seconds / seconds_a_step(s, 2))) for n, s in runs.items()}
-                turns = [{n: seconds_a_step(s, times[n]) for n, s in runs.items()} for _ in range(blocks)]
+            for network in own:
+                with ExitStack() as others:
+                    runs = steps(rule, dtype, network, others)
+                    for step in runs.values():
+                        seconds_a_step(step, 2)
+                    times = {n: max(1, int(block_seconds / seconds_a_step(s, 2))) for n, s in runs.items()}
+                    turns = [{n: seconds_a_step(s, times[n]) for n, s in runs.items()} for _ in range(blocks)]
                 seconds, spread = {}, {}
                 for name in runs:
                     ordered = sorted(turn[name] for turn in turns)
@@ -312,7 +264,7 @@ begin = perf_counter()
 import numpy as np
 middle = perf_counter()
 import fastopt
-fastopt.{rule}().update([np.ones(10, "{dtype}")], [np.ones(10, "{dtype}")])
+fastopt.{rule}().update([np.ones((5, 2), "{dtype}")], [np.ones((5, 2), "{dtype}")])
 print(perf_counter() - middle)
 """
 

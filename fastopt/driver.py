@@ -27,6 +27,7 @@ from numba.extending import intrinsic
 from numba.np.arrayobj import make_array, populate_array
 
 from fastopt.compiling import compiled
+from fastopt.kernels.common import follow
 from fastopt.threads import launch
 
 __all__ = ["DONE", "FLAGS", "NONFINITE", "REFUSED", "available", "driver_of"]
@@ -52,17 +53,22 @@ HEADER = 15
     MEASURES, TOTALS,
 ) = range(HEADER)  # fmt: skip
 
+# An entry of a tuple, in bytes.
+WORD = 8
+
 # What a driver returns.
 DONE, REFUSED, NONFINITE = range(3)
 
 # A row: the array's place in the lists, its first element among those of all rows, its size, its bytes;
 # how many dimensions, and where they stand; the dtypes and flags of parameter and gradient; for whole arrays
-# the thread and the address of the measures; the addresses of parameter, gradient (which the check fills in)
+# the thread and the address of the measures; where in the tuple of scalars its own begin, in bytes; the
+# addresses of parameter, gradient (which the check fills in)
 # and each state; the sizes of all these.
 (
     PLACE, START, SIZE, BYTES, N_DIM, DIMS, PARAM_DESCR, PARAM_FLAGS, GRAD_DESCR, GRAD_FLAGS, PART, MEASURED,
-) = range(12)  # fmt: skip
-ADDRESSES = 12
+    OWN_SCALARS,
+) = range(13)  # fmt: skip
+ADDRESSES = 13
 
 # Threads share the elements at multiples of this, so that they share no cache line of the state.
 BLOCK = 64
@@ -122,16 +128,18 @@ def pieces(typingctx, table, at, count, first, size, dtype):
 
 
 @intrinsic(prefer_literal=True)
-def wholes(typingctx, table, at, count, dtype):
-    """Give a tuple of ``count`` arrays, from their addresses from ``at`` and their sizes after these."""
+def wholes(typingctx, table, at, count, more, dtype):
+    """Give a tuple of ``count`` arrays: their addresses are from ``at``, their sizes ``more`` after these."""
     result = types.UniTuple(types.Array(dtype.dtype, 1, "C"), count.literal_value)
 
     def codegen(context, builder, signature, arguments):
-        table, at, _, _ = arguments
-        numbers = [entry(context, builder, table, at, k) for k in range(2 * result.count)]
-        return tuple_of_arrays(context, builder, result, numbers[: result.count], numbers[result.count :])
+        table, at, _, _, _ = arguments
+        sizes_at = result.count + more.literal_value
+        addresses = [entry(context, builder, table, at, k) for k in range(result.count)]
+        sizes = [entry(context, builder, table, at, sizes_at + k) for k in range(result.count)]
+        return tuple_of_arrays(context, builder, result, addresses, sizes)
 
-    return result(table, at, count, dtype), codegen
+    return result(table, at, count, more, dtype), codegen
 
 
 @intrinsic(prefer_literal=True)
@@ -144,7 +152,7 @@ def rounded(typingctx, scalars, count, dtype):
         word = context.get_value_type(int64)
         values = []
         for k in range(result.count):
-            entry = builder.add(arguments[0], word(ENTRIES + 8 * k))
+            entry = builder.add(arguments[0], word(ENTRIES + WORD * k))
             number = builder.load(builder.inttoptr(entry, word.as_pointer()))
             value = builder.load(builder.inttoptr(builder.add(number, word(VALUE)), double))
             values.append(context.cast(builder, value, types.float64, dtype.dtype))
@@ -242,7 +250,7 @@ def rule(*arguments):
 
 
 # `driver_of` gives each driver its own, as Numba takes globals for a part of the code.
-dtype, ARRAYS, WIDTH, COUNT, LOOK = np.dtype(np.float64), 2, ADDRESSES + 2 * 2, 3, True
+dtype, ARRAYS, FOLLOWERS, WIDTH, COUNT, LOOK = np.dtype(np.float64), 2, 0, ADDRESSES + 2 * 2, 3, True
 
 
 def share(table, scalars, part, parts):
@@ -261,7 +269,11 @@ def share(table, scalars, part, parts):
             arrays = pieces(table, at + ADDRESSES, ARRAYS, chunk - start, size, dtype)
             if not finite(arrays[1]):
                 found = 1
-            rule(*arrays, *rounded(scalars, COUNT, dtype))
+            own = scalars + table[at + OWN_SCALARS]
+            rule(*arrays, *rounded(own, COUNT, dtype))
+            for k in range(FOLLOWERS):  # while the piece is in the first cache
+                follower = pieces(table, at + ADDRESSES + ARRAYS + k, 1, chunk - start, size, dtype)[0]
+                follow(arrays[0], follower, *rounded(own + WORD * (COUNT + 2 * k), 2, float64))
     return found
 
 
@@ -272,7 +284,7 @@ def share_wholes(table, scalars, part, parts):
     for i in range(table[ROWS]):
         at = HEADER + WIDTH * i
         if table[at + PART] == part:
-            arrays = wholes(table, at + ADDRESSES, ARRAYS, dtype)
+            arrays = wholes(table, at + ADDRESSES, ARRAYS, FOLLOWERS, dtype)
             if LOOK and not finite(arrays[1]):
                 found = 1
             last = table[at + DIMS] + table[at + N_DIM] - 1
@@ -280,7 +292,11 @@ def share_wholes(table, scalars, part, parts):
             rows = table[last - 1] if table[at + N_DIM] > 1 else 0
             measures = pieces(table, at + MEASURED, 1, 0, table[MEASURES], float64)
             totals = pieces(table, TOTALS, 1, 0, table[MEASURES], float64)
-            rule(rows, cols, *arrays, *measures, *totals, *rounded(scalars, COUNT, float64))
+            own = scalars + table[at + OWN_SCALARS]
+            rule(rows, cols, *arrays, *measures, *totals, *rounded(own, COUNT, float64))
+            for k in range(0 if LOOK else FOLLOWERS):  # not in the pass that measures, which comes first
+                follower = pieces(table, at + ADDRESSES + ARRAYS + k, 1, 0, table[at + SIZE], dtype)[0]
+                follow(arrays[0], follower, *rounded(own + WORD * (COUNT + 2 * k), 2, float64))
     return found
 
 
@@ -339,26 +355,28 @@ def specialized(
     parallel: bool,
     whole: bool = False,
     look: bool = True,
+    followers: int = 0,
 ) -> Any:
     """Give `drive` or `drive_parallel` for a kernel, a dtype and its numbers of states and scalars.
 
     ``whole`` is whether the kernel takes whole arrays, and ``look`` whether their gradients are looked at
-    first, for values that aren't finite.
+    first, for values that aren't finite. After the kernel so many followers follow the parameter.
 
     Numba's disk cache finds a function by its file, line and qualified name, and neither by its globals
     nor by its flags. So each driver has a name of its own; and as the cache notices edits in the driver's
     file only, the name tells the source of the kernel, and of what it calls, as well.
     """
     function = kernel.py_func
-    called = [f.py_func for f in function.__globals__.values() if hasattr(f, "py_func")]
+    called = [f.py_func for f in (follow, *function.__globals__.values()) if hasattr(f, "py_func")]
     files = sorted({f.__code__.co_filename for f in (function, *called)})
     digest = hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()[:12]
-    name = f"{kernel.__name__}_{dtype}_{'parallel' if parallel else 'serial'}_{digest}"
+    name = f"{kernel.__name__}_{dtype}_{'parallel' if parallel else 'serial'}_{followers}_{digest}"
     own: dict[str, Any] = {
         "rule": kernel,
         "dtype": dtype,
         "ARRAYS": 2 + states,
-        "WIDTH": ADDRESSES + 2 * (2 + states),
+        "FOLLOWERS": followers,
+        "WIDTH": ADDRESSES + 2 * (2 + states + followers),
         "COUNT": scalars,
         "LOOK": look,
     }
@@ -382,12 +400,13 @@ def driver_of(
     parallel: bool,
     whole: bool = False,
     look: bool = True,
+    followers: int = 0,
 ) -> Callable[..., int]:
     """Compile a driver, or read it from the disk."""
     # What `compile` gives doesn't look at the types of its arguments, which takes half of a short call.
     with launch:
         driver: Callable[..., int] = specialized(
-            kernel, dtype, states, scalars, parallel, whole, look
+            kernel, dtype, states, scalars, parallel, whole, look, followers
         ).compile((int64,) * 5)
     return driver
 

@@ -5,90 +5,25 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, MutableMappin
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import partial
-from math import inf, isfinite
-from numbers import Real
 from operator import setitem
 from typing import Any, ClassVar
 
 import numpy as np
 
 from fastopt import checkpoint
+from fastopt.around import FOLLOWERS, OPTIONS, UNWRAPPED, Around
+from fastopt.checks import choice, hyperparameter, whole
 from fastopt.driver import DONE, NONFINITE, available, driver_of
+from fastopt.groups import Groups
 from fastopt.packing import Packed
-from fastopt.plan import Calls, Layout, Plan, Slot, align, aligned_zeros, finite, kind, run, survey
+from fastopt.plan import Calls, Layout, Plan, Slot, align, aligned_zeros, finite, run, survey
+from fastopt.schedules import Schedule
 from fastopt.statedict import check_state, copied, copies
 from fastopt.threads import allowed, check_threads, launch
 
 __all__ = ["Optimizer", "State", "hyperparameter", "whole"]
 
 Buffers = dict[np.dtype[Any], tuple[np.ndarray, ...]]
-
-
-def hyperparameter(
-    default: float | None,
-    *,
-    least: float = 0,
-    above: float = -inf,
-    most: float = inf,
-    below: float = inf,
-) -> Any:
-    """Give the field of a rule for a finite number between bounds.
-
-    Parameters
-    ----------
-    default : float or None
-        The value if none is given. If it is None, so may the value be.
-    least : float
-        The smallest value.
-    above : float
-        A bound that the value must stay above.
-    most : float
-        The largest value.
-    below : float
-        A bound that the value must stay below.
-    """
-
-    def check(name: str, value: Any) -> float | None:
-        if value is None and default is None:
-            return None
-        if isinstance(value, bool) or not isinstance(value, Real):
-            shown = repr(value) if isinstance(value, str | bool) else kind(value)
-            raise TypeError(f"{name} must be a number, not {shown}")
-        number = float(value)
-        if not (isfinite(number) and least <= number <= most and above < number < below):
-            low = f"above {above:g}" if above >= 0 else f"at least {least:g}" if least > -inf else "finite"
-            high = f"at most {most:g}" if most < inf else f"below {below:g}" if below < inf else "finite"
-            raise ValueError(f"{name} must be {low} and {high}, not {value}")
-        return number
-
-    return field(default=default, metadata={"check": check})
-
-
-def whole(default: int) -> Any:
-    """Give the field of a rule for a whole number from 0."""
-
-    def check(name: str, value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int | np.integer):
-            raise TypeError(f"{name} must be a whole number, not {kind(value)}")
-        if value < 0:
-            raise ValueError(f"{name} must be at least 0, not {value}")
-        return int(value)
-
-    return field(default=default, metadata={"check": check})
-
-
-def check_nonfinite(name: str, value: Any) -> str:
-    """Give what to do with gradients that aren't finite, or say what can be done."""
-    if not isinstance(value, str):
-        raise TypeError(f"{name} must be 'warn', 'raise' or 'skip', not {kind(value)}")
-    if value not in ("warn", "raise", "skip"):
-        raise ValueError(f"{name} must be 'warn', 'raise' or 'skip', not {value!r}")
-    return value
-
-
-# grad_scale, l2 and keep with nothing wrapped around the rule. (Joined to the others with +, as unpacking
-# takes five times as long.)
-UNWRAPPED = (1.0, 0.0, 1.0)
 
 
 class State:
@@ -141,8 +76,20 @@ class State:
         )
 
 
+class Follower(State):
+    """An array for each parameter that follows it after the rule; None if the option is off."""
+
+    def __set_name__(self, owner: type["Optimizer"], name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: "Optimizer | None", owner: type) -> Any:
+        if instance is None:
+            return self
+        return instance._state(instance.states.index(self.name)) if self.name in instance.states else None
+
+
 @dataclass(eq=False, kw_only=True)
-class Optimizer:
+class Optimizer(Around):
     """What all rules share: a subclass names its kernel, its state and its scalars.
 
     Parameters
@@ -172,11 +119,12 @@ class Optimizer:
     # With fewer elements two threads take longer than one. Rules without root and division have
     # less to share out.
     parallel_from: ClassVar[int] = 20_000
-    # Whether a rule's weight_decay is decoupled: what moves is (1 − lr·weight_decay)·p.
-    decays: ClassVar[bool] = False
 
     threads: int | None = field(default=None, repr=False, metadata={"check": check_threads, "saved": False})
-    nonfinite: str = field(default="warn", repr=False, metadata={"check": check_nonfinite})
+    nonfinite: str = choice("warn", "warn", "raise", "skip")
+
+    slow = Follower(lambda self, param, grad: param)
+    average = Follower(lambda self, param, grad: param)
 
     def __post_init__(self) -> None:
         # The number of the next step, which compiled code counts up together with the update; negative
@@ -190,15 +138,31 @@ class Optimizer:
         self._container: type | None = None
         # Where other processes have further parameters: the C function that adds theirs to totals.
         self._pool: Callable[[np.ndarray], Any] | None = None
+        self._check_options()
+        self.__dict__.update(self._arranged({}))
 
     def __setattr__(self, name: str, value: Any) -> None:
         # A descriptor would do this too, but every read of a hyperparameter would take longer.
         known = self.__dataclass_fields__.get(name)
         if known is not None and "check" in known.metadata:
-            value = known.metadata["check"](name, value)
-            if name == "nonfinite":
-                self._plan = None  # which has it in its table
-        elif not (name.startswith("_") or isinstance(getattr(type(self), name, None), property | State)):
+            check = known.metadata["check"]
+            changes: dict[str, Any] = {}
+            if name == "lr" and (isinstance(value, Schedule) or self._schedule is not None):
+                changes["_schedule"] = value if isinstance(value, Schedule) else None
+                value = self._lr_of(value, self.iter) if isinstance(value, Schedule) else value
+            changes[name] = check(name, value)
+            if name == "groups":
+                self._check_groups(changes[name])
+            if name in FOLLOWERS and self.iter and changes[name] != getattr(self, name):
+                raise ValueError(f"{name} can't change after the first step: make another optimizer with it")
+            if "_turn" in self.__dict__:
+                if name in OPTIONS or "_schedule" in changes:
+                    changes = self._arranged(changes) | changes
+                if name == "nonfinite":
+                    changes["_plan"] = None  # which has it in its table
+            self.__dict__.update(changes)
+            return
+        if not (name.startswith("_") or isinstance(getattr(type(self), name, None), property | State)):
             there = ", ".join(known.name for known in fields(self))
             raise AttributeError(f"{type(self).__name__} has no {name!r}; there are {there}")
         super().__setattr__(name, value)
@@ -206,7 +170,7 @@ class Optimizer:
     @property
     def iter(self) -> int:
         """The number of steps taken."""
-        return abs(self._turn.item()) - 1
+        return abs(self._turn.item()) - 1 if "_turn" in self.__dict__ else 0
 
     @iter.setter
     def iter(self, value: int) -> None:
@@ -296,6 +260,7 @@ class Optimizer:
         packed (`fastopt.pack`), the step is one pass over the whole buffer. Steps of one optimizer in
         several Python threads are taken one after the other.
         """
+        plain = self._plain
         if (
             isinstance(params, Packed)
             and isinstance(grads, Packed)
@@ -313,7 +278,7 @@ class Optimizer:
         ):
             plan = None
         if plan is not None and plan.single is not None and turn > 0:
-            scalars = (self._wrapped() if self.decays else UNWRAPPED) + self.scalars(turn)
+            scalars = UNWRAPPED + self.scalars(turn) if plain else self._wrapped(turn, keys, values, slopes)
             result = plan.single(id(values), id(slopes), plan.address, id(scalars), turn)
             if result == DONE:
                 return True
@@ -365,19 +330,19 @@ class Optimizer:
         grads: Any,
     ) -> tuple[Plan, Calls]:
         """Give a plan, a new one if there is none, and the calls that take its step."""
-        scalars = tuple(map(float, self._wrapped() + self.scalars(turn)))  # whatever a rule gives
+        if self._copies:
+            grads = self._copied(params, grads)
+            slopes = grads.flats if isinstance(keys, Layout) else align(params, grads)[2]
+            self._own[list] = slopes  # the drivers have its id only
+        scalars = tuple(map(float, self._wrapped(turn, keys, values, slopes)))  # whatever a rule gives
         if plan is None:
-            plan = self._make_plan(keys, values, slopes, params, grads, len(scalars))
+            plan = self._make_plan(keys, values, slopes, params, grads, scalars)
         return plan, plan.calls(values, slopes, scalars, turn, self._between)
 
     def _between(self, plan: Plan) -> Calls:
         """Give the C calls to make when the totals are known."""
         pooled = [partial(self._pool, plan.running[-1, : self.measures((0,))])] if self._pool else []
         return pooled + self.between(plan)
-
-    def _wrapped(self) -> tuple[float, float, float]:
-        """Give grad_scale, l2 and keep."""
-        return (1.0, 0.0, 1 - self.lr * self.weight_decay) if self.decays else UNWRAPPED  # type: ignore[attr-defined]
 
     @contextmanager
     def _exclusive(self) -> Iterator[int]:
@@ -415,7 +380,13 @@ class Optimizer:
         return allowed(self.threads, elements)
 
     def _make_plan(
-        self, keys: Any, values: list[Any], slopes: list[Any], params: Any, grads: Any, scalars: int
+        self,
+        keys: Any,
+        values: list[Any],
+        slopes: list[Any],
+        params: Any,
+        grads: Any,
+        scalars: tuple[float, ...],
     ) -> Plan:
         container = dict if isinstance(params, Mapping) else list
         if self._container not in (None, container):
@@ -428,9 +399,10 @@ class Optimizer:
             raise FloatingPointError(
                 f"{culprit} has NaN, infinity, or a value whose square overflows at step {turn}"
             )
+        groups = None if packed else self._grouped(keys, values)
         buffers, known = self._buffers, self._layout
         if layout != known:
-            buffers = self._grown(layout, params, grads)
+            buffers = self._grown(layout, params, grads, scalars, groups)
             known = keys if packed else layout
         if packed:  # each buffer is one array
             layout = Layout()
@@ -444,18 +416,26 @@ class Optimizer:
             slopes,
             layout,
             {
-                key: (*own, *(aligned_zeros(layout[key].size, layout[key].dtype) for _ in range(self.work)))
+                key: (
+                    *own[: len(type(self).states)],
+                    *(aligned_zeros(layout[key].size, layout[key].dtype) for _ in range(self.work)),
+                    *own[len(type(self).states) :],
+                )
                 for key, own in states.items()
             },
             self._turn,
             params,
-            scalars,
+            len(scalars) // (1 if groups is None else max(len(groups.sets), 1)),
+            len(self.states) - len(type(self).states),
+            [0] * len(layout) if groups is None else [groups.which[key] for key in keys],
             self._allowed,
             self.parallel_from,
             self.nonfinite != "warn",
             max((self.measures(slot.shape) for slot in layout.values()), default=self.measures((0,))),
         )
         plan.keys = keys
+        if self._copies:
+            plan.single = None  # which would be called with the gradients themselves
         self._buffers, self._layout = buffers, known
         self._container = container
         self._plan = plan if plan.reusable else None
@@ -464,7 +444,7 @@ class Optimizer:
     def _one_pass(self, params: Packed, grads: Packed) -> bool:
         """Whether parameters, gradients and state are packed alike, and the rule doesn't need the arrays."""
         layout = params.layout
-        if self.measure is not None:
+        if self.measure is not None or self.groups is not None or self.decay != "all":
             return False
         if grads.layout is not layout:
             if grads.layout != layout:
@@ -472,16 +452,25 @@ class Optimizer:
             grads.layout = layout  # found at once from now on
         return layout is self._layout or not self._layout or layout == self._layout
 
-    def _grown(self, layout: Layout, params: Any, grads: Any) -> Buffers:
+    def _grown(
+        self, layout: Layout, params: Any, grads: Any, scalars: tuple[float, ...], groups: Groups | None
+    ) -> Buffers:
         """Give state buffers with room for this layout, the new part as before a first step."""
         buffers = self._zeros(layout)
         starts = [getattr(type(self), name).start for name in self.states]
         if any(starts):
             views = self._parts(layout, buffers, Slot.shaped)
             for key, param, grad in zip(*align(params, grads), strict=True):
-                for start, view in zip(starts, views[key], strict=True):
+                own = scalars if groups is None else groups.part(key, scalars)
+                view = groups.views[groups.which[key]] if groups is not None and own else self
+                own = own or UNWRAPPED  # if it is frozen
+                grad_scale, l2 = map(layout[key].dtype.type, own[:2])
+                grad = grad_scale * np.asarray(grad, layout[key].dtype)
+                if l2:
+                    grad = grad + l2 * np.asarray(param, layout[key].dtype)
+                for start, state in zip(starts, views[key], strict=True):
                     if start is not None:
-                        view[...] = start(self, param, grad)
+                        state[...] = start(view, param, grad)
         for dtype, old in self._buffers.items():
             for new, values in zip(buffers[dtype], old, strict=True):
                 new[: values.size] = values
@@ -630,7 +619,7 @@ class Optimizer:
             "class": type(self).__name__,
             "iter": turn - 1,
             "skipped": self._skipped,
-            "hyperparameters": {name: getattr(self, name) for name in self._checks()},
+            "hyperparameters": self._hyperparameters(),
             "state": state,
         }
         inner = {name: other._snapshot(other.iter + 1) for name, other in self._inner().items()}
@@ -640,10 +629,20 @@ class Optimizer:
         """Give the optimizers that take a part of this one's parameters, by the names of the attributes."""
         return {}
 
+    def _hyperparameters(self) -> dict[str, Any]:
+        """Give the hyperparameters, with the schedule in the place of the learning rate."""
+        scheduled = {} if self._schedule is None else {"lr": self._schedule.to_dict()}
+        return {name: getattr(self, name) for name in self._checks()} | scheduled
+
     def _checks(self) -> dict[str, Callable[[str, Any], Any]]:
         """Give the hyperparameters and their checks; the number of threads is the machine's."""
         saved = [known for known in fields(self) if known.metadata.get("saved", True)]
-        return {known.name: known.metadata["check"] for known in saved}
+        checks = {known.name: known.metadata["check"] for known in saved}
+
+        def check_lr(name: str, value: Any) -> Any:
+            return Schedule.from_dict(value) if isinstance(value, Mapping) else checks[name](name, value)
+
+        return checks | {"lr": check_lr}
 
     def _check_state(self, state: Mapping[str, Any]) -> tuple[dict[str, Any], Layout, type | None]:
         """Give hyperparameters, layout and container of a state dict, or say what is wrong with it."""
@@ -663,23 +662,27 @@ class Optimizer:
         """Give the calls that put a state dict in place of the state."""
         checked, layout, container = self._check_state(state)
         parts = {name: dict(checkpoint.items(values or {})) for name, values in state["state"].items()}
-        calls = self._replacing(
-            state["iter"] + 1,
-            _layout=layout,
-            _buffers=self._filled(layout, parts),
-            _container=container,
-            _skipped=state["skipped"],
-            **checked,
-        )
+        schedule = checked["lr"] if isinstance(checked["lr"], Schedule) else None
+        if schedule is not None:
+            checked["lr"] = self._lr_of(schedule, state["iter"])
+        checked |= {"_schedule": schedule}
+        own = {"_layout": layout, "_container": container, "_skipped": state["skipped"]}
+        own["_buffers"] = self._filled(layout, parts)
+        calls = self._replacing(state["iter"] + 1, **self._arranged(checked) | checked | own)
         for name, other in self._inner().items():
             calls += other._restoring(state["inner"][name])
         return calls
+
+    def _lr_of(self, schedule: Schedule, steps: int) -> float:
+        """Give what a schedule says for the last of so many steps, or for the first if there are none yet."""
+        lr: float = self.__dataclass_fields__["lr"].metadata["check"]("lr", schedule(max(steps, 1)))
+        return lr
 
     def _replacing(self, turn: int, **attributes: Any) -> Calls:
         """Give the calls that change attributes, so that no other thread's step falls in between."""
         new = np.array(turn, np.int64)  # a plan that another thread is about to use has the old one
         old = partial(setitem, self._turn, (), 0)
-        return [partial(self.__dict__.update, _turn=new, _plan=None, **attributes), old]
+        return [partial(self.__dict__.update, {"_turn": new, "_plan": None, **attributes}), old]
 
     def _filled(self, layout: Layout, parts: Mapping[str, Any]) -> Buffers:
         """Give state buffers with these values."""
@@ -696,5 +699,12 @@ class Optimizer:
 
     def __getstate__(self) -> dict[str, Any]:
         # A plan knows arrays by their addresses, which are this process's.
-        turn = np.array(abs(self._turn.item()))
-        return {**self.__dict__, "_plan": None, "_pool": None, "_turn": turn}
+        return {
+            **self.__dict__,
+            "_plan": None,
+            "_own": {},
+            "_groups": None,
+            "_pool": None,
+            "_norm": None,
+            "_turn": np.array(abs(self._turn.item())),
+        }

@@ -5,7 +5,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from fastopt.plan import Layout, aligned_zeros, compute_dtype, is_list, kind, order_of
+from fastopt.checks import kind
+from fastopt.plan import Layout, aligned_zeros, compute_dtype, is_list, order_of
 
 __all__ = ["Packed", "PackedDict", "PackedList", "pack"]
 

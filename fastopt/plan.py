@@ -19,7 +19,10 @@ import numpy as np
 from numpy.lib.array_utils import byte_bounds
 
 from fastopt import driver
-from fastopt.driver import FLAGS, available, driver_of
+from fastopt.checks import kind
+from fastopt.driver import FLAGS, WORD, available, driver_of
+from fastopt.groups import FROZEN
+from fastopt.kernels.common import follow
 
 __all__ = [
     "Calls",
@@ -108,14 +111,6 @@ def is_list(container: Any) -> bool:
     )
 
 
-def kind(value: Any) -> str:
-    """Name a value's type with its article."""
-    if value is None:
-        return "None"
-    name = type(value).__name__
-    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
-
-
 class Layout(dict[Hashable, Slot]):
     """The slot of each parameter; of each dtype they follow one another without gaps."""
 
@@ -199,7 +194,11 @@ class Plan:
     container : dict or list
         Where numbers are replaced.
     scalars : int
-        How many scalars the kernel takes.
+        How many scalars there are: the kernel's, and two for each follower.
+    followers : int
+        How many of the states, the last ones, aren't the kernel's, but follow the parameter after it.
+    groups : sequence of int
+        Which of several sets of scalars each parameter is updated with; FROZEN for those that are not.
     threads : callable
         Gives the number of threads for a large step of so many elements.
     parallel_from : int
@@ -236,6 +235,8 @@ class Plan:
         turn: np.ndarray,
         container: Any,
         scalars: int,
+        followers: int,
+        groups: Sequence[int],
         threads: Callable[[int], int],
         parallel_from: int,
         strict: bool,
@@ -248,6 +249,9 @@ class Plan:
         self.turn = turn
         self.strict = strict
         self.container = container
+        self.count = scalars
+        self.followers = followers
+        self.groups = groups
         self.measured = np.zeros((len(self.slots), measures))
         self.scratch: dict[Any, Any] = {}
         self.running = np.zeros((len(self.slots) + 1, measures))  # sums of its rows so far
@@ -256,8 +260,11 @@ class Plan:
         together = available() and taken is not None and not any(meets(grad, taken) for grad in grads)
         places: dict[np.dtype[Any], list[int]] = {}
         self.one_by_one = []
+        frozen = []
         for place, (slot, param, grad) in enumerate(zip(self.slots, params, grads, strict=True)):
-            if together and slot.takes(param) and slot.takes(grad):
+            if groups[place] == FROZEN:
+                frozen += [place] * isinstance(param, np.ndarray) * isinstance(grad, np.ndarray)
+            elif together and slot.takes(param) and slot.takes(grad):
                 places.setdefault(slot.dtype, []).append(place)
             else:
                 self.one_by_one.append(place)
@@ -270,18 +277,25 @@ class Plan:
         self.tables: list[list[np.ndarray]] = [[] for _ in passes]
         for k, kernel in enumerate(passes):
             for n, (dtype, here) in enumerate(places.items()):
-                width = len(self.states[here[0]])
+                width = len(self.states[here[0]]) - followers
+                count = scalars - 2 * followers
                 self.drivers[k].append(
                     driver_of(
-                        kernel, dtype, width, scalars, self.threads > 1, whole=len(passes) > 1, look=k == 0
+                        kernel,
+                        dtype,
+                        width,
+                        count,
+                        self.threads > 1,
+                        whole=len(passes) > 1,
+                        look=k == 0,
+                        followers=followers,
                     )
                 )
                 # The first call looks at all arrays, so that it can still refuse for all.
-                rest = (
-                    [place for other in list(places.values())[1:] for place in other] if k == n == 0 else []
-                )
+                others = [frozen, *list(places.values())[1:]] if k == n == 0 else []
+                rest = [place for other in others for place in other]
                 last = self.reusable and n + 1 == len(places) and kernel is passes[-1]
-                self.tables[k].append(self.table(here, rest, params, grads, taken or [], scalars, last))
+                self.tables[k].append(self.table(here, rest, params, grads, taken or [], last))
         # Most plans are this one call.
         single = self.reusable and len(passes) == len(self.drivers[0]) == self.threads == 1
         self.single = self.drivers[0][0] if single else None
@@ -296,7 +310,6 @@ class Plan:
         params: list[np.ndarray],
         grads: list[np.ndarray],
         taken: list[tuple[int, int]],
-        scalars: int,
         last: bool,
     ) -> np.ndarray:
         """Give the driver's table: these arrays are updated, the rest only looked at."""
@@ -312,14 +325,15 @@ class Plan:
             rows += (
                 place, start, slot.size, param.nbytes, param.ndim, dims_at + len(dims),
                 id(param.dtype), param.flags.num & FLAGS, id(grad.dtype), grad.flags.num & FLAGS,
-                part, self.measured[place].ctypes.data,
+                part, self.measured[place].ctypes.data, max(self.groups[place], 0) * self.count * WORD,
                 param.ctypes.data, 0, *(state.ctypes.data for state in states),
                 slot.size, slot.size, *(state.size for state in states),
             )  # fmt: skip
             dims += param.shape
             start += slot.size
         header = (
-            id(np.ndarray), id(float), scalars, len(places) + len(rest), len(places),
+            id(np.ndarray), id(float), (max(self.groups) + 1) * self.count, len(places) + len(rest),
+            len(places),
             sum(self.slots[p].size for p in places), dims_at + len(dims), len(taken), self.threads,
             self.turn.ctypes.data, last, self.strict, False,
             self.measured.shape[1], self.running[-1].ctypes.data,
@@ -370,7 +384,9 @@ class Plan:
             keys, kinds, works = [], [], []
             for place in self.one_by_one:
                 param = params[place]
-                work = self.one(calls, kernel, place, param, grads[place], scalars)
+                first = self.groups[place] * self.count
+                own = scalars[first : first + self.count]
+                work = self.one(calls, kernel, place, param, grads[place], own)
                 if not isinstance(param, np.ndarray):
                     keys.append(self.keys[place])
                     kinds.append(type(param))
@@ -405,7 +421,10 @@ class Plan:
         if not ready or (isinstance(param, np.ndarray) and np.may_share_memory(param, grad)):
             slope = np.empty(slot.shape, slot.dtype, slot.order)
         arrays = [array.reshape(-1, order=slot.order) for array in (work, slope)]
-        arrays += self.states[place]
+        end = len(self.states[place]) - self.followers
+        arrays += self.states[place][:end]
+        count = self.count - 2 * self.followers
+        scalars, weights = scalars[:count], scalars[count:]
         empty = [array[:0] for array in arrays]
         if len(self.passes) == 1:
             values = tuple(map(slot.dtype.type, scalars))
@@ -421,6 +440,10 @@ class Plan:
         if slope is not grad:
             calls.append(partial(setitem, slope, ..., grad))
         calls.append(partial(kernel, *arguments))
+        if kernel is self.passes[-1]:
+            for k, follower in enumerate(self.states[place][end:]):
+                follow(arrays[0][:0], follower[:0], *weights[2 * k : 2 * k + 2])  # compiled now
+                calls.append(partial(follow, arrays[0], follower, *weights[2 * k : 2 * k + 2]))
         if not own and isinstance(param, np.ndarray) and kernel is self.passes[-1]:
             calls.append(partial(setitem, param, ..., work))
         return work

@@ -76,6 +76,8 @@ CASES = {
         (0.95, 0.95 - 0.1 * sqrt(0.4375) / 0.75 / 2),
         {"m": (1, 1), "v": (1, 1)},
     ),
+    # the second gradient counts as -2 - 0.5
+    "OptimisticGD": Case({"lr": 0.1}, (0.5, -1), (0.95, 1.2), {"before": (0.5, -1)}),
     "ASGD": Case(
         {"lr": 0.1, "lambd": 0.5, "alpha": 1, "t0": 0}, (0.5, -1), (0.9, 1 / 1.05), {"ax": (0.9, 1 / 1.05)}
     ),
@@ -286,7 +288,8 @@ def state_bytes(optimizer: Any) -> list[Any]:
     """Give the bytes of the whole state, and the counter."""
     names = type(optimizer).states
     states = [getattr(optimizer, name) for name in names]
-    return [optimizer.iter, *(None if state is None else snapshot(state) for state in states)]
+    inner = map(state_bytes, optimizer._inner().values())
+    return [optimizer.iter, *(None if state is None else snapshot(state) for state in states), *inner]
 
 
 def hyperparameters(optimizer):

@@ -165,6 +165,43 @@ def kinds():
     shares.CHUNK = usual
 
 
+def around():
+    """What is around the rule: decay, schedules, averages, clipping; what can't be had is refused."""
+    cosine = fastopt.schedules.Exponential(0.1, 2, 0.5)
+    for options, check in (
+        ({"lr": cosine, "weight_decay": 0.1, "maximize": True}, same),
+        ({"ema": 0.75, "lookahead": (2, 0.5)}, same),
+        ({"clip_value": 0.5}, same),
+        ({"clip_each": 0.5, "clip_adaptive": 0.25}, same),
+        ({"clip_norm": 0.5}, close),
+    ):
+        for name in ("Adam", "LAMB"):
+            params, ref = fastopt.pack(start()), start()
+            plain, opt = (getattr(fastopt, name)(**options) for _ in range(2))
+            opt = DataParallel(opt)
+            for step in range(3):
+                mine, mean = slopes(step, ref)
+                opt.update(params, mine)
+                plain.update(ref, mean)
+            check(params, ref)
+            same_state(opt, plain, check)
+            if "ema" in options:
+                check(opt.average(params), plain.average)
+            if "clip_norm" in options:
+                assert abs(opt.optimizer.grad_norm / plain.grad_norm - 1) < 1e-12
+    params = start()
+    for option in ({"groups": {"b1": {"lr": 0.5}}}, {"decay": "matrices", "weight_decay": 0.1}):
+        with pytest.raises(ValueError, match="groups and decay"):
+            DataParallel(fastopt.Adam(**option)).update(params, params)
+    with pytest.raises(ValueError, match="clip_norm"):
+        DataParallel(rule("Muon", clip_norm=1)).update(params, params)
+    opt = DataParallel(rule("Adam"))
+    opt.update(params, params)
+    opt.optimizer.clip_each = 1.0
+    with pytest.raises(ValueError, match="before the first step"):
+        opt.update(params, params)
+
+
 def share():
     """A rank holds its share of the state, and no more than 1 % beyond."""
 

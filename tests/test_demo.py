@@ -2,16 +2,24 @@
 
 import subprocess
 import sys
+from contextlib import contextmanager
+from inspect import signature
+from itertools import groupby
+from pathlib import Path
 
 import numpy as np
 import pytest
-from cases import BOOK, CASES, DTYPES
+from cases import BOOK, CASES, DTYPES, RULES
 
 import fastopt
-from fastopt import reference
-from fastopt.__main__ import main
+from fastopt import reference, twins
+from fastopt.__main__ import build_parser, main
+from fastopt.benching import LIMITS
+from fastopt.catalogue import FAMILIES, describe, takes
+from fastopt.demo import trajectories, witnesses
 from fastopt.demo.data import Data, digits, load
 from fastopt.demo.network import MultiLayerNet
+from fastopt.demo.rules import BEGIN, END, costs, renewed
 from fastopt.demo.surfaces import SURFACES, path
 from fastopt.demo.train import LEARNING_RATES, train
 from fastopt.demo.trajectories import follow, measure
@@ -62,22 +70,25 @@ def test_surfaces(surface):
         np.testing.assert_allclose(surface.gradient(*point), numeric, rtol=1e-6, atol=1e-7)
     assert surface.f(*surface.minimum) == 0
     assert surface.gradient(*surface.minimum) == (0, 0)
-    assert set(surface.lr) == set(BOOK)
 
 
 @pytest.mark.parametrize("surface", SURFACES.values(), ids=SURFACES)
-def test_paths_are_the_references_and_approach_the_minimum(surface):
-    for rule, points in follow(surface).items():
+def test_paths_are_the_references_and_come_down(surface):
+    paths = follow(surface, RULES)
+    assert set(paths) == set(RULES) - {"Muon"} == set(surface.lr)
+    for rule, points in paths.items():
         assert np.array_equal(points, path(getattr(reference, rule)(surface.lr[rule]), surface))
         assert points.shape == (surface.steps + 1, 2)
-        start = np.hypot(*np.subtract(surface.start, surface.minimum))
-        assert measure(points, surface).distance < 0.6 * start
+        assert surface.f(*points[-1]) < surface.f(*surface.start) / 5
+        if rule in BOOK:
+            start = np.hypot(*np.subtract(surface.start, surface.minimum))
+            assert measure(points, surface).distance < 0.6 * start
 
 
 def test_the_articles_claims():
     """SGD zigzags most, Momentum less, AdaGrad less still; Adam is efficient."""
     surface = SURFACES["valley"]
-    m = {rule: measure(points, surface) for rule, points in follow(surface).items()}
+    m = {rule: measure(points, surface) for rule, points in follow(surface, BOOK).items()}
     assert m["SGD"].turns > m["Momentum"].turns > m["AdaGrad"].turns
     assert m["SGD"].detour > m["Momentum"].detour > m["AdaGrad"].detour
     assert m["Adam"].turns < m["Momentum"].turns
@@ -224,6 +235,35 @@ def test_trajectories_as_a_user_runs_them(function, tmp_path):
     assert out.read_bytes().startswith(PNG)
 
 
+def test_trajectories_of_chosen_rules(tmp_path, capsys, monkeypatch):
+    """Of seven: the last line of panels isn't full."""
+    seen = []
+    monkeypatch.setattr(trajectories, "save", lambda figure, out: seen.append(figure) or out)
+    chosen = [*BOOK, "Lion"]
+    assert main(["trajectories", "--rules", ",".join(chosen), "--out", str(tmp_path / "a.png")]) == 0
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line[:1].isalpha()]
+    assert [name for name in names if name in RULES] == chosen
+    assert [axes.get_title("left") for axes in seen[0].axes] == [*chosen, "", ""]
+    assert [axes.axison for axes in seen[0].axes] == [True] * 7 + [False] * 2
+
+
+def test_all_rules_can_be_asked_for():
+    options = build_parser().parse_args(["trajectories", "--rules", "all"])
+    assert options.rules == [rule.name for rule in fastopt.rules()]
+    assert set(options.rules) == set(RULES)
+
+
+def test_muon_takes_matrices_only(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(twins, "version_of", lambda library: None)
+    assert [takes(fastopt.Muon, ndim) for ndim in range(4)] == [False, False, True, False]
+    (timing,) = fastopt.bench([[(3, 2), (2,)]], ["Muon"], ["float64"], blocks=1, block_seconds=0.001)
+    assert timing.shapes == ((3, 2),)
+    refused(["bench", "--rules", "Adam,Muon", "--sizes", "5"], "Muon takes no array of shape (5,)", capsys)
+    refused(["trajectories", "--rules", "Muon"], "Muon can't take x and y, which are numbers", capsys)
+    assert main(["trajectories", "--rules", "Muon,Adam", "--out", str(tmp_path / "a.png")]) == 0
+    assert "left out, as they can't take x and y, which are numbers: Muon\n" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("module", ["matplotlib", "tqdm", "sklearn"])
 def test_a_missing_extra_is_named(module):
     code = (
@@ -236,13 +276,14 @@ def test_a_missing_extra_is_named(module):
 
 
 def test_help_is_complete(capsys):
-    for arguments in ([], ["train"], ["trajectories"]):
+    for arguments in ([], ["train"], ["trajectories"], ["bench"], ["verify"], ["rules"]):
         with pytest.raises(SystemExit) as exit_:
             main([*arguments, "--help"])
         assert exit_.value.code == 0
         text = capsys.readouterr().out
-        words = "train trajectories" if not arguments else "--out"
-        assert all(word in text for word in words.split())
+        if not arguments:
+            commands = ("train", "trajectories", "bench", "verify", "rules")
+            assert all(f"\n    {command}" in text for command in commands)
         if arguments:
             options = [line.split()[0] for line in text.splitlines() if line.startswith("  -")]
             for option in options:  # each says something
@@ -287,6 +328,113 @@ def test_a_timing_knows_its_traffic(rule):
     seconds = timing.seconds
     assert timing.share_of_limit == seconds["limit"] / seconds["packed"]
     assert timing.gigabytes_per_second == timing.bytes / seconds["fastopt"] / 1e9
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_every_rule_has_its_limit(rule):
+    states = describe(getattr(fastopt, rule)).states
+    stream = LIMITS[len(states)]
+    assert len(stream.states) == len(states)
+    params = [np.ones(3, "float32")]
+    stream().update(params, [np.ones(3, "float32")])
+    assert params[0].tolist() == [1 + max(1, len(states))] * 3
+
+
+def test_limits_of_up_to_six_states():
+    assert [len(stream.states) for stream in LIMITS] == list(range(7))
+    assert [len(signature(stream.kernel).parameters) for stream in LIMITS] == list(range(5, 12))
+
+
+def test_the_catalogue():
+    found = fastopt.rules()
+    assert {rule.name for rule in found} == set(RULES)
+    assert [rule.name for rule in found][:2] == ["SGD", "Momentum"]
+    assert [family for family, _ in groupby(rule.family for rule in found)] == list(FAMILIES)
+    adam = next(rule for rule in found if rule.name == "Adam")
+    assert adam[1:4] == ("adam", ("m", "v"), ())
+    assert adam.source.startswith("Kingma and Ba 2015, *Adam")
+    assert adam.source.endswith("6.1.6")
+    assert (adam.traffic("float32"), adam.state_bytes("float32")) == (28, 8)
+    assert (adam.traffic("float64"), adam.state_bytes("float64")) == (56, 16)
+    for rule in found:
+        assert rule.source
+        assert {*rule.states, *rule.small} == set(CASES[rule.name].states)
+
+
+def test_small_states_are_told_apart():
+    rule = describe(fastopt.SM3)
+    assert (rule.states, rule.small) == (("m",), ("row", "col"))
+    assert rule.traffic("float32") == 20
+    assert costs(rule) == ("m, row, col", "20 / 40", "4 / 8 + row + col")
+
+
+def test_the_readme_has_the_rules_of_today():
+    text = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+    assert renewed(text) == text
+    assert all(f"| `{rule}` |" in text for rule in RULES)
+
+
+def test_rules_as_a_user_lists_them(tmp_path, capsys):
+    assert main(["rules"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines if line[:1].isalpha()] == [
+        "rule", *(rule.name for rule in fastopt.rules()),
+    ]  # fmt: skip
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n", "utf-8")
+    assert main(["rules", "--markdown", str(page)]) == 0
+    text = page.read_text("utf-8")
+    assert text.startswith(f"before\n{BEGIN}\n| rule |")
+    assert text.endswith(f"|\n{END}\nafter\n")
+    assert "old" not in text
+
+
+@pytest.mark.parametrize("text", ["", f"{BEGIN}\n", f"{END}\n{BEGIN}\n", f"{BEGIN}\n{BEGIN}\n{END}\n"])
+def test_a_page_without_a_place_for_the_rules(text, tmp_path, capsys):
+    page = tmp_path / "page.md"
+    page.write_text(text, "utf-8")
+    refused(["rules", "--markdown", str(page)], "there must be one line", capsys)
+    assert page.read_text("utf-8") == text
+
+
+def test_verify_takes_one_table(capsys):
+    refused(["verify", "--faults", "--rules"], "not allowed with argument", capsys)
+
+
+def test_comparisons_with_witnesses(monkeypatch):
+    """With no library: a twin that is fastopt's reference, once right and once wrong."""
+    monkeypatch.setattr(twins, "version_of", lambda library: "1.0")
+    monkeypatch.setattr(witnesses, "version_of", lambda library: "1.0")
+    for lr, right in ((1.0, True), (1.001, False)):
+
+        @contextmanager
+        def run(name, rate, arguments, params, lr=lr):
+            optimizer, params, held = reference.SGD(rate * lr), [p.copy() for p in params], []
+            yield twins.Twin(
+                lambda grads: held.__setitem__(slice(None), grads),
+                lambda: optimizer.update(params, held),
+                lambda: [p.copy() for p in params],
+            )
+
+        monkeypatch.setitem(twins.LIBRARIES, "PyTorch", twins.LIBRARIES["PyTorch"]._replace(run=run))
+        for name in ("optax", "Keras"):
+            monkeypatch.setitem(twins.LIBRARIES, name, twins.LIBRARIES[name]._replace(rules={}))
+        comparisons = witnesses.compare(["SGD"], blocks=1)
+        (comparison,) = comparisons
+        assert (comparison.library, set(comparison.differences)) == ("PyTorch", set(DTYPES))
+        assert (comparison.differences["float64"] == 0) is right
+        table, verdict = witnesses.summary(comparisons)
+        assert verdict is right
+        row = table.splitlines()[-1].split()
+        assert row[:3] == ["SGD", "PyTorch", "1.0"]
+        seconds = comparison.timings["float32"].seconds
+        assert row[7] == f"{seconds['PyTorch'] / seconds['fastopt']:.1f}×"
+
+
+def test_witnesses_that_are_missing(monkeypatch, capsys):
+    monkeypatch.setattr(witnesses, "version_of", lambda library: None if library == "optax" else "1.0")
+    assert main(["verify", "--rules"]) == 1
+    assert capsys.readouterr().err == 'this needs optax: python -m pip install "fastopt[witnesses]"\n'
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def ranks(count, *arguments):
 
 @pytest.mark.parametrize("count", COUNTS)  # the first compiles for all
 def test_ranks(count):
-    ranks(count, "bits,batch,kinds,share,lean,faults,warn")
+    ranks(count, "bits,batch,kinds,around,share,lean,faults,warn")
 
 
 @pytest.fixture(scope="module")

@@ -173,7 +173,7 @@ TestTraining = Training.TestCase
 TestTraining.settings = settings(quick, max_examples=30, stateful_step_count=25)
 
 
-def test_the_state_of_copies_is_their_own():
+def test_row_29_the_state_of_copies_is_their_own():
     opt = fastopt.Adam()
     opt.update([np.ones(3)], [np.ones(3)])
     before = state_bytes(opt)

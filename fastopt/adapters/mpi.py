@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, MutableMapping, MutableSequence
 from contextlib import contextmanager
 from functools import partial
+from math import sqrt
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,11 @@ import numpy as np
 
 from fastopt import checkpoint
 from fastopt.adapters.shares import Buffers, Group, Shares
+from fastopt.around import sum_of_squares
+from fastopt.checks import kind
 from fastopt.optimizer import Optimizer
 from fastopt.packing import Packed, PackedDict
-from fastopt.plan import Calls, Layout, align, finite, kind, memory, run, survey
+from fastopt.plan import Calls, Layout, align, finite, memory, run, survey
 from fastopt.statedict import copied, copies
 
 try:
@@ -168,7 +171,7 @@ class DataParallel:
         self.optimizer = optimizer
         self.comm = (MPI.COMM_WORLD if comm is None else comm).Dup()
         self.reduce_dtype = None if reduce_dtype is None else np.dtype(reduce_dtype)
-        self._whole = optimizer.measure is not None
+        self._whole = False
         # Known from the first parameters on:
         self._layout = Layout()
         self._digest = 0
@@ -236,13 +239,18 @@ class DataParallel:
             reductions = [self._reduce(*pair, slopes) for pair in zip(groups, self._sums, strict=True)]
             means: Iterable[Buffers] = map(self._mean, reductions, self._sums)
             refused = False
-            if strict:  # that has to be known of all before anything changes
+            if strict or optimizer.clip_norm is not None:
                 means = list(means)
+            if strict:  # that has to be known of all before anything changes
                 refused = self._anywhere(not all(regular(flat) for mean in means for flat in mean.values()))
         if refused:
             return self._refuse(params, grads)
         late = None
         with committed(self.comm):
+            if optimizer.clip_norm is not None:
+                total = np.array([sum_of_squares([flat for mean in means for flat in mean.values()])])
+                self.comm.Allreduce(MPI.IN_PLACE, total)
+                optimizer.__dict__["_norm"] = sqrt(total[0])
             gathers: list[Any] = []
             for group, mean in zip(groups, means, strict=True):
                 optimizer.iter = turn  # every group's step is the same
@@ -258,7 +266,7 @@ class DataParallel:
         return True
 
     def average(self, params: Any) -> Any:
-        """Give what `average` of a schedule-free rule gives: the parameters to be used for predictions.
+        """Give the averaged parameters, of a schedule-free rule or of ``ema`` or ``swa``, for predictions.
 
         Parameters
         ----------
@@ -270,15 +278,16 @@ class DataParallel:
         dict or list
             New arrays, on every rank.
         """
-        average = self.optimizer.average  # type: ignore[attr-defined]
+        average: Any = self.optimizer.average
         self._agree_on(params, params)
         with committed(self.comm):
             buffers = {dtype: flat.copy() for dtype, flat in self._buffers(params, "params").items()}
             gathers: list[Any] = []
             for group in self._shares.groups:
                 own = views(group.slots, buffers)
-                for key, values in average(own).items():
-                    own[key][...] = values
+                averaged = average(own) if callable(average) else average or own
+                for key, array in own.items():
+                    array[...] = averaged[key]
                 gathers += self._gathers(group, buffers)
             MPI.Request.Waitall(gathers)
         new = {
@@ -402,23 +411,28 @@ class DataParallel:
 
         def prepare() -> None:
             nonlocal layout, number
+            whole = self._needs_whole()
+            if self._layout and whole != self._whole:
+                raise ValueError(
+                    "clip_each and clip_adaptive need whole arrays: choose before the first step"
+                )
             layout = self._surveyed(params, grads)
             if layout is not self._layout:
                 self._digest = zlib.crc32(repr(described(layout)).encode())
-            turn = self.optimizer.iter + 1
-            ours = [(type(rule), rule.nonfinite, rule._wrapped(), rule.scalars(turn)) for rule in rules]
-            number = zlib.crc32(f"{self._digest} {self.reduce_dtype} {turn} {ours}".encode())
+            ours = [(type(rule).__name__, rule._hyperparameters()) for rule in rules]
+            number = zlib.crc32(f"{self._digest} {self.reduce_dtype} {self.optimizer.iter} {ours}".encode())
 
         def details() -> dict[str, Any]:
             values = {"reduce_dtype": str(self.reduce_dtype), "iter": self.optimizer.iter}
             for rule in rules:
-                name = type(rule).__name__
-                values |= {f"{name}'s {field}": getattr(rule, field) for field in rule._checks()}
+                own = rule._hyperparameters().items()
+                values |= {f"{type(rule).__name__}'s {name}": value for name, value in own}
             return {"the parameters": [*layout], **described(layout), **values}
 
         self._try(prepare, lambda: number, details)
         if layout is not self._layout:
             self._layout, self._list = layout, not isinstance(params, Mapping)
+            self._whole = self._needs_whole()
             self._shares = Shares(layout, self._whole, self.comm.rank, self.comm.size)
             self._sums = [
                 {
@@ -428,13 +442,25 @@ class DataParallel:
                 for group in self._shares.groups
             ]
 
+    def _needs_whole(self) -> bool:
+        """Whether arrays must not be cut; or say what can't be had on several ranks."""
+        optimizer = self.optimizer
+        for rule in (optimizer, *optimizer._inner().values()):
+            if rule.groups is not None or rule.decay != "all":
+                raise ValueError("groups and decay='matrices' can't be had with DataParallel")
+        parted = [rule.clip_norm for rule in (optimizer, *optimizer._inner().values())]
+        if len(parted) > 1 and any(norm is not None for norm in parted):
+            raise ValueError("clip_norm can't be had with DataParallel if a rule has another inside")
+        options = optimizer.clip_each, optimizer.clip_adaptive
+        return optimizer.measure is not None or any(option is not None for option in options)
+
     def _surveyed(self, params: Any, grads: Any) -> Layout:
         """Give the layout of the parameters, or say why they can't be updated."""
         if self._fits(params) and self._fits(grads) and all(flat.flags.writeable for flat in params.flats):
             return self._layout
         keys, values, slopes = align(params, grads)
         assignable = isinstance(params, MutableMapping | MutableSequence)
-        layout = survey(keys, values, slopes, self._layout, assignable, self._whole)
+        layout = survey(keys, values, slopes, self._layout, assignable, self.optimizer.measure is not None)
         if self._layout and {*keys} != self._layout.keys():
             odd = [*({*keys} ^ self._layout.keys())]
             raise ValueError(f"there were other parameters at first: only then or only now {odd[:5]}")

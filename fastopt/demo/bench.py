@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from fastopt.benching import Start, Timing
 from fastopt.demo.report import save, table
+from fastopt.twins import LIBRARIES
 
 __all__ = ["break_even", "picture", "summary"]
 
@@ -14,6 +15,7 @@ LINES = {
     "reference": ("dimgrey", "reference (NumPy)"),
     "PyTorch": ("#D55E00", "PyTorch"),
     "optax": ("#E69F00", "optax"),
+    "Keras": ("#009E73", "Keras"),
     "fastopt": ("#0072B2", "fastopt"),
     "packed": ("#56B4E9", "fastopt, packed"),
     "limit": ("black", "limit: the traffic alone"),
@@ -22,7 +24,7 @@ LINES = {
 
 def summary(timings: Sequence[Timing]) -> str:
     """Give the table, a row for each timing."""
-    others = [name for name in ("PyTorch", "optax") if any(name in t.seconds for t in timings)]
+    others = [name for name in LIBRARIES if any(name in t.seconds for t in timings)]
     header = [
         "rule",
         "dtype",

@@ -1,7 +1,9 @@
-"""``python -m fastopt verify --faults``: the same wrong inputs to fastopt, the book's code and PyTorch."""
+"""``python -m fastopt verify --faults``: wrong inputs to fastopt, the book's code, PyTorch and optax."""
 
+import importlib.util
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -146,17 +148,39 @@ class PyTorch:
         self.optimizer.step()
 
 
+class Optax:
+    """optax's sgd with momentum. It gives new arrays, which take the old ones' places."""
+
+    def __init__(self, lr: float = 0.01) -> None:
+        import jax
+        import optax
+
+        self.jax = jax
+        self.apply = optax.apply_updates
+        self.rule = optax.sgd(lr, momentum=0.9)
+        self.state: Any = None
+
+    def update(self, params: Any, grads: Any) -> None:
+        """Take a step."""
+        with self.jax.enable_x64(True):
+            if self.state is None:
+                self.state = self.rule.init(params)
+            updates, self.state = self.rule.update(grads, self.state, params)
+            new = self.apply(params, updates)
+        for key in params if isinstance(params, dict) else range(len(params)):
+            params[key] = np.array(new[key])
+
+
 def subjects() -> dict[str, Callable[[], Any]]:
     """Give what makes each optimizer."""
     found: dict[str, Callable[[], Any]] = {
         "fastopt": lambda: Momentum(0.1, nonfinite="raise"),
         "the book's code": lambda: Book(0.1),
     }
-    try:
-        import torch  # noqa: F401
-    except ImportError:
-        return found
-    return found | {"PyTorch": lambda: PyTorch(0.1)}
+    for module, name, make in (("torch", "PyTorch", PyTorch), ("optax", "optax", Optax)):
+        if importlib.util.find_spec(module):
+            found[name] = partial(make, 0.1)
+    return found
 
 
 class Outcome(NamedTuple):

@@ -1,6 +1,6 @@
 """Text tables and pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ COLORS = {
     "AdaGrad": "#0072B2",
     "RMSprop": "#56B4E9",
     "Adam": "#CC79A7",
+    "OptimisticGD": "#FDAE61",
     "ASGD": "#F4A582",
     "ScheduleFreeSGD": "#8C2D04",
     "AdaDelta": "#08306B",
@@ -36,15 +37,15 @@ COLORS = {
     "LARS": "#525252",
     "LAMB": "#969696",
     "NovoGrad": "#000000",
-    "SM3": "#BDBDBD",
+    "SM3": "#8C6D31",
     "Adafactor": "#67A9CF",
     "Prodigy": "#FDB863",
     "Muon": "#B2182B",
 }
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Give a table as text: the first column to the left, the others to the right.
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> str:
+    """Give a table as text.
 
     Parameters
     ----------
@@ -52,13 +53,15 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         Titles; a line break splits one over two lines.
     rows : sequence of sequences of str
         The cells.
+    left : collection of int
+        The columns whose cells go to the left; those of the others go to the right.
     """
     titles = [(("\n" + title).split("\n"))[-2:] for title in header]
     lines = [[title[0] for title in titles], [title[1] for title in titles], *rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     texts = [
         "  ".join(
-            cell.rjust(width) if column else cell.ljust(width)
+            cell.ljust(width) if column in left else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in lines

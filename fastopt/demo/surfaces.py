@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastopt.trajectories import trajectory
+
 __all__ = ["SURFACES", "Surface", "path"]
 
 
@@ -65,6 +67,31 @@ SURFACES = {
             "AdaGrad": 1.5,
             "RMSprop": 0.15,
             "Adam": 0.3,
+            "OptimisticGD": 0.3,
+            "ASGD": 0.95,
+            "ScheduleFreeSGD": 1.0,
+            "AdaDelta": 180.0,
+            "RMSpropGraves": 0.018,
+            "FTRL": 1.8,
+            "AdamW": 0.3,
+            "AMSGrad": 0.3,
+            "AdaMax": 0.4,
+            "NAdam": 0.4,
+            "RAdam": 1.3,
+            "AdaBelief": 0.18,
+            "Yogi": 0.3,
+            "Adan": 0.24,
+            "AdEMAMix": 0.3,
+            "ScheduleFreeAdamW": 1.8,
+            "Rprop": 0.18,
+            "Signum": 0.24,
+            "Lion": 0.24,
+            "LARS": 10.0,
+            "LAMB": 0.3,
+            "NovoGrad": 0.032,
+            "Adafactor": 0.6,
+            "SM3": 1.0,
+            "Prodigy": 1.8,
         },
     ),
     "rosenbrock": Surface(
@@ -82,6 +109,31 @@ SURFACES = {
             "AdaGrad": 1.0,
             "RMSprop": 0.08,
             "Adam": 0.4,
+            "OptimisticGD": 0.001,
+            "ASGD": 0.0035,
+            "ScheduleFreeSGD": 0.0056,
+            "AdaDelta": 9.5,
+            "RMSpropGraves": 0.004,
+            "FTRL": 1.0,
+            "AdamW": 0.3,
+            "AMSGrad": 0.4,
+            "AdaMax": 0.95,
+            "NAdam": 0.08,
+            "RAdam": 0.0055,
+            "AdaBelief": 0.4,
+            "Yogi": 0.4,
+            "Adan": 0.056,
+            "AdEMAMix": 0.4,
+            "ScheduleFreeAdamW": 0.24,
+            "Rprop": 0.004,
+            "Signum": 0.01,
+            "Lion": 0.01,
+            "LARS": 10.0,
+            "LAMB": 0.05,
+            "NovoGrad": 0.0018,
+            "Adafactor": 1.0,
+            "SM3": 3.2,
+            "Prodigy": 1.0,
         },
     ),
     "beale": Surface(
@@ -99,6 +151,31 @@ SURFACES = {
             "AdaGrad": 1.8,
             "RMSprop": 0.15,
             "Adam": 0.3,
+            "OptimisticGD": 0.01,
+            "ASGD": 0.03,
+            "ScheduleFreeSGD": 0.018,
+            "AdaDelta": 24.0,
+            "RMSpropGraves": 0.0056,
+            "FTRL": 1.3,
+            "AdamW": 0.24,
+            "AMSGrad": 0.24,
+            "AdaMax": 1.0,
+            "NAdam": 0.32,
+            "RAdam": 0.003,
+            "AdaBelief": 0.24,
+            "Yogi": 0.24,
+            "Adan": 0.75,
+            "AdEMAMix": 0.13,
+            "ScheduleFreeAdamW": 0.18,
+            "Rprop": 0.0013,
+            "Signum": 0.024,
+            "Lion": 0.022,
+            "LARS": 3.2,
+            "LAMB": 0.018,
+            "NovoGrad": 0.0032,
+            "Adafactor": 0.1,
+            "SM3": 1.8,
+            "Prodigy": 1.0,
         },
     ),
 }
@@ -119,9 +196,4 @@ def path(optimizer: Any, surface: Surface) -> np.ndarray:
     array of shape (steps + 1, 2)
         The start and the point after each step.
     """
-    params: dict[str, float] = dict(zip("xy", surface.start, strict=True))
-    points = [surface.start]
-    for _ in range(surface.steps):
-        optimizer.update(params, dict(zip("xy", surface.gradient(params["x"], params["y"]), strict=True)))
-        points.append((params["x"], params["y"]))
-    return np.array(points)
+    return trajectory(optimizer, surface.f, surface.start, surface.steps, surface.gradient).points

@@ -26,6 +26,7 @@ LEARNING_RATES = {
     "AdaGrad": 0.03,
     "RMSprop": 0.001,
     "Adam": 0.002,
+    "OptimisticGD": 0.1,
     "ASGD": 0.1,
     "ScheduleFreeSGD": 0.5,
     "AdaDelta": 1.0,
@@ -143,11 +144,10 @@ def train(
         for rule in rules:
             bar.set_description(f"{rule}, compiling")
             compile_seconds = first_step(rule, sizes, dtype)
-            lr = LEARNING_RATES[rule]
             ref, fast = (
                 Run(
                     MultiLayerNet(sizes, dtype, seed, packed=packed and module is fastopt),
-                    getattr(module, rule)(lr),
+                    made(module, rule),
                 )
                 for module in (reference, fastopt)
             )
@@ -165,11 +165,17 @@ def train(
     return comparisons
 
 
+def made(module: Any, rule: str) -> Any:
+    """Make an optimizer of the reference or of fastopt; Muon leaves what isn't a matrix to Adam."""
+    others = {"fallback": made(module, "Adam")} if rule == "Muon" else {}
+    return getattr(module, rule)(LEARNING_RATES[rule], **others)
+
+
 def first_step(rule: str, sizes: Sequence[int], dtype: str) -> float:
     """Give the seconds of a first step, in which the rule is compiled or read from the disk."""
     params = MultiLayerNet(sizes, dtype).params
     start = perf_counter()
-    getattr(fastopt, rule)().update(params, {key: p * 0 for key, p in params.items()})
+    made(fastopt, rule).update(params, {key: p * 0 for key, p in params.items()})
     return perf_counter() - start
 
 

@@ -1,16 +1,18 @@
 """The article's picture: the path of each rule over the contours of a surface, and numbers to it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from math import ceil, sqrt
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 import fastopt
+from fastopt.catalogue import takes
 from fastopt.demo.report import COLORS, save, table
 from fastopt.demo.surfaces import Surface, path
+from fastopt.trajectories import draw
 
 __all__ = ["Measure", "follow", "measure", "picture", "summary"]
 
@@ -33,9 +35,10 @@ class Measure(NamedTuple):
     distance: float
 
 
-def follow(surface: Surface) -> dict[str, np.ndarray]:
-    """Give the path of each rule over a surface."""
-    return {rule: path(getattr(fastopt, rule)(lr), surface) for rule, lr in surface.lr.items()}
+def follow(surface: Surface, rules: Iterable[str]) -> dict[str, np.ndarray]:
+    """Give the path of each rule over a surface, without those that take no single numbers."""
+    classes = {rule: getattr(fastopt, rule) for rule in rules}
+    return {rule: path(cls(surface.lr[rule]), surface) for rule, cls in classes.items() if takes(cls, ndim=0)}
 
 
 def measure(points: np.ndarray, surface: Surface) -> Measure:
@@ -66,37 +69,21 @@ def summary(paths: Mapping[str, np.ndarray], surface: Surface) -> str:
 
 def picture(paths: Mapping[str, np.ndarray], surface: Surface, out: Path) -> Path:
     """Draw the paths, one panel a rule, and save them as a picture."""
-    left, right, bottom, top = surface.window
-    x, y = np.meshgrid(np.linspace(left, right, 400), np.linspace(bottom, top, 400))
-    z = surface.f(x, y) + 1e-9
-    levels = np.geomspace(max(z.min(), z.max() * 1e-5), z.max(), 22)
-    figure = Figure(figsize=(12, 7.4), layout="constrained")
+    columns = min(len(paths), max(3, ceil(sqrt(len(paths)))))
+    rows = ceil(len(paths) / columns)
+    figure = Figure(figsize=(4 * columns, 3.3 * rows + 0.8), layout="constrained")
     figure.suptitle(
         f"{surface.formula}\n{surface.steps} steps from ({surface.start[0]:g}, {surface.start[1]:g})",
         size=13,
     )
-    panels = figure.subplots(2, 3, sharex=True, sharey=True).flat
-    for panel, (rule, points) in zip(panels, paths.items(), strict=True):
-        panel.contourf(x, y, z, levels, norm=LogNorm(), cmap="Greys", alpha=0.3, extend="both")
-        panel.contour(x, y, z, levels, norm=LogNorm(), colors="white", linewidths=0.7)
-        panel.plot(*points.T, "-", color=COLORS[rule], linewidth=1.6)
-        # Earlier steps are paler, so that the direction can be seen without arrows.
-        panel.scatter(
-            *points.T,
-            s=16,
-            color=COLORS[rule],
-            alpha=np.linspace(0.3, 1, len(points)),
-            zorder=3,
-            linewidths=0,
-        )
-        panel.plot(*surface.start, "o", color="white", markeredgecolor=COLORS[rule], markersize=8, zorder=4)
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat
+    for panel in panels[len(paths) :]:
+        panel.set_axis_off()
+    for panel, (rule, points) in zip(panels, paths.items(), strict=False):
+        draw(panel, surface.f, points, surface.window, COLORS[rule])
         panel.plot(*surface.minimum, "*", color="black", markersize=13, zorder=4)
         m = measure(points, surface)
-        panel.set_title(
-            f"{rule}   lr = {surface.lr[rule]:g}", color="black", weight="bold", loc="left", size=11
-        )
-        panel.set_title(f"turns {m.turns}, {m.distance:.2f} from ★", loc="right", size=9, color="dimgrey")
-        panel.set(xlim=(left, right), ylim=(bottom, top))
-        panel.spines[:].set_visible(False)
-        panel.tick_params(length=0, labelcolor="dimgrey")
+        panel.set_title(rule, weight="bold", loc="left", size=11)
+        numbers = f"lr {surface.lr[rule]:g} · {m.turns} turns · {m.distance:.2f} to ★"
+        panel.set_title(numbers, loc="right", size=9, color="dimgrey")
     return save(figure, out)

@@ -38,7 +38,7 @@ from fastopt.kernels.layerwise import (
     sm3_measure,
 )
 from fastopt.kernels.matrix import muon, muon_measure
-from fastopt.kernels.sgd import asgd, momentum, nesterov, schedule_free_sgd, sgd
+from fastopt.kernels.sgd import asgd, momentum, nesterov, optimistic_gd, schedule_free_sgd, sgd
 from fastopt.kernels.sign import lion, rprop, signum
 
 __all__ = [
@@ -66,6 +66,7 @@ __all__ = [
     "nesterov",
     "novograd",
     "novograd_measure",
+    "optimistic_gd",
     "prodigy",
     "prodigy_measure",
     "radam",

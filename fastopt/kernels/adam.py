@@ -1,8 +1,7 @@
 """Adam and those that changed a part of it."""
 
-from math import sqrt
-
 import numpy as np
+from numpy import sqrt
 
 from fastopt.kernels.common import gradient, kernel, signed
 

@@ -1,8 +1,7 @@
 """A learning rate for each element, from the squares of its gradients."""
 
-from math import sqrt
-
 import numpy as np
+from numpy import sqrt
 
 from fastopt.kernels.common import gradient, kernel
 

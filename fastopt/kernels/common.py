@@ -8,7 +8,7 @@ from typing import Any
 
 from fastopt.compiling import compiled
 
-__all__ = ["LANES", "gradient", "in_lanes", "kernel", "lane_sum", "signed"]
+__all__ = ["LANES", "follow", "gradient", "in_lanes", "kernel", "lane_max", "lane_sum", "signed"]
 
 # Sums over arrays are taken in so many lanes: element i goes to lane i % LANES. So they are vectorized, and
 # have the same bits on every machine. With fewer the compiler unrolls the loop instead.
@@ -39,6 +39,18 @@ def signed(length, x):
     return length if x > 0 else (-length if x < 0 else x - x)
 
 
+@compiled
+def follow(param, follower, weight, back):
+    """Follower ← follower + weight·(p − follower), p itself for 1; then, if back isn't 0, p ← follower."""
+    w = param.dtype.type(weight)
+    if weight != 0:
+        for i in range(param.size):
+            follower[i] = follower[i] + w * (param[i] - follower[i]) if weight != 1 else param[i]
+    if back != 0:
+        for i in range(param.size):
+            param[i] = follower[i]
+
+
 def body(i, lane, *arguments):
     """Stand for what `in_lanes` puts into the loop."""
     raise NotImplementedError
@@ -65,8 +77,21 @@ def in_lanes(function: Callable[..., Any]) -> Any:
 
 @compiled
 def lane_sum(sums, first):
-    """Give the sum of the lanes that begin at a place."""
-    total = sums[first]
-    for lane in range(first + 1, first + LANES):
-        total += sums[lane]
-    return total
+    """Give the sum of the lanes that begin at a place: the second half is added to the first, and so on."""
+    width = LANES // 2
+    while width:
+        for lane in range(first, first + width):
+            sums[lane] += sums[lane + width]
+        width //= 2
+    return sums[first]
+
+
+@compiled
+def lane_max(lanes):
+    """Give the largest of the lanes, as `lane_sum` gives their sum."""
+    width = LANES // 2
+    while width:
+        for lane in range(width):
+            lanes[lane] = max(lanes[lane], lanes[lane + width])
+        width //= 2
+    return lanes[0]

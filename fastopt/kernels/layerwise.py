@@ -13,7 +13,7 @@ from math import sqrt
 import numpy as np
 
 from fastopt.compiling import compiled
-from fastopt.kernels.common import LANES, gradient, in_lanes, kernel, lane_sum
+from fastopt.kernels.common import LANES, gradient, in_lanes, kernel, lane_max, lane_sum
 
 __all__ = [
     "adafactor",
@@ -108,7 +108,7 @@ def lamb(
 
 
 @in_lanes
-def novograd_squares(i, lane, param, grad, sums, grad_scale, l2):
+def gradient_squares(i, lane, param, grad, sums, grad_scale, l2):
     """Sum g²."""
     g = np.float64(gradient(grad[i], param[i], grad_scale, l2))
     sums[lane] += g * g
@@ -121,7 +121,7 @@ def novograd_measure(
     """V ← β₂·v + (1 − β₂)·‖g‖², a number; with β₂ = 0 at the first step (Ginsburg et al. 2019)."""
     own = param.dtype.type
     sums[:] = 0
-    novograd_squares(param.size, param, grad, sums, own(grad_scale), own(l2))
+    gradient_squares(param.size, param, grad, sums, own(grad_scale), own(l2))
     for i in range(v.size):  # of one
         v[i] = beta2 * v[i] + (1 - beta2) * lane_sum(sums, 0)
         sums[0] = sqrt(np.float64(v[i])) + eps
@@ -143,14 +143,34 @@ def novograd(
         param[i] = p - step * m[i]
 
 
+@compiled
+def sm3_line(param, grad, m, col, largest, grad_scale, l2, one_minus_mu, eps, row):
+    """Update m along a row, and the largest ν of each column so far."""
+    for c in range(param.size):
+        g = gradient(grad[c], param[c], grad_scale, l2)
+        nu = np.minimum(row, col[c]) + g * g
+        m[c] = m[c] + one_minus_mu * (g / np.sqrt(nu + eps) - m[c])
+        largest[c] = np.maximum(largest[c], nu)
+
+
 @in_lanes
-def sm3_row(c, lane, param, grad, m, col, sums, grad_scale, l2, one_minus_mu, eps, row):
-    """Update m along a row; find the largest ν of each lane, and of each column so far."""
+def sm3_largest(c, lane, param, grad, col, sums, grad_scale, l2, row):
+    """Find the largest ν of a row in each lane, where there is no NaN."""
+    # np.maximum, which passes NaN on, isn't vectorized in lanes.
     g = gradient(grad[c], param[c], grad_scale, l2)
-    nu = np.minimum(row, col[c]) + g * g
-    m[c] = m[c] + one_minus_mu * (g / np.sqrt(nu + eps) - m[c])
-    sums[lane] = np.maximum(sums[lane], nu)
-    sums[LANES + c] = np.maximum(sums[LANES + c], nu)
+    nu = (row if row < col[c] else col[c]) + g * g
+    sums[lane] = nu if nu > sums[lane] else sums[lane]
+
+
+@compiled
+def sm3_unknown(param, grad, col, grad_scale, l2, row):
+    """Count the NaN of a row."""
+    count = 0
+    for c in range(param.size):
+        g = gradient(grad[c], param[c], grad_scale, l2)
+        total = row + col[c] + g * g
+        count += total != total
+    return count
 
 
 @kernel
@@ -159,19 +179,22 @@ def sm3_measure(
 ):
     """ν = min(row, col) + g²; m ← m + (1 − μ)(g / √(ν + eps) − m); row and col are the largest ν of each."""
     own = param.dtype.type
-    scalars = own(grad_scale), own(l2), own(one_minus_mu), own(eps)
+    scale, decay, new, eps = own(grad_scale), own(l2), own(one_minus_mu), own(eps)
     if param.size == 0:
         return
     sums[:] = 0
+    columns = sums[LANES:]
     for r in range(row.size):
         here = slice(r * cols, (r + 1) * cols)
+        sm3_line(param[here], grad[here], m[here], col, columns, scale, decay, new, eps, row[r])
         sums[:LANES] = 0
-        sm3_row(cols, param[here], grad[here], m[here], col, sums, *scalars, row[r])
-        row[r] = sums[0]
-        for lane in range(1, min(cols, LANES)):
-            row[r] = np.maximum(row[r], own(sums[lane]))
+        sm3_largest(cols, param[here], grad[here], col, sums, scale, decay, row[r])
+        if sm3_unknown(param[here], grad[here], col, scale, decay, row[r]):
+            row[r] = np.nan
+        else:
+            row[r] = lane_max(sums)
     for c in range(cols):
-        col[c] = sums[LANES + c]
+        col[c] = columns[c]
 
 
 @kernel
@@ -190,18 +213,21 @@ def squares(i, lane, x, factor, sums, first):
     sums[first + lane] += y * y
 
 
-@in_lanes
-def adafactor_line(i, lane, param, grad, sums, grad_scale, l2):
-    """Sum g² of a row in lanes, and add it to the sums of the columns."""
-    g = np.float64(gradient(grad[i], param[i], grad_scale, l2))
-    sums[lane] += g * g
-    sums[LANES + i] += g * g
+@compiled
+def column_squares(param, grad, columns, grad_scale, l2):
+    """Add g² of a row to the sums of the columns."""
+    for c in range(param.size):
+        g = np.float64(gradient(grad[c], param[c], grad_scale, l2))
+        columns[c] += g * g
 
 
 @in_lanes
 def adafactor_squares(i, lane, param, grad, v, factor, sums, grad_scale, l2, floor):
     """Sum u² of a row, where factor·v is the estimate of g²."""
-    u = np.float64(gradient(grad[i], param[i], grad_scale, l2) / np.sqrt(np.maximum(factor * v[i], floor)))
+    # As np.maximum, which isn't vectorized in lanes.
+    estimate = factor * v[i]
+    divisor = estimate if estimate > floor or estimate != estimate else floor
+    u = np.float64(gradient(grad[i], param[i], grad_scale, l2) / np.sqrt(divisor))
     sums[lane] += u * u
 
 
@@ -243,15 +269,17 @@ def adafactor_measure(
         of_u = lane_sum(sums, 0)
     else:
         for b in range(row.size // rows):
-            sums[LANES : LANES + cols] = 0
+            columns = sums[LANES : LANES + cols]
+            columns[:] = 0
             for r in range(b * rows, (b + 1) * rows):
                 here = slice(r * cols, (r + 1) * cols)
                 sums[:LANES] = 0
-                adafactor_line(cols, param[here], grad[here], sums, scale, decay)
+                gradient_squares(cols, param[here], grad[here], sums, scale, decay)
+                column_squares(param[here], grad[here], columns, scale, decay)
                 row[r] = np.float64(row[r]) + w * (lane_sum(sums, 0) / cols - np.float64(row[r]))
             for c in range(cols):
                 old = np.float64(col[b * cols + c])
-                col[b * cols + c] = old + w * (sums[LANES + c] / rows - old)
+                col[b * cols + c] = old + w * (columns[c] / rows - old)
             middle = np.maximum(mean(row[b * rows : (b + 1) * rows]), floor)
             for r in range(b * rows, (b + 1) * rows):
                 here = slice(r * cols, (r + 1) * cols)
@@ -262,6 +290,14 @@ def adafactor_measure(
                 of_u += lane_sum(sums, 0)
     ratio = sqrt(of_u) / sqrt(param.size) / d
     sums[0] = alpha / (ratio if ratio > 1.0 else 1.0)
+
+
+@compiled
+def adafactor_line(param, grad, v, factor, grad_scale, l2, keep, floor, kept, length):
+    """Move the parameters of a row, where factor·v is the estimate of g²."""
+    for c in range(param.size):
+        u = gradient(grad[c], param[c], grad_scale, l2) / np.sqrt(np.maximum(factor * v[c], floor))
+        param[c] = kept * (keep * param[c]) - length * u
 
 
 @kernel
@@ -278,19 +314,16 @@ def adafactor(
     square = own(floor * floor)
     length = own(sums[0])
     if rows == 0:
-        for i in range(param.size):
-            g = gradient(grad[i], param[i], scale, decay)
-            param[i] = kept * (before * param[i]) - length * (g / np.sqrt(np.maximum(row[i], square)))
+        adafactor_line(param, grad, row, own(1), scale, decay, before, square, kept, length)
     else:
         for b in range(row.size // rows if cols else 0):
             middle = np.maximum(mean(row[b * rows : (b + 1) * rows]), floor)
             for r in range(b * rows, (b + 1) * rows):
                 factor = own(np.float64(row[r]) / middle)
-                for c in range(cols):
-                    i = r * cols + c
-                    g = gradient(grad[i], param[i], scale, decay)
-                    u = g / np.sqrt(np.maximum(factor * col[b * cols + c], square))
-                    param[i] = kept * (before * param[i]) - length * u
+                here, line = slice(r * cols, (r + 1) * cols), col[b * cols : (b + 1) * cols]
+                adafactor_line(
+                    param[here], grad[here], line, factor, scale, decay, before, square, kept, length
+                )
 
 
 @in_lanes

@@ -2,7 +2,7 @@
 
 from fastopt.kernels.common import gradient, kernel
 
-__all__ = ["asgd", "momentum", "nesterov", "schedule_free_sgd", "sgd"]
+__all__ = ["asgd", "momentum", "nesterov", "optimistic_gd", "schedule_free_sgd", "sgd"]
 
 
 @kernel
@@ -29,6 +29,15 @@ def nesterov(param, grad, v, grad_scale, l2, keep, mu, lr, mu_mu, lr_ahead):
         g = gradient(grad[i], param[i], grad_scale, l2)
         param[i] = keep * param[i] + mu_mu * v[i] - lr_ahead * g
         v[i] = mu * v[i] - lr * g
+
+
+@kernel
+def optimistic_gd(param, grad, before, grad_scale, l2, keep, alpha_beta, beta, lr):
+    """P ← p − lr·((α + β)·g − β·before); before ← g (Mokhtari et al. 2020)."""
+    for i in range(param.size):
+        g = gradient(grad[i], param[i], grad_scale, l2)
+        param[i] = keep * param[i] - lr * (alpha_beta * g - beta * before[i])
+        before[i] = g
 
 
 @kernel

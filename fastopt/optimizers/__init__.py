@@ -21,7 +21,7 @@ from fastopt.optimizers.adam import (
 from fastopt.optimizers.adaptive import FTRL, AdaDelta, AdaGrad, RMSprop, RMSpropGraves
 from fastopt.optimizers.layerwise import LAMB, LARS, SM3, Adafactor, NovoGrad, Prodigy
 from fastopt.optimizers.matrix import Muon
-from fastopt.optimizers.sgd import ASGD, SGD, Momentum, Nesterov, ScheduleFreeSGD
+from fastopt.optimizers.sgd import ASGD, SGD, Momentum, Nesterov, OptimisticGD, ScheduleFreeSGD
 from fastopt.optimizers.sign import Lion, Rprop, Signum
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "NAdam",
     "Nesterov",
     "NovoGrad",
+    "OptimisticGD",
     "Prodigy",
     "RAdam",
     "RMSprop",

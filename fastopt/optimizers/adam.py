@@ -656,6 +656,7 @@ class ScheduleFreeAdamW(Averaging, Optimizer):
     """
 
     kernel = kernels.schedule_free_adamw
+    decays = None
     lr: float = hyperparameter(0.0025)
     beta: float = hyperparameter(0.9, above=0, most=1)
     warmup_steps: int = whole(0)

@@ -57,6 +57,7 @@ class LARS(Optimizer):
     """
 
     kernel = kernels.lars
+    decays = None
     measure = kernels.lars_measure
     lr: float = hyperparameter(0.1)
     momentum: float = hyperparameter(0.9, most=1)
@@ -114,6 +115,7 @@ class LAMB(Optimizer):
     """
 
     kernel = kernels.lamb
+    decays = None
     measure = kernels.lamb_measure
     lr: float = hyperparameter(0.001)
     beta1: float = hyperparameter(0.9, below=1)
@@ -173,6 +175,7 @@ class NovoGrad(Optimizer):
     """
 
     kernel = kernels.novograd
+    decays = None
     measure = kernels.novograd_measure
     lr: float = hyperparameter(0.001)
     beta1: float = hyperparameter(0.9, below=1)
@@ -294,6 +297,7 @@ class Adafactor(Optimizer):
     """
 
     kernel = kernels.adafactor
+    decays = None
     measure = kernels.adafactor_measure
     lr: float = hyperparameter(0.01)
     beta2_decay: float = hyperparameter(-0.8, least=-inf, most=0)
@@ -368,6 +372,7 @@ class Prodigy(Optimizer):
     """
 
     kernel = kernels.prodigy
+    decays = None
     measure = kernels.prodigy_measure
     lr: float = hyperparameter(1.0)
     beta1: float = hyperparameter(0.9, below=1)

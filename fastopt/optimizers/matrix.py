@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from fastopt import kernels
+from fastopt.checks import kind
 from fastopt.kernels.common import LANES
 from fastopt.optimizer import Optimizer, State, hyperparameter, whole
-from fastopt.plan import Calls, Plan, align, kind
+from fastopt.plan import Calls, Plan, align
 
 __all__ = ["Muon"]
 
@@ -42,10 +43,10 @@ class Muon(Optimizer):
     ----------
     lr : float, default 0.001
         Learning rate, at least 0.
-    weight_decay : float, default 0.1
-        Decoupled: p shrinks by lr·weight_decay of itself, whatever the gradient.
     momentum : float, default 0.95
         μ, from 0 to 1.
+    weight_decay : float, default 0.1
+        Decoupled: p shrinks by lr·weight_decay of itself, whatever the gradient.
     ns_steps : int, default 5
         Newton-Schulz iterations.
     eps : float, default 1e-7
@@ -73,10 +74,11 @@ class Muon(Optimizer):
     measure = kernels.muon_measure
     work = 1
     decays = True
+    ungrouped = ("fallback", "ns_steps")
     lr: float = hyperparameter(0.001)
-    weight_decay: float = hyperparameter(0.1)
     momentum: float = hyperparameter(0.95, most=1)
     _: KW_ONLY
+    weight_decay: float = hyperparameter(0.1)
     ns_steps: int = whole(5)
     eps: float = hyperparameter(1e-7)
     fallback: Optimizer | None = field(default=None, metadata={"check": check_fallback, "saved": False})
@@ -108,8 +110,10 @@ class Muon(Optimizer):
             replaced = map(setitem, repeat(params), numbers, map(others.get, numbers))
             calls.append(partial(deque, replaced, 0))
             done = self._update(self._plan, *align(matrices, slopes), matrices, slopes, calls)
-            if done and (culprit := other._culprit(others, slopes, other._layout) if plan.found else ""):
-                other._warn(culprit, turn)
+            if done and (plan.found or plan.one_by_one):
+                culprit = other._culprit(others, slopes, other._layout)
+                if culprit:
+                    other._warn(culprit, turn)
         return done
 
     def _inner(self) -> dict[str, Optimizer]:
@@ -127,7 +131,7 @@ class Muon(Optimizer):
         """Give the products of Newton-Schulz's iterations."""
         calls: Calls = []
         for place, (slot, states) in enumerate(zip(plan.slots, plan.states, strict=True)):
-            u = states[-1].reshape(slot.shape)
+            u = states[len(type(self).states)].reshape(slot.shape)
             wide = u if slot.shape[0] <= slot.shape[1] else u.T
             if place not in plan.scratch:
                 gram, square = np.empty((2, len(wide), len(wide)), slot.dtype)

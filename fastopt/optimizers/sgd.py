@@ -6,7 +6,7 @@ from fastopt import kernels
 from fastopt.optimizer import Optimizer, State, hyperparameter, whole
 from fastopt.optimizers.common import Averaging, averaging
 
-__all__ = ["ASGD", "SGD", "Momentum", "Nesterov", "ScheduleFreeSGD"]
+__all__ = ["ASGD", "SGD", "Momentum", "Nesterov", "OptimisticGD", "ScheduleFreeSGD"]
 
 
 @dataclass(eq=False)
@@ -123,6 +123,52 @@ class Nesterov(Optimizer):
         """Give μ, lr, μ² and (1 + μ)·lr."""
         mu, lr = self.momentum, self.lr
         return mu, lr, mu * mu, (1 + mu) * lr
+
+
+@dataclass(eq=False)
+class OptimisticGD(Optimizer):
+    """Gradient descent that expects the next gradient to differ from this as this from the one before.
+
+    p ← p − lr·((α + β)·g − β·g of the step before), which is g itself at the first
+
+    For games and saddle points, around which gradient descent circles. optax's
+    ``optimistic_gradient_descent``; the paper's has α = β = 1.
+
+    Parameters
+    ----------
+    lr : float, default 0.01
+        Learning rate, at least 0.
+    alpha : float, default 1.0
+        α, at least 0: weight of the gradient.
+    beta : float, default 1.0
+        β, at least 0: weight of its difference from the one before.
+
+    Attributes
+    ----------
+    before : dict or list of arrays, or None
+        The gradient of the step before.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a hyperparameter is no number or out of range, here or when it is assigned later.
+
+    References
+    ----------
+    Mokhtari, Ozdaglar and Pattathil 2020, *A unified analysis of extra-gradient and optimistic gradient
+    methods for saddle point problems* (arXiv:1901.08511).
+    """
+
+    kernel = kernels.optimistic_gd
+    parallel_from = 50_000
+    lr: float = hyperparameter(0.01)
+    alpha: float = hyperparameter(1.0)
+    beta: float = hyperparameter(1.0)
+    before = State(lambda self, param, grad: grad)
+
+    def scalars(self, t: int) -> tuple[float, ...]:
+        """Give α + β, β and lr."""
+        return self.alpha + self.beta, self.beta, self.lr
 
 
 @dataclass(eq=False)

@@ -23,7 +23,7 @@ from fastopt.reference.adam import (
 from fastopt.reference.adaptive import FTRL, AdaDelta, AdaGrad, RMSprop, RMSpropGraves
 from fastopt.reference.layerwise import LAMB, LARS, SM3, Adafactor, NovoGrad, Prodigy
 from fastopt.reference.matrix import Muon
-from fastopt.reference.sgd import ASGD, SGD, Momentum, Nesterov, ScheduleFreeSGD
+from fastopt.reference.sgd import ASGD, SGD, Momentum, Nesterov, OptimisticGD, ScheduleFreeSGD
 from fastopt.reference.sign import Lion, Rprop, Signum
 
 __all__ = [
@@ -49,6 +49,7 @@ __all__ = [
     "NAdam",
     "Nesterov",
     "NovoGrad",
+    "OptimisticGD",
     "Prodigy",
     "RAdam",
     "RMSprop",

@@ -86,16 +86,19 @@ def total(x: np.ndarray) -> float:
 def row_totals(x: np.ndarray) -> np.ndarray:
     """Give the sums over the last axis, of length 1 then.
 
-    Lane i of 64 takes the elements i, i + 64, i + 128, … one after the other; then the lanes are added, one
-    after the other. This order is easy to vectorize, and it is the same whatever the machine.
+    Lane i of 64 takes the elements i, i + 64, i + 128, … one after the other; then the second half of
+    the lanes is added to the first, and so on. This is easy to vectorize, and the same whatever the machine.
     """
     *rows, length = x.shape
     blocks = -(-length // LANES)
     padded = np.zeros((*rows, blocks * LANES))
     padded[..., :length] = double(x)
-    # NumPy adds one after the other along an axis that isn't the innermost; accumulate does so along any.
+    # NumPy adds one after the other along an axis that isn't the innermost.
     lanes = np.add.reduce(padded.reshape(*rows, blocks, LANES), axis=-2, initial=0.0)
-    return np.add.accumulate(lanes, axis=-1)[..., -1:]
+    while lanes.shape[-1] > 1:
+        half = lanes.shape[-1] // 2
+        lanes = lanes[..., :half] + lanes[..., half:]
+    return lanes
 
 
 def column_totals(x: np.ndarray) -> np.ndarray:

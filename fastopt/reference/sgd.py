@@ -2,9 +2,11 @@
 
 from typing import Any
 
+import numpy as np
+
 from fastopt.reference.common import copies, pairs, put, triples, zeros
 
-__all__ = ["ASGD", "SGD", "Momentum", "Nesterov", "ScheduleFreeSGD"]
+__all__ = ["ASGD", "SGD", "Momentum", "Nesterov", "OptimisticGD", "ScheduleFreeSGD"]
 
 
 class SGD:
@@ -49,9 +51,30 @@ class Nesterov:
         if self.v is None:
             self.v = zeros(params)
         for key, g in pairs(params, grads):
-            params[key] += self.momentum * self.momentum * self.v[key]
-            params[key] -= (1 + self.momentum) * self.lr * g
-            self.v[key] = self.momentum * self.v[key] - self.lr * g
+            v = self.v[key]
+            step = (1 + self.momentum) * self.lr * g  # now, as g may be the parameter's memory
+            self.v[key] = self.momentum * v - self.lr * g
+            params[key] += self.momentum * self.momentum * v
+            params[key] -= step
+
+
+class OptimisticGD:
+    """p ← p − lr·((α + β)·g − β·g of the step before), which is g at the first."""
+
+    def __init__(self, lr: float = 0.01, alpha: float = 1.0, beta: float = 1.0) -> None:
+        self.lr = lr
+        self.alpha = alpha
+        self.beta = beta
+        self.before: Any = None
+
+    def update(self, params: Any, grads: Any) -> None:
+        """Take a step."""
+        if self.before is None:
+            self.before = copies(grads, params)
+        for key, p, g in triples(params, grads):
+            new = p - self.lr * ((self.alpha + self.beta) * g - self.beta * self.before[key])
+            self.before[key] = np.array(g)
+            put(params, key, new)
 
 
 class ASGD:
@@ -108,5 +131,6 @@ class ScheduleFreeSGD:
         lr = self.lr * r
         lr_y = lr * (self.beta * (1 - c) - 1)
         for key, p, g in triples(params, grads):
-            put(params, key, p + c * (self.z[key] - p) + lr_y * g)
+            new = p + c * (self.z[key] - p) + lr_y * g
             self.z[key] = self.z[key] - lr * g
+            put(params, key, new)

@@ -79,5 +79,6 @@ class Lion:
             self.m = zeros(params)
         for key, p, g in triples(params, grads):
             kept = (1 - self.lr * self.weight_decay) * p
-            put(params, key, kept - self.lr * np.sign(self.beta1 * self.m[key] + (1 - self.beta1) * g))
+            new = kept - self.lr * np.sign(self.beta1 * self.m[key] + (1 - self.beta1) * g)
             self.m[key] = self.beta2 * self.m[key] + (1 - self.beta2) * g
+            put(params, key, new)

@@ -1,0 +1,103 @@
+"""HIPS autograd: ``adam``, ``sgd`` and ``rmsprop`` of ``autograd.misc.optimizers``, in their own form.
+
+Each takes ``grad(x, i)`` and x0, nested lists, tuples and dicts of arrays and numbers, and gives the last x
+in the same form. ``callback(x, i, gradient)`` is called before each step. What grad and callback are given is
+theirs to keep.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastopt import optimizers
+from fastopt.adapters.common import PaperAdam, library
+from fastopt.optimizer import Optimizer
+
+__all__ = ["adam", "rmsprop", "sgd"]
+
+Gradient = Callable[[Any, int], Any]
+Callback = Callable[[Any, int, Any], Any]
+
+
+def minimize(
+    rule: Optimizer,
+    grad: Gradient,
+    x0: Any,
+    callback: Callback | None,
+    num_iters: int,
+    **start: float,
+) -> Any:
+    """Take the steps of a rule from x0; give the last x.
+
+    Parameters
+    ----------
+    rule : Optimizer
+        The rule.
+    grad, x0, callback, num_iters : callable, nested containers, callable, int
+        As the functions of the library.
+    **start : float
+        Values of states that don't start at 0.
+
+    Raises
+    ------
+    TypeError
+        If x0 has complex numbers.
+    """
+    flatten = library("autograd.misc", "autograd").flatten
+    flat, unflatten = flatten(x0)
+    if np.iscomplexobj(flat):
+        raise TypeError("x0 has complex numbers: pass their real and imaginary parts")
+    x = np.array(flat, np.float64)  # which autograd's own become at the first step
+    if start:
+        state = {name: [np.full_like(x, value)] for name, value in start.items()}
+        rule.load_state_dict({**rule.state_dict(), "state": state})
+    for i in range(num_iters):
+        here = unflatten(x.copy())
+        slope = grad(here, i)
+        if callback:
+            callback(here, i, slope)
+        rule.update([x], [flatten(slope)[0]])
+    return unflatten(x)
+
+
+def sgd(
+    grad: Gradient,
+    x0: Any,
+    callback: Callback | None = None,
+    num_iters: int = 200,
+    step_size: float = 0.1,
+    mass: float = 0.9,
+) -> Any:
+    """Gradient descent with momentum: v ← mass·v − (1 − mass)·g; x ← x + step_size·v."""
+    # fastopt's velocity has the step size in it.
+    rule = optimizers.Momentum(step_size * (1 - mass), mass)
+    return minimize(rule, grad, x0, callback, num_iters)
+
+
+def rmsprop(
+    grad: Gradient,
+    x0: Any,
+    callback: Callback | None = None,
+    num_iters: int = 100,
+    step_size: float = 0.1,
+    gamma: float = 0.9,
+    eps: float = 1e-8,
+) -> Any:
+    """Root mean squared prop, `fastopt.RMSprop`, whose mean of squares starts at 1 here."""
+    rule = optimizers.RMSprop(step_size, gamma, eps=eps)
+    return minimize(rule, grad, x0, callback, num_iters, h=1)
+
+
+def adam(
+    grad: Gradient,
+    x0: Any,
+    callback: Callback | None = None,
+    num_iters: int = 100,
+    step_size: float = 0.001,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+) -> Any:
+    """Adam with eps on the root of the corrected v, which is `fastopt.AdamW` without decay."""
+    return minimize(PaperAdam(step_size, b1, b2, eps=eps), grad, x0, callback, num_iters)

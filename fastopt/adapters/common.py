@@ -1,0 +1,169 @@
+"""What several adapters share."""
+
+import sys
+from collections.abc import MutableMapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from itertools import chain
+from operator import is_
+from typing import Any
+
+import numpy as np
+
+from fastopt import optimizers
+from fastopt.optimizer import Optimizer, hyperparameter
+
+__all__ = ["Linked", "PaperAdam", "in_form_of", "library", "step_from"]
+
+
+@dataclass(eq=False)
+class PaperAdam(optimizers.AdamW):
+    """Adam with eps on the root of the corrected v, as in the paper and in the courses."""
+
+    weight_decay: float = hyperparameter(0.0)
+
+
+def library(module: str, package: str) -> Any:
+    """Import a library's module, or say how to install it.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If the library isn't installed.
+    """
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        top = module.split(".")[0]
+        if error.name != top:
+            raise
+        raise ModuleNotFoundError(f"this needs {top}: python -m pip install {package}", name=top) from None
+
+
+def in_form_of(form: type[Optimizer], name: str) -> Any:
+    """Make a rule's class with a library's methods, for the ``__getattr__`` of the module of these methods.
+
+    Raises
+    ------
+    AttributeError
+        If there is no rule of that name.
+    """
+    module = form.__module__
+    if name not in optimizers.__all__:
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+    rule = getattr(optimizers, name)
+    made = type(name, (form, rule), {"__module__": module, "__doc__": rule.__doc__})
+    setattr(sys.modules[module], name, made)
+    return made
+
+
+class Linked:
+    """A rule whose state another program holds: it goes on from the arrays that it is shown.
+
+    What it gives back are views of its own state. As long as it is shown them again, and the count of steps
+    fits, nothing is copied; whatever else it is shown becomes its state.
+
+    Parameters
+    ----------
+    rule : Optimizer
+        Its hyperparameters and its steps.
+    """
+
+    def __init__(self, rule: Optimizer) -> None:
+        self.rule = rule
+        self.held: list[list[np.ndarray]] = []
+
+    def step(
+        self,
+        t: int | None,
+        params: list[np.ndarray],
+        grads: list[Any],
+        states: Sequence[list[np.ndarray]],
+        **hyperparameters: float,
+    ) -> list[list[np.ndarray]]:
+        """Take a step.
+
+        Parameters
+        ----------
+        t : int, optional
+            The number of the step, from 1; by default the next.
+        params, grads : list of arrays
+            As `Optimizer.update` takes them.
+        states : sequence of lists
+            For each state of the rule the arrays before the step, in the order of ``params``.
+        **hyperparameters : float
+            Those of this step.
+
+        Returns
+        -------
+        list of lists of arrays
+            The states after the step.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `Optimizer.update` and the hyperparameters, before anything has changed.
+        """
+        rule = self.rule
+        for name, value in hyperparameters.items():
+            if getattr(rule, name) != value:
+                setattr(rule, name, value)
+        t = rule.iter + 1 if t is None else t
+        shown, held = [*chain(*states)], [*chain(*self.held)]
+        if t != rule.iter + 1 or len(shown) != len(held) or not all(map(is_, shown, held)):
+            rule = self._resumed(t, params, states)
+        rule.update(params, grads)
+        if rule is not self.rule:
+            self.rule, self.held = rule, [getattr(rule, name) for name in rule.states]
+        return self.held
+
+    def _resumed(self, t: int, params: list[np.ndarray], states: Sequence[list[np.ndarray]]) -> Optimizer:
+        """Give the rule as it is before step t, with copies of these states."""
+        dtypes = [np.promote_types(param.dtype, np.float32) for param in params]
+        copies = [[*map(np.asarray, arrays, dtypes)] for arrays in states]
+        state = self.rule.state_dict()
+        state.update(iter=t - 1, state=dict(zip(self.rule.states, copies, strict=True)))
+        rule = type(self.rule)(threads=self.rule.threads)
+        rule.load_state_dict(state)
+        return rule
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Copies of the views would be views no more.
+        return {"rule": self.rule, "held": []}
+
+
+def step_from(
+    home: MutableMapping[str, Any],
+    rule: type[Optimizer],
+    t: int | None,
+    params: list[np.ndarray],
+    grads: list[Any],
+    states: Sequence[Sequence[str]],
+    **hyperparameters: float,
+) -> None:
+    """Take a step of a rule whose state is in a dict.
+
+    Parameters
+    ----------
+    home : dict
+        Where the state is; what is missing is 0. An entry whose name begins with "fastopt" is added, to save
+        time.
+    rule : class
+        The rule.
+    states : sequence of sequences of str
+        For each state of the rule its names in ``home``, in the order of ``params``.
+    t, params, grads, **hyperparameters
+        As `Linked.step`.
+    """
+    for names in states:
+        for name, param in zip(names, params, strict=True):
+            if name not in home:
+                home[name] = np.zeros_like(param)
+    own = " ".join(["fastopt", *chain(*states)])
+    link = home.get(own)
+    if link is None or type(link.rule) is not rule:
+        link = Linked(rule())
+    shown = [[home[name] for name in names] for names in states]
+    held = link.step(t, params, grads, shown, **hyperparameters)
+    home.update(zip(chain(*states), chain(*held), strict=True))
+    home[own] = link

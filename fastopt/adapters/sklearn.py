@@ -1,0 +1,142 @@
+"""scikit-learn: the steps of ``MLPClassifier`` and ``MLPRegressor`` with ``solver="adam"`` or ``"sgd"``.
+
+    from fastopt.adapters.sklearn import patch
+
+    with patch():
+        classifier.fit(X, y)
+
+All that changes is how scikit-learn's own optimizers take a step. Their state stays in their attributes, so
+that an estimator can be pickled, cloned and trained on, with fastopt or without, at any time.
+"""
+
+from contextvars import ContextVar, Token
+from dataclasses import fields, replace
+from functools import cache, wraps
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from fastopt import optimizers
+from fastopt.adapters.common import Linked, library
+from fastopt.checks import kind
+from fastopt.optimizer import Optimizer
+
+__all__ = ["patch", "unpatch"]
+
+TESTED = ("1.5", "1.6", "1.7", "1.8", "1.9")
+
+current: ContextVar["patch | None"] = ContextVar("current", default=None)
+links: WeakKeyDictionary[Any, Linked] = WeakKeyDictionary()
+
+
+class patch:
+    """Let fastopt take the steps of scikit-learn's networks in this thread, to the block's end or `unpatch`.
+
+    Parameters
+    ----------
+    optimizer : Optimizer, optional
+        A rule to train with instead of the estimator's solver; by default the solver's own, with its
+        hyperparameters. Each estimator gets a copy without state; lr and the others can be changed during the
+        training. With ``solver="sgd"`` lr is multiplied by what the estimator's learning_rate mode makes of
+        learning_rate_init.
+
+    Raises
+    ------
+    RuntimeError
+        If this version of scikit-learn hasn't been tested.
+    ModuleNotFoundError
+        If there is none.
+    TypeError
+        If optimizer is no optimizer of fastopt.
+
+    Notes
+    -----
+    Adam and both kinds of SGD are the same formulas in another order of operations, so that results differ by
+    rounding. Other threads and processes, those of ``n_jobs`` included, are not affected.
+    """
+
+    def __init__(self, optimizer: Optimizer | None = None) -> None:
+        if not (optimizer is None or isinstance(optimizer, Optimizer)):
+            raise TypeError(f"optimizer must be one of fastopt's, not {kind(optimizer)}")
+        install()
+        self.optimizer = optimizer
+        self.token: Token[patch | None] = current.set(self)
+
+    def __enter__(self) -> "patch":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        current.reset(self.token)
+
+
+def unpatch() -> None:
+    """Let scikit-learn take its own steps again, in this thread."""
+    current.set(None)
+
+
+@cache
+def install() -> None:
+    """Make scikit-learn's optimizers ask whether their steps are fastopt's."""
+    version = library("sklearn", "scikit-learn").__version__
+    if ".".join(version.split(".")[:2]) not in TESTED:
+        raise RuntimeError(
+            f"scikit-learn {version} is left as it is: fastopt has been tested with {', '.join(TESTED)}"
+        )
+    module = library("sklearn.neural_network._stochastic_optimizers", "scikit-learn")
+    own = {module.SGDOptimizer: sgd_step, module.AdamOptimizer: adam_step}
+    original = module.BaseOptimizer.update_params
+
+    @wraps(original)
+    def update_params(self: Any, params: list[Any], grads: list[Any]) -> None:
+        active = current.get()
+        if active is None or type(self) not in own:
+            original(self, params, grads)
+        elif active.optimizer is None:
+            own[type(self)](self, params, grads)
+        else:
+            other_step(self, active.optimizer, params, grads)
+
+    module.BaseOptimizer.update_params = update_params
+
+
+def linked(solver: Any, rule: type[Optimizer]) -> Linked:
+    """Give the rule that goes on from a solver's state."""
+    link = links.get(solver)
+    if link is None or type(link.rule) is not rule:
+        link = links[solver] = Linked(rule())
+    return link
+
+
+def sgd_step(solver: Any, params: list[Any], grads: list[Any]) -> None:
+    """Take a step of ``SGDOptimizer``."""
+    link = linked(solver, optimizers.Nesterov if solver.nesterov else optimizers.Momentum)
+    hyperparameters = {"lr": solver.learning_rate, "momentum": solver.momentum}
+    (solver.velocities,) = link.step(None, params, grads, [solver.velocities], **hyperparameters)
+
+
+def adam_step(solver: Any, params: list[Any], grads: list[Any]) -> None:
+    """Take a step of ``AdamOptimizer``."""
+    link = linked(solver, optimizers.Adam)
+    hyperparameters = {
+        "lr": solver.learning_rate_init,
+        "beta1": solver.beta_1,
+        "beta2": solver.beta_2,
+        "eps": solver.epsilon,
+    }
+    t = solver.t + 1
+    solver.ms, solver.vs = link.step(t, params, grads, [solver.ms, solver.vs], **hyperparameters)
+    solver.t = t
+    _, _, solver.learning_rate, _ = link.rule.scalars(t)
+
+
+def other_step(solver: Any, optimizer: Optimizer, params: list[Any], grads: list[Any]) -> None:
+    """Take a step of another rule, which is kept by the solver and pickled with it."""
+    rule = vars(solver).get("fastopt")
+    if type(rule) is not type(optimizer):
+        rule = solver.fastopt = replace(optimizer)
+    wanted = {field.name: getattr(optimizer, field.name) for field in fields(optimizer)}
+    if hasattr(solver, "lr_schedule"):
+        wanted["lr"] *= solver.learning_rate / solver.learning_rate_init
+    for name, value in wanted.items():
+        if getattr(rule, name) != value:
+            setattr(rule, name, value)
+    rule.update(params, grads)

@@ -1,0 +1,96 @@
+"""`rules`: what there is, what it costs and where it comes from, read off the classes."""
+
+import inspect
+import re
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastopt import optimizers
+from fastopt.optimizer import Optimizer
+
+__all__ = ["Rule", "describe", "rules", "takes"]
+
+FAMILIES = ("sgd", "adaptive", "adam", "sign", "layerwise", "matrix")  # simplest first
+
+REFERENCES = re.compile(r"^References\n-+\n(.*?)(?:\n\n[^\n]+\n-+\n|\Z)", re.MULTILINE | re.DOTALL)
+
+
+class Rule(NamedTuple):
+    """A rule, what it keeps and moves, and its source.
+
+    Attributes
+    ----------
+    name : str
+        Of the class.
+    family : str
+        The module in `fastopt.kernels`, `fastopt.optimizers` and `fastopt.reference` where it is.
+    states : tuple of str
+        The arrays that it keeps for each parameter, of its shape.
+    small : tuple of str
+        Those that are smaller, such as a number for each row.
+    source : str
+        The paper or book, as in the class's docstring.
+    """
+
+    name: str
+    family: str
+    states: tuple[str, ...]
+    small: tuple[str, ...]
+    source: str
+
+    def state_bytes(self, dtype: Any) -> int:
+        """Give the bytes of state for each number in a parameter, without those of `small`."""
+        return len(self.states) * np.dtype(dtype).itemsize
+
+    def traffic(self, dtype: Any) -> int:
+        """Give the bytes to read and write for it at a step: gradient once, parameter and `states` twice.
+
+        A rule that measures whole arrays first reads them once more, from the cache where they fit into it.
+        """
+        return (3 + 2 * len(self.states)) * np.dtype(dtype).itemsize
+
+
+def describe(cls: type[Optimizer]) -> Rule:
+    """Give what a class says about itself."""
+    sizes: dict[bool, list[str]] = {False: [], True: []}
+    for state in cls.states:
+        sizes[getattr(cls, state).shape is not None].append(state)
+    references = REFERENCES.search(inspect.getdoc(cls) or "")
+    return Rule(
+        cls.__name__,
+        cls.__module__.rpartition(".")[2],
+        tuple(sizes[False]),
+        tuple(sizes[True]),
+        " ".join(references[1].split()).rstrip(".") if references else "",
+    )
+
+
+def rules() -> tuple[Rule, ...]:
+    """List all rules, by family, simplest first.
+
+    Returns
+    -------
+    tuple of Rule
+        With ``name``, ``family``, ``states``, ``small``, ``source``, and the bytes for each number in a
+        parameter: ``state_bytes(dtype)`` of state, ``traffic(dtype)`` read and written at a step.
+    """
+
+    def place(cls: type[Optimizer]) -> tuple[int, int]:
+        module = inspect.getmodule(cls)
+        family = cls.__module__.rpartition(".")[2]
+        return FAMILIES.index(family), list(vars(module)).index(cls.__name__)
+
+    return tuple(map(describe, sorted((getattr(optimizers, name) for name in optimizers.__all__), key=place)))
+
+
+@cache
+def takes(cls: type[Optimizer], ndim: int) -> bool:
+    """Whether a rule takes arrays of so many dimensions."""
+    one = [np.ones((1,) * ndim)]
+    try:
+        cls().update([*one], one)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,90 @@
+"""What the arguments have to be: an error says which one isn't, and what would be right."""
+
+from dataclasses import field
+from functools import partial
+from math import inf, isfinite
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+__all__ = ["choice", "hyperparameter", "integer", "kind", "number", "whole"]
+
+
+def kind(value: Any) -> str:
+    """Name a value's type with its article."""
+    if value is None:
+        return "None"
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
+
+
+def number(
+    name: str,
+    value: Any,
+    *,
+    least: float = 0,
+    above: float = -inf,
+    most: float = inf,
+    below: float = inf,
+) -> float:
+    """Give a finite number between bounds as a float, or say why it is none."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        shown = repr(value) if isinstance(value, str | bool) else kind(value)
+        raise TypeError(f"{name} must be a number, not {shown}")
+    try:
+        result = float(value)
+    except OverflowError:  # an integer
+        result = inf
+    if not (isfinite(result) and least <= result <= most and above < result < below):
+        low = f"above {above:g}" if above >= 0 else f"at least {least:g}" if least > -inf else "finite"
+        high = f"at most {most:g}" if most < inf else f"below {below:g}" if below < inf else "finite"
+        raise ValueError(f"{name} must be {low} and {high}, not {value}")
+    return result
+
+
+def integer(name: str, value: Any, least: int = 0) -> int:
+    """Give a whole number from a bound as an int, or say why it is none."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name} must be a whole number, not {kind(value)}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, not {value}")
+    return int(value)
+
+
+def hyperparameter(default: float | None, *, repr: bool = True, **bounds: float) -> Any:
+    """Give the field of a rule for a finite number between bounds, those of `number`.
+
+    Parameters
+    ----------
+    default : float or None
+        The value if none is given. If it is None, so may the value be.
+    repr : bool
+        Whether the optimizer shows it.
+    **bounds : float
+        ``least`` (0 if it isn't given), ``above``, ``most`` and ``below``.
+    """
+
+    def check(name: str, value: Any) -> float | None:
+        return None if value is None and default is None else number(name, value, **bounds)
+
+    return field(default=default, repr=repr, metadata={"check": check})
+
+
+def whole(default: int, *, repr: bool = True, least: int = 0) -> Any:
+    """Give the field of a rule for a whole number from a bound."""
+    return field(default=default, repr=repr, metadata={"check": partial(integer, least=least)})
+
+
+def choice(default: Any, *values: Any) -> Any:
+    """Give the field of an option, for one of several values."""
+
+    def check(name: str, value: Any) -> Any:
+        if not any(value is known or (type(value) is type(known) and value == known) for known in values):
+            shown = ", ".join(map(repr, values[:-1]))
+            raise (ValueError if isinstance(value, str) else TypeError)(
+                f"{name} must be {shown} or {values[-1]!r}, not {value!r}"
+            )
+        return value
+
+    return field(default=default, repr=False, metadata={"check": check})

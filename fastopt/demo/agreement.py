@@ -1,0 +1,65 @@
+"""Whether fastopt and its reference agree on this machine: all rules, dtypes and layouts."""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+import fastopt
+from fastopt.catalogue import takes
+from fastopt.demo.report import table
+from fastopt.verifying import verify
+
+__all__ = ["LAYOUTS", "largest", "summary"]
+
+
+def strided(array: np.ndarray) -> np.ndarray:
+    """Give an array whose elements lie apart."""
+    return np.repeat(array[..., None], 2, -1)[..., 0]
+
+
+LAYOUTS: dict[str, Callable[[dict[str, np.ndarray]], Any]] = {
+    "C": dict,
+    "Fortran": lambda params: {key: np.asfortranarray(p) for key, p in params.items()},
+    "strided": lambda params: {key: strided(p) for key, p in params.items()},
+    "list": lambda params: list(params.values()),
+    "packed": fastopt.pack,
+}
+
+# With the second array threads pay, so that they are used where there are several.
+SHAPES = {"W": (37, 50), "large": (600, 100), "b": (50,), "scalar": (), "empty": (0,)}
+
+
+def largest(rule: str, dtype: str, layout: str) -> int:
+    """Give the largest difference in units in the last place after 20 steps of a rule."""
+    rng = np.random.default_rng(0)
+    start = {key: np.asarray(rng.standard_normal(shape), dtype) for key, shape in SHAPES.items()}
+    params = LAYOUTS[layout](start)
+    gradients = {key: rng.standard_normal((20, *shape)).astype(dtype) for key, shape in SHAPES.items()}
+    steps = iter(range(20))
+
+    def grads(params: Any) -> Any:
+        t = next(steps)
+        given = LAYOUTS[layout]({key: np.asarray(g[t]) for key, g in gradients.items()})
+        if layout == "packed":
+            given.layout = params.layout
+        return given
+
+    cls = getattr(fastopt, rule)
+    found = verify(cls() if takes(cls, 1) else cls(fallback=fastopt.AdamW()), params, grads)
+    return max(max(difference.values()) for difference in found.values())
+
+
+def summary(rules: Sequence[str]) -> tuple[str, bool]:
+    """Give the table, and whether all bits are the same; name the rules on the way, as each is compiled."""
+    cases = [(dtype, layout) for dtype in ("float32", "float64") for layout in LAYOUTS]
+    rows = []
+    for rule in rules:
+        print(rule, end=" ", file=sys.stderr, flush=True)
+        rows.append([rule, *(str(largest(rule, *case)) for case in cases)])
+    print(file=sys.stderr)
+    same = all(cell == "0" for row in rows for cell in row[1:])
+    text = table(["rule", *(f"{dtype}\n{layout}" for dtype, layout in cases)], rows)
+    verdict = "the same bits throughout" if same else "NOT the same bits"
+    return f"{text}\n\n{verdict} (differences after 20 steps, in units in the last place)", same

@@ -1,0 +1,63 @@
+"""``python -m fastopt verify --rules``: each rule beside its twin in PyTorch, optax or Keras."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+from fastopt.benching import NETWORK, Timing, bench
+from fastopt.demo.report import table
+from fastopt.twins import LIBRARIES, TOLERANCES, difference, version_of, witness
+
+__all__ = ["Comparison", "compare", "summary"]
+
+
+class Comparison(NamedTuple):
+    """A rule and its witness.
+
+    Attributes
+    ----------
+    rule, library : str
+        Which.
+    differences : dict of str to float
+        For each dtype the largest relative difference.
+    timings : dict of str to Timing
+        For each dtype the times of a step on the book's network.
+    """
+
+    rule: str
+    library: str
+    differences: dict[str, float]
+    timings: dict[str, Timing]
+
+
+def compare(names: Iterable[str], blocks: int = 15) -> list[Comparison]:
+    """Compare rules with their witnesses."""
+    for name, (packages, *_) in LIBRARIES.items():
+        if not version_of(name):
+            raise ModuleNotFoundError(f"{name} is not installed", name=packages[0])
+    found = []
+    for rule in tqdm(tuple(names)):
+        library = witness(rule)
+        differences = {dtype: difference(rule, library, dtype) for dtype in TOLERANCES}
+        timings = {dtype: bench([NETWORK], [rule], [dtype], blocks)[0] for dtype in TOLERANCES}
+        found.append(Comparison(rule, library, differences, timings))
+    return found
+
+
+def summary(comparisons: Iterable[Comparison]) -> tuple[str, bool]:
+    """Give the table, and whether all differences are within the tolerances."""
+    rows, right = [], True
+    for rule, library, differences, timings in comparisons:
+        row = [rule, f"{library} {version_of(library)}"]
+        for dtype, most in TOLERANCES.items():
+            right &= differences[dtype] <= most
+            row.append(f"{differences[dtype]:.0e}")
+        for timing in timings.values():
+            ours, theirs = timing.seconds["fastopt"], timing.seconds[library]
+            row += [f"{ours * 1e6:,.0f}", f"{theirs * 1e6:,.0f}", f"{theirs / ours:.1f}×"]
+        rows.append(row)
+    header = ["rule", "witness", *(f"difference,\n{dtype}" for dtype in TOLERANCES)]
+    for dtype in TOLERANCES:
+        header += [f"fastopt,\nµs, {dtype}", "witness,\nµs", "times\nfaster"]
+    return table(header, rows, left=(0, 1)), right

@@ -1,0 +1,208 @@
+"""The forms of CS231n, of *Neural Networks from Scratch* and of numpy-ml, against their formulas in NumPy."""
+
+import copy
+import pickle
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from cases import same_bits
+
+from fastopt.adapters import cs231n, nnfs, numpy_ml
+
+SHAPE = (4, 3)
+ROUNDING = {"rtol": 1e-13, "atol": 1e-15}
+
+
+def arrays(count, shape=SHAPE):
+    rng = np.random.default_rng(0)
+    return [rng.standard_normal(shape) for _ in range(count)]
+
+
+def adam(w, g, m, v, t, lr, beta1, beta2, eps):
+    """Kingma and Ba's algorithm 1."""
+    m = beta1 * m + (1 - beta1) * g
+    v = beta2 * v + (1 - beta2) * g**2
+    return w - lr * (m / (1 - beta1**t)) / (np.sqrt(v / (1 - beta2**t)) + eps), m, v
+
+
+def squares(w, g, h, lr, keep, add, eps):
+    """RMSprop, and with keep = add = 1 AdaGrad."""
+    h = keep * h + add * g**2
+    return w - lr * g / (np.sqrt(h) + eps), h
+
+
+class TestCS231n:
+    def test_sgd(self):
+        w, *grads = arrays(4)
+        expected = w - 1e-2 * grads[0] - 0.1 * grads[1]
+        w, config = cs231n.sgd(w, grads[0])
+        config["learning_rate"] = 0.1
+        w, config = cs231n.sgd(w, grads[1], config)
+        np.testing.assert_allclose(w, expected, **ROUNDING)
+
+    def test_sgd_momentum(self):
+        w, v, *grads = arrays(5)
+        ref, speed, config = w.copy(), v.copy(), {"learning_rate": 0.1, "velocity": v}
+        for g in grads:
+            speed = 0.9 * speed - 0.1 * g
+            ref += speed
+            w, config = cs231n.sgd_momentum(w, g, config)
+            np.testing.assert_allclose(config["velocity"], speed, **ROUNDING)
+        np.testing.assert_allclose(w, ref, **ROUNDING)
+
+    def test_rmsprop(self):
+        w, *grads = arrays(4)
+        ref, h, config = w.copy(), np.zeros(SHAPE), None
+        for g in grads:
+            ref, h = squares(ref, g, h, 1e-2, 0.99, 1 - 0.99, 1e-8)
+            w, config = cs231n.rmsprop(w, g, config)
+            np.testing.assert_allclose(config["cache"], h, **ROUNDING)
+        np.testing.assert_allclose(w, ref, **ROUNDING)
+
+    def test_adam_from_a_state_that_is_there(self):
+        """As the course's notebook checks it."""
+        w, m, v, *grads = arrays(6)
+        v = v**2
+        config = {"learning_rate": 1e-2, "m": m, "v": v, "t": 5}
+        ref, m, v = w.copy(), m.copy(), v.copy()
+        for t, g in enumerate(grads, 6):
+            ref, m, v = adam(ref, g, m, v, t, 1e-2, 0.9, 0.999, 1e-8)
+            w, config = cs231n.adam(w, g, config)
+            np.testing.assert_allclose(config["m"], m, **ROUNDING)
+            np.testing.assert_allclose(config["v"], v, **ROUNDING)
+            assert config["t"] == t
+        np.testing.assert_allclose(w, ref, **ROUNDING)
+
+    @pytest.mark.parametrize("again", [copy.deepcopy, lambda c: pickle.loads(pickle.dumps(c))])
+    def test_a_config_goes_on_from_what_it_shows(self, again):
+        w, *grads = arrays(6)
+        twin, config, other = w.copy(), None, None
+        for i, g in enumerate(grads):
+            w, config = cs231n.adam(w, g, config)
+            twin, other = cs231n.adam(twin, g, other)
+            other = again(other)
+            if i == 2:  # what code of one's own may do
+                other["m"] = other["m"] * 1.0
+        assert same_bits(w, twin)
+        assert same_bits(config["m"], other["m"])
+
+    @pytest.mark.parametrize("change", [{"m": np.zeros(SHAPE)}, {"v": np.ones(SHAPE)}, {"t": 0}])
+    def test_whatever_is_put_into_a_config_counts(self, change):
+        w, *grads = arrays(3)
+        w, config = cs231n.adam(w, grads[0])
+        config.update(change)
+        expected, m, v = adam(w, grads[1], config["m"], config["v"], config["t"] + 1, 1e-3, 0.9, 0.999, 1e-8)
+        w, config = cs231n.adam(w, grads[1], config)
+        for value, ref in ((w, expected), (config["m"], m), (config["v"], v)):
+            np.testing.assert_allclose(value, ref, **ROUNDING)
+
+    def test_errors_come_before_changes(self):
+        w, g = arrays(2)
+        w, config = cs231n.adam(w, g)
+        before = w.copy(), copy.deepcopy(config)
+        with pytest.raises(ValueError, match="the gradient of 0 has shape"):
+            cs231n.adam(w, g[0], config)
+        with pytest.raises(ValueError, match="lr must be at least 0"):
+            cs231n.adam(w, g, config | {"learning_rate": -1})
+        assert same_bits(w, before[0])
+        assert config["t"] == 1
+        assert same_bits(config["m"], before[1]["m"])
+
+
+NNFS = {
+    "Optimizer_SGD": ((0.5, 0.1, 0.9), ("momentums",)),
+    "Optimizer_Adagrad": ((0.5, 0.1, 1e-3), ("cache",)),
+    "Optimizer_RMSprop": ((0.5, 0.1, 1e-3, 0.8), ("cache",)),
+    "Optimizer_Adam": ((0.5, 0.1, 1e-3, 0.8, 0.9), ("momentums", "cache")),
+}
+
+
+class TestNeuralNetworksFromScratch:
+    @pytest.mark.parametrize("name", NNFS)
+    def test_two_layers(self, name):
+        arguments, states = NNFS[name]
+        optimizer = getattr(nnfs, name)(*arguments)
+        values = arrays(4)
+        layers = [SimpleNamespace(weights=w, biases=w[:1].copy()) for w in values[:2]]
+        refs = [[w.copy(), np.zeros(SHAPE), np.zeros(SHAPE)] for w in values[:2]]
+        for step, g in enumerate([values[2], values[3], values[2] ** 2]):
+            lr = 0.5 / (1 + 0.1 * step)
+            optimizer.pre_update_params()
+            assert optimizer.current_learning_rate == pytest.approx(lr, rel=1e-15)
+            for layer, ref in zip(layers, refs, strict=True):
+                layer.dweights, layer.dbiases = g, g[:1]
+                optimizer.update_params(layer)
+                if name == "Optimizer_SGD":
+                    ref[1] = 0.9 * ref[1] - lr * g
+                    ref[0] = ref[0] + ref[1]
+                elif name == "Optimizer_Adam":
+                    ref[:] = adam(ref[0], g, ref[1], ref[2], step + 1, lr, 0.8, 0.9, 1e-3)
+                else:
+                    keep, add = (0.8, 1 - 0.8) if name == "Optimizer_RMSprop" else (1, 1)
+                    ref[:2] = squares(ref[0], g, ref[1], lr, keep, add, 1e-3)
+            optimizer.post_update_params()
+            if step == 1:  # as a model is saved
+                optimizer, layers = copy.deepcopy((optimizer, layers))
+        assert optimizer.iterations == 3
+        for layer, ref in zip(layers, refs, strict=True):
+            np.testing.assert_allclose(layer.weights, ref[0], **ROUNDING)
+            np.testing.assert_allclose(layer.biases, ref[0][:1], **ROUNDING)
+            for state, expected in zip(states, ref[1:], strict=False):
+                np.testing.assert_allclose(getattr(layer, f"weight_{state}"), expected, **ROUNDING)
+                np.testing.assert_allclose(getattr(layer, f"bias_{state}"), expected[:1], **ROUNDING)
+
+    def test_defaults_are_the_books(self):
+        made = {name: vars(getattr(nnfs, name)()) for name in nnfs.__all__}
+        rates = {name: one["learning_rate"] for name, one in made.items()}
+        assert rates == {
+            "Optimizer_SGD": 1.0,
+            "Optimizer_Adagrad": 1.0,
+            "Optimizer_RMSprop": 0.001,
+            "Optimizer_Adam": 0.001,
+        }
+        assert all(one["epsilon"] == 1e-7 for name, one in made.items() if name != "Optimizer_SGD")
+        assert (made["Optimizer_RMSprop"]["rho"], made["Optimizer_SGD"]["momentum"]) == (0.9, 0)
+
+
+class TestNumpyML:
+    @pytest.mark.parametrize("name", numpy_ml.__all__)
+    def test_two_parameters(self, name):
+        more = {"momentum": 0.9} if name == "SGD" else {}
+        optimizer = getattr(numpy_ml, name)(0.1, **more)
+        values = arrays(5)
+        params = {"W": values[0], "b": values[1]}
+        refs = {key: [w.copy(), np.zeros(SHAPE), np.zeros(SHAPE)] for key, w in params.items()}
+        for t, g in enumerate(values[2:], 1):
+            optimizer.step()
+            for key, ref in refs.items():
+                params[key] = optimizer(params[key], g, key, 0.5)
+                if name == "SGD":
+                    ref[1] = 0.9 * ref[1] + 0.1 * g
+                    ref[0] = ref[0] - ref[1]
+                elif name == "Adam":
+                    ref[:] = adam(ref[0], g, ref[1], ref[2], t, 0.1, 0.9, 0.999, 1e-7)
+                else:
+                    keep, add = (0.9, 1 - 0.9) if name == "RMSProp" else (1, 1)
+                    ref[:2] = squares(ref[0], g, ref[1], 0.1, keep, add, 1e-7)
+            if t == 1:
+                optimizer = optimizer.copy()
+        for key, ref in refs.items():
+            np.testing.assert_allclose(params[key], ref[0], **ROUNDING)
+            held = optimizer.cache[key]
+            state = held["mean"] if name == "Adam" else -held if name == "SGD" else held
+            np.testing.assert_allclose(state, ref[1], **ROUNDING)
+        assert name != "Adam" or optimizer.cache["W"]["t"] == 3
+        assert optimizer.cur_step == 3
+
+    def test_clipping_and_schedules(self):
+        w, g = arrays(2)
+        expected = w - 0.25 * g * 2 / np.linalg.norm(g)
+        seen = []
+        schedule = lambda step, loss: seen.append((step, loss)) or 0.25  # noqa: E731
+        optimizer = numpy_ml.SGD(clip_norm=2, lr_scheduler=schedule)
+        optimizer.step()
+        np.testing.assert_allclose(optimizer(w, g, "W", 0.5), expected, **ROUNDING)
+        assert seen == [(1, 0.5)]
+        with pytest.raises(TypeError, match="lr_scheduler must be one of numpy-ml's scheduler objects, not"):
+            numpy_ml.Adam(lr_scheduler="ConstantScheduler(lr=0.1)")

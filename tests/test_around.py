@@ -1,0 +1,289 @@
+"""What is around the step, against PyTorch, optax, and the reference with the same done by hand."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+from cases import RULES, same_bits, snapshot, state_bytes
+
+import fastopt
+from fastopt import reference
+from fastopt.around import Around
+from fastopt.schedules import Constant, Cosine, Exponential, Plateau, Warmup
+
+SHAPES = [(7, 30), (30,), (3, 3, 4, 5), (), (1, 6), (0,)]
+
+
+def problem(dtype="float64", steps=6):
+    """Give parameters, and gradients of some steps of which some are large."""
+    rng = np.random.default_rng(1)
+    params = [np.asarray(rng.standard_normal(shape), dtype) for shape in SHAPES]
+    grads = [
+        [np.asarray(rng.standard_normal(shape) * scale, dtype) for shape in SHAPES]
+        for scale in np.geomspace(0.01, 10, steps)
+    ]
+    return params, grads
+
+
+def stepped(optimizer, dtype="float64"):
+    """Give the parameters after some steps; the gradients must stay as they are."""
+    params, grads = problem(dtype)
+    for now in grads:
+        before = snapshot(now)
+        optimizer.update(params, now)
+        assert snapshot(now) == before
+    return params
+
+
+def by_torch(make, between=None, dtype="float64"):
+    """Give the parameters after the same steps of an optimizer of PyTorch's."""
+    torch = pytest.importorskip("torch")
+    params, grads = problem(dtype)
+    tensors = [torch.tensor(param, requires_grad=True) for param in params]
+    optimizer = make(torch, tensors)
+    for now in grads:
+        for tensor, grad in zip(tensors, now, strict=True):
+            tensor.grad = torch.tensor(grad)
+        if between is not None:
+            between(torch, tensors)
+        optimizer.step()
+    return [tensor.detach().numpy() for tensor in tensors]
+
+
+def close(ours, theirs):
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-14)
+
+
+CLIPPINGS = {
+    "clip_norm": lambda torch, tensors: torch.nn.utils.clip_grad_norm_(tensors, 0.7),
+    "clip_value": lambda torch, tensors: torch.nn.utils.clip_grad_value_(tensors, 0.7),
+    "clip_each": lambda torch, tensors: [torch.nn.utils.clip_grad_norm_([tensor], 0.7) for tensor in tensors],
+}
+
+
+@pytest.mark.parametrize("option", CLIPPINGS)
+def test_clipping_agrees_with_pytorch(option):
+    theirs = by_torch(lambda torch, tensors: torch.optim.SGD(tensors, 0.1, 0.9), CLIPPINGS[option])
+    close(stepped(fastopt.Momentum(0.1, 0.9, **{option: 0.7})), theirs)
+    assert not np.allclose(theirs[0], stepped(fastopt.Momentum(0.1, 0.9))[0])
+
+
+@pytest.mark.parametrize(
+    ("options", "theirs"),
+    [
+        ({"weight_decay": 0.3}, lambda torch, p: torch.optim.Adam(p, 0.1, eps=0, weight_decay=0.3)),
+        (
+            {"weight_decay": 0.3, "decoupled": True},
+            lambda torch, p: torch.optim.AdamW(p, 0.1, eps=0, weight_decay=0.3),
+        ),
+        ({"maximize": True}, lambda torch, p: torch.optim.Adam(p, 0.1, eps=0, maximize=True)),
+        (
+            {"maximize": True, "weight_decay": 0.3},
+            lambda torch, p: torch.optim.Adam(p, 0.1, eps=0, maximize=True, weight_decay=0.3),
+        ),
+    ],
+)
+def test_decay_and_sign_agree_with_pytorch(options, theirs):
+    close(stepped(fastopt.Adam(0.1, eps=0.0, **options)), by_torch(theirs))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_clip_adaptive_agrees_with_optax():
+    jax, optax = pytest.importorskip("jax"), pytest.importorskip("optax")
+    with jax.enable_x64(True):
+        params, grads = problem()
+        params[-1] = np.zeros((2, 3))
+        twin = optax.chain(optax.adaptive_grad_clip(0.1), optax.sgd(0.1))
+        state = twin.init(params)
+        for now in grads:
+            now[-1] = np.ones((2, 3))
+            updates, state = twin.update(now, state, params)
+            params = [np.asarray(p) for p in optax.apply_updates(params, updates)]
+    optimizer, (ours, grads) = fastopt.SGD(0.1, clip_adaptive=0.1), problem()
+    ours[-1] = np.zeros((2, 3))
+    for now in grads:
+        now[-1] = np.ones((2, 3))
+        optimizer.update(ours, now)
+    close(ours, params)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("rule", ["SGD", "Adam", "Adan", "LAMB"])
+def test_all_together_has_the_bits_of_the_reference(rule, dtype):
+    """The reference is given the gradients with everything done to them, and the decay before each step."""
+    schedule = Warmup(Cosine(0.1, 5), 2, 0.01)
+    decay = {} if rule == "LAMB" else {"weight_decay": 0.25, "decoupled": False}
+    comp = getattr(fastopt, rule)(schedule, clip_norm=0.7, clip_value=1.5, maximize=True, **decay)
+    ref = getattr(reference, rule)()
+    if rule == "Adan":
+        ref.weight_decay = 0.0
+    p_ref, grads = problem(dtype)
+    p_comp = [param.copy() for param in p_ref]
+    real = np.dtype(dtype).type
+    for t, now in enumerate(grads, 1):
+        comp.update(p_comp, now)
+        clipped = [np.clip(grad, real(-1.5), real(1.5)) for grad in now]
+        norm = np.sqrt(sum(float((grad.astype(float) ** 2).sum()) for grad in clipped))
+        assert comp.grad_norm == pytest.approx(norm, rel=1e-14)
+        scale = real(-min(1.0, 0.7 / (comp.grad_norm + 1e-6)))
+        last = [scale * grad for grad in clipped]
+        if decay:
+            last = [grad + real(0.25) * param for grad, param in zip(last, p_ref, strict=True)]
+        ref.lr = schedule(t)
+        ref.update(p_ref, last)
+        assert comp.lr == schedule(t)
+        assert all(map(same_bits, p_ref, p_comp))
+
+
+def test_decoupled_decay_has_the_bits_of_the_reference():
+    comp, ref = fastopt.Adam(0.1, weight_decay=0.5, decoupled=True, eps=1e-8), reference.Adam(0.1, eps=1e-8)
+    p_ref, grads = problem("float32")
+    p_comp = [param.copy() for param in p_ref]
+    for now in grads:
+        comp.update(p_comp, now)
+        for param in p_ref:
+            param *= np.float32(1 - 0.1 * 0.5)
+        ref.update(p_ref, now)
+    assert all(map(same_bits, p_ref, p_comp))
+
+
+def test_packed_numbers_and_odd_layouts_clip_alike():
+    results = []
+    options = {"clip_norm": 0.7, "clip_value": 0.5, "clip_each": 0.6, "weight_decay": 0.1}
+    for kind in ("plain", "packed", "strided"):
+        params, grads = problem()
+        if kind == "packed":
+            params = fastopt.pack(params)
+        if kind == "strided":
+            params[0] = np.repeat(params[0][..., None], 2, -1)[..., 0]
+            params[3] = float(params[3])
+        optimizer = fastopt.Adam(0.1, **options)
+        for now in grads:
+            given = now
+            if kind == "packed":
+                given = params.like()
+                given[:] = now
+            optimizer.update(params, given)
+        results.append(params)
+    assert snapshot(results[0]) == snapshot(results[1]) == snapshot(results[2])
+
+
+def test_the_norm_does_not_depend_on_threads():
+    rng = np.random.default_rng(2)
+    grads = [rng.standard_normal(200_003).astype("float32"), rng.standard_normal((300, 7))]
+    seen = set()
+    for threads in (1, 2):
+        optimizer = fastopt.SGD(clip_norm=1.0, threads=threads)
+        optimizer.update([np.zeros(200_003, "float32"), np.zeros((300, 7))], grads)
+        seen.add(optimizer.grad_norm)
+    assert len(seen) == 1
+    exact = np.sqrt(sum((grad.astype("longdouble") ** 2).sum() for grad in grads))
+    assert seen.pop() == pytest.approx(float(exact), rel=1e-14)
+
+
+def test_a_wrong_gradient_is_refused_as_ever():
+    for options in ({"clip_norm": 1.0}, {"clip_value": 1.0}):
+        optimizer = fastopt.Momentum(**options)
+        params = {"W": np.ones((2, 3)), "b": np.ones(3)}
+        optimizer.update(params, {"W": np.ones((2, 3)), "b": np.ones(3)})
+        before, state = snapshot(params), state_bytes(optimizer)
+        for wrong, error in ((None, TypeError), (np.ones(2), ValueError), (np.array("x"), TypeError)):
+            with pytest.raises(error, match="gradient of 'b'"):
+                optimizer.update(params, {"W": np.ones((2, 3)), "b": wrong})
+        with pytest.raises(KeyError, match="no gradient for parameter 'b'"):
+            optimizer.update(params, {"W": np.ones((2, 3))})
+        assert snapshot(params) == before
+        assert state_bytes(optimizer) == state
+
+
+def test_lr_follows_a_schedule_until_a_number_is_assigned():
+    optimizer = fastopt.SGD(Exponential(0.5, 0.5))
+    params = [np.zeros(())]
+    assert optimizer.lr == 0.5
+    for expected in (0.5, 0.25, 0.125):
+        optimizer.update(params, [np.ones(())])
+        assert optimizer.lr == expected
+    assert params[0] == -0.875
+    assert optimizer.schedule == Exponential(0.5, 0.5)
+    optimizer.lr = 1.0
+    assert optimizer.schedule is None
+    optimizer.update(params, [np.ones(())])
+    assert params[0] == -1.875
+    optimizer.lr = Constant(0.25)
+    assert optimizer.lr == 0.25
+    optimizer.update(params, [np.ones(())])
+    assert params[0] == -2.125
+
+
+def test_a_schedule_by_a_metric():
+    optimizer = fastopt.SGD(Plateau(0.5, 0.5, patience=0))
+    for metric in (1.0, 1.0, 1.0):
+        optimizer.schedule.report(metric)
+    optimizer.update([np.ones(1)], [np.ones(1)])
+    assert optimizer.lr == 0.125
+
+
+@pytest.mark.parametrize("by", ["npz", "pickle", "deepcopy", "state_dict"])
+def test_options_survive_a_save(by, tmp_path):
+    options = {"clip_norm": 0.7, "clip_value": 1.5, "weight_decay": 0.1, "decoupled": True, "maximize": True}
+    results = []
+    for resumed in (False, True):
+        optimizer = fastopt.Adam(Warmup(Plateau(0.1, 0.5, patience=0), 2), **options)
+        params, grads = problem()
+        for t, now in enumerate(grads):
+            if resumed and t == 3:
+                old, optimizer = optimizer, fastopt.Adam()
+                if by == "npz":
+                    old.save(tmp_path / "run.npz")
+                    optimizer.load(tmp_path / "run.npz")
+                elif by == "state_dict":
+                    optimizer.load_state_dict(old.state_dict())
+                else:
+                    optimizer = pickle.loads(pickle.dumps(old)) if by == "pickle" else copy.deepcopy(old)
+                assert optimizer.schedule == old.schedule
+                assert optimizer.lr == old.lr
+            optimizer.schedule.schedule.report(1.0)
+            optimizer.update(params, now)
+        results.append(params)
+    assert snapshot(results[0]) == snapshot(results[1])
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: fastopt.Adam(decoupled=True), ValueError, "decoupled=True says how to decay, but"),
+        (lambda: fastopt.LAMB(decoupled=True, weight_decay=1.0), ValueError, "LAMB has its weight decay"),
+        (lambda: fastopt.Adam(clip_norm=0), ValueError, "clip_norm must be above 0"),
+        (lambda: fastopt.Adam(clip_value="1"), TypeError, "clip_value must be a number, not '1'"),
+        (lambda: fastopt.Adam(maximize=1), TypeError, "maximize must be False or True, not 1"),
+        (lambda: fastopt.Adam(weight_decay=-1), ValueError, "weight_decay must be at least 0"),
+        (lambda: fastopt.Adam(lambda t: 0.1), TypeError, "lr must be a number, not a function"),
+    ],
+)  # fmt: skip
+def test_wrong_options(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
+def test_a_schedule_that_leaves_the_bounds():
+    class Wild(fastopt.schedules.Timed):
+        def at(self, c):
+            return 0.1 if c < 1 else -1.0
+
+    optimizer, params = fastopt.SGD(Wild()), [np.ones(3)]
+    optimizer.update(params, [np.ones(3)])
+    before = snapshot(params)
+    with pytest.raises(ValueError, match="lr must be at least 0 and finite, not -1"):
+        optimizer.update(params, [np.ones(3)])
+    assert snapshot(params) == before
+    assert optimizer.iter == 1
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_rule_with_a_decay_of_its_own_says_so(rule):
+    """Else its weight_decay would count twice."""
+    cls = getattr(fastopt, rule)
+    own = cls.__dataclass_fields__["weight_decay"] is not Around.__dataclass_fields__["weight_decay"]
+    assert own == (cls.decays is not False)

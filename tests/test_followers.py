@@ -1,0 +1,188 @@
+"""Averages of the parameters and Lookahead, against what they are by definition, and optax."""
+
+import copy
+
+import numpy as np
+import pytest
+from cases import same_bits, snapshot
+
+import fastopt
+
+
+def problem(dtype="float64", steps=9):
+    rng = np.random.default_rng(1)
+    shapes = {"W": (7, 9), "F": (9, 5), "b": (9,), "s": ()}
+    params = {key: np.asarray(rng.standard_normal(shape), dtype) for key, shape in shapes.items()}
+    params["F"] = np.asfortranarray(params["F"])
+    grads = [
+        {key: np.asarray(rng.standard_normal(shape), dtype) for key, shape in shapes.items()}
+        for _ in range(steps)
+    ]
+    return params, grads
+
+
+KINDS = ["arrays", "threads", "packed", "two dtypes", "strided and numbers"]
+
+
+def stepped(optimizer, kind="arrays", dtype="float64"):
+    """Yield the parameters after each step."""
+    params, grads = problem(dtype)
+    if kind == "threads":
+        for values in (params, *grads):
+            values["W"] = np.resize(values["W"], (700, 90))
+    if kind == "two dtypes":
+        params["b"] = params["b"].astype("float32")
+    if kind == "strided and numbers":
+        params["W"] = np.repeat(params["W"][..., None], 2, -1)[..., 0]
+        params["s"] = float(params["s"])
+    if kind == "packed":
+        params = fastopt.pack(params)
+    for now in grads:
+        given = params.like() if kind == "packed" else now
+        if kind == "packed":
+            given.update(now)
+        optimizer.update(params, given)
+        yield params
+
+
+def copied(params):
+    return {key: np.array(param) for key, param in params.items()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_ema_has_the_bits_of_its_formula(kind, dtype):
+    optimizer = fastopt.Momentum(0.1, ema=0.75, threads=2 if kind == "threads" else 1)
+    expected = None
+    for t, params in enumerate(stepped(optimizer, kind, dtype), 1):
+        weight = (1 - 0.75) / (1 - 0.75**t)
+        if expected is None:
+            expected = copied(params)
+        for key, param in copied(params).items():
+            w = param.dtype.type(weight)
+            expected[key] = expected[key] + w * (param - expected[key]) if t > 1 else param
+            assert same_bits(optimizer.average[key], expected[key])
+
+
+def test_ema_is_the_bias_corrected_one():
+    optimizer = fastopt.SGD(0.1, ema=0.75)
+    seen = [copied(params) for params in stepped(optimizer)]
+    weights = 0.25 * 0.75 ** np.arange(len(seen))[::-1]
+    for key, average in optimizer.average.items():
+        plain = sum(w * params[key] for w, params in zip(weights, seen, strict=True))
+        np.testing.assert_allclose(average, plain / (1 - 0.75 ** len(seen)), rtol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_ema_and_lookahead_agree_with_optax():
+    jax, optax = pytest.importorskip("jax"), pytest.importorskip("optax")
+    with jax.enable_x64(True):
+        params, grads = problem()
+        average = optax.ema(0.75)
+        twin = optax.lookahead(optax.sgd(0.1), 3, 0.5)
+        now = optax.LookaheadParams.init_synced(params)
+        state, mean = twin.init(now), average.init(params)
+        for grad in grads:
+            updates, state = twin.update(grad, state, now)
+            now = optax.apply_updates(now, updates)
+            smoothed, mean = average.update(now.fast, mean)
+        theirs = [jax.tree.map(np.asarray, tree) for tree in (now.fast, now.slow, smoothed)]
+    optimizer = fastopt.SGD(0.1, lookahead=(3, 0.5), ema=0.75)
+    *_, params = stepped(optimizer)
+    for ours, other in zip((params, optimizer.slow, optimizer.average), theirs, strict=True):
+        for key in ours:
+            np.testing.assert_allclose(ours[key], other[key], rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("rule", ["Adam", "LAMB"])
+def test_swa_is_the_mean_of_the_tail(rule, kind):
+    optimizer = getattr(fastopt, rule)(0.1, swa=4, threads=2 if kind == "threads" else 1)
+    plain = getattr(fastopt, rule)(0.1, threads=1)
+    seen = []
+    for params, without in zip(stepped(optimizer, kind), stepped(plain, kind), strict=True):
+        assert snapshot(dict(params)) == snapshot(dict(without))
+        seen.append(copied(params))
+        if len(seen) < 5:
+            assert snapshot(optimizer.average) == snapshot(seen[-1])
+    for key, average in optimizer.average.items():
+        mean = np.mean([params[key] for params in seen[4:]], axis=0)
+        np.testing.assert_allclose(average, mean, rtol=1e-5 if average.dtype == "float32" else 1e-12)
+
+
+def test_averaged_always_swaps_back():
+    optimizer = fastopt.Adam(0.1, ema=0.9)
+    params, _ = problem()
+    with optimizer.averaged(params):  # before the first step there is nothing else
+        pass
+    *_, params = stepped(optimizer, "strided and numbers")
+    before, arrays = snapshot(params), dict(params)
+    with optimizer.averaged(params):
+        for key, value in params.items():
+            assert np.array_equal(value, optimizer.average[key])
+            assert not isinstance(value, np.ndarray) or value is arrays[key]
+    assert snapshot(params) == before
+    with pytest.raises(ZeroDivisionError), optimizer.averaged(params):
+        params["W"][...] = 1 / int(params["W"].ndim == 0)
+    assert snapshot(params) == before
+    with pytest.raises(ValueError, match="no average of 'c'"), optimizer.averaged({**params, "c": 1.0}):
+        pass
+    with pytest.raises(ValueError, match="no average without ema"), fastopt.SGD().averaged(params):
+        pass
+
+
+@pytest.mark.parametrize("by", ["npz", "deepcopy"])
+def test_they_survive_a_save(by, tmp_path):
+    options = {"lookahead": (3, 0.5), "ema": 0.9, "groups": {"b": {"lr_scale": 2.0}, "F": {"freeze": True}}}
+    results = []
+    for resumed in (False, True):
+        optimizer = fastopt.Adam(0.1, **options)
+        params, grads = problem()
+        for t, now in enumerate(grads):
+            if resumed and t == 4:
+                if by == "npz":
+                    optimizer.save(tmp_path / "run.npz", params)
+                    optimizer = fastopt.Adam(0.5, **options)
+                    optimizer.load(tmp_path / "run.npz", params)
+                else:
+                    optimizer = copy.deepcopy(optimizer)
+            optimizer.update(params, now)
+        results.append([snapshot(values) for values in (params, optimizer.slow, optimizer.average)])
+    assert results[0] == results[1]
+    with pytest.raises(ValueError, match="states"):
+        fastopt.Adam().load_state_dict(optimizer.state_dict())
+
+
+def test_a_frozen_array_is_its_own_average():
+    optimizer = fastopt.SGD(0.1, ema=0.9, groups={"W": {"freeze": True}})
+    start, _ = problem()
+    *_, params = stepped(optimizer)
+    assert same_bits(optimizer.average["W"], start["W"])
+    assert same_bits(params["W"], start["W"])
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"ema": 1.0}, ValueError, "ema must be above 0 and below 1, not 1.0"),
+        ({"ema": 0.9, "swa": 3}, ValueError, "ema and swa are two averages: choose one"),
+        ({"lookahead": 6}, TypeError, r"lookahead must be a pair such as \(6, 0.5\), not 6"),
+        ({"lookahead": (0, 0.5)}, ValueError, r"lookahead\[0\] must be at least 1, not 0"),
+        ({"lookahead": (6, 1.5)}, ValueError, r"lookahead\[1\] must be above 0 and at most 1, not 1.5"),
+        ({"swa": -1}, ValueError, "swa must be at least 0, not -1"),
+    ],
+)
+def test_wrong_options(options, error, message):
+    with pytest.raises(error, match=message):
+        fastopt.SGD(**options)
+
+
+def test_they_stay_after_the_first_step():
+    optimizer = fastopt.SGD()
+    assert optimizer.average is optimizer.slow is None
+    optimizer.ema = 0.9
+    optimizer.update([np.ones(3)], [np.ones(3)])
+    assert optimizer.average[0][0] == 0.99
+    with pytest.raises(ValueError, match="ema can't change after the first step"):
+        optimizer.ema = None
+    assert optimizer.ema == 0.9

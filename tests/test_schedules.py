@@ -1,0 +1,211 @@
+"""Schedules against optax's and PyTorch's of the same names, over 1,000 steps."""
+
+import json
+import pickle
+from dataclasses import FrozenInstanceError
+
+import numpy as np
+import pytest
+
+from fastopt import schedules
+from fastopt.schedules import (
+    Constant,
+    Cosine,
+    CosineRestarts,
+    Exponential,
+    InverseSqrt,
+    Join,
+    Linear,
+    OneCycle,
+    Piecewise,
+    Plateau,
+    Polynomial,
+    Schedule,
+    Step,
+    Warmup,
+)
+
+STEPS = 1000
+EXAMPLES = [
+    Constant(0.1),
+    Step(0.1, 30, 0.5),
+    Piecewise([100, 400, 900], [0.1, 0.01, 0.03, 0.0]),
+    Exponential(0.1, 0.9, 50),
+    Polynomial(0.1, 700, 0.01, 2.0),
+    Linear(0.1, 700, 0.3),
+    Cosine(0.1, 700, 0.01),
+    CosineRestarts(0.1, 40, 2.0, 0.001),
+    OneCycle(0.1, 1000),
+    InverseSqrt(0.1, 100),
+    Warmup(Cosine(0.1, 600), 100),
+    Join([Linear(0.1, 50), Constant(0.2)], [70]),
+    Plateau(0.1),
+]
+
+
+def run(schedule):
+    return np.array([schedule(t) for t in range(1, STEPS + 1)])
+
+
+OPTAX = {
+    "constant_schedule": ((0.1,), {}, Constant(0.1)),
+    "piecewise_constant_schedule": (
+        (0.1, {100: 0.5, 400: 0.1}), {}, Piecewise([100, 400], [0.1, 0.05, 0.005])
+    ),
+    "exponential_decay": ((0.1, 50, 0.9), {}, Exponential(0.1, 0.9, 50)),
+    "polynomial_schedule": ((0.1, 0.01, 2.0, 700), {}, Polynomial(0.1, 700, 0.01, 2.0)),
+    "linear_schedule": ((0.1, 0.3, 700), {}, Linear(0.1, 700, 0.3)),
+    "cosine_decay_schedule": ((0.1, 700, 0.25), {}, Cosine(0.1, 700, 0.025)),
+    "warmup_constant_schedule": ((0.02, 0.1, 100), {}, Warmup(Constant(0.1), 100, 0.02)),
+    "warmup_cosine_decay_schedule": ((0.0, 0.1, 100, 700), {}, Warmup(Cosine(0.1, 600), 100)),
+    "warmup_exponential_decay_schedule": (
+        (0.02, 0.1, 100, 50, 0.9), {}, Warmup(Exponential(0.1, 0.9, 50), 100, 0.02)
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*OPTAX, "join_schedules"])
+def test_agrees_with_optax(name):
+    jax, optax = pytest.importorskip("jax"), pytest.importorskip("optax")
+    with jax.enable_x64(True):
+        if name == "join_schedules":
+            parts = [optax.linear_schedule(0.1, 0.0, 50), optax.cosine_decay_schedule(0.2, 300)]
+            twin = optax.join_schedules(parts, [70])
+            ours = Join([Linear(0.1, 50), Cosine(0.2, 300)], [70])
+        else:
+            positional, named, ours = OPTAX[name]
+            twin = getattr(optax, name)(*positional, **named)
+        count = jax.numpy.arange(STEPS, dtype=float)
+        expected = np.broadcast_to(np.asarray(twin(count), float), STEPS)
+    # optax has some of its constants in float32
+    np.testing.assert_allclose(run(ours), expected, rtol=1e-6, atol=1e-9)
+
+
+TORCH = {
+    "StepLR": ({"step_size": 30, "gamma": 0.5}, Step(0.1, 30, 0.5)),
+    "MultiStepLR": ({"milestones": [100, 400], "gamma": 0.5}, Piecewise([100, 400], [0.1, 0.05, 0.025])),
+    "ConstantLR": ({"factor": 1.0}, Constant(0.1)),
+    "ExponentialLR": ({"gamma": 0.99}, Exponential(0.1, 0.99)),
+    "PolynomialLR": ({"total_iters": 700, "power": 2.0}, Polynomial(0.1, 700, power=2.0)),
+    "LinearLR": ({"start_factor": 1.0, "end_factor": 0.2, "total_iters": 700}, Linear(0.1, 700, 0.02)),
+    "CosineAnnealingLR": ({"T_max": STEPS, "eta_min": 0.01}, Cosine(0.1, STEPS, 0.01)),
+    "CosineAnnealingWarmRestarts": (
+        {"T_0": 40, "T_mult": 2, "eta_min": 0.01}, CosineRestarts(0.1, 40, 2, 0.01)
+    ),
+    "OneCycleLR": ({"max_lr": 0.1, "total_steps": STEPS}, OneCycle(0.1, STEPS)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TORCH)
+def test_agrees_with_pytorch(name):
+    torch = pytest.importorskip("torch")
+    arguments, ours = TORCH[name]
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    twin = getattr(torch.optim.lr_scheduler, name)(optimizer, **arguments)
+    expected = []
+    for _ in range(STEPS):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        if len(expected) < STEPS:
+            twin.step()
+    np.testing.assert_allclose(run(ours), expected, rtol=1e-10, atol=1e-15)
+
+
+@pytest.mark.parametrize("larger", [False, True])
+def test_plateau_agrees_with_pytorch(larger):
+    torch = pytest.importorskip("torch")
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    twin = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer,
+        "max" if larger else "min",
+        factor=0.5,
+        patience=3,
+        threshold=0.01,
+        cooldown=2,
+        min_lr=0.001,
+    )
+    ours = Plateau(0.1, 0.5, 3, 0.01, 2, 0.001, larger)
+    metrics = 2 + np.cumsum(np.random.default_rng(1).normal(0.01 if larger else -0.01, 0.2, 300))
+    metrics[40] = np.nan
+    seen = set()
+    for t, metric in enumerate(metrics, 1):
+        optimizer.step()
+        twin.step(float(metric))
+        ours.report(metric)
+        assert ours(t) == optimizer.param_groups[0]["lr"]
+        seen.add(ours(t))
+    assert len(seen) > 3
+
+
+def test_restarts_of_equal_length():
+    schedule = CosineRestarts(0.1, 40)
+    assert schedule(1) == schedule(41) == 0.1
+    assert schedule(21) == schedule(61) == pytest.approx(0.05)
+
+
+def test_inverse_sqrt_after_a_warmup_is_the_transformers():
+    schedule = Warmup(InverseSqrt(0.1, 100), 100)
+    assert schedule(51) == pytest.approx(0.05)
+    assert schedule(101) == 0.1
+    assert schedule(401) == pytest.approx(0.1 * (100 / 400) ** 0.5)
+
+
+@pytest.mark.parametrize(
+    ("in_epochs", "in_steps"),
+    [
+        (Cosine(0.1, 7, steps_per_epoch=100), Cosine(0.1, 700)),
+        (Step(0.1, 3, steps_per_epoch=100), Step(0.1, 300)),
+        (Piecewise([1, 4], [3, 2, 1], steps_per_epoch=70), Piecewise([70, 280], [3, 2, 1])),
+        (OneCycle(0.1, 10, steps_per_epoch=100), OneCycle(0.1, 1000)),
+        (CosineRestarts(0.1, 3, 2, steps_per_epoch=30), CosineRestarts(0.1, 90, 2)),
+        (Warmup(Cosine(0.1, 300), 0.5, steps_per_epoch=100), Warmup(Cosine(0.1, 300), 50)),
+        (Join([Constant(1), Linear(1, 9)], [3], steps_per_epoch=7), Join([Constant(1), Linear(1, 9)], [21])),
+    ],
+)  # fmt: skip
+def test_epochs(in_epochs, in_steps):
+    np.testing.assert_allclose(run(in_epochs), run(in_steps), rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("schedule", EXAMPLES, ids=lambda schedule: type(schedule).__name__)
+def test_survives_a_pickle_and_json(schedule):
+    if isinstance(schedule, Plateau):
+        for metric in (3, 4, 5):
+            schedule.report(metric)
+    else:
+        with pytest.raises(FrozenInstanceError):
+            schedule.steps_per_epoch = 2
+    for copy in (
+        pickle.loads(pickle.dumps(schedule)),
+        Schedule.from_dict(json.loads(json.dumps(schedule.to_dict()))),
+    ):
+        assert type(copy) is type(schedule)
+        assert copy == schedule
+
+
+def test_every_schedule_has_an_example():
+    there = {type(schedule).__name__ for schedule in EXAMPLES}
+    assert there | {"Schedule"} == set(schedules.__all__)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: Cosine("0.1", 10), TypeError, "value must be a number, not '0.1'"),
+        (lambda: Cosine(-0.1, 10), ValueError, "value must be at least 0 and finite, not -0.1"),
+        (lambda: Cosine(0.1, 0), ValueError, "steps must be above 0 and finite, not 0"),
+        (lambda: Cosine(0.1, 9, steps_per_epoch=0), ValueError, "steps_per_epoch must be at least 1, not 0"),
+        (lambda: CosineRestarts(0.1, 9, 0.5), ValueError, "factor must be at least 1, not 0.5"),
+        (lambda: Piecewise([1, 2], [1, 2]), ValueError, "2 boundaries need 3 values, not 2"),
+        (lambda: Piecewise([2, 1], [1, 2, 3]), ValueError, "boundaries must increase, not [2.0, 1.0]"),
+        (lambda: Piecewise([1], [1, -2]), ValueError, "values[1] must be at least 0 and finite, not -2"),
+        (lambda: Piecewise(1, [1, 2]), TypeError, "boundaries must be a list, not an int"),
+        (lambda: Join([Constant(1), 2], [1]), TypeError, "schedules[1] must be a schedule, not an int"),
+        (lambda: Warmup(0.1, 10), TypeError, "schedule must be a schedule, not a float"),
+        (lambda: Plateau(0.1, 1.5), ValueError, "factor must be at least 0 and below 1, not 1.5"),
+        (lambda: Schedule.from_dict({"class": "os"}), ValueError, "is no schedule; there are Constant"),
+    ],
+)  # fmt: skip
+def test_wrong_arguments(make, error, message):
+    with pytest.raises(error) as caught:
+        make()
+    assert message in str(caught.value)
