@@ -96,7 +96,7 @@ def bits():
             check = close if name == "Prodigy" and RANKS > 1 else same
             check(params, ref)
             same_state(opt, plain, check)
-            if hasattr(plain, "average"):
+            if callable(plain.average):
                 same(opt.average(params), plain.average(ref))
 
 
@@ -197,6 +197,8 @@ def around():
         DataParallel(rule("Muon", clip_norm=1)).update(params, params)
     opt = DataParallel(rule("Adam"))
     opt.update(params, params)
+    with pytest.raises(ValueError, match="no average"):
+        opt.average(params)
     opt.optimizer.clip_each = 1.0
     with pytest.raises(ValueError, match="before the first step"):
         opt.update(params, params)

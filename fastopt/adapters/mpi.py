@@ -277,8 +277,15 @@ class DataParallel:
         -------
         dict or list
             New arrays, on every rank.
+
+        Raises
+        ------
+        ValueError
+            If there is no average.
         """
         average: Any = self.optimizer.average
+        if not callable(average) and self.optimizer.ema is None and self.optimizer.swa is None:
+            raise ValueError("there is no average without ema=0.999, say, or swa=1000")
         self._agree_on(params, params)
         with committed(self.comm):
             buffers = {dtype: flat.copy() for dtype, flat in self._buffers(params, "params").items()}
