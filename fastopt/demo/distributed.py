@@ -13,7 +13,7 @@ from fastopt.adapters.mpi import MPI, DataParallel, committed
 from fastopt.demo.data import Data
 from fastopt.demo.network import MultiLayerNet
 from fastopt.demo.report import table
-from fastopt.demo.train import LEARNING_RATES
+from fastopt.demo.train import LEARNING_RATES, made
 
 __all__ = ["Outcome", "report", "summary", "train"]
 
@@ -48,7 +48,7 @@ class Run:
 
     def __init__(self, rule: str, sizes: Sequence[int], dtype: str, seed: int, comm: MPI.Comm) -> None:
         self.net = MultiLayerNet(sizes, dtype, seed, packed=True)
-        self.optimizer = DataParallel(getattr(fastopt, rule)(LEARNING_RATES[rule]), comm)
+        self.optimizer = DataParallel(made(fastopt, rule), comm)
         self.optimizer.broadcast(self.net.params)
         self.comm = comm
         self.steps: list[float] = []
@@ -66,8 +66,9 @@ class Run:
 
     def held(self) -> int:
         """Give the bytes of state that a rank holds at most."""
-        parts = self.optimizer.optimizer.state_dict()["state"].values()
-        own = sum(array.nbytes for part in parts for array in part.values())
+        state = self.optimizer.optimizer.state_dict()
+        parts = [part for own in (state, *state.get("inner", {}).values()) for part in own["state"].values()]
+        own = sum(array.nbytes for part in parts for array in (part or {}).values())
         return self.comm.allreduce(own, MPI.MAX)
 
 
