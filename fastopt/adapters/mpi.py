@@ -426,8 +426,10 @@ class DataParallel:
             layout = self._surveyed(params, grads)
             if layout is not self._layout:
                 self._digest = zlib.crc32(repr(described(layout)).encode())
-            ours = [(type(rule).__name__, rule._hyperparameters()) for rule in rules]
-            number = zlib.crc32(f"{self._digest} {self.reduce_dtype} {self.optimizer.iter} {ours}".encode())
+            turn = self.optimizer.iter + 1
+            rates = [rule.schedule and rule.schedule(turn) for rule in rules]  # which may raise
+            ours = [(type(rule).__name__, rule._hyperparameters()) for rule in rules], rates
+            number = zlib.crc32(f"{self._digest} {self.reduce_dtype} {turn} {ours}".encode())
 
         def details() -> dict[str, Any]:
             values = {"reduce_dtype": str(self.reduce_dtype), "iter": self.optimizer.iter}
