@@ -128,6 +128,7 @@ class Around:
     states: ClassVar[tuple[str, ...]] = ()
     _schedule: ClassVar[Schedule | None] = None
     _grad_norm: ClassVar[float | None] = None
+    _norm: ClassVar[float | None] = None  # of all gradients, where other processes have further ones
     _plain: ClassVar[bool] = True
     _copies: ClassVar[bool] = False
     _own: ClassVar[dict[Any, Any]]
@@ -253,7 +254,8 @@ class Around:
                 grads = [slot.of(flats[slot.dtype]) for slot in keys.values()]
             if groups is not None:
                 grads = [g for key, g in zip(keys, grads, strict=True) if groups.which[key] != FROZEN]
-            self.__dict__["_grad_norm"] = norm = global_norm(grads)
+            norm = global_norm(grads) if self._norm is None else self._norm
+            self.__dict__["_grad_norm"] = norm
             scale *= rate(self.clip_norm, norm)
         if groups is None:
             return self._of_one(turn, scale)
@@ -371,6 +373,11 @@ def unit_norms(array: np.ndarray) -> np.ndarray:
 
 def global_norm(grads: list[Any]) -> float:
     """Give the norm of all arrays as one vector; what is no array of numbers is left to the step's checks."""
+    return sqrt(sum_of_squares(grads))
+
+
+def sum_of_squares(grads: list[Any]) -> float:
+    """Give the sum of squares of all arrays of numbers."""
     total, room = 0.0, np.empty(LANES)
     for grad in grads:
         array = np.asarray(grad)
@@ -378,4 +385,4 @@ def global_norm(grads: list[Any]) -> float:
             if array.dtype not in (np.float32, np.float64) or not array.flags.aligned:
                 array = array.astype(np.float64)
             total += squares(array.ravel("K"), room)
-    return sqrt(total)
+    return total

@@ -136,6 +136,8 @@ class Optimizer(Around):
         self._layout = Layout()
         self._buffers: Buffers = {}
         self._container: type | None = None
+        # Where other processes have further parameters: the C function that adds theirs to totals.
+        self._pool: Callable[[np.ndarray], Any] | None = None
         self._check_options()
         self.__dict__.update(self._arranged({}))
 
@@ -335,7 +337,12 @@ class Optimizer(Around):
         scalars = tuple(map(float, self._wrapped(turn, keys, values, slopes)))  # whatever a rule gives
         if plan is None:
             plan = self._make_plan(keys, values, slopes, params, grads, scalars)
-        return plan, plan.calls(values, slopes, scalars, turn, self.between)
+        return plan, plan.calls(values, slopes, scalars, turn, self._between)
+
+    def _between(self, plan: Plan) -> Calls:
+        """Give the C calls to make when the totals are known."""
+        pooled = [partial(self._pool, plan.running[-1, : self.measures((0,))])] if self._pool else []
+        return pooled + self.between(plan)
 
     @contextmanager
     def _exclusive(self) -> Iterator[int]:
@@ -424,7 +431,7 @@ class Optimizer(Around):
             self._allowed,
             self.parallel_from,
             self.nonfinite != "warn",
-            max((self.measures(slot.shape) for slot in layout.values()), default=0),
+            max((self.measures(slot.shape) for slot in layout.values()), default=self.measures((0,))),
         )
         plan.keys = keys
         if self._copies:
@@ -612,8 +619,7 @@ class Optimizer(Around):
             "class": type(self).__name__,
             "iter": turn - 1,
             "skipped": self._skipped,
-            "hyperparameters": {name: getattr(self, name) for name in self._checks()}
-            | ({} if self._schedule is None else {"lr": self._schedule.to_dict()}),
+            "hyperparameters": self._hyperparameters(),
             "state": state,
         }
         inner = {name: other._snapshot(other.iter + 1) for name, other in self._inner().items()}
@@ -622,6 +628,11 @@ class Optimizer(Around):
     def _inner(self) -> "dict[str, Optimizer]":
         """Give the optimizers that take a part of this one's parameters, by the names of the attributes."""
         return {}
+
+    def _hyperparameters(self) -> dict[str, Any]:
+        """Give the hyperparameters, with the schedule in the place of the learning rate."""
+        scheduled = {} if self._schedule is None else {"lr": self._schedule.to_dict()}
+        return {name: getattr(self, name) for name in self._checks()} | scheduled
 
     def _checks(self) -> dict[str, Callable[[str, Any], Any]]:
         """Give the hyperparameters and their checks; the number of threads is the machine's."""
@@ -693,5 +704,7 @@ class Optimizer(Around):
             "_plan": None,
             "_own": {},
             "_groups": None,
+            "_pool": None,
+            "_norm": None,
             "_turn": np.array(abs(self._turn.item())),
         }

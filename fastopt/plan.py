@@ -373,7 +373,8 @@ class Plan:
         self.scalars = scalars  # the drivers have its id only
         calls: Calls = []
         for kernel, drivers, tables in zip(self.passes, self.drivers, self.tables, strict=True):
-            if calls:
+            if kernel is not self.passes[0]:
+                calls.append(partial(self.running[0].fill, 0))  # the totals, if there is no array here
                 calls.append(partial(np.add.accumulate, self.measured, 0, None, self.running[1:]))
                 calls += between(self)
             calls += [
