@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Mapping, MutableMapping, MutableSequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from operator import setitem
 from typing import Any, ClassVar
@@ -12,13 +12,13 @@ import numpy as np
 
 from fastopt import checkpoint
 from fastopt.around import FOLLOWERS, OPTIONS, UNWRAPPED, Around
-from fastopt.checks import choice, hyperparameter, whole
+from fastopt.checks import choice, hyperparameter, kind, whole
 from fastopt.driver import DONE, NONFINITE, available, driver_of
 from fastopt.groups import Groups
 from fastopt.packing import Packed
 from fastopt.plan import Calls, Layout, Plan, Slot, align, aligned_zeros, finite, run, survey
 from fastopt.schedules import Schedule
-from fastopt.statedict import check_state, copied, copies
+from fastopt.statedict import MOST_STEPS, check_state, copied, copies
 from fastopt.threads import allowed, check_threads, launch
 
 __all__ = ["Optimizer", "State", "hyperparameter", "whole"]
@@ -113,6 +113,8 @@ class Optimizer(Around):
     # For a rule that has to know something of whole arrays: the kernel that finds it out. It runs over all
     # arrays before any is updated, and may change the state.
     measure: ClassVar[Any] = None
+    # How many of the numbers that it finds, the first, are summed over all arrays.
+    totals: ClassVar[int] = 0
     # How many further arrays like the parameter both kernels get after the states, as room for work.
     work: ClassVar[int] = 0
     states: ClassVar[tuple[str, ...]] = ()
@@ -174,8 +176,8 @@ class Optimizer(Around):
 
     @iter.setter
     def iter(self, value: int) -> None:
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
-            raise ValueError(f"iter must be a whole number from 0, not {value!r}")
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 0 <= value < MOST_STEPS:
+            raise ValueError(f"iter must be a whole number from 0 to below 2⁶², not {value!r}")
         self._turn[()] = value + 1
 
     @property
@@ -273,11 +275,14 @@ class Optimizer(Around):
         # In this order: a plan that another thread has outdated since is refused for its turn.
         turn = self._turn.item()
         plan = self._plan
-        if (plan is not None and (plan.keys is not keys and plan.keys != keys)) or (
-            plan is not None and plan.large and plan.threads != allowed(self.threads, plan.elements)
+        # What `_current` asks, which would take a twentieth of a small step to call.
+        if (
+            plan is not None
+            and plan.single is not None
+            and turn > 0
+            and (plan.keys is keys or plan.keys == keys)
+            and not (plan.large and plan.threads != allowed(self.threads, plan.elements))
         ):
-            plan = None
-        if plan is not None and plan.single is not None and turn > 0:
             scalars = UNWRAPPED + self.scalars(turn) if plain else self._wrapped(turn, keys, values, slopes)
             result = plan.single(id(values), id(slopes), plan.address, id(scalars), turn)
             if result == DONE:
@@ -285,11 +290,17 @@ class Optimizer(Around):
             if result == NONFINITE:
                 self._warn(self._culprit(params, grads, self._layout), turn)
                 return True
-        return self._update(plan, keys, values, slopes, params, grads)
+        return self._update(keys, values, slopes, params, grads)
+
+    def _current(self, keys: Any) -> Plan | None:
+        """Give the plan if it is for these keys and for as many threads as a step may take now."""
+        plan = self._plan
+        if plan is None or (plan.keys is not keys and plan.keys != keys):
+            return None
+        return None if plan.large and plan.threads != allowed(self.threads, plan.elements) else plan
 
     def _update(
         self,
-        plan: Plan | None,
         keys: Any,
         values: list[Any],
         slopes: list[Any],
@@ -301,7 +312,7 @@ class Optimizer(Around):
         also = also or []
         with self._exclusive() as turn:
             arguments = keys, values, slopes, params, grads
-            plan = plan if plan is self._plan else None
+            plan = self._current(keys)
             culprit = ""
             if plan is None or not run(self._calls(turn, plan, *arguments)[1] + also):
                 try:
@@ -312,7 +323,7 @@ class Optimizer(Around):
                     self._skipped += 1
                     return False
                 if plan.one_by_one:
-                    culprit = self._culprit(params, grads, self._layout)
+                    culprit = self._culprit(params, grads, plan.layout)
                 if not run(calls + also):
                     raise RuntimeError("the arrays were changed during the step")
             if culprit or plan.found:
@@ -335,13 +346,15 @@ class Optimizer(Around):
             slopes = grads.flats if isinstance(keys, Layout) else align(params, grads)[2]
             self._own[list] = slopes  # the drivers have its id only
         scalars = tuple(map(float, self._wrapped(turn, keys, values, slopes)))  # whatever a rule gives
+        new = plan is None
         if plan is None:
             plan = self._make_plan(keys, values, slopes, params, grads, scalars)
-        return plan, plan.calls(values, slopes, scalars, turn, self._between)
+        calls = plan.calls(values, slopes, scalars, turn, self._between)
+        return plan, [*calls, plan.adopt] if new else calls
 
     def _between(self, plan: Plan) -> Calls:
         """Give the C calls to make when the totals are known."""
-        pooled = [partial(self._pool, plan.running[-1, : self.measures((0,))])] if self._pool else []
+        pooled = [partial(self._pool, plan.running[-1])] if self._pool else []
         return pooled + self.between(plan)
 
     @contextmanager
@@ -431,14 +444,16 @@ class Optimizer(Around):
             self._allowed,
             self.parallel_from,
             self.nonfinite != "warn",
-            max((self.measures(slot.shape) for slot in layout.values()), default=self.measures((0,))),
+            [self.measures(slot.shape) for slot in layout.values()],
+            self.totals,
         )
         plan.keys = keys
         if self._copies:
             plan.single = None  # which would be called with the gradients themselves
-        self._buffers, self._layout = buffers, known
-        self._container = container
-        self._plan = plan if plan.reusable else None
+        plan.layout = known
+        # Nothing is new before the step is taken, of which this is a part.
+        now = {"_buffers": buffers, "_layout": known, "_container": container}
+        plan.adopt = partial(self.__dict__.update, now | {"_plan": plan if plan.reusable else None})
         return plan
 
     def _one_pass(self, params: Packed, grads: Packed) -> bool:
@@ -634,6 +649,13 @@ class Optimizer(Around):
         scheduled = {} if self._schedule is None else {"lr": self._schedule.to_dict()}
         return {name: getattr(self, name) for name in self._checks()} | scheduled
 
+    def _unused(self) -> Any:
+        """Give an optimizer with the same hyperparameters and without state."""
+        changes: dict[str, Any] = {name: other._unused() for name, other in self._inner().items()}
+        if self._schedule is not None:
+            changes["lr"] = self._schedule
+        return replace(self, **changes)
+
     def _checks(self) -> dict[str, Callable[[str, Any], Any]]:
         """Give the hyperparameters and their checks; the number of threads is the machine's."""
         saved = [known for known in fields(self) if known.metadata.get("saved", True)]
@@ -647,12 +669,19 @@ class Optimizer(Around):
     def _check_state(self, state: Mapping[str, Any]) -> tuple[dict[str, Any], Layout, type | None]:
         """Give hyperparameters, layout and container of a state dict, or say what is wrong with it."""
         own, inner = type(self).__name__, self._inner()
-        if inner:
-            theirs = state.get("inner") if isinstance(state, Mapping) else None
-            if not isinstance(theirs, Mapping) or theirs.keys() != inner.keys():
-                raise ValueError(f"it is not the state of {own} with {', '.join(inner)}")
-            for name, other in inner.items():
+        theirs = state.get("inner", {}) if isinstance(state, Mapping) else {}
+        if not isinstance(theirs, Mapping) or theirs.keys() != inner.keys():
+            here = ", ".join(f"{name}={type(other).__name__}()" for name, other in inner.items())
+            there = ", ".join(map(str, theirs)) if isinstance(theirs, Mapping) else kind(theirs)
+            raise ValueError(
+                f"it was saved with {there or 'no optimizer inside'}, this is {own}({here}): make one like it"
+            )
+        for name, other in inner.items():
+            try:
                 other._check_state(theirs[name])
+            except ValueError as error:
+                raise ValueError(f"its {name}: {error}") from None
+        if inner:
             state = {name: value for name, value in state.items() if name != "inner"}
         shapes = {name: getattr(type(self), name).shape for name in self.states}
         by_rows = self.measure is not None
