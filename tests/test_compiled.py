@@ -187,6 +187,27 @@ def test_an_edited_kernel_is_compiled_anew(tmp_path):
 
 
 @needs_jit
+def test_an_edited_body_of_lanes_is_compiled_anew(tmp_path):
+    source = tmp_path / "edited.py"
+    code = """
+import sys
+sys.path.insert(0, {folder!r})
+import edited, numpy as np
+sums = np.zeros(64)
+edited.count(5, sums)
+print(sums.sum())
+"""
+    for number in ("1", "2"):
+        source.write_text(
+            "from fastopt.kernels.common import in_lanes\n"
+            f"@in_lanes\ndef count(i, lane, sums):\n    sums[lane] += {number}\n"
+        )
+        os.utime(source, ns=(1, int(number)))  # else Python may take it for the one that it knows
+        out, _ = python(code.format(folder=str(tmp_path)), NUMBA_CACHE_DIR=str(tmp_path / "cache"))
+        assert out.split() == [str(5.0 * int(number))]
+
+
+@needs_jit
 def test_each_rule_has_a_cache_of_its_own():
     names = [
         driver_for(getattr(fastopt, rule), dtype, parallel).py_func.__qualname__
