@@ -266,11 +266,10 @@ class Plan:
         self.followers = followers
         self.groups = groups
         # Of one size if there are totals, so that these are sums of columns; of whole cache lines.
-        sizes = [-(-size // 8) * 8 for size in ([max(measures)] * len(measures) if totals else measures)]
-        measured = np.zeros(sum(sizes))
-        self.measured = [
-            measured[end - size : end] for end, size in zip(accumulate(sizes), sizes, strict=True)
-        ]
+        wanted = [max(measures, default=0)] * len(measures) if totals else measures
+        sizes = [-(-size // 8) * 8 for size in wanted]
+        measured, ends = np.zeros(sum(sizes)), accumulate(sizes)
+        self.measured = [measured[end - size : end] for end, size in zip(ends, sizes, strict=True)]
         self.summed = measured.reshape(len(sizes), -1)[:, :totals] if totals and sizes else None
         self.scratch: dict[Any, Any] = {}
         self.running = np.zeros((len(self.slots) + 1, totals))
