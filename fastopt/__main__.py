@@ -191,13 +191,13 @@ def catalogue(options: argparse.Namespace, parser: Parser) -> None:
         parser.error(f"argument --markdown: {options.markdown}: {error}")
 
 
-def run(options: argparse.Namespace, parser: Parser) -> None:
+def run(options: argparse.Namespace, parser: Parser) -> int:
     """Run a script with fastopt's optimizers."""
     from fastopt.demo import run as job
 
     if not options.script.is_file():
         parser.error(f"argument SCRIPT: there is no file {str(options.script)!r}")
-    job.run(options.script, options.arguments, options.dezero)
+    return job.run(options.script, options.arguments, options.dezero)
 
 
 def build_parser() -> Parser:
