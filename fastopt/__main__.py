@@ -9,6 +9,7 @@ from typing import NoReturn
 
 import fastopt
 from fastopt import optimizers
+from fastopt.catalogue import check_rule
 from fastopt.demo.surfaces import SURFACES
 
 # The extra that brings each optional module.
@@ -29,10 +30,14 @@ class Parser(argparse.ArgumentParser):
 
 
 def positive(text: str) -> int:
-    """Read a whole number from 1."""
-    if not text.isdecimal() or int(text) < 1:
+    """Read a whole number from 1, such as 100 or 1e6."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not value.is_integer() or value < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number from 1, not {text!r}")
-    return int(text)
+    return int(value)
 
 
 def seed(text: str) -> int:
@@ -51,13 +56,10 @@ def rules(text: str) -> list[str]:
     """Read names of rules with commas between them, or all."""
     if text == "all":
         return [rule.name for rule in fastopt.rules()]
-    names = text.split(",")
-    for name in names:
-        if name not in optimizers.__all__:
-            raise argparse.ArgumentTypeError(
-                f"{name!r} is no rule; there are {', '.join(optimizers.__all__)}"
-            )
-    return list(dict.fromkeys(names))
+    try:
+        return list(dict.fromkeys(map(check_rule, text.split(","))))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def shape(text: str) -> tuple[int, ...]:
