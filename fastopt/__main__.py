@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import NoReturn
 
 import fastopt
@@ -27,6 +28,14 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Exit with code 2."""
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+class Defaults(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows the defaults of the options that have one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        known = action.default is not None and action.default is not False
+        return super()._get_help_string(action) if known else action.help
 
 
 def positive(text: str) -> int:
@@ -121,7 +130,7 @@ def train(options: argparse.Namespace, parser: Parser) -> None:
 
 
 def trajectories(options: argparse.Namespace, parser: Parser) -> None:
-    """Draw the article's picture."""
+    """Draw the book's picture."""
     from fastopt.demo import trajectories as job
 
     surface = SURFACES[options.function]
@@ -185,7 +194,7 @@ def catalogue(options: argparse.Namespace, parser: Parser) -> None:
     from fastopt.demo import rules as job
 
     if options.markdown is None:
-        print(job.summary())
+        print(job.summary(get_terminal_size().columns))
         return
     try:
         options.markdown.write_text(job.renewed(options.markdown.read_text("utf-8")), "utf-8")
@@ -218,7 +227,7 @@ def build_parser() -> Parser:
             name,
             help=summary,
             description=f"{summary[0].upper()}{summary[1:]}. {more}",
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            formatter_class=Defaults,
         )
         sub.set_defaults(run=run, parser=sub)
         if name in ("train", "trajectories", "bench"):
@@ -275,7 +284,7 @@ def build_parser() -> Parser:
         "--function",
         choices=list(SURFACES),
         default="valley",
-        help="the function; valley is the article's",
+        help="the function; valley is the book's",
     )
     sub.add_argument("--rules", type=rules, default=BOOK, metavar="RULE,RULE", help="the rules, or all")
 
@@ -319,8 +328,8 @@ def build_parser() -> Parser:
     what.add_argument(
         "--faults",
         action="store_true",
-        help="give wrong input to fastopt, the book's code and, where installed, PyTorch; show what is "
-        "raised, and how many parameters have changed",
+        help="give wrong input to fastopt, the book's code and, where installed, PyTorch and "
+        "optax; show what is raised, and how many parameters have changed",
     )
     what.add_argument(
         "--rules",
@@ -332,8 +341,8 @@ def build_parser() -> Parser:
     sub = command(
         "rules",
         catalogue,
-        "list the rules with their states and sources",
-        "Bytes are those for each number in a parameter: moved at a step, and of state.",
+        "list the rules with their states, arguments and sources",
+        "Bytes are those that a step reads and writes for each number in a parameter.",
     )
     sub.add_argument(
         "--markdown", type=Path, metavar="FILE.md", help="renew the table in this file instead of printing it"
