@@ -5,10 +5,12 @@ import sys
 from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import NoReturn
 
 import fastopt
 from fastopt import optimizers
+from fastopt.catalogue import check_rule
 from fastopt.demo.surfaces import SURFACES
 
 # The extra that brings each optional module.
@@ -28,11 +30,23 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
+class Defaults(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows the defaults of the options that have one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        known = action.default is not None and action.default is not False
+        return super()._get_help_string(action) if known else action.help
+
+
 def positive(text: str) -> int:
-    """Read a whole number from 1."""
-    if not text.isdecimal() or int(text) < 1:
+    """Read a whole number from 1, such as 100 or 1e6."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not value.is_integer() or value < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number from 1, not {text!r}")
-    return int(text)
+    return int(value)
 
 
 def seed(text: str) -> int:
@@ -51,13 +65,10 @@ def rules(text: str) -> list[str]:
     """Read names of rules with commas between them, or all."""
     if text == "all":
         return [rule.name for rule in fastopt.rules()]
-    names = text.split(",")
-    for name in names:
-        if name not in optimizers.__all__:
-            raise argparse.ArgumentTypeError(
-                f"{name!r} is no rule; there are {', '.join(optimizers.__all__)}"
-            )
-    return list(dict.fromkeys(names))
+    try:
+        return list(dict.fromkeys(map(check_rule, text.split(","))))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def shape(text: str) -> tuple[int, ...]:
@@ -123,7 +134,7 @@ def train(options: argparse.Namespace, parser: Parser) -> None:
 
 
 def trajectories(options: argparse.Namespace, parser: Parser) -> None:
-    """Draw the article's picture."""
+    """Draw the book's picture."""
     from fastopt.demo import trajectories as job
 
     surface = SURFACES[options.function]
@@ -187,7 +198,7 @@ def catalogue(options: argparse.Namespace, parser: Parser) -> None:
     from fastopt.demo import rules as job
 
     if options.markdown is None:
-        print(job.summary())
+        print(job.summary(get_terminal_size().columns))
         return
     try:
         options.markdown.write_text(job.renewed(options.markdown.read_text("utf-8")), "utf-8")
@@ -195,13 +206,13 @@ def catalogue(options: argparse.Namespace, parser: Parser) -> None:
         parser.error(f"argument --markdown: {options.markdown}: {error}")
 
 
-def run(options: argparse.Namespace, parser: Parser) -> None:
+def run(options: argparse.Namespace, parser: Parser) -> int:
     """Run a script with fastopt's optimizers."""
     from fastopt.demo import run as job
 
     if not options.script.is_file():
         parser.error(f"argument SCRIPT: there is no file {str(options.script)!r}")
-    job.run(options.script, options.arguments, options.dezero)
+    return job.run(options.script, options.arguments, options.dezero)
 
 
 def build_parser() -> Parser:
@@ -220,7 +231,7 @@ def build_parser() -> Parser:
             name,
             help=summary,
             description=f"{summary[0].upper()}{summary[1:]}. {more}",
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            formatter_class=Defaults,
         )
         sub.set_defaults(run=run, parser=sub)
         if name in ("train", "trajectories", "bench"):
@@ -283,7 +294,7 @@ def build_parser() -> Parser:
         "--function",
         choices=list(SURFACES),
         default="valley",
-        help="the function; valley is the article's",
+        help="the function; valley is the book's",
     )
     sub.add_argument("--rules", type=rules, default=BOOK, metavar="RULE,RULE", help="the rules, or all")
 
@@ -327,8 +338,8 @@ def build_parser() -> Parser:
     what.add_argument(
         "--faults",
         action="store_true",
-        help="give wrong input to fastopt, the book's code and, where installed, PyTorch; show what is "
-        "raised, and how many parameters have changed",
+        help="give wrong input to fastopt, the book's code and, where installed, PyTorch and "
+        "optax; show what is raised, and how many parameters have changed",
     )
     what.add_argument(
         "--rules",
@@ -340,8 +351,8 @@ def build_parser() -> Parser:
     sub = command(
         "rules",
         catalogue,
-        "list the rules with their states and sources",
-        "Bytes are those for each number in a parameter: moved at a step, and of state.",
+        "list the rules with their states, arguments and sources",
+        "Bytes are those that a step reads and writes for each number in a parameter.",
     )
     sub.add_argument(
         "--markdown", type=Path, metavar="FILE.md", help="renew the table in this file instead of printing it"

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from fastopt import optimizers, reference, twins
-from fastopt.catalogue import describe, takes
+from fastopt.catalogue import check_rule, describe, takes
+from fastopt.checks import computed, integer, listed, number
 from fastopt.compiling import compiled
 from fastopt.optimizer import Optimizer, State
 from fastopt.packing import pack
@@ -129,8 +130,8 @@ class Timing:
     shapes : tuple of shapes
         Of the arrays.
     seconds : dict of str to float
-        For each implementation the median over the blocks: "reference", "fastopt", "packed", "limit",
-        and "PyTorch", "optax" and "Keras" where they are installed and have the rule.
+        For each implementation the median over the blocks: "reference" (plain NumPy), "fastopt", "packed",
+        "limit", and "PyTorch", "optax" and "Keras" where they are installed and have the rule.
     spread : dict of str to float
         Quartile distance over median.
     """
@@ -168,6 +169,21 @@ def taken(rule: str, network: Shapes) -> tuple[tuple[int, ...], ...]:
     if not shapes:
         raise ValueError(f"{rule} takes no array of shape {' or '.join(map(str, network))}")
     return shapes
+
+
+def networks_of(shapes: Any) -> list[Shapes]:
+    """Give networks as lists of shapes, or say what is none."""
+    try:
+        return [
+            [
+                tuple(integer("a length", n, 1) for n in listed("a shape", shape))
+                for shape in listed("a network", net)
+            ]
+            for net in listed("shapes", shapes)
+        ]
+    except (TypeError, ValueError) as error:
+        text = f"shapes must be networks, each a list of shapes, like [[(784, 100), (100,)]]: {error}"
+        raise type(error)(text) from None
 
 
 def steps(rule: str, dtype: str, shapes: Shapes, others: ExitStack) -> dict[str, Callable[[], Any]]:
@@ -233,15 +249,25 @@ def bench(
 
     Raises
     ------
-    ValueError
-        If a rule takes no array of a network.
+    TypeError, ValueError
+        If an argument isn't as above, or a rule takes no array of a network. Nothing is timed then.
+
+    Examples
+    --------
+    >>> import fastopt
+    >>> timings = fastopt.bench([[(784, 100), (100,)]], ["SGD"], ["float64"], blocks=3)
+    >>> sorted({"reference", "fastopt", "packed", "limit"} & timings[0].seconds.keys())
+    ['fastopt', 'limit', 'packed', 'reference']
     """
-    networks = list(shapes)
+    networks = networks_of(shapes)
+    own = {check_rule(rule): [taken(rule, n) for n in networks] for rule in listed("rules", rules)}
+    kinds = [computed("dtypes", dtype) for dtype in listed("dtypes", dtypes)]
+    blocks = integer("blocks", blocks, 1)
+    block_seconds = number("block_seconds", block_seconds, above=0)
     timings = []
-    for rule in rules:
-        own = [taken(rule, network) for network in networks]
-        for dtype in dtypes:
-            for network in own:
+    for rule, arrays in own.items():
+        for dtype in kinds:
+            for network in arrays:
                 with ExitStack() as others:
                     runs = steps(rule, dtype, network, others)
                     for step in runs.values():

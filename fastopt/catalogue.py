@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from difflib import get_close_matches
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ import numpy as np
 from fastopt import optimizers
 from fastopt.optimizer import Optimizer
 
-__all__ = ["Rule", "describe", "rules", "takes"]
+__all__ = ["Rule", "check_rule", "describe", "rules", "takes"]
 
 FAMILIES = ("sgd", "adaptive", "adam", "sign", "layerwise", "matrix")  # simplest first
 
@@ -83,6 +84,16 @@ def rules() -> tuple[Rule, ...]:
         return FAMILIES.index(family), list(vars(module)).index(cls.__name__)
 
     return tuple(map(describe, sorted((getattr(optimizers, name) for name in optimizers.__all__), key=place)))
+
+
+def check_rule(name: Any) -> str:
+    """Give the name of a rule, or say which there are."""
+    if isinstance(name, str) and name in optimizers.__all__:
+        return name
+    there = {rule.name.lower(): rule.name for rule in rules()}
+    near = " or ".join(there[close] for close in get_close_matches(str(name).lower(), there))
+    hint = f"did you mean {near}? " if near else ""
+    raise ValueError(f"{name!r} is no rule; {hint}there are {', '.join(there.values())}")
 
 
 @cache

@@ -1,5 +1,6 @@
 """What the arguments have to be: an error says which one isn't, and what would be right."""
 
+from collections.abc import Iterable
 from dataclasses import field
 from functools import partial
 from math import inf, isfinite
@@ -8,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["choice", "hyperparameter", "integer", "kind", "number", "whole"]
+__all__ = ["choice", "computed", "hyperparameter", "integer", "kind", "listed", "number", "whole"]
 
 
 def kind(value: Any) -> str:
@@ -50,6 +51,24 @@ def integer(name: str, value: Any, least: int = 0) -> int:
     if value < least:
         raise ValueError(f"{name} must be at least {least}, not {value}")
     return int(value)
+
+
+def listed(name: str, values: Any) -> list[Any]:
+    """Give what an argument has as a list, or say that it is no list."""
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise TypeError(f"{name} must be a list, not {values!r}")
+    return list(values)
+
+
+def computed(name: str, dtype: Any) -> str:
+    """Give the name of a dtype that kernels compute in, or say which those are."""
+    try:
+        found = np.dtype(dtype).name
+    except TypeError:
+        found = repr(dtype)
+    if found not in ("float32", "float64"):
+        raise ValueError(f"{name} must be float32 or float64, not {found}")
+    return found
 
 
 def hyperparameter(default: float | None, *, repr: bool = True, **bounds: float) -> Any:

@@ -45,7 +45,7 @@ def verify(
     Raises
     ------
     TypeError, ValueError
-        If there is no reference for this optimizer, or from ``update``.
+        If there is no plain NumPy version of this optimizer, or from ``update``.
 
     Examples
     --------
@@ -87,7 +87,7 @@ def again(optimizer: Optimizer, module: Any) -> Any:
     name = type(optimizer).__name__
     if not isinstance(optimizer, Optimizer) or name not in reference.__all__:
         there = ", ".join(reference.__all__)
-        raise TypeError(f"there is no reference for {kind(optimizer)}, only for {there}")
+        raise TypeError(f"there is no plain NumPy version of {kind(optimizer)}, only of {there}")
     values = {}
     for argument in inspect.signature(getattr(reference, name)).parameters:
         value = getattr(optimizer, argument)

@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-
 from fastopt import optimizers
+from fastopt.catalogue import check_rule
+from fastopt.checks import computed, listed
 from fastopt.optimizer import Optimizer
 
 __all__ = ["warmup"]
@@ -32,21 +32,13 @@ def warmup(
     TypeError, ValueError
         If there is no such rule, or a dtype is another. Nothing is compiled then.
     """
-    if isinstance(rules, str) or isinstance(dtypes, str):
-        raise TypeError("rules and dtypes must be lists, not a single name")
     classes = []
-    for rule in rules:
-        if isinstance(rule, str):
-            if rule not in optimizers.__all__:
-                raise ValueError(f"{rule!r} is no rule; there are {', '.join(optimizers.__all__)}")
-            rule = getattr(optimizers, rule)
-        if not (isinstance(rule, type) and issubclass(rule, Optimizer)):
+    for rule in listed("rules", rules):
+        cls = getattr(optimizers, check_rule(rule)) if isinstance(rule, str) else rule
+        if not (isinstance(cls, type) and issubclass(cls, Optimizer)):
             raise TypeError(f"rules must be names or classes, not {rule!r}")
-        classes.append(rule)
-    kinds = [np.dtype(dtype) for dtype in dtypes]
-    for kind in kinds:
-        if kind not in ("float32", "float64"):
-            raise ValueError(f"dtypes must be float32 or float64, not {kind}")
+        classes.append(cls)
+    kinds = [computed("dtypes", dtype) for dtype in listed("dtypes", dtypes)]
     for cls in classes:
         for kind in kinds:
             cls.compile(kind)

@@ -314,9 +314,9 @@ print(len(recorder.buffer) > 0)
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ((["Adm"],), ValueError, "'Adm' is no rule; there are ASGD"),
+        ((["Adm"],), ValueError, "'Adm' is no rule; did you mean Adam"),
         ((["Adam"], ["float16"]), ValueError, "dtypes must be float32 or float64, not float16"),
-        (("Adam",), TypeError, "must be lists"),
+        (("Adam",), TypeError, "rules must be a list, not 'Adam'"),
         (([int],), TypeError, "names or classes, not <class 'int'>"),
     ],
 )

@@ -14,14 +14,14 @@ from cases import BOOK, CASES, DTYPES, RULES
 import fastopt
 from fastopt import reference, twins
 from fastopt.__main__ import build_parser, main
-from fastopt.benching import LIMITS
+from fastopt.benching import LIMITS, Timing
 from fastopt.catalogue import FAMILIES, describe, takes
-from fastopt.demo import trajectories, witnesses
+from fastopt.demo import bench, trajectories, witnesses
 from fastopt.demo.data import Data, digits, load
 from fastopt.demo.network import MultiLayerNet
 from fastopt.demo.rules import BEGIN, END, costs, renewed
 from fastopt.demo.surfaces import SURFACES, path
-from fastopt.demo.train import LEARNING_RATES, train
+from fastopt.demo.train import LEARNING_RATES, Comparison, Run, summary, train
 from fastopt.demo.trajectories import follow, measure
 
 PNG = b"\x89PNG\r\n"
@@ -114,9 +114,20 @@ def test_training_agrees_bit_for_bit_and_learns(dtype):
         assert c.losses[0] == c.losses[1] < 0.7 < c.fast.losses[0]
         assert c.accuracy > 0.85
         assert len(c.ref.steps) == len(c.fast.steps) == 6 * (1438 // 50)
-        assert 0 < sum(c.fast.steps) < c.fast.seconds
+        assert len(c.fast.batches) == len(c.fast.steps)
+        assert all(step < batch for step, batch in zip(c.fast.steps, c.fast.batches, strict=True))
     comparisons[0].fast.net.params["W1"][0, 0] += 1
     assert not comparisons[0].same_bits
+
+
+def test_times_of_a_training_are_medians():
+    """One slow batch of three changes nothing; the share is the step's of the batch."""
+    net = MultiLayerNet([2, 2], seed=0)
+    slow = Run(net, None, [1.0] * 3, [0.004, 0.004, 9.0], [0.010, 0.010, 9.9])
+    fast = Run(net, None, [1.0] * 3, [0.001, 0.001, 0.001], [0.005, 0.005, 0.005])
+    table = summary([Comparison("Adam", 0.5, slow, fast, (1.0, 1.0), 0.9)])
+    row = next(line for line in table.splitlines() if line.startswith("Adam")).split()
+    assert row[6:] == ["4.000", "1.000", "4.0×", "2.00×", "40%", "20%", "0.50"]
 
 
 def test_rules_of_the_demonstrations():
@@ -195,7 +206,10 @@ BAD_OPTIONS = [
     (["train", "--epochs", "0"], "--epochs: must be a whole number from 1, not '0'"),
     (["train", "--batch", "ten"], "--batch: must be a whole number from 1, not 'ten'"),
     (["train", "--hidden", "100,"], "--hidden: must be a whole number from 1, not ''"),
-    (["train", "--rules", "SGD,Adma"], "--rules: 'Adma' is no rule; there are ASGD, "),
+    (
+        ["train", "--rules", "SGD,Adma"],
+        "--rules: 'Adma' is no rule; did you mean AdaMax or Adan or Adam? there are SGD, ",
+    ),
     (["train", "--dtype", "float16"], "--dtype: invalid choice: 'float16'"),
     (["train", "--seed", "-1"], "--seed: must be a whole number from 0, not '-1'"),
     (["train", "--out", "loss.pdf"], "--out: must end in .png, not 'loss.pdf'"),
@@ -281,6 +295,8 @@ def test_help_is_complete(capsys):
             main([*arguments, "--help"])
         assert exit_.value.code == 0
         text = capsys.readouterr().out
+        assert "(default: False)" not in text
+        assert "(default: None)" not in text
         if not arguments:
             commands = ("train", "trajectories", "bench", "verify", "rules")
             assert all(f"\n    {command}" in text for command in commands)
@@ -314,8 +330,52 @@ def test_bench_measures_and_draws(tmp_path):
     assert [row[:4] for row in rows if row[1:4] == ["float32", "3", "640"]] == [
         ["SGD", "float32", "3", "640"]
     ]
-    assert "break" in result.stdout
+    assert "pays back" in result.stdout
     assert out.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_picture_of_one_size_has_bars(tmp_path, monkeypatch):
+    """The limit is seen in both kinds of picture, and sits where its time says."""
+    seen = []
+    monkeypatch.setattr(bench, "save", lambda figure, out: seen.append(figure))
+    seconds = {"reference": 3e-5, "fastopt": 1e-5, "packed": 9e-6, "limit": 8e-6}
+    timings = [Timing("Adam", "float32", ((n,),), seconds, {}) for n in (100, 1000)]
+    bench.picture(timings[:1], tmp_path)
+    bench.picture(timings, tmp_path)
+    (bars,), (lines,) = (figure.axes for figure in seen)
+    labels = [label.get_text() for label in bars.get_yticklabels()]
+    widths = dict(zip(labels, [bar.get_width() for bar in bars.patches], strict=True))
+    assert widths["limit: the traffic alone"] == pytest.approx(8)
+    assert widths["plain NumPy"] == pytest.approx(30)
+    assert [text.get_text() for text in bars.texts] == ["8.0", "9.0", "10.0", "30.0"]
+    assert "limit: the traffic alone" in [line.get_label() for line in lines.lines]
+    assert lines.yaxis.get_major_formatter()(10) == "10"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (("784x100",), TypeError, r"\[\[\(784, 100\), \(100,\)\]\]: shapes must be a list, not '784x100'"),
+        (([(784, 100)],), TypeError, "a shape must be a list, not 784"),
+        (([[(784, 0)]],), ValueError, "a length must be at least 1, not 0"),
+        (([[(3,)]], "Adam"), TypeError, "rules must be a list, not 'Adam'"),
+        (([[(3,)]], ["sgd"]), ValueError, "'sgd' is no rule; did you mean SGD"),
+        (([[(3,)]], [3]), ValueError, "3 is no rule; there are SGD"),
+        (([[(3,)]], ["SGD"], ["float16"]), ValueError, "dtypes must be float32 or float64, not float16"),
+        (([[(3,)]], ["SGD"], ["float63"]), ValueError, "dtypes must be float32 or float64, not 'float63'"),
+        (([[(3,)]], ["SGD"], ["float32"], 0), ValueError, "blocks must be at least 1, not 0"),
+        (([[(3,)]], ["SGD"], ["float32"], 1, 0), ValueError, "block_seconds must be above 0"),
+    ],
+)
+def test_bench_names_the_wrong_argument(arguments, error, message):
+    with pytest.raises(error, match=message):
+        fastopt.bench(*arguments)
+
+
+def test_sizes_may_have_an_exponent(capsys):
+    options = build_parser().parse_args(["bench", "--sizes", "100,1e6"])
+    assert options.sizes == [100, 1_000_000]
+    refused(["bench", "--sizes", "1e-6"], "must be a whole number from 1, not '1e-6'", capsys)
 
 
 @pytest.mark.parametrize("rule", BOOK)
@@ -365,7 +425,7 @@ def test_small_states_are_told_apart():
     rule = describe(fastopt.SM3)
     assert (rule.states, rule.small) == (("m",), ("row", "col"))
     assert rule.traffic("float32") == 20
-    assert costs(rule) == ("m, row, col", "20 / 40", "4 / 8 + row + col")
+    assert costs(rule) == ("m, row, col", "20 / 40")
 
 
 def test_the_readme_has_the_rules_of_today():
@@ -374,12 +434,18 @@ def test_the_readme_has_the_rules_of_today():
     assert all(f"| `{rule}` |" in text for rule in RULES)
 
 
-def test_rules_as_a_user_lists_them(tmp_path, capsys):
-    assert main(["rules"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines if line[:1].isalpha()] == [
-        "rule", *(rule.name for rule in fastopt.rules()),
-    ]  # fmt: skip
+def test_rules_as_a_user_lists_them(tmp_path, capsys, monkeypatch):
+    for width in (80, 130):
+        monkeypatch.setenv("COLUMNS", str(width))
+        assert main(["rules"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert width - 10 < max(map(len, lines)) <= width
+    names = {line.split()[0] for line in lines if line[:1].isalpha()}
+    assert set(RULES) <= names
+    assert "Adam and those that changed a part of it" in lines
+    assert "lr=0.001, beta1=0.9, beta2=0.999, *, eps=1e-07" in next(
+        line for line in lines if line.startswith("Adam  ")
+    )
     page = tmp_path / "page.md"
     page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n", "utf-8")
     assert main(["rules", "--markdown", str(page)]) == 0

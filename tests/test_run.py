@@ -83,16 +83,57 @@ def test_a_script_of_dezero(tmp_path):
     for options, module in (([], "dezero.optimizers"), (["--dezero"], "fastopt.adapters.dezero")):
         result = run(*options, tmp_path / "train.py")
         assert result.stdout == module + "\n", result.stderr
-        assert list(rows(result.stderr)) == (["Momentum"] if options else [])
+        assert [*rows(result.stderr)] == (["Momentum"] if options else [])
         assert ("took no step" in result.stderr) is not bool(options)
 
 
 def test_a_script_that_fails(tmp_path):
-    (tmp_path / "train.py").write_text("import fastopt\nfastopt.SGD().update([1.0], [1.0])\n1 / 0\n")
+    script = tmp_path / "train.py"
+    script.write_text("import fastopt\nfastopt.SGD().update([1.0], [1.0])\n1 / 0\n")
+    result = run(script)
+    assert result.returncode == 1
+    assert rows(result.stderr)["SGD"][0] == "1"
+    assert result.stderr.endswith("\nZeroDivisionError: division by zero\n")
+    assert result.stderr.count("  File ") == 1
+    script.write_text("import fastopt\nfastopt.SGD().update({'a': 1.0}, {})\n")
+    result = run(script)
+    files = [line.split('"')[1] for line in result.stderr.splitlines() if line.startswith("  File ")]
+    assert files[0] == str(script)
+    assert not any(name.endswith(("run.py", "runpy.py")) for name in files)
+    assert "fastopt:" not in result.stderr  # no step, no summary
+
+
+def test_a_script_that_needs_what_is_missing(tmp_path):
+    """The error is the script's, even if it is a module that fastopt can use."""
+    (tmp_path / "train.py").write_text("import sys\nsys.modules['torch'] = None\nimport torch\n")
     result = run(tmp_path / "train.py")
     assert result.returncode == 1
-    assert "ZeroDivisionError" in result.stderr
-    assert rows(result.stderr)["SGD"][0] == "1"
+    assert result.stderr.startswith("Traceback")
+    assert "this needs" not in result.stderr
+
+
+def test_a_script_without_a_common(tmp_path):
+    script = tmp_path / "own.py"
+    script.write_text("from common.optimizer import Adam\nprint(Adam.__module__)\nimport common.trainer\n")
+    result = run(script)
+    assert result.stdout == "fastopt.optimizers.adam\n"
+    assert "No module named 'common.trainer'" in result.stderr
+    script.write_text("from common.optimizer import Adma\n")
+    result = run(script)
+    assert result.returncode == 1
+    assert "cannot import name 'Adma'" in result.stderr
+    assert "has ASGD, " in result.stderr.splitlines()[-1]
+
+
+def test_the_meter_leaves_the_fallback_alone(tmp_path):
+    (tmp_path / "own.py").write_text(
+        "import fastopt, numpy as np\n"
+        "optimizer = fastopt.Muon(fallback=fastopt.SGD())\n"
+        "for _ in range(4):\n"
+        "    optimizer.update([np.ones((2, 2)), np.ones(2)], [np.ones((2, 2)), np.ones(2)])\n"
+        "print(optimizer.fallback.iter)\n"
+    )
+    assert run(tmp_path / "own.py").stdout == "4\n"
 
 
 def test_no_script(tmp_path, capsys):
@@ -104,7 +145,14 @@ def test_no_script(tmp_path, capsys):
 
 def test_the_summary_by_hand():
     costs = {"Adam": Cost([0.5, 2e-6, 3e-6, 4e-6], [8e-6, 1e-5, 1e-5]), "SGD": Cost([0.25])}
-    table = rows(summary(costs, 12.345))
-    assert table["Adam"] == ["4", "0.500", "3.0", "10.0", "0.500", "0.000"]
+    text = summary(costs, 12.3456)
+    table = rows(text)
+    assert table["Adam"] == ["4", "0.500", "3.0", "0.500", "10.0", "0.000"]
     assert table["SGD"] == ["1", "0.250", "250,000.0", "0.250"]
-    assert "took 12.35 s" in summary(costs, 12.3456)
+    assert "took 12.35 s" in text
+    assert "Over all fastopt was 0.500 s slower than plain NumPy." in text
+    assert "pays back: Adam after about 71,428 steps." in text
+    text = summary({"SGD": Cost([3.0, 1.0, 1.0], [2.0])}, 5.0)
+    assert "fastopt was 1.000 s faster" in text
+    assert "SGD after about 2 steps." in text
+    assert "SGD never." in summary({"SGD": Cost([3.0, 1.0, 1.0], [0.5])}, 5.0)

@@ -69,7 +69,7 @@ def test_a_difference_is_found(monkeypatch):
 
 
 def test_no_reference_to_compare_with():
-    with pytest.raises(TypeError, match="there is no reference for an Own"):
+    with pytest.raises(TypeError, match="there is no plain NumPy version of an Own"):
         fastopt.verify(type("Own", (fastopt.SGD,), {})(), [np.ones(3)], lambda params: params)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -12,7 +13,7 @@ from fastopt.twins import LIBRARIES
 __all__ = ["break_even", "picture", "summary"]
 
 LINES = {
-    "reference": ("dimgrey", "reference (NumPy)"),
+    "reference": ("dimgrey", "plain NumPy"),
     "PyTorch": ("#D55E00", "PyTorch"),
     "optax": ("#E69F00", "optax"),
     "Keras": ("#009E73", "Keras"),
@@ -20,6 +21,18 @@ LINES = {
     "packed": ("#56B4E9", "fastopt, packed"),
     "limit": ("black", "limit: the traffic alone"),
 }
+
+
+NOTES = """\
+Times of a step, medians of the turns. "faster" and "than" are about the column fastopt.
+packed: fastopt with parameters and gradients from fastopt.pack, all in one buffer
+spread: between the quartiles of fastopt's turns, as a share of the median
+GB/s: what fastopt's step (not packed) has to read and write, over its time
+% of limit: the time of the packed step's memory traffic alone, over that of the packed step"""
+
+PAID = """\
+start: importing Numba and fastopt, and the first step. compiled before: that finds the rule on the disk.
+pays back: after so many steps plain NumPy would have taken longer, start included"""
 
 
 def summary(timings: Sequence[Timing]) -> str:
@@ -30,14 +43,14 @@ def summary(timings: Sequence[Timing]) -> str:
         "dtype",
         "arrays",
         "elements",
-        "reference,\nµs",
+        "plain\nNumPy, µs",
         *(f"{name},\nµs" for name in others),
         "fastopt,\nµs",
         "packed,\nµs",
         "spread",
-        "faster than\nreference",
+        "faster than\nplain NumPy",
         *(f"than\n{name}" for name in others),
-        "packed",
+        "packed than\nplain NumPy",
         "GB/s",
         "% of\nlimit",
     ]
@@ -62,7 +75,7 @@ def summary(timings: Sequence[Timing]) -> str:
                 f"{t.share_of_limit:.0%}",
             ]
         )
-    return table(header, rows)
+    return f"{table(header, rows)}\n\n{NOTES}"
 
 
 def break_even(timings: Sequence[Timing], starts: Sequence[Start]) -> str:
@@ -82,37 +95,62 @@ def break_even(timings: Sequence[Timing], starts: Sequence[Start]) -> str:
                         *(f"{s / saved:,.0f}" if saved > 0 else "never" for s in (begin.cold, begin.warm)),
                     ]
                 )
-    header = ["rule", "dtype", "elements", "start, s,\ncold", "start, s,\nwarm"]
-    return table([*header, "steps to break\neven, cold", "steps to break\neven, warm"], rows)
+    header = [
+        "rule",
+        "dtype",
+        "elements",
+        *(f"start, s,\n{when}" for when in ("never compiled", "compiled before")),
+        *(f"pays back,\n{when}" for when in ("never compiled", "compiled before")),
+    ]
+    return f"{table(header, rows)}\n\n{PAID}"
+
+
+def bars(axes: Any, timing: Timing) -> None:
+    """Draw the times of one size."""
+    names = [name for name in reversed(LINES) if name in timing.seconds]  # the first comes on top
+    times = [timing.seconds[name] * 1e6 for name in names]
+    drawn = axes.barh([LINES[name][1] for name in names], times, color=[LINES[name][0] for name in names])
+    axes.bar_label(drawn, [f"{micros:,.{0 if micros >= 100 else 1}f}" for micros in times], padding=3, size=8)
+    axes.margins(x=0.2)  # for the numbers
+
+
+def lines(axes: Any, timings: Sequence[Timing]) -> None:
+    """Draw time against size."""
+    for name, (color, label) in LINES.items():
+        points = [(t.elements, t.seconds[name] * 1e6) for t in timings if name in t.seconds]
+        if points:
+            axes.plot(
+                *zip(*points, strict=True),
+                color=color,
+                label=label,
+                marker="" if name == "limit" else "o",
+                markersize=3.5,
+                linestyle=":" if name == "limit" else "-",
+            )
+    axes.set(xscale="log", yscale="log")
+    axes.yaxis.set_major_formatter("{x:,g}")
+    axes.grid(alpha=0.3)
 
 
 def picture(timings: Sequence[Timing], out: Path) -> Path:
-    """Draw time against size, a panel for each rule and dtype, and save it."""
+    """Draw time against size, or bars if there is one size, a panel for each rule and dtype; save it."""
     rules, dtypes = (list(dict.fromkeys(getattr(t, name) for t in timings)) for name in ("rule", "dtype"))
-    figure = Figure(figsize=(4.2 * len(rules), 3.6 * len(dtypes)), layout="constrained")
-    panels = figure.subplots(len(dtypes), len(rules), squeeze=False, sharex=True, sharey=True)
+    one = len(timings) == len(rules) * len(dtypes)
+    figure = Figure(figsize=(4.2 * len(rules), (2.6 if one else 3.6) * len(dtypes)), layout="constrained")
+    panels = figure.subplots(len(dtypes), len(rules), squeeze=False, sharex=not one, sharey=not one)
     for line, dtype in zip(panels, dtypes, strict=True):
         for axes, rule in zip(line, rules, strict=True):
-            here = sorted(
-                (t for t in timings if (t.rule, t.dtype) == (rule, dtype)), key=lambda t: t.elements
-            )
-            for name, (color, label) in LINES.items():
-                points = [(t.elements, t.seconds[name] * 1e6) for t in here if name in t.seconds]
-                if points:
-                    axes.plot(
-                        *zip(*points, strict=True),
-                        color=color,
-                        label=label,
-                        marker="" if name == "limit" else "o",
-                        markersize=3.5,
-                        linestyle=":" if name == "limit" else "-",
-                    )
-            axes.set(xscale="log", yscale="log")
+            here = [t for t in timings if (t.rule, t.dtype) == (rule, dtype)]
+            if one:
+                bars(axes, here[0])
+            else:
+                lines(axes, sorted(here, key=lambda t: t.elements))
             axes.set_title(f"{rule}, {dtype}", loc="left", weight="bold", size=11)
             axes.spines[["top", "right"]].set_visible(False)
-            axes.grid(alpha=0.3)
-        line[0].set_ylabel("microseconds a step")
+        if not one:
+            line[0].set_ylabel("microseconds a step")
     for axes in panels[-1]:
-        axes.set_xlabel("parameters")
-    panels[0][0].legend(frameon=False, fontsize=8)
+        axes.set_xlabel("microseconds a step" if one else "parameters")
+    if not one:
+        panels[0][0].legend(frameon=False, fontsize=8)
     return save(figure, out)

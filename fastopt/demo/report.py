@@ -52,22 +52,26 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: Collection
     header : sequence of str
         Titles; a line break splits one over two lines.
     rows : sequence of sequences of str
-        The cells.
+        The cells; a row of one cell is a heading over all columns.
     left : collection of int
         The columns whose cells go to the left; those of the others go to the right.
     """
     titles = [(("\n" + title).split("\n"))[-2:] for title in header]
     lines = [[title[0] for title in titles], [title[1] for title in titles], *rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    widths = [
+        max(len(line[column]) for line in lines if len(line) == len(header)) for column in range(len(header))
+    ]
     texts = [
         "  ".join(
             cell.ljust(width) if column in left else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
+        if len(line) == len(header)
+        else line[0]
         for line in lines
     ]
     texts.insert(2, "  ".join("─" * width for width in widths))
-    return "\n".join(text for text in texts if text)
+    return "\n".join(texts if texts[0] else texts[1:])  # no title has two lines
 
 
 def save(figure: Any, out: Path) -> Path:

@@ -1,10 +1,12 @@
 """``python -m fastopt rules``: what there is, as text and as the README's table."""
 
+from collections.abc import Iterator
+from inspect import Signature, signature
 from itertools import groupby
 from operator import attrgetter
 from textwrap import wrap
 
-from fastopt import optimizers
+from fastopt import optimizers, reference
 from fastopt.catalogue import Rule, rules
 from fastopt.demo.report import table
 
@@ -14,44 +16,53 @@ __all__ = ["BEGIN", "END", "markdown", "renewed", "summary"]
 BEGIN, END = "<!-- rules: python -m fastopt rules --markdown README.md -->", "<!-- end of rules -->"
 
 
-def costs(rule: Rule) -> tuple[str, str, str]:
-    """Give the states, and the bytes moved and kept in float32 and float64."""
-    dtypes = ("float32", "float64")
-    moved = " / ".join(str(rule.traffic(dtype)) for dtype in dtypes)
-    kept = " / ".join(str(rule.state_bytes(dtype)) for dtype in dtypes)
-    return ", ".join((*rule.states, *rule.small)) or "–", moved, " + ".join((kept, *rule.small))
+DTYPES = ("float32", "float64")
 
 
-def summary() -> str:
-    """Give the table as text."""
-    rows = []
-    for rule in rules():
-        first, *more = wrap(rule.source.replace("*", "").replace("`", ""), 50) or [""]  # python -OO
-        rows.append((rule.name, rule.family, *costs(rule), first))
-        rows += [("",) * 5 + (line,) for line in more]
-    header = (
-        "rule",
-        "family",
-        "states",
-        "bytes moved,\nfloat32 / 64",
-        "bytes of state,\nfloat32 / 64",
-        "source",
-    )
-    return table(header, rows, left=(0, 1, 2, 5))
+def arguments(rule: Rule) -> str:
+    """Give the arguments of a rule's own, with their defaults, as in a call."""
+    own = signature(getattr(reference, rule.name)).parameters
+    found = signature(getattr(optimizers, rule.name)).parameters.values()
+    return str(Signature([p.replace(annotation=p.empty) for p in found if p.name in own]))[1:-1]
+
+
+def costs(rule: Rule) -> tuple[str, str]:
+    """Give the states, and the bytes moved in float32 and float64."""
+    moved = " / ".join(str(rule.traffic(dtype)) for dtype in DTYPES)
+    return ", ".join((*rule.states, *rule.small)) or "–", moved
+
+
+def families() -> Iterator[tuple[str, list[Rule]]]:
+    """Give the rules of each family with its title."""
+    for family, members in groupby(rules(), attrgetter("family")):
+        title = (getattr(optimizers, family).__doc__ or family).splitlines()[0]  # python -OO has none
+        yield title.rstrip("."), [*members]
+
+
+def summary(width: int) -> str:
+    """Give the table as text, in lines of a width if it isn't too small."""
+    found = rules()
+    before = max(len(r.name) for r in found) + max(len(costs(r)[0]) for r in found) + len("float32 / 64")
+    rest = max(20, width - before - 6)
+    rows: list[tuple[str, ...]] = []
+    for title, members in families():
+        rows += [("",), *((line,) for line in wrap(title, width))]
+        for rule in members:
+            source = rule.source.replace("*", "").replace("`", "")
+            first, *more = wrap(arguments(rule), rest) + wrap(source, rest)
+            rows.append((rule.name, *costs(rule), first))
+            rows += [("", "", "", line) for line in more]
+    return table(("rule", "states", "bytes moved,\nfloat32 / 64", "arguments, source"), rows, left=(0, 1, 3))
 
 
 def markdown() -> str:
     """Give the table in Markdown, a part for each family."""
-    lines = [
-        "| rule | states | bytes moved for each float32 / float64 | bytes of state | source |",
-        "|---|---|---|---|---|",
-    ]
-    for family, members in groupby(rules(), attrgetter("family")):
-        title = getattr(optimizers, family).__doc__.splitlines()[0].rstrip(".")
+    lines = ["| rule | arguments | states | bytes moved, float32 / 64 | source |", "|---|---|---|---|---|"]
+    for title, members in families():
         lines.append(f"| **{title}** | | | | |")
         for rule in members:
-            states, moved, kept = costs(rule)
-            lines.append(f"| `{rule.name}` | {states} | {moved} | {kept} | {rule.source} |")
+            states, moved = costs(rule)
+            lines.append(f"| `{rule.name}` | `{arguments(rule)}` | {states} | {moved} | {rule.source} |")
     return "\n".join(lines)
 
 

@@ -12,7 +12,7 @@ from inspect import signature
 from pathlib import Path
 from statistics import median
 from time import perf_counter
-from types import ModuleType
+from types import ModuleType, TracebackType
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,17 @@ class Substitutes(MetaPathFinder, Loader):
         vars(module).update({name: getattr(source, name) for name in source.__all__})
 
 
+class Package(MetaPathFinder, Loader):
+    """Imports an empty package ``common`` where no other finder knows one."""
+
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        """Give a spec for ``common``."""
+        return ModuleSpec(fullname, self, is_package=True) if fullname == "common" else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Leave it empty."""
+
+
 @dataclass
 class Cost:
     """The seconds that the steps of a rule took.
@@ -63,10 +74,23 @@ class Cost:
     plain: list[float] = field(default_factory=list)
 
 
-def plain(optimizer: Optimizer, rule: str, params: Any, grads: Any, turns: int = 3) -> list[float]:
+def rule_of(optimizer: Optimizer) -> str:
+    """Name the rule that an optimizer is, or, if it is an adapter's, has."""
+    return next(
+        cls.__name__ for cls in type(optimizer).__mro__ if cls is getattr(optimizers, cls.__name__, 0)
+    )
+
+
+def textbook(optimizer: Optimizer) -> Any:
+    """Give the rule in plain NumPy, new, with the hyperparameters of an optimizer."""
+    cls = getattr(reference, rule_of(optimizer))
+    values = {name: getattr(optimizer, name) for name in signature(cls).parameters}
+    return cls(**{k: textbook(v) if isinstance(v, Optimizer) else v for k, v in values.items()})
+
+
+def plain(optimizer: Optimizer, params: Any, grads: Any, turns: int = 3) -> list[float]:
     """Give the seconds of some steps of plain NumPy with these hyperparameters on copies of these arrays."""
-    cls = getattr(reference, rule)
-    naive = cls(**{name: getattr(optimizer, name) for name in signature(cls).parameters})
+    naive = textbook(optimizer)
     keys, values, slopes = align(params, grads)
     copies = {key: np.array(value) for key, value in zip(keys, values, strict=True)}
     seconds = []
@@ -86,13 +110,12 @@ def meter(costs: dict[str, Cost]) -> None:
         start = perf_counter()
         taken = update(self, params, grads)
         seconds = perf_counter() - start
-        rule = next(cls.__name__ for cls in type(self).__mro__ if cls is getattr(optimizers, cls.__name__, 0))
-        cost = costs.setdefault(rule, Cost())
+        cost = costs.setdefault(rule_of(self), Cost())
         cost.steps.append(seconds)
         n = len(cost.steps)
         if n > 1 and n & (n - 1) == 0:  # at steps 2, 4, 8, ...
             with np.errstate(all="ignore"):
-                cost.plain += plain(self, rule, params, grads)
+                cost.plain += plain(self, params, grads)
         return taken
 
     Optimizer.update = timed  # type: ignore[method-assign]
@@ -108,36 +131,50 @@ def summary(costs: Mapping[str, Cost], seconds: float) -> str:
     seconds : float
         What the whole script took.
     """
-    if not costs:
-        return "fastopt: the script took no step of an optimizer of fastopt's"
-    rows = []
+    rows, verdicts = [], []
+    ours = theirs = 0.0
     for rule, cost in costs.items():
-        step = median(cost.steps[1:] or cost.steps)
-        naive = median(cost.plain) if cost.plain else None
-        rows.append(
-            [
-                rule,
-                f"{len(cost.steps):,}",
-                f"{cost.steps[0]:.3f}",
-                f"{1e6 * step:,.1f}",
-                f"{1e6 * naive:,.1f}" if naive else "",
-                f"{sum(cost.steps):.3f}",
-                f"{naive * len(cost.steps):.3f}" if naive else "",
-            ]
-        )
+        step, total = median(cost.steps[1:] or cost.steps), sum(cost.steps)
+        row = [rule, f"{len(cost.steps):,}", f"{cost.steps[0]:.3f}", f"{1e6 * step:,.1f}", f"{total:.3f}"]
+        if cost.plain:
+            naive = median(cost.plain)
+            ours, theirs = ours + total, theirs + naive * len(cost.steps)
+            row += [f"{1e6 * naive:,.1f}", f"{naive * len(cost.steps):.3f}"]
+            paid = f"after about {(cost.steps[0] - step) / (naive - step):,.0f} steps" if naive > step else ""
+            verdicts.append(f"{rule} {paid or 'never'}")
+        rows.append([*row, "", ""][:7])
     header = (
         "rule",
         "steps",
-        "first\ns",
-        "a step\nµs",
-        "plain NumPy\nµs",
-        "all steps\ns",
-        "plain NumPy\ns",
+        "first step,\ns",
+        "a step,\nµs",
+        "all steps,\ns",
+        "a step in\nplain NumPy, µs",
+        "all steps in\nplain NumPy, s",
     )
-    return f"fastopt: the script took {seconds:.2f} s, in which\n\n{table(header, rows)}"
+    lines = [f"fastopt: the script took {seconds:.2f} s, in which\n", table(header, rows), ""]
+    if theirs:
+        kind = "faster" if ours < theirs else "slower"
+        lines.append(f"Over all fastopt was {abs(theirs - ours):.3f} s {kind} than plain NumPy.")
+        lines.append(f"The first step pays back: {', '.join(verdicts)}.")
+    lines.append(
+        "The first step compiles the rule, or reads it from the disk; importing Numba is not counted."
+    )
+    return "\n".join(lines)
 
 
-def run(script: Path, arguments: Sequence[str], dezero: bool) -> None:
+def own_frames(traceback: TracebackType | None) -> TracebackType | None:
+    """Give a traceback without the frames of this file and of ``runpy``."""
+    if traceback is None:
+        return None
+    rest = own_frames(traceback.tb_next)
+    if traceback.tb_frame.f_code.co_filename in (__file__, runpy.run_path.__code__.co_filename):
+        return rest
+    traceback.tb_next = rest
+    return traceback
+
+
+def run(script: Path, arguments: Sequence[str], dezero: bool) -> int:
     """Run a script as Python does, then print the summary to stderr. The process is the script's from here.
 
     Parameters
@@ -148,17 +185,37 @@ def run(script: Path, arguments: Sequence[str], dezero: bool) -> None:
         Its arguments.
     dezero : bool
         Whether ``dezero.optimizers`` is replaced, too.
+
+    Returns
+    -------
+    int
+        The exit code: that of Python, if the script fails.
     """
     modules = {"common.optimizer": "fastopt.optimizers"}
     if dezero:
         modules["dezero.optimizers"] = "fastopt.adapters.dezero"
     sys.meta_path.insert(0, Substitutes(modules))
+    sys.meta_path.append(Package())
     sys.argv[:] = [str(script), *arguments]
     sys.path[0] = str(script.resolve().parent)
     costs: dict[str, Cost] = {}
     meter(costs)
+    failure: BaseException | None = None
     start = perf_counter()
     try:
         runpy.run_path(str(script), run_name="__main__")
-    finally:
-        print(f"\n{summary(costs, perf_counter() - start)}", file=sys.stderr)
+    except (Exception, KeyboardInterrupt) as error:
+        failure = error
+    finally:  # also at sys.exit
+        if costs:
+            print(f"\n{summary(costs, perf_counter() - start)}", file=sys.stderr)
+    if failure is not None:
+        if isinstance(failure, ImportError) and failure.name in modules:
+            there = import_module(modules[failure.name]).__all__
+            failure.add_note(f"{failure.name} is fastopt here, which has {', '.join(there)}")
+        failure = failure.with_traceback(own_frames(failure.__traceback__))
+        sys.excepthook(type(failure), failure, failure.__traceback__)
+        return 130 if isinstance(failure, KeyboardInterrupt) else 1
+    if not costs:
+        print("\nfastopt: the script took no step of an optimizer of fastopt's", file=sys.stderr)
+    return 0
