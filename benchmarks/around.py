@@ -1,4 +1,4 @@
-"""What the options around a step cost: Adam in float32, each option beside the plain step."""
+"""What is around a step: options beside the plain step, and gradients of rows beside whole ones."""
 
 import numpy as np
 
@@ -32,4 +32,29 @@ class Around:
             self.optimizer.update(self.params, self.grads)
 
     def time_step(self, option, size):
+        self.optimizer.update(self.params, self.grads)
+
+
+class Word2vec:
+    """The step of volume 2's chapter 4: two tables of 10,000 × 100, of which a batch touches some rows."""
+
+    params = (["SGD", "AdaGrad", "Adam"], ["whole", "rows"])
+    param_names = ("rule", "gradient")
+
+    def setup(self, rule, gradient):
+        rng = np.random.default_rng(0)
+        self.params = [rng.standard_normal((10_000, 100), np.float32) for _ in range(2)]
+        # A batch of 100: ten words of context each, and a target with five wrong ones; words as rare as rank.
+        often = 1 / np.arange(1, 10_001)
+        touched = [rng.choice(10_000, (100, n), p=often / often.sum()) for n in (10, 6)]
+        rows = [fastopt.Rows(i, rng.standard_normal((*i.shape, 100), np.float32)) for i in touched]
+        whole = [np.zeros((10_000, 100), np.float32) for _ in rows]
+        for table, some in zip(whole, rows, strict=True):
+            np.add.at(table, some.indices, some.values)
+        self.grads = rows if gradient == "rows" else whole
+        self.optimizer = getattr(fastopt, rule)(rows="lazy")
+        for _ in range(3):
+            self.optimizer.update(self.params, self.grads)
+
+    def time_step(self, rule, gradient):
         self.optimizer.update(self.params, self.grads)

@@ -18,6 +18,7 @@ from fastopt.kernels.common import LANES
 from fastopt.kernels.norms import squares
 from fastopt.packing import Packed
 from fastopt.plan import Layout, align, check_grad, compute_dtype
+from fastopt.rows import Rows
 from fastopt.schedules import Schedule
 from fastopt.snapshots import restored
 
@@ -97,6 +98,11 @@ class Around:
     swa : int, optional
         After so many steps ``average`` becomes the mean of the parameters after each step from then on;
         before, it is the parameters themselves (Izmailov et al. 2018, arXiv:1803.05407).
+    rows : {"exact", "lazy"}
+        What gradients that are `fastopt.Rows` mean. "exact": the same as whole ones with zeros for the other
+        rows, or an error where these would change (`SGD` and `AdaGrad` without weight decay or averages
+        leave them as they are). "lazy": for every rule that takes arrays element by element, the other rows
+        and their state stay as they are, with everything that is around the rule (PyTorch's ``SparseAdam``).
 
     Notes
     -----
@@ -106,6 +112,8 @@ class Around:
 
     # Whether weight_decay is decoupled unless the caller says; None: it is a part of the rule's own formula.
     decays: ClassVar[bool | None] = False
+    # Whether an element whose gradient is 0 stays as it is, with its state.
+    still: ClassVar[bool] = False
     # Hyperparameters that groups can't have, as not only scalars depend on them.
     ungrouped: ClassVar[tuple[str, ...]] = ()
 
@@ -124,6 +132,8 @@ class Around:
     lookahead: tuple[int, float] | None = field(default=None, repr=False, metadata={"check": check_lookahead})
     ema: float | None = hyperparameter(None, above=0, below=1, repr=False)
     swa: int | None = field(default=None, repr=False, metadata={"check": check_swa})
+
+    rows: str = choice("exact", "exact", "lazy")
 
     states: ClassVar[tuple[str, ...]] = ()
     _schedule: ClassVar[Schedule | None] = None
@@ -192,11 +202,34 @@ class Around:
             )
         if self.ema is not None and self.swa is not None:
             raise ValueError("ema and swa are two averages: choose one")
-        decays = [self.weight_decay, *(own.get("weight_decay") for own in (self.groups or {}).values())]
-        if self.decoupled is not None and not any(decays):
+        if self.decoupled is not None and not self._decaying():
             raise ValueError(
                 f"decoupled={self.decoupled} says how to decay, but weight_decay is 0: give both, or neither"
             )
+
+    def _decaying(self) -> bool:
+        """Whether there is any weight decay."""
+        groups = (self.groups or {}).values()
+        return bool(self.weight_decay or any(own.get("weight_decay") for own in groups))
+
+    def _summed(self, keys: Any, params: list[Any], slopes: list[Any]) -> list[Any]:
+        """Give the gradients with each of their `Rows` checked and summed."""
+        own = type(self).__name__
+        result = list(slopes)
+        for place, (key, param, slope) in enumerate(zip(keys, params, slopes, strict=True)):
+            if isinstance(slope, Rows):
+                shape, dtype = compute_dtype(key, param)
+                result[place] = slope.summed(key, shape, dtype)
+                if self.measure is not None:  # type: ignore[attr-defined]
+                    raise ValueError(f"the gradient of {key!r} is of rows, but {own} measures whole arrays")
+                followers = self.states[len(type(self).states) :]
+                if self.rows == "exact" and (not self.still or self._decaying() or followers):
+                    what = "weight decay" if self.still and self._decaying() else ", ".join(followers) or own
+                    raise ValueError(
+                        f"the gradient of {key!r} is of rows, but {what} changes the others, too: "
+                        "rows='lazy' leaves them as they are"
+                    )
+        return result
 
     def _grouped(self, keys: Any, params: list[Any]) -> Groups | None:
         """Give the groups of these parameters, if there are any."""
@@ -318,7 +351,7 @@ class Around:
     def _copied(self, params: Any, grads: Any) -> Any:
         """Give a container like that of the gradients, with arrays of our own, clipped."""
         keys, values, slopes = align(params, grads)
-        if isinstance(params, Packed):
+        if isinstance(params, Packed) and isinstance(grads, Packed):
             if getattr(self._own.get(Packed), "layout", None) is not params.layout:
                 self._own[Packed] = params.like()
             result = self._own[Packed]
@@ -327,16 +360,24 @@ class Around:
             copies = self._own
             for key, value, slope in zip(keys, values, slopes, strict=True):
                 shape, dtype = compute_dtype(key, value)
+                if isinstance(slope, Rows):
+                    copies[key] = Rows(slope.indices, slope.values.copy())
+                    continue
                 check_grad(key, slope, shape)
-                if key not in copies or (copies[key].shape, copies[key].dtype) != (shape, dtype):
+                old = copies.get(key)
+                if not isinstance(old, np.ndarray) or (old.shape, old.dtype) != (shape, dtype):
                     copies[key] = np.empty_like(np.asarray(value), dtype, subok=False)
             result = (
                 {k: copies[k] for k in keys} if isinstance(params, Mapping) else [copies[k] for k in keys]
             )
         with np.errstate(all="ignore"):
             for key, value, slope in zip(keys, values, slopes, strict=True):
-                copies[key][...] = slope
-                self._clip(copies[key], np.asarray(value, copies[key].dtype))
+                grad = copies[key]
+                if isinstance(grad, Rows):
+                    grad = grad.values
+                else:
+                    grad[...] = slope
+                self._clip(grad, np.asarray(value, grad.dtype))
         return result
 
     def _clip(self, grad: np.ndarray, param: np.ndarray) -> None:
@@ -346,8 +387,9 @@ class Around:
         if self.clip_each is not None:
             grad *= grad.dtype.type(rate(self.clip_each, global_norm([grad])))
         if self.clip_adaptive is not None:
-            most = self.clip_adaptive * np.maximum(unit_norms(param), 1e-3)
-            norms = unit_norms(grad)
+            axes = unit_axes(param.shape)
+            most = self.clip_adaptive * np.maximum(norms_along(axes, param), 1e-3)
+            norms = norms_along(axes, grad)
             np.multiply(grad, most / np.maximum(norms, 1e-6), out=grad, where=norms > most)
 
 
@@ -361,11 +403,15 @@ def rate(bound: float, norm: float) -> float:
     return factor if factor < 1 else 1.0
 
 
-def unit_norms(array: np.ndarray) -> np.ndarray:
-    """Give the norm of what belongs to each unit, in a shape that broadcasts to the array's."""
-    axes: tuple[int, ...] | None = (0,) if array.ndim < 4 else tuple(range(array.ndim - 1))
-    if sum(n != 1 for n in array.shape) <= 1:  # all that belongs to a vector belongs to one unit
-        axes = None
+def unit_axes(shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Give the axes of what belongs to one unit; None for all."""
+    if sum(n != 1 for n in shape) <= 1:  # all that belongs to a vector belongs to one unit
+        return None
+    return (0,) if len(shape) < 4 else tuple(range(len(shape) - 1))
+
+
+def norms_along(axes: tuple[int, ...] | None, array: np.ndarray) -> np.ndarray:
+    """Give the norms along axes, in a shape that broadcasts to the array's."""
     return np.sqrt(np.sum(np.square(array), axis=axes, keepdims=True))
 
 
@@ -373,7 +419,7 @@ def global_norm(grads: list[Any]) -> float:
     """Give the norm of all arrays as one vector; what is no array of numbers is left to the step's checks."""
     total, room = 0.0, np.empty(LANES)
     for grad in grads:
-        array = np.asarray(grad)
+        array = np.asarray(grad.values if isinstance(grad, Rows) else grad)
         if array.dtype.kind in "fiu":
             if array.dtype not in (np.float32, np.float64) or not array.flags.aligned:
                 array = array.astype(np.float64)

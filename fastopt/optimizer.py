@@ -17,6 +17,7 @@ from fastopt.driver import DONE, NONFINITE, available, driver_of
 from fastopt.groups import Groups
 from fastopt.packing import Packed
 from fastopt.plan import Calls, Layout, Plan, Slot, align, aligned_zeros, finite, run, survey
+from fastopt.rows import Rows
 from fastopt.schedules import Schedule
 from fastopt.statedict import check_state, copied, copies
 from fastopt.threads import allowed, check_threads, launch
@@ -228,7 +229,7 @@ class Optimizer(Around):
             float32 and rounded.)
         grads : dict or list, as ``params``
             For each parameter an array of its shape, of real numbers of any dtype, rounded to the
-            parameter's. Never written to. Keys without a parameter are ignored.
+            parameter's; or `fastopt.Rows`. Never written to. Keys without a parameter are ignored.
 
         Returns
         -------
@@ -328,10 +329,13 @@ class Optimizer(Around):
         grads: Any,
     ) -> tuple[Plan, Calls]:
         """Give a plan, a new one if there is none, and the calls that take its step."""
+        if any(isinstance(slope, Rows) for slope in slopes):
+            slopes = self._summed(keys, values, slopes)
+            grads = dict(zip(keys, slopes, strict=True)) if isinstance(params, Mapping) else slopes
         if self._copies:
             grads = self._copied(params, grads)
             slopes = grads.flats if isinstance(keys, Layout) else align(params, grads)[2]
-            self._own[list] = slopes  # the drivers have its id only
+        self._own[list] = slopes  # the drivers have its id only
         scalars = tuple(map(float, self._wrapped(turn, keys, values, slopes)))  # whatever a rule gives
         if plan is None:
             plan = self._make_plan(keys, values, slopes, params, grads, scalars)
@@ -458,6 +462,7 @@ class Optimizer(Around):
                 view = groups.views[groups.which[key]] if groups is not None and own else self
                 own = own or UNWRAPPED  # if it is frozen
                 grad_scale, l2 = map(layout[key].dtype.type, own[:2])
+                grad = grad.dense(layout[key].shape) if isinstance(grad, Rows) else grad
                 grad = grad_scale * np.asarray(grad, layout[key].dtype)
                 if l2:
                     grad = grad + l2 * np.asarray(param, layout[key].dtype)

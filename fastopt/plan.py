@@ -3,7 +3,7 @@
 Most arrays go through `fastopt.driver` in one call (two, if the rule measures whole arrays first). The
 others are updated one at a time: numbers and NumPy scalars, arrays that are strided, byte-swapped,
 unaligned, of half precision or of a subclass, those whose gradient is of another layout or dtype, and all of
-them where some share memory.
+them where some share memory; and those of whose gradient there are only some `Rows`.
 """
 
 import math
@@ -23,6 +23,7 @@ from fastopt.checks import kind
 from fastopt.driver import FLAGS, WORD, available, driver_of
 from fastopt.groups import FROZEN
 from fastopt.kernels.common import follow
+from fastopt.rows import Rows
 
 __all__ = [
     "Calls",
@@ -161,7 +162,8 @@ def survey(
     layout = Layout(layout)
     for key, param, grad in zip(keys, params, grads, strict=True):
         shape, dtype = check_param(key, param, assignable)
-        check_grad(key, grad, shape)
+        if not isinstance(grad, Rows):  # which has been checked
+            check_grad(key, grad, shape)
         old = layout.get(key)
         if old is None:
             layout.place(key, shape, dtype, "C" if by_rows else order_of(param))
@@ -414,6 +416,8 @@ class Plan:
     ) -> np.ndarray:
         """Add what runs a kernel on one array, by way of copies where it can't take it; give the copy."""
         slot = self.slots[place]
+        if isinstance(grad, Rows):
+            return self.rows(calls, kernel, place, param, grad, scalars)
         own, ready = slot.takes(param), slot.takes(grad)
         work = param if own else np.empty(slot.shape, slot.dtype, slot.order)
         slope = grad
@@ -446,6 +450,39 @@ class Plan:
         if not own and isinstance(param, np.ndarray) and kernel is self.passes[-1]:
             calls.append(partial(setitem, param, ..., work))
         return work
+
+    def rows(
+        self,
+        calls: Calls,
+        kernel: Any,
+        place: int,
+        param: np.ndarray,
+        grad: Rows,
+        scalars: tuple[float, ...],
+    ) -> np.ndarray:
+        """Add what runs a kernel on some rows, by way of copies of these; give that of the parameter."""
+        slot = self.slots[place]
+        wholes = [param, *(state.reshape(slot.shape, order=slot.order) for state in self.states[place])]
+        parts = [np.empty(grad.values.shape, slot.dtype) for _ in wholes]
+        flat, *states = [part.reshape(-1) for part in parts]
+        count, end = self.count - 2 * self.followers, len(states) - self.followers
+        values, weights = tuple(map(slot.dtype.type, scalars[:count])), scalars[count:]
+        arguments = flat, grad.values.reshape(-1), *states[:end]
+        kernel(*(array[:0] for array in arguments), *values)  # compiled now, not inside of the step
+        for whole, part in zip(wholes, parts, strict=True):
+            raw = part if whole.dtype == slot.dtype else np.empty(part.shape, whole.dtype)
+            # A subclass may have a `take` of its own. (The mode needs no copy; the indices are in range.)
+            calls.append(partial(np.ndarray.take, whole, grad.indices, 0, raw, "clip"))
+            if raw is not part:
+                calls.append(partial(setitem, part, ..., raw))
+        calls.append(partial(kernel, *arguments, *values))
+        for k, follower in enumerate(states[end:]):
+            follow(flat[:0], follower[:0], *weights[2 * k : 2 * k + 2])
+            calls.append(partial(follow, flat, follower, *weights[2 * k : 2 * k + 2]))
+        calls += [
+            partial(setitem, whole, grad.indices, part) for whole, part in zip(wholes, parts, strict=True)
+        ]
+        return parts[0]
 
 
 def run(calls: Calls) -> bool:
@@ -506,8 +543,9 @@ def check_grad(key: Hashable, grad: Any, shape: tuple[int, ...]) -> None:
 
 def finite(grad: Any, dtype: np.dtype[Any]) -> bool:
     """Whether all values of a gradient, rounded to this dtype, and their squares are finite."""
+    values = grad.values if isinstance(grad, Rows) else grad
     with np.errstate(all="ignore"):
-        return bool(np.isfinite(np.square(np.asarray(grad, dtype))).all())
+        return bool(np.isfinite(np.square(np.asarray(values, dtype))).all())
 
 
 def memory(params: list[Any]) -> list[tuple[int, int]] | None:

@@ -32,6 +32,7 @@ class SGD(Optimizer):
 
     kernel = kernels.sgd
     parallel_from = 50_000
+    still = True
     lr: float = hyperparameter(0.01)
 
     def scalars(self, t: int) -> tuple[float, ...]:
