@@ -11,6 +11,8 @@ OPTIONS = {
     "weight_decay": {"weight_decay": 0.01},
     "clip_norm": {"clip_norm": 1.0},
     "clip_value": {"clip_value": 1.0},
+    "accumulate": {"accumulate": 4},
+    "record": {},
     "ema": {"ema": 0.999},
     "lookahead": {"lookahead": (6, 0.5)},
     "groups": {"groups": {"1": {"lr_scale": 2.0}}},
@@ -18,7 +20,7 @@ OPTIONS = {
 
 
 class Around:
-    """A warm step over two arrays that make up the size."""
+    """A warm step (or micro-batch, on average) over two arrays that make up the size."""
 
     params = (list(OPTIONS), [1_000, 1_000_000, 30_000_000])
     param_names = ("option", "size")
@@ -28,6 +30,8 @@ class Around:
         self.params = {str(i): rng.standard_normal(size // 2, np.float32) for i in range(2)}
         self.grads = {key: rng.standard_normal(p.size, np.float32) for key, p in self.params.items()}
         self.optimizer = fastopt.Adam(**{"lr": 1e-4, **OPTIONS[option]})
+        if option == "record":
+            self.optimizer.record(every=10)
         for _ in range(3):
             self.optimizer.update(self.params, self.grads)
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastopt.checks import choice, hyperparameter, integer, number
+from fastopt.checks import choice, hyperparameter, integer, number, whole
 from fastopt.groups import FROZEN, Groups, check_groups
 from fastopt.kernels.common import LANES
 from fastopt.kernels.norms import squares
@@ -98,6 +98,10 @@ class Around:
     swa : int, optional
         After so many steps ``average`` becomes the mean of the parameters after each step from then on;
         before, it is the parameters themselves (Izmailov et al. 2018, arXiv:1803.05407).
+    accumulate : int, default 1
+        How many micro-batches make a step: `update` sums up their gradients and returns False, until at
+        the last it takes one step with their mean. What is in is a part of the state; with
+        ``nonfinite="skip"`` micro-batches are left out.
     rows : {"exact", "lazy"}
         What gradients that are `fastopt.Rows` mean. "exact": the same as whole ones with zeros for the other
         rows, or an error where these would change (`SGD` and `AdaGrad` without weight decay or averages
@@ -133,6 +137,7 @@ class Around:
     ema: float | None = hyperparameter(None, above=0, below=1, repr=False)
     swa: int | None = field(default=None, repr=False, metadata={"check": check_swa})
 
+    accumulate: int = whole(1, repr=False, least=1)
     rows: str = choice("exact", "exact", "lazy")
 
     states: ClassVar[tuple[str, ...]] = ()

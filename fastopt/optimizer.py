@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import partial
 from operator import setitem
+from types import MethodType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,6 +18,7 @@ from fastopt.driver import DONE, NONFINITE, available, driver_of
 from fastopt.groups import Groups
 from fastopt.packing import Packed
 from fastopt.plan import Calls, Layout, Plan, Slot, align, aligned_zeros, finite, run, survey
+from fastopt.recording import Record
 from fastopt.rows import Rows
 from fastopt.schedules import Schedule
 from fastopt.statedict import check_state, copied, copies
@@ -107,7 +109,7 @@ class Optimizer(Around):
     iter : int
         The number of steps taken.
     skipped : int
-        The number of steps left out.
+        The number of steps, or micro-batches, left out.
     """
 
     kernel: ClassVar[Any]
@@ -137,8 +139,56 @@ class Optimizer(Around):
         self._layout = Layout()
         self._buffers: Buffers = {}
         self._container: type | None = None
+        self._accumulator: Any = None
+        self._record: Record | None = None
         self._check_options()
         self.__dict__.update(self._arranged({}))
+        self._hook(self.accumulate)
+
+    def _hook(self, accumulate: int) -> None:
+        """Put what happens around whole steps in the place of `update`."""
+        from fastopt.accumulating import Accumulator  # an optimizer itself
+
+        step: Callable[[Any, Any], bool] = MethodType(type(self).update, self)
+        if self._record is not None:
+            step = self._record.around(self, step)
+        if accumulate > 1:
+            self._accumulator = self._accumulator or Accumulator()
+            step = self._accumulator.around(self, step)
+        else:
+            self._accumulator = None
+        # Nothing is asked at a step without them.
+        self.__dict__.pop("update", None)
+        if accumulate > 1 or self._record is not None:
+            self.__dict__["update"] = step
+
+    @property
+    def recorded(self) -> Record | None:
+        """What `record` has kept so far; None without it."""
+        return self._record
+
+    def record(self, every: int = 10) -> Record:
+        """Keep what happens to each array at every so many steps, from now on.
+
+        Parameters
+        ----------
+        every : int, default 10
+            How often, from 1.
+
+        Returns
+        -------
+        Record
+            With ``steps``, ``lr``, ``arrays``, ``plot()``; also in ``recorded``. ``str`` gives a line for a
+            progress bar.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If ``every`` is no whole number from 1.
+        """
+        self._record = Record(every)
+        self._hook(self.accumulate)
+        return self._record
 
     def __setattr__(self, name: str, value: Any) -> None:
         # A descriptor would do this too, but every read of a hyperparameter would take longer.
@@ -155,6 +205,11 @@ class Optimizer(Around):
             if name in FOLLOWERS and self.iter and changes[name] != getattr(self, name):
                 raise ValueError(f"{name} can't change after the first step: make another optimizer with it")
             if "_turn" in self.__dict__:
+                if name == "accumulate":
+                    if self._accumulator is not None and self._accumulator.count:
+                        there = self._accumulator.count
+                        raise ValueError(f"accumulate can't change now: {there} micro-batches are in")
+                    self._hook(changes[name])
                 if name in OPTIONS or "_schedule" in changes:
                     changes = self._arranged(changes) | changes
                 if name == "nonfinite":
@@ -234,7 +289,8 @@ class Optimizer(Around):
         Returns
         -------
         bool
-            True; False if the step was left out (``nonfinite="skip"``).
+            True; False if the step was left out (``nonfinite="skip"``), or the gradients are those of a
+            micro-batch that others follow (``accumulate``).
 
         Raises
         ------
@@ -499,6 +555,8 @@ class Optimizer(Around):
         with self._exclusive() as turn:
             if key not in self._layout:
                 raise KeyError(f"there is no state of {key!r}, but of {list(self._layout)}")
+            if self._accumulator is not None and key in self._accumulator._layout:
+                self._accumulator.forget(key)
             left = Layout()
             for name, slot in self._layout.items():
                 if name != key:
@@ -626,7 +684,7 @@ class Optimizer(Around):
 
     def _inner(self) -> "dict[str, Optimizer]":
         """Give the optimizers that take a part of this one's parameters, by the names of the attributes."""
-        return {}
+        return {} if self._accumulator is None else {"accumulated": self._accumulator}
 
     def _checks(self) -> dict[str, Callable[[str, Any], Any]]:
         """Give the hyperparameters and their checks; the number of threads is the machine's."""
@@ -636,7 +694,7 @@ class Optimizer(Around):
         def check_lr(name: str, value: Any) -> Any:
             return Schedule.from_dict(value) if isinstance(value, Mapping) else checks[name](name, value)
 
-        return checks | {"lr": check_lr}
+        return checks | {"lr": check_lr} if "lr" in checks else checks
 
     def _check_state(self, state: Mapping[str, Any]) -> tuple[dict[str, Any], Layout, type | None]:
         """Give hyperparameters, layout and container of a state dict, or say what is wrong with it."""
@@ -656,7 +714,8 @@ class Optimizer(Around):
         """Give the calls that put a state dict in place of the state."""
         checked, layout, container = self._check_state(state)
         parts = {name: dict(checkpoint.items(values or {})) for name, values in state["state"].items()}
-        schedule = checked["lr"] if isinstance(checked["lr"], Schedule) else None
+        schedule = checked.get("lr")
+        schedule = schedule if isinstance(schedule, Schedule) else None
         if schedule is not None:
             checked["lr"] = self._lr_of(schedule, state["iter"])
         checked |= {"_schedule": schedule}

@@ -1,8 +1,9 @@
-"""Sums of rows, in the order in which they are given."""
+"""Sums of gradients: of rows, in the order in which they are given, and of micro-batches."""
 
 from fastopt.compiling import compiled
+from fastopt.kernels.common import kernel
 
-__all__ = ["add_rows"]
+__all__ = ["accumulate", "add_rows"]
 
 
 @compiled
@@ -27,3 +28,10 @@ def add_rows(indices, values, places, rows, sums):
             for j in range(values.shape[1]):
                 sums[place, j] += values[k, j]
     return count
+
+
+@kernel
+def accumulate(param, grad, total, grad_scale, l2, keep, first):
+    """Total ← total + g; g itself if it is the first."""
+    for i in range(param.size):
+        total[i] = grad[i] if first else total[i] + grad[i]
