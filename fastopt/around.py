@@ -14,13 +14,13 @@ import numpy as np
 
 from fastopt.checks import choice, hyperparameter, integer, number, whole
 from fastopt.groups import FROZEN, Groups, check_groups
-from fastopt.kernels.common import LANES
-from fastopt.kernels.norms import squares
+from fastopt.kernels.norms import BLOCK, squares, squares_parallel
 from fastopt.packing import Packed
 from fastopt.plan import Layout, align, check_grad, compute_dtype
 from fastopt.rows import Rows
 from fastopt.schedules import Schedule
 from fastopt.snapshots import restored
+from fastopt.threads import allowed, launch
 
 __all__ = ["FOLLOWERS", "OPTIONS", "UNWRAPPED", "Around"]
 
@@ -291,7 +291,7 @@ class Around:
                 grads = [slot.of(flats[slot.dtype]) for slot in keys.values()]
             if groups is not None:
                 grads = [g for key, g in zip(keys, grads, strict=True) if groups.which[key] != FROZEN]
-            self.__dict__["_grad_norm"] = norm = global_norm(grads)
+            self.__dict__["_grad_norm"] = norm = global_norm(grads, self.threads)  # type: ignore[attr-defined]
             scale *= rate(self.clip_norm, norm)
         if groups is None:
             return self._of_one(turn, scale)
@@ -398,6 +398,8 @@ class Around:
             np.multiply(grad, most / np.maximum(norms, 1e-6), out=grad, where=norms > most)
 
 
+# What `squares` takes as it is. (Looked up in a set, as NumPy compares a dtype with a class slowly.)
+SUMMED = frozenset((np.dtype(np.float32), np.dtype(np.float64)))
 FOLLOWERS = frozenset(("lookahead", "ema", "swa"))
 OPTIONS = frozenset(known.name for known in fields(Around))
 
@@ -420,13 +422,20 @@ def norms_along(axes: tuple[int, ...] | None, array: np.ndarray) -> np.ndarray:
     return np.sqrt(np.sum(np.square(array), axis=axes, keepdims=True))
 
 
-def global_norm(grads: list[Any]) -> float:
+def global_norm(grads: list[Any], threads: int | None = None) -> float:
     """Give the norm of all arrays as one vector; what is no array of numbers is left to the step's checks."""
-    total, room = 0.0, np.empty(LANES)
+    flats = []
     for grad in grads:
         array = np.asarray(grad.values if isinstance(grad, Rows) else grad)
         if array.dtype.kind in "fiu":
-            if array.dtype not in (np.float32, np.float64) or not array.flags.aligned:
+            if array.dtype not in SUMMED or not array.flags.aligned:
                 array = array.astype(np.float64)
-            total += squares(array.ravel("K"), room)
+            flats.append(array.ravel("K"))
+    total, many = 0.0, allowed(threads, sum(map(len, flats)))
+    for flat in flats:
+        if many == 1 or flat.size <= BLOCK:
+            total += squares(flat)
+        else:
+            with launch:
+                total += squares_parallel(flat, many)
     return sqrt(total)

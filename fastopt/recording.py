@@ -9,7 +9,6 @@ import numpy as np
 
 from fastopt.checks import integer
 from fastopt.figures import figure
-from fastopt.kernels.common import LANES
 from fastopt.kernels.norms import squares
 from fastopt.plan import align, check_grad, compute_dtype
 from fastopt.rows import Rows
@@ -168,7 +167,7 @@ def scale_of(size: int) -> float:
 
 def norm(values: np.ndarray) -> float:
     """Give the norm of a flat array."""
-    return sqrt(squares(values, np.empty(LANES)))
+    return sqrt(squares(values))
 
 
 def draw(panels: Any, record: Record) -> None:
