@@ -102,11 +102,12 @@ class Around:
         How many micro-batches make a step: `update` sums up their gradients and returns False, until at
         the last it takes one step with their mean. What is in is a part of the state; with
         ``nonfinite="skip"`` micro-batches are left out.
-    rows : {"exact", "lazy"}
-        What gradients that are `fastopt.Rows` mean. "exact": the same as whole ones with zeros for the other
-        rows, or an error where these would change (`SGD` and `AdaGrad` without weight decay or averages
-        leave them as they are). "lazy": for every rule that takes arrays element by element, the other rows
-        and their state stay as they are, with everything that is around the rule (PyTorch's ``SparseAdam``).
+    rows : {"lazy", "exact"}, optional
+        What becomes of the other rows if a gradient is `fastopt.Rows`. `SGD` and `AdaGrad`, without weight
+        decay or averages, leave what has no gradient as it is, so that there is no question. "lazy", for
+        every rule that takes arrays element by element: they stay as they are all the same, with their state
+        and everything that is around the rule (PyTorch's ``SparseAdam``). "exact", for `Momentum` and
+        `Nesterov`: they get what they would have got when they have a gradient again, or from `settle`.
 
     Notes
     -----
@@ -118,6 +119,8 @@ class Around:
     decays: ClassVar[bool | None] = False
     # Whether an element whose gradient is 0 stays as it is, with its state.
     still: ClassVar[bool] = False
+    # For a rule with a velocity: what n steps without gradient do, as p ← p + a·v; v ← b·v. Gives a and b.
+    owed: ClassVar[Any] = None
     # Hyperparameters that groups can't have, as not only scalars depend on them.
     ungrouped: ClassVar[tuple[str, ...]] = ()
 
@@ -138,13 +141,14 @@ class Around:
     swa: int | None = field(default=None, repr=False, metadata={"check": check_swa})
 
     accumulate: int = whole(1, repr=False, least=1)
-    rows: str = choice("exact", "exact", "lazy")
+    rows: str | None = choice(None, None, "lazy", "exact")
 
     states: ClassVar[tuple[str, ...]] = ()
     _schedule: ClassVar[Schedule | None] = None
     _grad_norm: ClassVar[float | None] = None
     _plain: ClassVar[bool] = True
     _copies: ClassVar[bool] = False
+    _owing: ClassVar[bool] = False
     _own: ClassVar[dict[Any, Any]]
     _groups: ClassVar[Groups | None] = None
 
@@ -173,7 +177,10 @@ class Around:
         followers = ("slow",) * (now["lookahead"] is not None)
         followers += ("average",) * (now["ema"] is not None or now["swa"] is not None)
         around = around or followers
+        owing = now["rows"] == "exact" and self.owed is not None
+        followers += ("touched",) * owing
         return {
+            "_owing": owing,
             "states": (*type(self).states, *followers),
             "_plain": not around,
             "_copies": copies,
@@ -227,14 +234,26 @@ class Around:
                 result[place] = slope.summed(key, shape, dtype)
                 if self.measure is not None:  # type: ignore[attr-defined]
                     raise ValueError(f"the gradient of {key!r} is of rows, but {own} measures whole arrays")
-                followers = self.states[len(type(self).states) :]
-                if self.rows == "exact" and (not self.still or self._decaying() or followers):
-                    what = "weight decay" if self.still and self._decaying() else ", ".join(followers) or own
+                followers = self.states[len(type(self).states) : len(self.states) - self._owing]
+                whole = not (self.still or self._owing)
+                if self.rows != "lazy" and (whole or self._decaying() or followers):
+                    what = own if whole else "weight decay" if self._decaying() else ", ".join(followers)
                     raise ValueError(
                         f"the gradient of {key!r} is of rows, but {what} changes the others, too: "
                         "rows='lazy' leaves them as they are"
+                        + (", rows='exact' changes them later" if self.owed and what is own else "")
                     )
+            elif self._owing and self._in_rows(key):
+                shape, dtype = compute_dtype(key, param)
+                check_grad(key, slope, shape)
+                result[place] = Rows(np.arange(shape[0]), slope).summed(key, shape, dtype)
         return result
+
+    def _in_rows(self, key: Any) -> bool:
+        """Whether a parameter has had gradients of rows, so that some may owe."""
+        if key not in self._layout:  # type: ignore[attr-defined]
+            return False
+        return bool(self._views()["touched"][key].any())  # type: ignore[attr-defined]
 
     def _grouped(self, keys: Any, params: list[Any]) -> Groups | None:
         """Give the groups of these parameters, if there are any."""
@@ -400,7 +419,7 @@ class Around:
 
 # What `squares` takes as it is. (Looked up in a set, as NumPy compares a dtype with a class slowly.)
 SUMMED = frozenset((np.dtype(np.float32), np.dtype(np.float64)))
-FOLLOWERS = frozenset(("lookahead", "ema", "swa"))
+FOLLOWERS = frozenset(("lookahead", "ema", "swa", "rows"))
 OPTIONS = frozenset(known.name for known in fields(Around))
 
 

@@ -15,9 +15,21 @@ from fastopt import checkpoint
 from fastopt.around import FOLLOWERS, OPTIONS, UNWRAPPED, Around
 from fastopt.checks import choice, hyperparameter, whole
 from fastopt.driver import DONE, NONFINITE, available, driver_of
-from fastopt.groups import Groups
+from fastopt.groups import FROZEN, Groups
 from fastopt.packing import Packed
-from fastopt.plan import Calls, Layout, Plan, Slot, align, aligned_zeros, finite, run, survey
+from fastopt.plan import (
+    Calls,
+    Layout,
+    Plan,
+    Slot,
+    align,
+    aligned_zeros,
+    compute_dtype,
+    finite,
+    gathering,
+    run,
+    survey,
+)
 from fastopt.recording import Record
 from fastopt.rows import Rows
 from fastopt.schedules import Schedule
@@ -126,6 +138,8 @@ class Optimizer(Around):
     threads: int | None = field(default=None, repr=False, metadata={"check": check_threads, "saved": False})
     nonfinite: str = choice("warn", "warn", "raise", "skip")
 
+    # The step of each row's last gradient, if there have been any of rows.
+    touched = Follower(shape=lambda shape: shape[:1] + (1,) * (len(shape) - 1))
     slow = Follower(lambda self, param, grad: param)
     average = Follower(lambda self, param, grad: param)
 
@@ -385,7 +399,7 @@ class Optimizer(Around):
         grads: Any,
     ) -> tuple[Plan, Calls]:
         """Give a plan, a new one if there is none, and the calls that take its step."""
-        if any(isinstance(slope, Rows) for slope in slopes):
+        if self._owing or any(isinstance(slope, Rows) for slope in slopes):
             slopes = self._summed(keys, values, slopes)
             grads = dict(zip(keys, slopes, strict=True)) if isinstance(params, Mapping) else slopes
         if self._copies:
@@ -395,7 +409,67 @@ class Optimizer(Around):
         scalars = tuple(map(float, self._wrapped(turn, keys, values, slopes)))  # whatever a rule gives
         if plan is None:
             plan = self._make_plan(keys, values, slopes, params, grads, scalars)
-        return plan, plan.calls(values, slopes, scalars, turn, self.between)
+        calls = plan.calls(values, slopes, scalars, turn, self.between)
+        if self._owing:
+            drivers = len(plan.drivers[0])  # which come first, as they may refuse
+            for key, value, slope in zip(keys, values, slopes, strict=True):
+                if isinstance(slope, Rows):
+                    touched = self._views()["touched"][key]
+                    calls[drivers:drivers] = self._paying(turn, key, value, slope.indices)
+                    calls.append(partial(setitem, touched, slope.indices, turn))
+        return plan, calls
+
+    def _paying(self, turn: int, key: Hashable, param: np.ndarray, rows: np.ndarray) -> Calls:
+        """Give the calls that do to rows what the steps before this one owe them."""
+        place = 0 if self._groups is None else self._groups.which[key]
+        if place == FROZEN:
+            return []
+        view = self if self._groups is None else self._groups.views_of(self)[place]
+        touched, velocity = (self._views()[name][key] for name in ("touched", type(self).states[0]))
+        if not touched.any():  # until now the gradients were whole ones
+            return [partial(setitem, touched, ..., turn - 1)]
+        a, b = (x.astype(velocity.dtype) for x in view.owed(turn - 1 - touched[rows].astype(np.float64)))
+        p, v, change = (np.empty((rows.size, *param.shape[1:]), velocity.dtype) for _ in range(3))
+        return [
+            *gathering(param, rows, p),
+            *gathering(velocity, rows, v),
+            partial(np.multiply, v, a, change),
+            partial(np.add, p, change, p),
+            partial(np.multiply, v, b, v),
+            partial(setitem, param, rows, p),
+            partial(setitem, velocity, rows, v),
+            partial(setitem, touched, rows, turn - 1),
+        ]
+
+    def settle(self, params: Any, rows: Mapping[Any, Any] | None = None) -> None:
+        """Do to rows what they are owed (``rows="exact"``), before they are read.
+
+        Parameters
+        ----------
+        params : dict or list
+            What is updated.
+        rows : dict, optional
+            For keys, or indices in a list, the indices of their rows; by default all rows.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If there are no such rows.
+        """
+        keys, values, _ = align(params, params)
+        given = dict(zip(keys, values, strict=True))
+        with self._exclusive() as turn:
+            calls: Calls = []
+            for key in given if rows is None else rows:
+                if key not in given:
+                    raise KeyError(f"there is no parameter {key!r} in {list(given)}")
+                shape, dtype = compute_dtype(key, given[key])
+                indices = np.arange(shape[0] if shape else 0) if rows is None else np.asarray(rows[key])
+                if self._owing and self._in_rows(key):
+                    zeros = np.broadcast_to(np.zeros((), dtype), indices.shape + shape[1:])
+                    once = Rows(indices, zeros).summed(key, shape, dtype)
+                    calls += self._paying(turn, key, given[key], once.indices)
+            run(calls)
 
     @contextmanager
     def _exclusive(self) -> Iterator[int]:
@@ -472,14 +546,14 @@ class Optimizer(Around):
                 key: (
                     *own[: len(type(self).states)],
                     *(aligned_zeros(layout[key].size, layout[key].dtype) for _ in range(self.work)),
-                    *own[len(type(self).states) :],
+                    *own[len(type(self).states) : len(own) - self._owing],
                 )
                 for key, own in states.items()
             },
             self._turn,
             params,
             len(scalars) // (1 if groups is None else max(len(groups.sets), 1)),
-            len(self.states) - len(type(self).states),
+            len(self.states) - len(type(self).states) - self._owing,
             [0] * len(layout) if groups is None else [groups.which[key] for key in keys],
             self._allowed,
             self.parallel_from,
@@ -487,7 +561,7 @@ class Optimizer(Around):
             max((self.measures(slot.shape) for slot in layout.values()), default=0),
         )
         plan.keys = keys
-        if self._copies:
+        if self._copies or self._owing:
             plan.single = None  # which would be called with the gradients themselves
         self._buffers, self._layout = buffers, known
         self._container = container

@@ -34,6 +34,7 @@ __all__ = [
     "aligned_zeros",
     "compute_dtype",
     "finite",
+    "gathering",
     "order_of",
     "run",
     "survey",
@@ -470,11 +471,7 @@ class Plan:
         arguments = flat, grad.values.reshape(-1), *states[:end]
         kernel(*(array[:0] for array in arguments), *values)  # compiled now, not inside of the step
         for whole, part in zip(wholes, parts, strict=True):
-            raw = part if whole.dtype == slot.dtype else np.empty(part.shape, whole.dtype)
-            # A subclass may have a `take` of its own. (The mode needs no copy; the indices are in range.)
-            calls.append(partial(np.ndarray.take, whole, grad.indices, 0, raw, "clip"))
-            if raw is not part:
-                calls.append(partial(setitem, part, ..., raw))
+            calls += gathering(whole, grad.indices, part)
         calls.append(partial(kernel, *arguments, *values))
         for k, follower in enumerate(states[end:]):
             follow(flat[:0], follower[:0], *weights[2 * k : 2 * k + 2])
@@ -483,6 +480,14 @@ class Plan:
             partial(setitem, whole, grad.indices, part) for whole, part in zip(wholes, parts, strict=True)
         ]
         return parts[0]
+
+
+def gathering(whole: np.ndarray, rows: np.ndarray, part: np.ndarray) -> Calls:
+    """Give what copies rows of an array."""
+    raw = part if whole.dtype == part.dtype else np.empty(part.shape, whole.dtype)
+    # A subclass may have a `take` of its own. (The mode needs no copy; the indices are in range.)
+    calls: Calls = [partial(np.ndarray.take, whole, rows, 0, raw, "clip")]
+    return calls if raw is part else [*calls, partial(setitem, part, ..., raw)]
 
 
 def run(calls: Calls) -> bool:
