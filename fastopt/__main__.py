@@ -93,7 +93,6 @@ def png(text: str) -> Path:
 
 def train(options: argparse.Namespace, parser: Parser) -> None:
     """Run the main job."""
-    from fastopt.demo import train as job
     from fastopt.demo.data import digits, load
 
     try:
@@ -101,20 +100,25 @@ def train(options: argparse.Namespace, parser: Parser) -> None:
     except ValueError as error:
         parser.error(f"argument --data: {error}")
     sizes = [data.x_train.shape[1], *options.hidden, data.classes]
-    print(
+    heading = (
         f"{len(data.x_train)} training samples, {len(data.x_test)} for the test; "
         f"network {'-'.join(map(str, sizes))}, {options.dtype}"
     )
-    comparisons = job.train(
-        data,
-        options.rules,
-        options.hidden,
-        options.epochs,
-        options.batch,
-        options.dtype,
-        options.seed,
-        options.packed,
-    )
+    how = options.rules, options.hidden, options.epochs, options.batch, options.dtype, options.seed
+    if options.mpi:
+        from fastopt.demo import distributed
+
+        try:
+            report = distributed.report(data, *how)
+        except ValueError as error:
+            parser.error(f"argument --batch: {error}")
+        if report:
+            print(f"{heading}\n\n{report}")
+        return
+    from fastopt.demo import train as job
+
+    print(heading)
+    comparisons = job.train(data, *how, options.packed)
     print(f"\n{job.summary(comparisons)}\n\npicture: {job.picture(comparisons, options.out)}")
 
 
@@ -262,6 +266,12 @@ def build_parser() -> Parser:
         action="store_true",
         help="give fastopt's network one flat buffer for its parameters and one for its gradients",
     )
+    sub.add_argument(
+        "--mpi",
+        action="store_true",
+        help="train by all processes that mpiexec has started, each on its part of every batch, and by one "
+        "of them alone (packed; no picture)",
+    )
 
     sub = command(
         "trajectories",
@@ -359,6 +369,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = options.run(options, options.parser) or 0
     except ModuleNotFoundError as error:
         module = (error.name or "").split(".")[0]
+        if module == "mpi4py":
+            print(error, file=sys.stderr)
+            return 1
         if module not in EXTRAS:
             raise
         print(f'this needs {module}: python -m pip install "fastopt[{EXTRAS[module]}]"', file=sys.stderr)

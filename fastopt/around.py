@@ -146,6 +146,7 @@ class Around:
     states: ClassVar[tuple[str, ...]] = ()
     _schedule: ClassVar[Schedule | None] = None
     _grad_norm: ClassVar[float | None] = None
+    _norm: ClassVar[float | None] = None  # of all gradients, where other processes have further ones
     _plain: ClassVar[bool] = True
     _copies: ClassVar[bool] = False
     _owing: ClassVar[bool] = False
@@ -310,7 +311,9 @@ class Around:
                 grads = [slot.of(flats[slot.dtype]) for slot in keys.values()]
             if groups is not None:
                 grads = [g for key, g in zip(keys, grads, strict=True) if groups.which[key] != FROZEN]
-            self.__dict__["_grad_norm"] = norm = global_norm(grads, self.threads)  # type: ignore[attr-defined]
+            known = self._norm
+            norm = global_norm(grads, self.threads) if known is None else known  # type: ignore[attr-defined]
+            self.__dict__["_grad_norm"] = norm
             scale *= rate(self.clip_norm, norm)
         if groups is None:
             return self._of_one(turn, scale)
@@ -443,6 +446,11 @@ def norms_along(axes: tuple[int, ...] | None, array: np.ndarray) -> np.ndarray:
 
 def global_norm(grads: list[Any], threads: int | None = None) -> float:
     """Give the norm of all arrays as one vector; what is no array of numbers is left to the step's checks."""
+    return sqrt(sum_of_squares(grads, threads))
+
+
+def sum_of_squares(grads: list[Any], threads: int | None = None) -> float:
+    """Give the sum of squares of all arrays of numbers."""
     flats = []
     for grad in grads:
         array = np.asarray(grad.values if isinstance(grad, Rows) else grad)
@@ -457,4 +465,4 @@ def global_norm(grads: list[Any], threads: int | None = None) -> float:
         else:
             with launch:
                 total += squares_parallel(flat, many)
-    return sqrt(total)
+    return total

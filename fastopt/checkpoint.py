@@ -23,6 +23,7 @@ __all__ = ["load", "save"]
 
 VERSION = 1
 LARGEST_HEADER = 2**26
+LONGEST_LIST = 2**20
 DTYPES = {"F16": "float16", "F32": "float32", "F64": "float64"}  # as safetensors calls them
 
 
@@ -142,6 +143,9 @@ def load(path: Any, check: Callable[[Mapping[str, Any], Any], Any]) -> tuple[dic
             name: part(prefix + name, entries, arrays) for name, entries in header["state"].items()
         }
         if header["container"] == "list":
+            last = max((index for values in state["state"].values() for index in values), default=0)
+            if last > LONGEST_LIST:
+                raise ValueError(f"its list has a parameter of index {last}, more than {LONGEST_LIST}")
             state["state"] = {
                 name: [values.get(i) for i in range(max(values, default=-1) + 1)]
                 for name, values in state["state"].items()

@@ -46,11 +46,11 @@ FLAGS = 0x0001 | 0x0002 | 0x0100 | 0x0400
 # are checked, and how many of them, from the first, are updated, with how many elements; where the taken
 # address ranges begin, and how many there are; the threads; the address of the optimizer's turn; whether
 # the step ends with this table; whether gradients have to be finite; whether one wasn't at the last call;
-# how many measures there are of each array, and the address of their sums over all arrays.
+# how many measures are summed over all arrays, and the address of these sums.
 HEADER = 15
 (
     NDARRAY, FLOAT, SCALARS, CHECKED, ROWS, ELEMENTS, TAKEN, RANGES, THREADS, TURN, LAST, STRICT, FOUND,
-    MEASURES, TOTALS,
+    SUMMED, TOTALS,
 ) = range(HEADER)  # fmt: skip
 
 # An entry of a tuple, in bytes.
@@ -61,14 +61,14 @@ DONE, REFUSED, NONFINITE = range(3)
 
 # A row: the array's place in the lists, its first element among those of all rows, its size, its bytes;
 # how many dimensions, and where they stand; the dtypes and flags of parameter and gradient; for whole arrays
-# the thread and the address of the measures; where in the tuple of scalars its own begin, in bytes; the
-# addresses of parameter, gradient (which the check fills in)
-# and each state; the sizes of all these.
+# the thread, and the address and number of the measures; where in the tuple of scalars its own begin, in
+# bytes; the addresses of parameter, gradient (which the check fills in) and each state; the sizes of all
+# these.
 (
     PLACE, START, SIZE, BYTES, N_DIM, DIMS, PARAM_DESCR, PARAM_FLAGS, GRAD_DESCR, GRAD_FLAGS, PART, MEASURED,
-    OWN_SCALARS,
-) = range(13)  # fmt: skip
-ADDRESSES = 13
+    MEASURES, OWN_SCALARS,
+) = range(14)  # fmt: skip
+ADDRESSES = 14
 
 # Threads share the elements at multiples of this, so that they share no cache line of the state.
 BLOCK = 64
@@ -290,8 +290,8 @@ def share_wholes(table, scalars, part, parts):
             last = table[at + DIMS] + table[at + N_DIM] - 1
             cols = table[last] if table[at + N_DIM] > 0 else 1
             rows = table[last - 1] if table[at + N_DIM] > 1 else 0
-            measures = pieces(table, at + MEASURED, 1, 0, table[MEASURES], float64)
-            totals = pieces(table, TOTALS, 1, 0, table[MEASURES], float64)
+            measures = pieces(table, at + MEASURED, 1, 0, table[at + MEASURES], float64)
+            totals = pieces(table, TOTALS, 1, 0, table[SUMMED], float64)
             own = scalars + table[at + OWN_SCALARS]
             rule(rows, cols, *arrays, *measures, *totals, *rounded(own, COUNT, float64))
             for k in range(0 if LOOK else FOLLOWERS):  # not in the pass that measures, which comes first

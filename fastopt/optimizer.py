@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Mapping, MutableMapping, MutableSequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from operator import setitem
 from types import MethodType
@@ -13,7 +13,7 @@ import numpy as np
 
 from fastopt import checkpoint
 from fastopt.around import FOLLOWERS, OPTIONS, UNWRAPPED, Around
-from fastopt.checks import choice, hyperparameter, whole
+from fastopt.checks import choice, hyperparameter, kind, whole
 from fastopt.driver import DONE, NONFINITE, available, driver_of
 from fastopt.groups import FROZEN, Groups
 from fastopt.packing import Packed
@@ -33,7 +33,7 @@ from fastopt.plan import (
 from fastopt.recording import Record
 from fastopt.rows import Rows
 from fastopt.schedules import Schedule
-from fastopt.statedict import check_state, copied, copies
+from fastopt.statedict import MOST_STEPS, check_state, copied, copies
 from fastopt.threads import allowed, check_threads, launch
 
 __all__ = ["Optimizer", "State", "hyperparameter", "whole"]
@@ -128,6 +128,8 @@ class Optimizer(Around):
     # For a rule that has to know something of whole arrays: the kernel that finds it out. It runs over all
     # arrays before any is updated, and may change the state.
     measure: ClassVar[Any] = None
+    # How many of the numbers that it finds, the first, are summed over all arrays.
+    totals: ClassVar[int] = 0
     # How many further arrays like the parameter both kernels get after the states, as room for work.
     work: ClassVar[int] = 0
     states: ClassVar[tuple[str, ...]] = ()
@@ -155,6 +157,8 @@ class Optimizer(Around):
         self._container: type | None = None
         self._accumulator: Any = None
         self._record: Record | None = None
+        # Where other processes have further parameters: the C function that adds theirs to totals.
+        self._pool: Callable[[np.ndarray], Any] | None = None
         self._check_options()
         self.__dict__.update(self._arranged({}))
         self._hook(self.accumulate)
@@ -242,8 +246,8 @@ class Optimizer(Around):
 
     @iter.setter
     def iter(self, value: int) -> None:
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
-            raise ValueError(f"iter must be a whole number from 0, not {value!r}")
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 0 <= value < MOST_STEPS:
+            raise ValueError(f"iter must be a whole number from 0 to below 2⁶², not {value!r}")
         self._turn[()] = value + 1
 
     @property
@@ -342,11 +346,14 @@ class Optimizer(Around):
         # In this order: a plan that another thread has outdated since is refused for its turn.
         turn = self._turn.item()
         plan = self._plan
-        if (plan is not None and (plan.keys is not keys and plan.keys != keys)) or (
-            plan is not None and plan.large and plan.threads != allowed(self.threads, plan.elements)
+        # What `_current` asks, which would take a twentieth of a small step to call.
+        if (
+            plan is not None
+            and plan.single is not None
+            and turn > 0
+            and (plan.keys is keys or plan.keys == keys)
+            and not (plan.large and plan.threads != allowed(self.threads, plan.elements))
         ):
-            plan = None
-        if plan is not None and plan.single is not None and turn > 0:
             scalars = UNWRAPPED + self.scalars(turn) if plain else self._wrapped(turn, keys, values, slopes)
             result = plan.single(id(values), id(slopes), plan.address, id(scalars), turn)
             if result == DONE:
@@ -354,11 +361,17 @@ class Optimizer(Around):
             if result == NONFINITE:
                 self._warn(self._culprit(params, grads, self._layout), turn)
                 return True
-        return self._update(plan, keys, values, slopes, params, grads)
+        return self._update(keys, values, slopes, params, grads)
+
+    def _current(self, keys: Any) -> Plan | None:
+        """Give the plan if it is for these keys and for as many threads as a step may take now."""
+        plan = self._plan
+        if plan is None or (plan.keys is not keys and plan.keys != keys):
+            return None
+        return None if plan.large and plan.threads != allowed(self.threads, plan.elements) else plan
 
     def _update(
         self,
-        plan: Plan | None,
         keys: Any,
         values: list[Any],
         slopes: list[Any],
@@ -370,7 +383,7 @@ class Optimizer(Around):
         also = also or []
         with self._exclusive() as turn:
             arguments = keys, values, slopes, params, grads
-            plan = plan if plan is self._plan else None
+            plan = self._current(keys)
             culprit = ""
             if plan is None or not run(self._calls(turn, plan, *arguments)[1] + also):
                 try:
@@ -381,7 +394,7 @@ class Optimizer(Around):
                     self._skipped += 1
                     return False
                 if plan.one_by_one:
-                    culprit = self._culprit(params, grads, self._layout)
+                    culprit = self._culprit(params, grads, plan.layout)
                 if not run(calls + also):
                     raise RuntimeError("the arrays were changed during the step")
             if culprit or plan.found:
@@ -407,25 +420,33 @@ class Optimizer(Around):
             slopes = grads.flats if isinstance(keys, Layout) else align(params, grads)[2]
         self._own[list] = slopes  # the drivers have its id only
         scalars = tuple(map(float, self._wrapped(turn, keys, values, slopes)))  # whatever a rule gives
+        new = plan is None
         if plan is None:
             plan = self._make_plan(keys, values, slopes, params, grads, scalars)
-        calls = plan.calls(values, slopes, scalars, turn, self.between)
+        calls = plan.calls(values, slopes, scalars, turn, self._between)
         if self._owing:
             drivers = len(plan.drivers[0])  # which come first, as they may refuse
+            parts = self._parts(plan.layout, plan.buffers, Slot.shaped)
             for key, value, slope in zip(keys, values, slopes, strict=True):
                 if isinstance(slope, Rows):
-                    touched = self._views()["touched"][key]
-                    calls[drivers:drivers] = self._paying(turn, key, value, slope.indices)
-                    calls.append(partial(setitem, touched, slope.indices, turn))
-        return plan, calls
+                    calls[drivers:drivers] = self._paying(turn, key, value, slope.indices, parts[key])
+                    calls.append(partial(setitem, parts[key][-1], slope.indices, turn))
+        return plan, [*calls, plan.adopt] if new else calls
 
-    def _paying(self, turn: int, key: Hashable, param: np.ndarray, rows: np.ndarray) -> Calls:
+    def _between(self, plan: Plan) -> Calls:
+        """Give the C calls to make when the totals are known."""
+        pooled = [partial(self._pool, plan.running[-1])] if self._pool else []
+        return pooled + self.between(plan)
+
+    def _paying(
+        self, turn: int, key: Hashable, param: np.ndarray, rows: np.ndarray, states: tuple[np.ndarray, ...]
+    ) -> Calls:
         """Give the calls that do to rows what the steps before this one owe them."""
         place = 0 if self._groups is None else self._groups.which[key]
         if place == FROZEN:
             return []
         view = self if self._groups is None else self._groups.views_of(self)[place]
-        touched, velocity = (self._views()[name][key] for name in ("touched", type(self).states[0]))
+        velocity, touched = states
         if not touched.any():  # until now the gradients were whole ones
             return [partial(setitem, touched, ..., turn - 1)]
         a, b = (x.astype(velocity.dtype) for x in view.owed(turn - 1 - touched[rows].astype(np.float64)))
@@ -460,6 +481,7 @@ class Optimizer(Around):
         given = dict(zip(keys, values, strict=True))
         with self._exclusive() as turn:
             calls: Calls = []
+            parts = self._parts(self._layout, self._buffers, Slot.shaped)
             for key in given if rows is None else rows:
                 if key not in given:
                     raise KeyError(f"there is no parameter {key!r} in {list(given)}")
@@ -468,7 +490,7 @@ class Optimizer(Around):
                 if self._owing and self._in_rows(key):
                     zeros = np.broadcast_to(np.zeros((), dtype), indices.shape + shape[1:])
                     once = Rows(indices, zeros).summed(key, shape, dtype)
-                    calls += self._paying(turn, key, given[key], once.indices)
+                    calls += self._paying(turn, key, given[key], once.indices, parts[key])
             run(calls)
 
     @contextmanager
@@ -558,14 +580,16 @@ class Optimizer(Around):
             self._allowed,
             self.parallel_from,
             self.nonfinite != "warn",
-            max((self.measures(slot.shape) for slot in layout.values()), default=0),
+            [self.measures(slot.shape) for slot in layout.values()],
+            self.totals,
         )
         plan.keys = keys
         if self._copies or self._owing:
             plan.single = None  # which would be called with the gradients themselves
-        self._buffers, self._layout = buffers, known
-        self._container = container
-        self._plan = plan if plan.reusable else None
+        plan.layout, plan.buffers = known, buffers
+        # Nothing is new before the step is taken, of which this is a part.
+        now = {"_buffers": buffers, "_layout": known, "_container": container}
+        plan.adopt = partial(self.__dict__.update, now | {"_plan": plan if plan.reusable else None})
         return plan
 
     def _one_pass(self, params: Packed, grads: Packed) -> bool:
@@ -749,8 +773,7 @@ class Optimizer(Around):
             "class": type(self).__name__,
             "iter": turn - 1,
             "skipped": self._skipped,
-            "hyperparameters": {name: getattr(self, name) for name in self._checks()}
-            | ({} if self._schedule is None else {"lr": self._schedule.to_dict()}),
+            "hyperparameters": self._hyperparameters(),
             "state": state,
         }
         inner = {name: other._snapshot(other.iter + 1) for name, other in self._inner().items()}
@@ -759,6 +782,19 @@ class Optimizer(Around):
     def _inner(self) -> "dict[str, Optimizer]":
         """Give the optimizers that take a part of this one's parameters, by the names of the attributes."""
         return {} if self._accumulator is None else {"accumulated": self._accumulator}
+
+    def _hyperparameters(self) -> dict[str, Any]:
+        """Give the hyperparameters, with the schedule in the place of the learning rate."""
+        scheduled = {} if self._schedule is None else {"lr": self._schedule.to_dict()}
+        return {name: getattr(self, name) for name in self._checks()} | scheduled
+
+    def _unused(self) -> Any:
+        """Give an optimizer with the same hyperparameters and without state."""
+        own = {name: other for name, other in self._inner().items() if name in self.__dataclass_fields__}
+        changes: dict[str, Any] = {name: other._unused() for name, other in own.items()}
+        if self._schedule is not None:
+            changes["lr"] = self._schedule
+        return replace(self, **changes)
 
     def _checks(self) -> dict[str, Callable[[str, Any], Any]]:
         """Give the hyperparameters and their checks; the number of threads is the machine's."""
@@ -773,12 +809,19 @@ class Optimizer(Around):
     def _check_state(self, state: Mapping[str, Any]) -> tuple[dict[str, Any], Layout, type | None]:
         """Give hyperparameters, layout and container of a state dict, or say what is wrong with it."""
         own, inner = type(self).__name__, self._inner()
-        if inner:
-            theirs = state.get("inner") if isinstance(state, Mapping) else None
-            if not isinstance(theirs, Mapping) or theirs.keys() != inner.keys():
-                raise ValueError(f"it is not the state of {own} with {', '.join(inner)}")
-            for name, other in inner.items():
+        theirs = state.get("inner", {}) if isinstance(state, Mapping) else {}
+        if not isinstance(theirs, Mapping) or theirs.keys() != inner.keys():
+            here = ", ".join(f"{name}={type(other).__name__}()" for name, other in inner.items())
+            there = ", ".join(map(str, theirs)) if isinstance(theirs, Mapping) else kind(theirs)
+            raise ValueError(
+                f"it was saved with {there or 'no optimizer inside'}, this is {own}({here}): make one like it"
+            )
+        for name, other in inner.items():
+            try:
                 other._check_state(theirs[name])
+            except ValueError as error:
+                raise ValueError(f"its {name}: {error}") from None
+        if inner:
             state = {name: value for name, value in state.items() if name != "inner"}
         shapes = {name: getattr(type(self), name).shape for name in self.states}
         by_rows = self.measure is not None
@@ -831,5 +874,7 @@ class Optimizer(Around):
             "_plan": None,
             "_own": {},
             "_groups": None,
+            "_pool": None,
+            "_norm": None,
             "_turn": np.array(abs(self._turn.item())),
         }

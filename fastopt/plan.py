@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
-from itertools import pairwise, repeat
+from itertools import accumulate, pairwise, repeat
 from operator import call, is_, setitem
 from typing import Any, Literal, NamedTuple
 
@@ -32,6 +32,7 @@ __all__ = [
     "Slot",
     "align",
     "aligned_zeros",
+    "check_param",
     "compute_dtype",
     "finite",
     "gathering",
@@ -208,8 +209,10 @@ class Plan:
         How many elements make a step large.
     strict : bool
         Whether to refuse gradients that aren't finite.
-    measures : int
+    measures : sequence of int
         How many numbers are measured of each array.
+    totals : int
+        Of how many of these, the first, the sums over all arrays are needed.
 
     Attributes
     ----------
@@ -221,11 +224,23 @@ class Plan:
         How many the drivers update.
     large : bool
         Whether threads may pay.
-    measured : float64 array of shape (arrays, measures)
-        What the first pass has measured.
+    measured : list of float64 arrays
+        What the first pass has measured of each array.
+    running : float64 array of shape (arrays + 1, totals)
+        Sums of what was measured, over the arrays so far.
     scratch : dict
         What a rule wants to find again at the next step.
+    layout : Layout
+        That of the state when the step is taken.
+    buffers : dict
+        The optimizer's state, with that of new parameters.
+    adopt : callable
+        The C call that makes state and plan the optimizer's.
     """
+
+    layout: Layout
+    buffers: dict[np.dtype[Any], tuple[np.ndarray, ...]]
+    adopt: Callable[[], Any]
 
     def __init__(
         self,
@@ -243,7 +258,8 @@ class Plan:
         threads: Callable[[int], int],
         parallel_from: int,
         strict: bool,
-        measures: int,
+        measures: Sequence[int],
+        totals: int,
     ) -> None:
         self.passes = passes
         self.keys = keys
@@ -255,9 +271,15 @@ class Plan:
         self.count = scalars
         self.followers = followers
         self.groups = groups
-        self.measured = np.zeros((len(self.slots), measures))
+        # Of one size if there are totals, so that these are sums of columns; of whole cache lines.
+        sizes = [-(-size // 8) * 8 for size in ([max(measures)] * len(measures) if totals else measures)]
+        measured = np.zeros(sum(sizes))
+        self.measured = [
+            measured[end - size : end] for end, size in zip(accumulate(sizes), sizes, strict=True)
+        ]
+        self.summed = measured.reshape(len(sizes), -1)[:, :totals] if totals and sizes else None
         self.scratch: dict[Any, Any] = {}
-        self.running = np.zeros((len(self.slots) + 1, measures))  # sums of its rows so far
+        self.running = np.zeros((len(self.slots) + 1, totals))
 
         taken = memory(params)
         together = available() and taken is not None and not any(meets(grad, taken) for grad in grads)
@@ -328,7 +350,8 @@ class Plan:
             rows += (
                 place, start, slot.size, param.nbytes, param.ndim, dims_at + len(dims),
                 id(param.dtype), param.flags.num & FLAGS, id(grad.dtype), grad.flags.num & FLAGS,
-                part, self.measured[place].ctypes.data, max(self.groups[place], 0) * self.count * WORD,
+                part, self.measured[place].ctypes.data, self.measured[place].size,
+                max(self.groups[place], 0) * self.count * WORD,
                 param.ctypes.data, 0, *(state.ctypes.data for state in states),
                 slot.size, slot.size, *(state.size for state in states),
             )  # fmt: skip
@@ -339,7 +362,7 @@ class Plan:
             len(places),
             sum(self.slots[p].size for p in places), dims_at + len(dims), len(taken), self.threads,
             self.turn.ctypes.data, last, self.strict, False,
-            self.measured.shape[1], self.running[-1].ctypes.data,
+            self.running.shape[1], self.running[-1].ctypes.data,
         )  # fmt: skip
         return np.array([*header, *rows, *dims, *(bound for pair in taken for bound in pair)], np.int64)
 
@@ -376,8 +399,10 @@ class Plan:
         self.scalars = scalars  # the drivers have its id only
         calls: Calls = []
         for kernel, drivers, tables in zip(self.passes, self.drivers, self.tables, strict=True):
-            if calls:
-                calls.append(partial(np.add.accumulate, self.measured, 0, None, self.running[1:]))
+            if kernel is not self.passes[0]:
+                calls.append(partial(self.running[0].fill, 0))  # the totals, if there is no array here
+                if self.summed is not None:
+                    calls.append(partial(np.add.accumulate, self.summed, 0, None, self.running[1:]))
                 calls += between(self)
             calls += [
                 partial(drive, id(params), id(grads), table.ctypes.data, id(scalars), -turn)

@@ -10,7 +10,9 @@ import numpy as np
 from fastopt.checkpoint import items
 from fastopt.plan import Layout, align, order_of, survey
 
-__all__ = ["check_state", "copied", "copies"]
+__all__ = ["MOST_STEPS", "check_state", "copied", "copies"]
+
+MOST_STEPS = 2**62  # which int64 can count on from
 
 
 def check_state(
@@ -29,7 +31,7 @@ def check_state(
     if state["class"] != own:
         raise ValueError(f"it is the state of {state['class']!r}, not of {own}")
     for name in ("iter", "skipped"):
-        if type(state[name]) is not int or state[name] < 0:
+        if type(state[name]) is not int or not 0 <= state[name] < MOST_STEPS:
             raise ValueError(f"its {name} is {state[name]!r}, which is no number of steps")
     for name, there, wanted in (
         ("hyperparameters", state["hyperparameters"], list(checks)),
@@ -108,6 +110,6 @@ def copies(saved: Any, params: Any) -> list[Callable[[], Any]]:
             )
         if isinstance(value, np.ndarray):
             result.append(partial(setitem, value, ..., new))
-        elif new.shape == ():
-            result.append(partial(setitem, params, key, type(value)(new) if new.size == 1 else value))
+        else:
+            result.append(partial(setitem, params, key, type(value)(new)))
     return result

@@ -104,6 +104,16 @@ def test_a_fresh_optimizer_can_be_saved(tmp_path):
     assert opt.m is None
 
 
+def test_an_optimizer_of_no_parameters_can_be_saved(tmp_path):
+    opt = Adam()
+    opt.update([], [])
+    assert opt.state_dict()["state"] == {"m": [], "v": []}
+    opt.save(tmp_path / "a.npz")
+    opt = Adam()
+    opt.load(tmp_path / "a.npz")
+    assert (opt.iter, opt.m) == (1, [])
+
+
 def test_forgotten_places_of_lists_survive(tmp_path):
     opt = Adam()
     params = network(list)
@@ -396,11 +406,33 @@ BAD_STATES = {
     "a missing parameter": lambda s: s | {"state": s["state"] | {"v": {"W": s["state"]["v"]["W"]}}},
     "a list": lambda s: s | {"state": {k: list(v.values()) for k, v in s["state"].items()}},
     "list and dict": lambda s: s | {"state": s["state"] | {"v": list(s["state"]["v"].values())}},
+    "a tuple": lambda s: s | {"state": {k: tuple(v.values()) for k, v in s["state"].items()}},
     "another shape": lambda s: s | {"state": s["state"] | {"v": s["state"]["v"] | {"b": np.ones(4)}}},
     "another dtype": lambda s: s | {"state": s["state"] | {"v": s["state"]["v"] | {"b": np.ones(3, int)}}},
     "other parameters": lambda s: s | {"state": {k: {"z": np.ones(3)} for k in "mv"}},
     "other shapes": lambda s: s | {"state": {k: {"W": np.ones((3, 2)), "b": np.ones(3)} for k in "mv"}},
     "other dtypes": lambda s: s | {"state": {k: {"W": np.ones((2, 3)), "b": np.ones(3, "f4")} for k in "mv"}},
+}
+
+
+SAYS = {
+    "no dict": "must be a dict of class, hyperparameters, iter, skipped, state",
+    "without iter": "must be a dict of class",
+    "another class": "the state of 'SGD', not of Adam",
+    "negative iter": "its iter is -1",
+    "bool skipped": "its skipped is True",
+    "a new hyperparameter": r"hyperparameters are \[.*'mu'\], those of Adam are \[.*'lr', 'beta1'",
+    "NaN": "lr must be at least 0 and finite, not nan",
+    "a missing state": r"states are \['m'\], those of Adam are \['m', 'v'\]",
+    "a missing parameter": r"its v has \['W'\], another of its states \['W', 'b'\]",
+    "a list": "in a list, this optimizer's are not",
+    "a tuple": "must all be dicts, or all lists",
+    "list and dict": "must all be dicts, or all lists",
+    "another shape": "its v of 'b' is unlike its other states",
+    "another dtype": "its v of 'b' is no array of float32 or float64",
+    "other parameters": r"other parameters than this optimizer: only one has \['[Wbz]', '[Wbz]', '[Wbz]'\]",
+    "other shapes": r"its state of 'W' is float64 of shape \(3, 2\), this optimizer's is float64",
+    "other dtypes": r"its state of 'b' is float32 of shape \(3,\), this optimizer's is float64",
 }
 
 
@@ -410,7 +442,7 @@ def test_row_31_bad_state_dicts(name):
     opt = Adam()
     opt.update(params, params)
     state, before = opt.state_dict(), state_bytes(opt)
-    with pytest.raises((ValueError, TypeError)):
+    with pytest.raises(ValueError, match=SAYS[name]):
         opt.load_state_dict(BAD_STATES[name](state))
     assert state_bytes(opt) == before
     assert opt.lr == 0.001
@@ -501,6 +533,17 @@ def test_row_32_hostile_archives(name, tmp_path, monkeypatch):
     tracemalloc.stop()
     assert peak < 2**22
     assert not (tmp_path / "sprung").exists()
+
+
+def test_row_32_a_member_that_claims_more_than_the_file(tmp_path):
+    path = tmp_path / "a.npz"
+    opt, params = small()
+    opt.save(path, params)
+    whole = bytearray(path.read_bytes())
+    at = whole.index(b"PK\x01\x02")  # the first entry of the archive's directory, and its two sizes
+    whole[at + 20 : at + 28] = (2**32 - 2).to_bytes(4, "little") * 2
+    path.write_bytes(whole)
+    untouched(Momentum(), params, path, "in it claims 4294967294 bytes")
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

@@ -81,7 +81,8 @@ def test_float32_stays_float32_and_is_vectorized(rule):
         arithmetic = re.findall(r"= (?:f(?:add|sub|mul|div)|call[^\n]*sqrt)[^\n]*", code)
         assert any(re.search(rf"<\d+ x {name}>", line) for line in arithmetic), "not vectorized"
         assert not any(re.search(rf"(?<!\w){other}(?!\w)", line) for line in arithmetic)
-        assert not re.search(r"trunc[^\n]* i64 [^\n]* to i32", code), "an index of 32 bits"
+        if cls.measure is None:  # row 19
+            assert not re.search(r"trunc[^\n]* i64 [^\n]* to i32", code), "an index of 32 bits"
 
 
 @needs_jit
@@ -183,6 +184,27 @@ def test_an_edited_kernel_is_compiled_anew(tmp_path):
         for folder in (copy, copy / "kernels"):
             shutil.rmtree(folder / "__pycache__", ignore_errors=True)
         assert python(STEP, **environment)[0].split() == [result]
+
+
+@needs_jit
+def test_an_edited_body_of_lanes_is_compiled_anew(tmp_path):
+    source = tmp_path / "edited.py"
+    code = """
+import sys
+sys.path.insert(0, {folder!r})
+import edited, numpy as np
+sums = np.zeros(64)
+edited.count(5, sums)
+print(sums.sum())
+"""
+    for number in ("1", "2"):
+        source.write_text(
+            "from fastopt.kernels.common import in_lanes\n"
+            f"@in_lanes\ndef count(i, lane, sums):\n    sums[lane] += {number}\n"
+        )
+        os.utime(source, ns=(1, int(number)))  # else Python may take it for the one that it knows
+        out, _ = python(code.format(folder=str(tmp_path)), NUMBA_CACHE_DIR=str(tmp_path / "cache"))
+        assert out.split() == [str(5.0 * int(number))]
 
 
 @needs_jit

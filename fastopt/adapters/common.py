@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import MutableMapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from importlib import import_module
 from itertools import chain
 from operator import is_
@@ -20,6 +20,7 @@ __all__ = ["Linked", "PaperAdam", "in_form_of", "library", "step_from"]
 class PaperAdam(optimizers.AdamW):
     """Adam with eps on the root of the corrected v, as in the paper and in the courses."""
 
+    _: KW_ONLY
     weight_decay: float = hyperparameter(0.0)
 
 

@@ -10,7 +10,7 @@ that an estimator can be pickled, cloned and trained on, with fastopt or without
 """
 
 from contextvars import ContextVar, Token
-from dataclasses import fields, replace
+from dataclasses import fields
 from functools import cache, wraps
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -132,8 +132,9 @@ def other_step(solver: Any, optimizer: Optimizer, params: list[Any], grads: list
     """Take a step of another rule, which is kept by the solver and pickled with it."""
     rule = vars(solver).get("fastopt")
     if type(rule) is not type(optimizer):
-        rule = solver.fastopt = replace(optimizer)
-    wanted = {field.name: getattr(optimizer, field.name) for field in fields(optimizer)}
+        rule = solver.fastopt = optimizer._unused()
+    names = {field.name for field in fields(optimizer)} - optimizer._inner().keys()
+    wanted = {name: getattr(optimizer, name) for name in names}
     if hasattr(solver, "lr_schedule"):
         wanted["lr"] *= solver.learning_rate / solver.learning_rate_init
     for name, value in wanted.items():

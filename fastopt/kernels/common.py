@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -14,13 +15,17 @@ __all__ = ["LANES", "follow", "gradient", "in_lanes", "kernel", "lane_max", "lan
 # have the same bits on every machine. With fewer the compiler unrolls the loop instead.
 LANES = 64
 
-SOURCE = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
+
+@cache
+def digest(file: str) -> str:
+    """Tell the contents of a file."""
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12]
 
 
 def kernel(function: Callable[..., Any]) -> Any:
     """Compile a rule."""
     # Numba's disk cache notices edits in the function's own file only, so that the name tells this one's.
-    function.__qualname__ = f"{function.__name__}_{SOURCE}"
+    function.__qualname__ = f"{function.__name__}_{digest(__file__)}"
     return compiled(function)
 
 
@@ -68,8 +73,9 @@ def loop(size, *arguments):
 
 def in_lanes(function: Callable[..., Any]) -> Any:
     """Give ``f(size, *arguments)``, which calls the function with (element, lane, *arguments)."""
-    # As for the drivers: a closure would never be found in the disk cache.
-    name = f"{function.__name__}_{SOURCE}"
+    # As for the drivers: a closure would never be found in the disk cache, which notices edits in the loop's
+    # file only, so that the name tells the body's.
+    name = f"{function.__name__}_{digest(function.__code__.co_filename)}"
     result = FunctionType(loop.__code__, {**globals(), "body": compiled(function)}, name)
     result.__qualname__ = name
     return compiled(result)

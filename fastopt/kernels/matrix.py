@@ -29,7 +29,7 @@ def muon_measure(
     sums[:] = 0
     muon_squares(u.size, u, sums)
     norm = sqrt(lane_sum(sums, 0))
-    divisor = own(norm if norm > eps else eps)
+    divisor = own(eps if eps > norm else norm)  # NaN stays
     for i in range(u.size):
         u[i] = u[i] / divisor
 

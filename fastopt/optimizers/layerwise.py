@@ -374,6 +374,7 @@ class Prodigy(Optimizer):
     kernel = kernels.prodigy
     decays = None
     measure = kernels.prodigy_measure
+    totals = 2
     lr: float = hyperparameter(1.0)
     beta1: float = hyperparameter(0.9, below=1)
     beta2: float = hyperparameter(0.999, below=1)

@@ -1,6 +1,7 @@
 """Steps for matrices, from products of matrices."""
 
 from collections import deque
+from collections.abc import MutableMapping, MutableSequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from itertools import repeat
@@ -13,7 +14,7 @@ from fastopt import kernels
 from fastopt.checks import kind
 from fastopt.kernels.common import LANES
 from fastopt.optimizer import Optimizer, State, hyperparameter, whole
-from fastopt.plan import Calls, Plan, align
+from fastopt.plan import Calls, Plan, align, check_param
 
 __all__ = ["Muon"]
 
@@ -24,7 +25,7 @@ A, B, C = 3.4445, -4.7750, 2.0315
 def check_fallback(name: str, value: Any) -> Optimizer | None:
     """Give the optimizer of the arrays that aren't matrices, or say what it has to be."""
     if value is not None and (not isinstance(value, Optimizer) or isinstance(value, Muon)):
-        raise TypeError(f"{name} must be an optimizer such as AdamW(), not {kind(value)}")
+        raise TypeError(f"{name} must be a rule that takes any array, such as AdamW(), not {kind(value)}")
     return value
 
 
@@ -52,8 +53,8 @@ class Muon(Optimizer):
     eps : float, default 1e-7
         Smallest norm that u is divided by.
     fallback : Optimizer, optional
-        The optimizer of the arrays that aren't matrices: ``Muon(fallback=AdamW())``. Without one they are
-        refused.
+        The optimizer of the arrays that aren't matrices: ``Muon(fallback=AdamW())``; without one they are
+        refused. It has options of its own. With it, states are dicts by name or index.
 
     Attributes
     ----------
@@ -87,16 +88,21 @@ class Muon(Optimizer):
     def update(self, params: Any, grads: Any) -> bool:
         """Take one step, as `Optimizer.update` says; arrays that aren't matrices are the fallback's."""
         keys, values, all_slopes = align(params, grads)
-        others = {key: value for key, value in zip(keys, values, strict=True) if np.ndim(value) != 2}
-        if not others:
-            return super().update(params, grads)
-        if self.fallback is None:
-            raise ValueError(
-                f"Muon takes matrices; name the rule of the others, Muon(fallback=AdamW()): {[*others]}"
-            )
-        slopes = dict(zip(keys, all_slopes, strict=True))
-        matrices = {key: value for key, value in zip(keys, values, strict=True) if key not in others}
+        parts: tuple[dict[Any, Any], dict[Any, Any]] = {}, {}
+        for key, value in zip(keys, values, strict=True):
+            parts[np.ndim(value) != 2][key] = value
+        matrices, others = parts
         other = self.fallback
+        if other is None:
+            if others:
+                raise ValueError(
+                    f"Muon takes matrices; name the rule of the others, Muon(fallback=AdamW()): {[*others]}"
+                )
+            return super().update(params, grads)
+        numbers = [key for key, value in others.items() if not isinstance(value, np.ndarray)]
+        for key in numbers:
+            check_param(key, others[key], isinstance(params, MutableMapping | MutableSequence))
+        slopes = dict(zip(keys, all_slopes, strict=True))
         with other._exclusive() as turn:
             theirs = align(others, slopes)
             try:
@@ -106,10 +112,8 @@ class Muon(Optimizer):
                     raise
                 self._skipped += 1
                 return False
-            numbers = [key for key, value in others.items() if not isinstance(value, np.ndarray)]
-            replaced = map(setitem, repeat(params), numbers, map(others.get, numbers))
-            calls.append(partial(deque, replaced, 0))
-            done = self._update(self._plan, *align(matrices, slopes), matrices, slopes, calls)
+            calls.append(partial(deque, map(setitem, repeat(params), numbers, map(others.get, numbers)), 0))
+            done = self._update(*align(matrices, slopes), matrices, slopes, calls)
             if done and (plan.found or plan.one_by_one):
                 culprit = other._culprit(others, slopes, other._layout)
                 if culprit:

@@ -20,9 +20,9 @@ class Muon:
     def __init__(
         self,
         lr: float = 0.001,
-        weight_decay: float = 0.1,
         momentum: float = 0.95,
         *,
+        weight_decay: float = 0.1,
         ns_steps: int = 5,
         eps: float = 1e-7,
         fallback: Any = None,
@@ -44,14 +44,15 @@ class Muon:
             raise ValueError(f"Muon needs a fallback for arrays that aren't matrices: {list(others)}")
         if self.m is None:
             self.m = zeros(matrices)
-        norms = {}
+        directions = {}
         for key, _, g in triples(matrices, grads):
             self.m[key] += (1 - self.momentum) * (g - self.m[key])
-            norms[key] = max(norm(self.direction(key, g)), self.eps)
-        for key, p, g in triples(matrices, grads):
-            rows, columns = g.shape
-            if g.size:
-                u = self.direction(key, g) / norms[key]
+            u = g + self.momentum * (self.m[key] - g)
+            directions[key] = u / max(norm(u), self.eps)
+        for key, p, _ in triples(matrices, grads):
+            u = directions[key]
+            rows, columns = u.shape
+            if u.size:
                 o = newton_schulz(u.T, self.ns_steps).T if rows > columns else newton_schulz(u, self.ns_steps)
                 scale = sqrt(max(1, rows / columns))
                 put(params, key, (1 - self.lr * self.weight_decay) * p - self.lr * scale * o)
@@ -60,11 +61,6 @@ class Muon:
             for key, p in others.items():
                 if not isinstance(p, np.ndarray):
                     params[key] = p
-
-    def direction(self, key: Any, g: np.ndarray) -> np.ndarray:
-        """Give u."""
-        u: np.ndarray = g + self.momentum * (self.m[key] - g)
-        return u
 
 
 def newton_schulz(x: np.ndarray, steps: int) -> np.ndarray:

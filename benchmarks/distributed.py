@@ -1,0 +1,117 @@
+"""What a data-parallel step costs: ``mpiexec -n 2 python -m mpi4py benchmarks/distributed.py``.
+
+Adam in float32 on packed parameters, one thread a rank; everything in turn, medians. Beside it: the same by
+one rank alone, and the naive way, `Allreduce` of each array and the whole update on every rank. From the
+figures follows what more ranks would cost on a network. It is no benchmark of asv's, which knows no mpiexec.
+"""
+
+import argparse
+import os
+from collections.abc import Callable
+from math import log2
+from statistics import median
+from time import perf_counter
+
+import numpy as np
+
+# Seconds that a message takes on its way, and bytes a second, as they are usual. Not measured.
+NETWORKS = {"10 Gbit/s Ethernet": (30e-6, 10e9 / 8), "100 Gbit/s InfiniBand": (2e-6, 100e9 / 8)}
+
+
+def main() -> None:
+    """Measure, and print on rank 0."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--size", type=int, default=10_000_000, help="parameters")
+    parser.add_argument("--arrays", type=int, default=20, help="equal arrays that these are in")
+    parser.add_argument("--turns", type=int, default=15)
+    options = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"
+
+    from mpi4py import MPI
+
+    import fastopt
+    from fastopt.adapters.mpi import DataParallel, own_views, views
+
+    comm = MPI.COMM_WORLD
+    rng = np.random.default_rng(0)
+    shape = (options.size // options.arrays,)
+    arrays = {f"W{i}": rng.standard_normal(shape, "float32") for i in range(options.arrays)}
+    params, grads = fastopt.pack(arrays), fastopt.pack(arrays)
+    loose = {key: array.copy() for key, array in arrays.items()}
+
+    alone, naive = fastopt.Adam(threads=1), fastopt.Adam(threads=1)
+    ours, unpacked = DataParallel(fastopt.Adam(threads=1)), DataParallel(fastopt.Adam(threads=1))
+    ours.update(params, grads)
+    shares = ours._shares
+
+    def one_rank() -> None:
+        if comm.rank == 0:
+            alone.update(params, grads)
+
+    def update() -> None:
+        for group, mean in zip(shares.groups, ours._sums, strict=True):
+            ours.optimizer.iter = 1
+            ours.optimizer.update(views(group.slots, params.buffers), own_views(group, mean))
+
+    def reduce() -> None:
+        for group, sums in zip(shares.groups, ours._sums, strict=True):
+            ours._mean(ours._reduce(group, sums, grads.buffers), sums)
+
+    def gather() -> None:
+        for group in shares.groups:
+            MPI.Request.Waitall(ours._gathers(group, params.buffers))
+
+    sums = {key: np.empty_like(array) for key, array in arrays.items()}
+
+    def allreduce() -> None:
+        for key, array in arrays.items():
+            comm.Allreduce(array, sums[key])
+            sums[key] /= comm.size
+        naive.update(loose, sums)
+
+    works: dict[str, Callable[[], object]] = {
+        "update, one rank alone, one thread": one_rank,
+        "update, each rank its share": update,
+        "reduce-scatter and mean": reduce,
+        "allgather": gather,
+        "whole step": lambda: ours.update(params, grads),
+        "whole step, not packed": lambda: unpacked.update(loose, arrays),
+        "naive step: allreduce of each array, whole update": allreduce,
+        "agreement (allreduce of 24 bytes)": lambda: ours._try(lambda: None),
+    }
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for turn in range(options.turns + 2):
+        for name, work in works.items():
+            comm.Barrier()
+            start = perf_counter()
+            work()
+            slowest = comm.allreduce(perf_counter() - start, MPI.MAX)
+            if turn >= 2:
+                times[name].append(slowest)
+    if comm.rank:
+        return
+    found = {name: median(values) for name, values in times.items()}
+    print(f"{comm.size} ranks, {params.buffer.size:,} parameters in {options.arrays} arrays, float32, Adam")
+    for name, seconds in found.items():
+        print(f"{name:52} {seconds * 1e3:9.3f} ms")
+    full, share, _, _, whole, _, slow, _ = found.values()
+    own = sum(array.nbytes for state in ours.optimizer._buffers.values() for array in state)
+    print(f"\nupdate {full / share:.2f}× one rank's; step {slow / whole:.2f}× the naive one's")
+    print(f"state a rank: {own / 1e6:.1f} of {2 * params.buffer.nbytes / 1e6:.1f} MB\n")
+
+    print(
+        f"worked out for {params.buffer.size:,} parameters, from {full / params.buffer.size * 1e9:.2f} ns a"
+    )
+    print("parameter; the best that a ring can do, without overlap: update / N + 2·(N−1)/N·bytes / bandwidth")
+    print("+ (2·(N−1) + 2·log₂N)·latency; and the same with trees, 4·log₂N latencies")
+    for network, (latency, bandwidth) in NETWORKS.items():
+        for ranks in (2, 8, 64, 512):
+            wire = 2 * (ranks - 1) / ranks * params.buffer.nbytes / bandwidth
+            ring, trees = (2 * (ranks - 1) + 2 * log2(ranks)) * latency, 4 * log2(ranks) * latency
+            parts = {"update": full / ranks, "wire": wire, "latency": ring, "with trees": trees}
+            costs = ", ".join(f"{name} {seconds * 1e3:.3f}" for name, seconds in parts.items())
+            print(f"{network:22} {ranks:4} ranks, ms: {costs}")
+
+
+if __name__ == "__main__":
+    main()

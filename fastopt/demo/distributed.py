@@ -1,0 +1,180 @@
+"""The main job on several processes: each learns from its part of every batch, by `DataParallel`."""
+
+from collections.abc import Sequence
+from statistics import median
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+import fastopt
+from fastopt.adapters.mpi import MPI, DataParallel, committed
+from fastopt.demo.data import Data
+from fastopt.demo.network import MultiLayerNet
+from fastopt.demo.report import table
+from fastopt.demo.train import LEARNING_RATES, made
+
+__all__ = ["Outcome", "report", "summary", "train"]
+
+
+class Outcome(NamedTuple):
+    """What came out for one rule: of one rank alone on whole batches, and of all.
+
+    Attributes
+    ----------
+    losses : tuple of float
+        Over the training data, at the end.
+    apart : float
+        Largest difference between two parameters.
+    accuracy : float
+        Of all ranks' network, over the test data.
+    state : tuple of int
+        Bytes of state that a rank holds at most.
+    steps : tuple of float
+        Seconds of a call of the optimizer, the median.
+    """
+
+    rule: str
+    losses: tuple[float, ...]
+    apart: float
+    accuracy: float
+    state: tuple[int, ...]
+    steps: tuple[float, ...]
+
+
+class Run:
+    """A network that some ranks train."""
+
+    def __init__(self, rule: str, sizes: Sequence[int], dtype: str, seed: int, comm: MPI.Comm) -> None:
+        self.net = MultiLayerNet(sizes, dtype, seed, packed=True)
+        self.optimizer = DataParallel(made(fastopt, rule), comm)
+        self.optimizer.broadcast(self.net.params)
+        self.comm = comm
+        self.steps: list[float] = []
+
+    def learn(self, x: np.ndarray, t: np.ndarray) -> None:
+        """Take a step on one batch, of which this rank has its part."""
+        mine = slice(self.comm.rank, None, self.comm.size)
+        _, grads = self.net.gradient(x[mine], t[mine])
+        for grad in grads.values():
+            # The mean of the ranks' means is that of the batch, if each counts by its number of samples.
+            grad *= len(t[mine]) * self.comm.size / len(t)
+        start = perf_counter()
+        self.optimizer.update(self.net.params, grads)
+        self.steps.append(perf_counter() - start)
+
+    def held(self) -> int:
+        """Give the bytes of state that a rank holds at most."""
+        state = self.optimizer.optimizer.state_dict()
+        parts = [part for own in (state, *state.get("inner", {}).values()) for part in own["state"].values()]
+        own = sum(array.nbytes for part in parts for array in (part or {}).values())
+        return self.comm.allreduce(own, MPI.MAX)
+
+
+def report(
+    data: Data, rules: Sequence[str], hidden: Sequence[int], epochs: int, batch: int, *how: Any
+) -> str:
+    """Give the table of `train` on rank 0, "" on the others; an error on one rank ends all.
+
+    Raises
+    ------
+    ValueError
+        If there are more ranks than samples in a batch.
+    """
+    comm = MPI.COMM_WORLD
+    if min(batch, len(data.x_train)) < comm.size:
+        raise ValueError(f"{batch} samples are too few for {comm.size} ranks")
+    with committed(comm):
+        outcomes = train(data, rules, hidden, epochs, batch, *how)
+    return summary(outcomes) if outcomes else ""
+
+
+def train(
+    data: Data,
+    rules: Sequence[str],
+    hidden: Sequence[int],
+    epochs: int,
+    batch: int,
+    dtype: str = "float64",
+    seed: int = 0,
+) -> list[Outcome]:
+    """Train a network with each rule by one process, then by all, from the same weights and batches.
+
+    The parameters are packed. The progress bar and the outcomes are rank 0's; the others get an empty list.
+
+    Parameters
+    ----------
+    data : Data
+        What to learn.
+    rules : sequence of str
+        Names of rules.
+    hidden : sequence of int
+        Widths of the hidden layers.
+    epochs, batch : int
+        Passes over the data, and samples a step of all processes together.
+    dtype : str
+        float32 or float64.
+    seed : int
+        Of the weights and of the batches.
+    """
+    comm = MPI.COMM_WORLD
+    sizes = [data.x_train.shape[1], *hidden, data.classes]
+    batch = min(batch, len(data.x_train))
+    batches = len(data.x_train) // batch
+    outcomes = []
+    with tqdm(total=len(rules) * epochs * 2 * batches, unit="step", disable=comm.rank > 0) as bar:
+        for rule in rules:
+            runs, held = [], []
+            for ranks in (1, comm.size):
+                bar.set_description(f"{rule}, {ranks} of {comm.size} ranks")
+                some = comm.Split(0 if comm.rank < ranks else 1, comm.rank)
+                if comm.rank < ranks:
+                    run = Run(rule, sizes, dtype, seed, some)
+                    rng = np.random.default_rng(seed)
+                    for _ in range(epochs):
+                        order = rng.permutation(len(data.x_train))[: batches * batch].reshape(batches, batch)
+                        for chosen in order:
+                            run.learn(data.x_train[chosen], data.y_train[chosen])
+                            bar.update()
+                    runs.append(run)
+                    held.append(run.held())
+                comm.Barrier()
+            if comm.rank == 0:
+                one, several = (run.net for run in runs)
+                outcomes.append(
+                    Outcome(
+                        rule,
+                        tuple(net.loss(data.x_train, data.y_train) for net in (one, several)),
+                        float(np.abs(one.params.buffer - several.params.buffer).max()),
+                        several.accuracy(data.x_test, data.y_test),
+                        tuple(held),
+                        tuple(median(run.steps) for run in runs),
+                    )
+                )
+    return outcomes
+
+
+def summary(outcomes: Sequence[Outcome]) -> str:
+    """Give the table, a row a rule."""
+    size = MPI.COMM_WORLD.size
+    header = (
+        "rule", "learning\nrate", "loss,\n1 rank", f"loss,\n{size} ranks", "parameters\napart by",
+        "test\naccuracy", "state, kB,\n1 rank", f"state, kB,\neach of {size}", "step, ms,\n1 rank",
+        f"step, ms,\n{size} ranks",
+    )  # fmt: skip
+    return table(
+        header,
+        [
+            (
+                o.rule,
+                f"{LEARNING_RATES[o.rule]:g}",
+                *(f"{loss:.6f}" for loss in o.losses),
+                f"{o.apart:.0e}",
+                f"{o.accuracy:.1%}",
+                *(f"{size / 1e3:.1f}" for size in o.state),
+                *(f"{seconds * 1e3:.3f}" for seconds in o.steps),
+            )
+            for o in outcomes
+        ],
+    )

@@ -1,0 +1,441 @@
+"""What the ranks do in the tests of MPI: ``mpiexec -n N python -m mpi4py ranks.py JOB,JOB [FOLDER]``.
+
+Every rank checks for itself; one that fails ends all.
+"""
+
+import os
+import sys
+import warnings
+
+import numpy as np
+import pytest
+from cases import CASES
+from numba.core.config import NUMBA_NUM_THREADS
+
+import fastopt
+from fastopt import checkpoint, optimizers
+from fastopt.adapters import shares
+from fastopt.adapters.mpi import MPI, DataParallel
+
+COMM = MPI.COMM_WORLD
+RANK, RANKS = COMM.rank, COMM.size
+LAST = RANKS - 1 == RANK
+SHAPES = {"W1": (30, 40), "b1": (40,), "W2": (40, 10), "b2": (10,)}
+
+
+def rule(name, **more):
+    """Give a rule with its test's hyperparameters."""
+    if name == "Muon":
+        more["fallback"] = fastopt.AdamW()
+    return getattr(fastopt, name)(**CASES[name].arguments, **more)
+
+
+def start(seed=0, shapes=SHAPES, dtype="float64"):
+    """Give parameters, the same on all ranks."""
+    rng = np.random.default_rng(seed)
+    return {key: rng.standard_normal(shape).astype(dtype) for key, shape in shapes.items()}
+
+
+def slopes(step, params):
+    """Give this rank's gradients and their mean, which any order of summing gives exactly on 1 to 4 ranks."""
+    all_ranks = [
+        {
+            key: (np.random.default_rng([step, rank, i]).integers(-99, 99, np.shape(p)) * 12 / 64).astype(
+                np.asarray(p).dtype
+            )
+            for i, (key, p) in enumerate(params.items())
+        }
+        for rank in range(RANKS)
+    ]
+    return all_ranks[RANK], {key: sum(own[key] for own in all_ranks) / RANKS for key in params}
+
+
+def same(params, ref):
+    """Check that parameters, or states, have the same bits."""
+    assert params.keys() == ref.keys()
+    for key in ref:
+        assert np.asarray(params[key]).dtype == np.asarray(ref[key]).dtype, key
+        assert np.asarray(params[key]).tobytes() == np.asarray(ref[key]).tobytes(), key
+
+
+def close(params, ref):
+    """Check that parameters, or states, are equal but for rounding."""
+    assert params.keys() == ref.keys()
+    for key in ref:
+        np.testing.assert_allclose(params[key], ref[key], rtol=1e-12, atol=1e-12 * np.abs(ref[key]).max())
+
+
+def same_state(opt, ref, check=same):
+    """Check that the gathered state is the plain optimizer's."""
+    state, expected = opt.state_dict(), ref.state_dict()
+    if RANK:
+        assert state is None
+        return
+    pairs = [
+        (state, expected),
+        *((state["inner"][n], other) for n, other in expected.get("inner", {}).items()),
+    ]
+    for own, other in pairs:
+        assert (own["class"], own["iter"]) == (other["class"], other["iter"])
+        for name, values in other["state"].items():
+            check(own["state"][name], values)
+
+
+def bits():
+    """Every rule, packed and not: given the same mean gradient, the bits of the plain optimizer."""
+    for name in optimizers.__all__:
+        for pack in (dict, fastopt.pack):
+            params, ref, plain = pack(start(RANK)), start(), rule(name)
+            opt = DataParallel(rule(name))
+            opt.broadcast(params)
+            same(params, ref)
+            for step in range(3):
+                mine, mean = slopes(step, ref)
+                assert opt.update(params, pack(mine)) is True
+                plain.update(ref, mean)
+            check = close if name == "Prodigy" and RANKS > 1 else same
+            check(params, ref)
+            same_state(opt, plain, check)
+            if callable(plain.average):
+                same(opt.average(params), plain.average(ref))
+
+
+def batch():
+    """Every rule, on the ranks' parts of a batch: the same as one rank on all of it, but for rounding."""
+    rng = np.random.default_rng(5)
+    x, y = rng.standard_normal((24, 30)), rng.standard_normal((24, 40))
+    mine = slice(24 // RANKS * RANK, 24 // RANKS * (RANK + 1))
+
+    def gradient(params, part):
+        error = x[part] @ params["W1"] + params["b1"] - y[part]
+        return {"W1": x[part].T @ error / len(error), "b1": error.mean(0)}
+
+    for name in optimizers.__all__:
+        shapes = {key: SHAPES[key] for key in ("W1", "b1")}
+        params, ref, plain = start(0, shapes), start(0, shapes), rule(name)
+        opt = DataParallel(rule(name))
+        for _ in range(3):
+            opt.update(params, gradient(params, mine))
+            plain.update(ref, gradient(ref, slice(None)))
+        close(params, ref)
+
+
+def kinds():
+    """Containers and arrays of all kinds, reduced in several chunks; sums in another dtype."""
+
+    def some():
+        rng = np.random.default_rng(1)
+        return [
+            rng.standard_normal((300, 250)).astype("float32"),
+            np.asfortranarray(rng.standard_normal((40, 60))),
+            rng.standard_normal((33, 2)).astype("float16"),
+            rng.standard_normal((20, 20))[::2, ::3],
+            np.zeros((3, 0)),
+            np.float64(0.5),
+            2.0,
+        ]
+
+    usual = shares.CHUNK
+    for chunk in (usual, 10_000):
+        shares.CHUNK = chunk
+        for name in ("Adam", "LAMB"):
+            params, ref, plain = some(), some(), rule(name)
+            arrays = params[:-2]
+            opt = DataParallel(rule(name), reduce_dtype="float64")
+            for step in range(3):
+                mine, mean = slopes(step, dict(enumerate(ref)))
+                assert opt.update(params, list(mine.values()))
+                plain.update(ref, list(mean.values()))
+            same(dict(enumerate(params)), dict(enumerate(ref)))
+            assert all(a is b for a, b in zip(params, arrays, strict=False))
+            assert [type(p) for p in params] == [type(p) for p in ref]
+            state = opt.state_dict()
+            if RANK == 0:
+                same(dict(enumerate(state["state"]["m"])), dict(enumerate(plain.m)))
+    shares.CHUNK = 512
+    params, ref, plain = fastopt.pack(start()), start(), rule("Adam")
+    opt = DataParallel(rule("Adam"))
+    for step in range(3):
+        mine, mean = slopes(step, ref)
+        opt.update(params, mine)
+        plain.update(ref, mean)
+    same(params, ref)
+    same_state(opt, plain)
+    assert len(opt._shares.groups) == 3
+    shares.CHUNK = usual
+
+
+def around():
+    """What is around the rule: decay, schedules, averages, clipping; what can't be had is refused."""
+    cosine = fastopt.schedules.Exponential(0.1, 2, 0.5)
+    for options, check in (
+        ({"lr": cosine, "weight_decay": 0.1, "maximize": True}, same),
+        ({"ema": 0.75, "lookahead": (2, 0.5)}, same),
+        ({"clip_value": 0.5}, same),
+        ({"clip_each": 0.5, "clip_adaptive": 0.25}, same),
+        ({"clip_norm": 0.5}, close),
+    ):
+        for name in ("Adam", "LAMB"):
+            params, ref = fastopt.pack(start()), start()
+            plain, opt = (getattr(fastopt, name)(**options) for _ in range(2))
+            opt = DataParallel(opt)
+            for step in range(3):
+                mine, mean = slopes(step, ref)
+                opt.update(params, mine)
+                plain.update(ref, mean)
+            check(params, ref)
+            same_state(opt, plain, check)
+            if "ema" in options:
+                check(opt.average(params), plain.average)
+            if "clip_norm" in options:
+                assert abs(opt.optimizer.grad_norm / plain.grad_norm - 1) < 1e-12
+    params = start()
+    for option in ({"groups": {"b1": {"lr": 0.5}}}, {"decay": "matrices", "weight_decay": 0.1}):
+        with pytest.raises(ValueError, match="groups and decay"):
+            DataParallel(fastopt.Adam(**option)).update(params, params)
+    with pytest.raises(ValueError, match="clip_norm"):
+        DataParallel(rule("Muon", clip_norm=1)).update(params, params)
+    opt = DataParallel(rule("Adam"))
+    opt.update(params, params)
+    with pytest.raises(ValueError, match="no average"):
+        opt.average(params)
+    opt.optimizer.clip_each = 1.0
+    with pytest.raises(ValueError, match="before the first step"):
+        opt.update(params, params)
+
+
+def share():
+    """A rank holds its share of the state, and no more than 1 % beyond."""
+
+    def held(opt):
+        return sum(array.nbytes for own in opt._buffers.values() for array in own)
+
+    for name, shapes in (
+        ("Adam", {"W1": (784, 100), "b1": (100,), "W2": (100, 10), "b2": (10,)}),
+        ("LAMB", {f"W{i}": (30, 30) for i in range(12)}),
+    ):
+        params, plain, opt = start(0, shapes), rule(name), DataParallel(rule(name))
+        opt.update(params, params)
+        plain.update(params, params)
+        assert held(opt.optimizer) <= (1 / RANKS + 0.01) * held(plain), name
+        assert COMM.allreduce(held(opt.optimizer)) == held(plain), name
+
+
+def lean():
+    """A step pickles nothing, and takes no more threads than there are cores for each rank."""
+
+    def refuse(*_):
+        raise RuntimeError("something is pickled")
+
+    for name in ("Adam", "Prodigy"):
+        params, opt = start(), DataParallel(rule(name, nonfinite="skip"))
+        opt.update(params, start(1))
+        MPI.pickle.__init__(refuse, refuse)
+        try:
+            with pytest.raises(RuntimeError, match="pickled"):
+                MPI.pickle.dumps(None)
+            assert opt.update(params, start(2))
+        finally:
+            MPI.pickle.__init__()
+        assert opt.optimizer.threads == max(1, min(NUMBA_NUM_THREADS, len(os.sched_getaffinity(0)) // RANKS))
+    assert DataParallel(rule("Adam", threads=1)).optimizer.threads == 1
+
+
+def faults():
+    """What one rank can't do raises the same on all, names it, and changes nothing; then it goes on."""
+    culprit = f"rank {RANKS - 1}"
+
+    def refused(opt, params, grads, kind, *words):
+        """Check that a step raises, and that nothing has changed."""
+        before = {key: np.array(value) for key, value in params.items()}
+        state = opt.optimizer.state_dict()
+        with pytest.raises(kind) as caught:
+            opt.update(params, grads)
+        assert all(word in str(caught.value) for word in words), caught.value
+        same(params, before)
+        after = opt.optimizer.state_dict()
+        assert after["iter"] == state["iter"]
+        for name, values in after["state"].items():
+            same(values or {}, state["state"][name] or {})
+
+    def without_b1(grads):
+        del grads["b1"]
+
+    def other_shape(grads):
+        grads["b1"] = np.zeros(7)
+
+    def none(grads):
+        grads["W2"] = None
+
+    def nan(grads):
+        grads["W2"][0, 0] = np.nan
+
+    def bad(params, change):
+        """Give gradients that the last rank has something wrong with."""
+        grads = {key: p * 0 for key, p in params.items()}
+        if LAST:
+            change(grads)
+        return grads
+
+    for nonfinite in ("raise", "skip"):
+        for pack in (dict, fastopt.pack):
+            params, opt = pack(start()), DataParallel(rule("Adam", nonfinite=nonfinite))
+            for step in range(1, 3):
+                refused(opt, params, bad(params, without_b1), KeyError, culprit, "'b1'")
+                refused(opt, params, bad(params, other_shape), ValueError, culprit, "'b1'", "(7,)")
+                refused(opt, params, bad(params, none), TypeError, culprit, "'W2'")
+                if nonfinite == "raise":
+                    words = culprit, "'W2'", f"step {step}"
+                    refused(opt, params, bad(params, nan), FloatingPointError, *words)
+                else:
+                    before = {key: p.copy() for key, p in params.items()}
+                    assert opt.update(params, bad(params, nan)) is False
+                    same(params, before)
+                    assert opt.optimizer.skipped == step
+                good = pack(bad(params, lambda grads: None))
+                if RANKS > 1:
+                    lr, opt.optimizer.lr = opt.optimizer.lr, 0.5 if LAST else opt.optimizer.lr
+                    refused(opt, params, good, ValueError, culprit, "lr", "0.5")
+                    opt.optimizer.lr = lr
+                    opt.optimizer.iter += LAST
+                    refused(opt, params, good, ValueError, culprit, "iter")
+                    opt.optimizer.iter -= LAST
+                assert opt.update(params, good) is True
+                assert opt.optimizer.iter == step
+    if RANKS > 1:
+        for other in ({"b1": np.zeros(7)}, {"b1": np.zeros(40, "float32")}, {"c": np.zeros(3)}):
+            params = start() | (other if LAST else {})
+            words = culprit, *map(repr, other)
+            refused(DataParallel(rule("Adam")), params, params, ValueError, *words)
+        params = start()
+        for own, other in (
+            (rule("Adam"), rule("SGD")),
+            (rule("Adam"), rule("Adam", nonfinite="raise")),
+            (rule("Adam"), fastopt.Adam(beta1=0.75)),
+        ):
+            opt = DataParallel(other if LAST else own)
+            refused(opt, params, params, ValueError, culprit, "rank 0")
+        opt = DataParallel(rule("Adam"), reduce_dtype="float64" if LAST else None)
+        refused(opt, params, params, ValueError, culprit, "reduce_dtype")
+        reordered = dict(reversed(params.items())) if LAST else params
+        refused(DataParallel(rule("Adam")), reordered, params, ValueError, culprit, "the parameters")
+    params = start()
+    twice = params | {"twice": params["b1"]}
+    refused(DataParallel(rule("Adam")), twice, twice, ValueError, "share memory")
+    opt = DataParallel(rule("Adam"))
+    opt.update(params, params)
+    refused(opt, {"W1": params["W1"]}, params, ValueError, "other parameters", "'b1'")
+    with pytest.raises(TypeError, match="not a list"):
+        DataParallel([])
+    with pytest.raises(ValueError, match="taken steps"):
+        DataParallel(opt.optimizer)
+    with pytest.raises(ValueError, match="float16"):
+        DataParallel(rule("Adam"), reduce_dtype="float16")
+
+
+def warn():
+    """NaN with "warn": the step is taken on all ranks, before the rank with that share warns."""
+    params, opt = fastopt.pack(start()), DataParallel(rule("SGD"))
+    grads = params.like()
+    grads["W1"][0, 0] = np.nan
+    warnings.simplefilter("error")
+    if RANK == 0:
+        with pytest.raises(RuntimeWarning, match="float64 from 0"):
+            opt.update(params, grads)
+    else:
+        opt.update(params, grads)
+    assert np.isnan(params["W1"][0, 0])
+    assert np.isnan(params.buffer).sum() == 1
+
+
+SAVED = {"Adam": dict, "SGD": fastopt.pack, "Rprop": fastopt.pack, "Adafactor": dict, "Muon": dict}
+
+
+def save(folder):
+    """Two steps, written in both forms; and once more, which replaces the first."""
+    for name, pack in SAVED.items():
+        params, opt = pack(start()), DataParallel(rule(name))
+        for step in range(2):
+            opt.save(f"{folder}/{name}.npz", params)
+            opt.save(f"{folder}/{name}", params)
+            opt.update(params, slopes(step, params)[0])
+        opt.save(f"{folder}/{name}.npz", params)
+        opt.save(f"{folder}/{name}", params)
+        COMM.Barrier()
+        assert len(os.listdir(f"{folder}/{name}")) == RANKS + 1
+    interrupted(folder)
+    damaged(folder)
+
+
+def interrupted(folder):
+    """A set that one rank can't write leaves the last one as it was."""
+
+    def full(*_):
+        raise OSError("disk full")
+
+    params, opt = start(), DataParallel(rule("Adam"))
+    opt.load(f"{folder}/Adam", params)
+    before = sorted(os.listdir(f"{folder}/Adam"))
+    write, checkpoint.write = checkpoint.write, full if LAST else checkpoint.write
+    with pytest.raises(OSError, match=f"rank {RANKS - 1}: disk full"):
+        opt.save(f"{folder}/Adam", params)
+    checkpoint.write = write
+    COMM.Barrier()
+    assert sorted(os.listdir(f"{folder}/Adam")) == before
+
+
+def damaged(folder):
+    """A file that can't be loaded or written: an error on all ranks, nothing changed."""
+    params, sgd, adam = start(7), DataParallel(rule("SGD")), DataParallel(rule("Adam"))
+    for path in ("Adam.npz", "Adam", "none.npz", "none"):
+        with pytest.raises((ValueError, OSError), match="rank 0"):
+            sgd.load(f"{folder}/{path}", params)
+    with pytest.raises(OSError, match="rank 0"):
+        adam.save(f"{folder}/none/such.npz", params)
+    if RANK == 0:  # one of the shards is missing
+        os.mkdir(f"{folder}/part")
+        for name in sorted(os.listdir(f"{folder}/Adam"))[1:]:
+            os.link(f"{folder}/Adam/{name}", f"{folder}/part/{name}")
+    COMM.Barrier()
+    with pytest.raises(OSError, match="rank 0"):
+        adam.load(f"{folder}/part", params)
+    same(params, start(7))
+    assert adam.optimizer.iter == sgd.optimizer.iter == 0
+
+
+def resume(folder):
+    """Go on from what other ranks have written: the bits of the plain optimizer that does."""
+    for name, pack in SAVED.items():
+        ref, plain = start(), rule(name)
+        plain.load(f"{folder}/{name}.npz", ref)
+        assert plain.iter == 2
+        for step in range(2, 4):
+            plain.update(ref, slopes(step, ref)[1])
+        for path in (f"{folder}/{name}.npz", f"{folder}/{name}"):
+            params, opt = pack(start(9)), DataParallel(rule(name))
+            opt.load(path, params)
+            for step in range(2, 4):
+                opt.update(params, slopes(step, params)[0])
+            same(params, ref)
+            same_state(opt, plain)
+
+
+def dies(how):
+    """One rank is lost while the others go on."""
+    params, opt = start(), DataParallel(rule("Adam"))
+    for step in range(1000):
+        if step == 3 and LAST:
+            if how == "killed":
+                os.kill(os.getpid(), 9)
+            if how == "raises":
+                raise RuntimeError("bad luck")
+            # within a step, when all have agreed
+            opt.optimizer.__dict__["update"] = lambda *_: 1 / 0
+        opt.update(params, params)
+
+
+if __name__ == "__main__":
+    for job in sys.argv[1].split(","):
+        globals()[job](*sys.argv[2:])
+    if RANK == 0:
+        print("done")

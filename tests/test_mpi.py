@@ -1,0 +1,102 @@
+"""Several ranks on one machine, started as a user would: what each of them checks is in ``ranks.py``."""
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("mpi4py", exc_type=ImportError)
+TESTS = Path(__file__).parent
+FOUND = shutil.which("mpiexec", path=sysconfig.get_path("scripts")) or shutil.which("mpiexec")
+pytestmark = pytest.mark.skipif(FOUND is None, reason="there is no mpiexec")
+
+COUNTS = [1, 2, 3, 4]
+
+
+def mpiexec(count, *arguments, timeout=120):
+    """Run Python on so many ranks."""
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)]),
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+    }
+    return subprocess.run(
+        [FOUND, "-n", str(count), sys.executable, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env=environment,
+    )
+
+
+def ranks(count, *arguments):
+    """Let the ranks check something."""
+    result = mpiexec(count, "-m", "mpi4py", TESTS / "ranks.py", *arguments)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == ["done"]
+
+
+@pytest.mark.parametrize("count", COUNTS)  # the first compiles for all
+def test_ranks(count):
+    ranks(count, "bits,batch,kinds,around,share,lean,faults,warn")
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saved")
+    ranks(3, "save", folder)
+    return folder
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_resume(saved, count):
+    ranks(count, "resume", saved)
+
+
+@pytest.mark.parametrize(
+    ("how", "words", "started"),
+    [
+        ("killed", "signal 9", ()),
+        ("raises", "bad luck", ("-m", "mpi4py")),
+        ("fails", "ZeroDivisionError", ()),
+    ],
+)
+def test_a_lost_rank_ends_all(how, words, started):
+    result = mpiexec(3, *started, TESTS / "ranks.py", "dies", how, timeout=60)
+    assert result.returncode != 0
+    assert words in result.stdout + result.stderr
+
+
+def test_main_job():
+    result = mpiexec(
+        2, "-m", "fastopt", "train", "--mpi", "--epochs", 1, "--rules", "Adam,LAMB", "--batch", 75
+    )
+    assert result.returncode == 0, result.stderr
+    assert "step/s" in result.stderr
+    rows = [line.split() for line in result.stdout.splitlines() if line.startswith(("Adam ", "LAMB "))]
+    assert len(rows) == 2
+    for _, _, one, both, apart, _, alone, each, *_ in rows:
+        assert one == both
+        assert float(apart) < 1e-10
+        assert float(each) < 0.6 * float(alone)
+
+
+def test_more_ranks_than_samples():
+    result = mpiexec(2, "-m", "fastopt", "train", "--mpi", "--batch", 1)
+    assert result.returncode == 2
+    assert "too few for 2 ranks" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "run", ["from fastopt.adapters.mpi import DataParallel", "__main__.main(['train', '--mpi'])"]
+)
+def test_without_mpi4py(run):
+    code = f"import sys; sys.modules['mpi4py'] = None; from fastopt import __main__; {run}"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert "this needs mpi4py and an MPI" in result.stderr
+    assert 'pip install "fastopt[mpi]"' in result.stderr
+    assert ("Traceback" in result.stderr) == ("main(" not in run)
