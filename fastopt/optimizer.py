@@ -393,12 +393,13 @@ class Optimizer(Around):
                         raise
                     self._skipped += 1
                     return False
-                if plan.one_by_one:
+                if plan.unseen:
                     culprit = self._culprit(params, grads, plan.layout)
                 if not run(calls + also):
                     raise RuntimeError("the arrays were changed during the step")
             if culprit or plan.found:
-                self._warn(culprit or self._culprit(params, grads, self._layout), turn, 4)
+                culprit = culprit or self._culprit(params, grads, self._layout) or "a sum of rows"
+                self._warn(culprit, turn, 4)
         return True
 
     def _calls(

@@ -397,6 +397,7 @@ class Plan:
             Gives the C calls to make between two passes.
         """
         self.scalars = scalars  # the drivers have its id only
+        self.tables_of_rows: list[np.ndarray] = []
         calls: Calls = []
         for kernel, drivers, tables in zip(self.passes, self.drivers, self.tables, strict=True):
             if kernel is not self.passes[0]:
@@ -427,9 +428,14 @@ class Plan:
         return calls
 
     @property
+    def unseen(self) -> bool:
+        """Whether no driver looks at some of the gradients."""
+        return len(self.one_by_one) > len(self.tables_of_rows)
+
+    @property
     def found(self) -> bool:
         """Whether a driver has seen a gradient that isn't finite."""
-        return any(table[driver.FOUND] for table in self.tables[0])
+        return any(table[driver.FOUND] for table in (*self.tables[0], *self.tables_of_rows))
 
     def one(
         self,
@@ -486,8 +492,15 @@ class Plan:
         grad: Rows,
         scalars: tuple[float, ...],
     ) -> np.ndarray:
-        """Add what runs a kernel on some rows, by way of copies of these; give that of the parameter."""
+        """Add what runs a kernel on some rows, of copies where a driver can't; give the parameter, or its."""
         slot = self.slots[place]
+        if available() and slot.order == "C" and slot.takes(param):
+            own, numbers = len(self.states[place]) - self.followers, self.count - 2 * self.followers
+            drive = driver_of(kernel, slot.dtype, own, numbers, False, followers=self.followers)
+            table = self.table_of_rows(place, param, grad)
+            self.tables_of_rows.append(table)
+            calls.append(partial(drive, 0, 0, table.ctypes.data, id(self.scalars), -abs(self.turn.item())))
+            return param
         wholes = [param, *(state.reshape(slot.shape, order=slot.order) for state in self.states[place])]
         parts = [np.empty(grad.values.shape, slot.dtype) for _ in wholes]
         flat, *states = [part.reshape(-1) for part in parts]
@@ -505,6 +518,27 @@ class Plan:
             partial(setitem, whole, grad.indices, part) for whole, part in zip(wholes, parts, strict=True)
         ]
         return parts[0]
+
+    def table_of_rows(self, place: int, param: np.ndarray, grad: Rows) -> np.ndarray:
+        """Give the table in which each row of an array is one of its own, and nothing has to be checked."""
+        arrays = [param, grad.values, *self.states[place]]
+        count, width = len(grad.indices), param[:1].size
+        nbytes = width * self.slots[place].dtype.itemsize
+        first, step = np.zeros((2, driver.ADDRESSES + 2 * len(arrays)), np.int64)  # row i is first + i·step
+        first[driver.SIZE] = width
+        first[driver.OWN_SCALARS] = self.groups[place] * self.count * WORD
+        first[driver.ADDRESSES : driver.ADDRESSES + len(arrays)] = [array.ctypes.data for array in arrays]
+        step[driver.ADDRESSES : driver.ADDRESSES + len(arrays)] = nbytes
+        step[driver.ADDRESSES + 1] = 0
+        table = np.zeros(driver.HEADER + count * first.size, np.int64)
+        table[[driver.ROWS, driver.ELEMENTS, driver.TURN]] = count, count * width, self.turn.ctypes.data
+        rows = table[driver.HEADER :].reshape(count, first.size)
+        np.multiply.outer(grad.indices, step, out=rows)
+        rows += first
+        # What is counted are the rows that there are.
+        rows[:, driver.START] = np.arange(count) * width
+        rows[:, driver.ADDRESSES + 1] += np.arange(count) * nbytes
+        return table
 
 
 def gathering(whole: np.ndarray, rows: np.ndarray, part: np.ndarray) -> Calls:
@@ -575,7 +609,7 @@ def finite(grad: Any, dtype: np.dtype[Any]) -> bool:
     """Whether all values of a gradient, rounded to this dtype, and their squares are finite."""
     values = grad.values if isinstance(grad, Rows) else grad
     with np.errstate(all="ignore"):
-        return bool(np.isfinite(np.square(np.asarray(values, dtype))).all())
+        return bool(driver.finite(np.asarray(values, dtype).ravel("K")))  # type: ignore[no-untyped-call]
 
 
 def memory(params: list[Any]) -> list[tuple[int, int]] | None:
