@@ -44,6 +44,7 @@ from fastopt.optimizers import (
     Yogi,
 )
 from fastopt.packing import pack
+from fastopt.rows import Rows
 from fastopt.threads import set_num_threads
 from fastopt.trajectories import trajectory
 from fastopt.verifying import verify
@@ -78,6 +79,7 @@ __all__ = [
     "RAdam",
     "RMSprop",
     "RMSpropGraves",
+    "Rows",
     "Rprop",
     "ScheduleFreeAdamW",
     "ScheduleFreeSGD",

@@ -12,14 +12,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastopt.checks import choice, hyperparameter, integer, number
+from fastopt.checks import choice, hyperparameter, integer, number, whole
 from fastopt.groups import FROZEN, Groups, check_groups
-from fastopt.kernels.common import LANES
-from fastopt.kernels.norms import squares
+from fastopt.kernels.norms import BLOCK, squares, squares_parallel
 from fastopt.packing import Packed
 from fastopt.plan import Layout, align, check_grad, compute_dtype
+from fastopt.rows import Rows
 from fastopt.schedules import Schedule
 from fastopt.snapshots import restored
+from fastopt.threads import allowed, launch
 
 __all__ = ["FOLLOWERS", "OPTIONS", "UNWRAPPED", "Around"]
 
@@ -97,6 +98,16 @@ class Around:
     swa : int, optional
         After so many steps ``average`` becomes the mean of the parameters after each step from then on;
         before, it is the parameters themselves (Izmailov et al. 2018, arXiv:1803.05407).
+    accumulate : int, default 1
+        How many micro-batches make a step: `update` sums up their gradients and returns False, until at
+        the last it takes one step with their mean. What is in is a part of the state; with
+        ``nonfinite="skip"`` micro-batches are left out.
+    rows : {"lazy", "exact"}, optional
+        What becomes of the other rows if a gradient is `fastopt.Rows`. `SGD` and `AdaGrad`, without weight
+        decay or averages, leave what has no gradient as it is, so that there is no question. "lazy", for
+        every rule that takes arrays element by element: they stay as they are all the same, with their state
+        and everything that is around the rule (PyTorch's ``SparseAdam``). "exact", for `Momentum` and
+        `Nesterov`: they get what they would have got when they have a gradient again, or from `settle`.
 
     Notes
     -----
@@ -106,6 +117,10 @@ class Around:
 
     # Whether weight_decay is decoupled unless the caller says; None: it is a part of the rule's own formula.
     decays: ClassVar[bool | None] = False
+    # Whether an element whose gradient is 0 stays as it is, with its state.
+    still: ClassVar[bool] = False
+    # For a rule with a velocity: what n steps without gradient do, as p ← p + a·v; v ← b·v. Gives a and b.
+    owed: ClassVar[Any] = None
     # Hyperparameters that groups can't have, as not only scalars depend on them.
     ungrouped: ClassVar[tuple[str, ...]] = ()
 
@@ -125,12 +140,16 @@ class Around:
     ema: float | None = hyperparameter(None, above=0, below=1, repr=False)
     swa: int | None = field(default=None, repr=False, metadata={"check": check_swa})
 
+    accumulate: int = whole(1, repr=False, least=1)
+    rows: str | None = choice(None, None, "lazy", "exact")
+
     states: ClassVar[tuple[str, ...]] = ()
     _schedule: ClassVar[Schedule | None] = None
     _grad_norm: ClassVar[float | None] = None
     _norm: ClassVar[float | None] = None  # of all gradients, where other processes have further ones
     _plain: ClassVar[bool] = True
     _copies: ClassVar[bool] = False
+    _owing: ClassVar[bool] = False
     _own: ClassVar[dict[Any, Any]]
     _groups: ClassVar[Groups | None] = None
 
@@ -159,7 +178,10 @@ class Around:
         followers = ("slow",) * (now["lookahead"] is not None)
         followers += ("average",) * (now["ema"] is not None or now["swa"] is not None)
         around = around or followers
+        owing = now["rows"] == "exact" and self.owed is not None
+        followers += ("touched",) * owing
         return {
+            "_owing": owing,
             "states": (*type(self).states, *followers),
             "_plain": not around,
             "_copies": copies,
@@ -193,11 +215,46 @@ class Around:
             )
         if self.ema is not None and self.swa is not None:
             raise ValueError("ema and swa are two averages: choose one")
-        decays = [self.weight_decay, *(own.get("weight_decay") for own in (self.groups or {}).values())]
-        if self.decoupled is not None and not any(decays):
+        if self.decoupled is not None and not self._decaying():
             raise ValueError(
                 f"decoupled={self.decoupled} says how to decay, but weight_decay is 0: give both, or neither"
             )
+
+    def _decaying(self) -> bool:
+        """Whether there is any weight decay."""
+        groups = (self.groups or {}).values()
+        return bool(self.weight_decay or any(own.get("weight_decay") for own in groups))
+
+    def _summed(self, keys: Any, params: list[Any], slopes: list[Any]) -> list[Any]:
+        """Give the gradients with each of their `Rows` checked and summed."""
+        own = type(self).__name__
+        result = list(slopes)
+        for place, (key, param, slope) in enumerate(zip(keys, params, slopes, strict=True)):
+            if isinstance(slope, Rows):
+                shape, dtype = compute_dtype(key, param)
+                result[place] = slope.summed(key, shape, dtype)
+                if self.measure is not None:  # type: ignore[attr-defined]
+                    raise ValueError(f"the gradient of {key!r} is of rows, but {own} measures whole arrays")
+                followers = self.states[len(type(self).states) : len(self.states) - self._owing]
+                whole = not (self.still or self._owing)
+                if self.rows != "lazy" and (whole or self._decaying() or followers):
+                    what = own if whole else "weight decay" if self._decaying() else ", ".join(followers)
+                    raise ValueError(
+                        f"the gradient of {key!r} is of rows, but {what} changes the others, too: "
+                        "rows='lazy' leaves them as they are"
+                        + (", rows='exact' changes them later" if self.owed and what is own else "")
+                    )
+            elif self._owing and self._in_rows(key):
+                shape, dtype = compute_dtype(key, param)
+                check_grad(key, slope, shape)
+                result[place] = Rows(np.arange(shape[0]), slope).summed(key, shape, dtype)
+        return result
+
+    def _in_rows(self, key: Any) -> bool:
+        """Whether a parameter has had gradients of rows, so that some may owe."""
+        if key not in self._layout:  # type: ignore[attr-defined]
+            return False
+        return bool(self._views()["touched"][key].any())  # type: ignore[attr-defined]
 
     def _grouped(self, keys: Any, params: list[Any]) -> Groups | None:
         """Give the groups of these parameters, if there are any."""
@@ -254,7 +311,8 @@ class Around:
                 grads = [slot.of(flats[slot.dtype]) for slot in keys.values()]
             if groups is not None:
                 grads = [g for key, g in zip(keys, grads, strict=True) if groups.which[key] != FROZEN]
-            norm = global_norm(grads) if self._norm is None else self._norm
+            known = self._norm
+            norm = global_norm(grads, self.threads) if known is None else known  # type: ignore[attr-defined]
             self.__dict__["_grad_norm"] = norm
             scale *= rate(self.clip_norm, norm)
         if groups is None:
@@ -320,7 +378,7 @@ class Around:
     def _copied(self, params: Any, grads: Any) -> Any:
         """Give a container like that of the gradients, with arrays of our own, clipped."""
         keys, values, slopes = align(params, grads)
-        if isinstance(params, Packed):
+        if isinstance(params, Packed) and isinstance(grads, Packed):
             if getattr(self._own.get(Packed), "layout", None) is not params.layout:
                 self._own[Packed] = params.like()
             result = self._own[Packed]
@@ -329,16 +387,24 @@ class Around:
             copies = self._own
             for key, value, slope in zip(keys, values, slopes, strict=True):
                 shape, dtype = compute_dtype(key, value)
+                if isinstance(slope, Rows):
+                    copies[key] = Rows(slope.indices, slope.values.copy())
+                    continue
                 check_grad(key, slope, shape)
-                if key not in copies or (copies[key].shape, copies[key].dtype) != (shape, dtype):
+                old = copies.get(key)
+                if not isinstance(old, np.ndarray) or (old.shape, old.dtype) != (shape, dtype):
                     copies[key] = np.empty_like(np.asarray(value), dtype, subok=False)
             result = (
                 {k: copies[k] for k in keys} if isinstance(params, Mapping) else [copies[k] for k in keys]
             )
         with np.errstate(all="ignore"):
             for key, value, slope in zip(keys, values, slopes, strict=True):
-                copies[key][...] = slope
-                self._clip(copies[key], np.asarray(value, copies[key].dtype))
+                grad = copies[key]
+                if isinstance(grad, Rows):
+                    grad = grad.values
+                else:
+                    grad[...] = slope
+                self._clip(grad, np.asarray(value, grad.dtype))
         return result
 
     def _clip(self, grad: np.ndarray, param: np.ndarray) -> None:
@@ -348,12 +414,15 @@ class Around:
         if self.clip_each is not None:
             grad *= grad.dtype.type(rate(self.clip_each, global_norm([grad])))
         if self.clip_adaptive is not None:
-            most = self.clip_adaptive * np.maximum(unit_norms(param), 1e-3)
-            norms = unit_norms(grad)
+            axes = unit_axes(param.shape)
+            most = self.clip_adaptive * np.maximum(norms_along(axes, param), 1e-3)
+            norms = norms_along(axes, grad)
             np.multiply(grad, most / np.maximum(norms, 1e-6), out=grad, where=norms > most)
 
 
-FOLLOWERS = frozenset(("lookahead", "ema", "swa"))
+# What `squares` takes as it is. (Looked up in a set, as NumPy compares a dtype with a class slowly.)
+SUMMED = frozenset((np.dtype(np.float32), np.dtype(np.float64)))
+FOLLOWERS = frozenset(("lookahead", "ema", "swa", "rows"))
 OPTIONS = frozenset(known.name for known in fields(Around))
 
 
@@ -363,26 +432,37 @@ def rate(bound: float, norm: float) -> float:
     return factor if factor < 1 else 1.0
 
 
-def unit_norms(array: np.ndarray) -> np.ndarray:
-    """Give the norm of what belongs to each unit, in a shape that broadcasts to the array's."""
-    axes: tuple[int, ...] | None = (0,) if array.ndim < 4 else tuple(range(array.ndim - 1))
-    if sum(n != 1 for n in array.shape) <= 1:  # all that belongs to a vector belongs to one unit
-        axes = None
+def unit_axes(shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Give the axes of what belongs to one unit; None for all."""
+    if sum(n != 1 for n in shape) <= 1:  # all that belongs to a vector belongs to one unit
+        return None
+    return (0,) if len(shape) < 4 else tuple(range(len(shape) - 1))
+
+
+def norms_along(axes: tuple[int, ...] | None, array: np.ndarray) -> np.ndarray:
+    """Give the norms along axes, in a shape that broadcasts to the array's."""
     return np.sqrt(np.sum(np.square(array), axis=axes, keepdims=True))
 
 
-def global_norm(grads: list[Any]) -> float:
+def global_norm(grads: list[Any], threads: int | None = None) -> float:
     """Give the norm of all arrays as one vector; what is no array of numbers is left to the step's checks."""
-    return sqrt(sum_of_squares(grads))
+    return sqrt(sum_of_squares(grads, threads))
 
 
-def sum_of_squares(grads: list[Any]) -> float:
+def sum_of_squares(grads: list[Any], threads: int | None = None) -> float:
     """Give the sum of squares of all arrays of numbers."""
-    total, room = 0.0, np.empty(LANES)
+    flats = []
     for grad in grads:
-        array = np.asarray(grad)
+        array = np.asarray(grad.values if isinstance(grad, Rows) else grad)
         if array.dtype.kind in "fiu":
-            if array.dtype not in (np.float32, np.float64) or not array.flags.aligned:
+            if array.dtype not in SUMMED or not array.flags.aligned:
                 array = array.astype(np.float64)
-            total += squares(array.ravel("K"), room)
+            flats.append(array.ravel("K"))
+    total, many = 0.0, allowed(threads, sum(map(len, flats)))
+    for flat in flats:
+        if many == 1 or flat.size <= BLOCK:
+            total += squares(flat)
+        else:
+            with launch:
+                total += squares_parallel(flat, many)
     return total

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from operator import setitem
+from types import MethodType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,9 +15,23 @@ from fastopt import checkpoint
 from fastopt.around import FOLLOWERS, OPTIONS, UNWRAPPED, Around
 from fastopt.checks import choice, hyperparameter, kind, whole
 from fastopt.driver import DONE, NONFINITE, available, driver_of
-from fastopt.groups import Groups
+from fastopt.groups import FROZEN, Groups
 from fastopt.packing import Packed
-from fastopt.plan import Calls, Layout, Plan, Slot, align, aligned_zeros, finite, run, survey
+from fastopt.plan import (
+    Calls,
+    Layout,
+    Plan,
+    Slot,
+    align,
+    aligned_zeros,
+    compute_dtype,
+    finite,
+    gathering,
+    run,
+    survey,
+)
+from fastopt.recording import Record
+from fastopt.rows import Rows
 from fastopt.schedules import Schedule
 from fastopt.statedict import MOST_STEPS, check_state, copied, copies
 from fastopt.threads import allowed, check_threads, launch
@@ -106,7 +121,7 @@ class Optimizer(Around):
     iter : int
         The number of steps taken.
     skipped : int
-        The number of steps left out.
+        The number of steps, or micro-batches, left out.
     """
 
     kernel: ClassVar[Any]
@@ -125,6 +140,8 @@ class Optimizer(Around):
     threads: int | None = field(default=None, repr=False, metadata={"check": check_threads, "saved": False})
     nonfinite: str = choice("warn", "warn", "raise", "skip")
 
+    # The step of each row's last gradient, if there have been any of rows.
+    touched = Follower(shape=lambda shape: shape[:1] + (1,) * (len(shape) - 1))
     slow = Follower(lambda self, param, grad: param)
     average = Follower(lambda self, param, grad: param)
 
@@ -138,10 +155,58 @@ class Optimizer(Around):
         self._layout = Layout()
         self._buffers: Buffers = {}
         self._container: type | None = None
+        self._accumulator: Any = None
+        self._record: Record | None = None
         # Where other processes have further parameters: the C function that adds theirs to totals.
         self._pool: Callable[[np.ndarray], Any] | None = None
         self._check_options()
         self.__dict__.update(self._arranged({}))
+        self._hook(self.accumulate)
+
+    def _hook(self, accumulate: int) -> None:
+        """Put what happens around whole steps in the place of `update`."""
+        from fastopt.accumulating import Accumulator  # an optimizer itself
+
+        step: Callable[[Any, Any], bool] = MethodType(type(self).update, self)
+        if self._record is not None:
+            step = self._record.around(self, step)
+        if accumulate > 1:
+            self._accumulator = self._accumulator or Accumulator()
+            step = self._accumulator.around(self, step)
+        else:
+            self._accumulator = None
+        # Nothing is asked at a step without them.
+        self.__dict__.pop("update", None)
+        if accumulate > 1 or self._record is not None:
+            self.__dict__["update"] = step
+
+    @property
+    def recorded(self) -> Record | None:
+        """What `record` has kept so far; None without it."""
+        return self._record
+
+    def record(self, every: int = 10) -> Record:
+        """Keep what happens to each array at every so many steps, from now on.
+
+        Parameters
+        ----------
+        every : int, default 10
+            How often, from 1.
+
+        Returns
+        -------
+        Record
+            With ``steps``, ``lr``, ``arrays``, ``plot()``; also in ``recorded``. ``str`` gives a line for a
+            progress bar.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If ``every`` is no whole number from 1.
+        """
+        self._record = Record(every)
+        self._hook(self.accumulate)
+        return self._record
 
     def __setattr__(self, name: str, value: Any) -> None:
         # A descriptor would do this too, but every read of a hyperparameter would take longer.
@@ -158,6 +223,11 @@ class Optimizer(Around):
             if name in FOLLOWERS and self.iter and changes[name] != getattr(self, name):
                 raise ValueError(f"{name} can't change after the first step: make another optimizer with it")
             if "_turn" in self.__dict__:
+                if name == "accumulate":
+                    if self._accumulator is not None and self._accumulator.count:
+                        there = self._accumulator.count
+                        raise ValueError(f"accumulate can't change now: {there} micro-batches are in")
+                    self._hook(changes[name])
                 if name in OPTIONS or "_schedule" in changes:
                     changes = self._arranged(changes) | changes
                 if name == "nonfinite":
@@ -232,12 +302,13 @@ class Optimizer(Around):
             float32 and rounded.)
         grads : dict or list, as ``params``
             For each parameter an array of its shape, of real numbers of any dtype, rounded to the
-            parameter's. Never written to. Keys without a parameter are ignored.
+            parameter's; or `fastopt.Rows`. Never written to. Keys without a parameter are ignored.
 
         Returns
         -------
         bool
-            True; False if the step was left out (``nonfinite="skip"``).
+            True; False if the step was left out (``nonfinite="skip"``), or the gradients are those of a
+            micro-batch that others follow (``accumulate``).
 
         Raises
         ------
@@ -322,12 +393,13 @@ class Optimizer(Around):
                         raise
                     self._skipped += 1
                     return False
-                if plan.one_by_one:
+                if plan.unseen:
                     culprit = self._culprit(params, grads, plan.layout)
                 if not run(calls + also):
                     raise RuntimeError("the arrays were changed during the step")
             if culprit or plan.found:
-                self._warn(culprit or self._culprit(params, grads, self._layout), turn, 4)
+                culprit = culprit or self._culprit(params, grads, self._layout) or "a sum of rows"
+                self._warn(culprit, turn, 4)
         return True
 
     def _calls(
@@ -341,21 +413,86 @@ class Optimizer(Around):
         grads: Any,
     ) -> tuple[Plan, Calls]:
         """Give a plan, a new one if there is none, and the calls that take its step."""
+        if self._owing or any(isinstance(slope, Rows) for slope in slopes):
+            slopes = self._summed(keys, values, slopes)
+            grads = dict(zip(keys, slopes, strict=True)) if isinstance(params, Mapping) else slopes
         if self._copies:
             grads = self._copied(params, grads)
             slopes = grads.flats if isinstance(keys, Layout) else align(params, grads)[2]
-            self._own[list] = slopes  # the drivers have its id only
+        self._own[list] = slopes  # the drivers have its id only
         scalars = tuple(map(float, self._wrapped(turn, keys, values, slopes)))  # whatever a rule gives
         new = plan is None
         if plan is None:
             plan = self._make_plan(keys, values, slopes, params, grads, scalars)
         calls = plan.calls(values, slopes, scalars, turn, self._between)
+        if self._owing:
+            drivers = len(plan.drivers[0])  # which come first, as they may refuse
+            parts = self._parts(plan.layout, plan.buffers, Slot.shaped)
+            for key, value, slope in zip(keys, values, slopes, strict=True):
+                if isinstance(slope, Rows):
+                    calls[drivers:drivers] = self._paying(turn, key, value, slope.indices, parts[key])
+                    calls.append(partial(setitem, parts[key][-1], slope.indices, turn))
         return plan, [*calls, plan.adopt] if new else calls
 
     def _between(self, plan: Plan) -> Calls:
         """Give the C calls to make when the totals are known."""
         pooled = [partial(self._pool, plan.running[-1])] if self._pool else []
         return pooled + self.between(plan)
+
+    def _paying(
+        self, turn: int, key: Hashable, param: np.ndarray, rows: np.ndarray, states: tuple[np.ndarray, ...]
+    ) -> Calls:
+        """Give the calls that do to rows what the steps before this one owe them."""
+        place = 0 if self._groups is None else self._groups.which[key]
+        if place == FROZEN:
+            return []
+        view = self if self._groups is None else self._groups.views_of(self)[place]
+        velocity, touched = states
+        if not touched.any():  # until now the gradients were whole ones
+            return [partial(setitem, touched, ..., turn - 1)]
+        a, b = (x.astype(velocity.dtype) for x in view.owed(turn - 1 - touched[rows].astype(np.float64)))
+        p, v, change = (np.empty((rows.size, *param.shape[1:]), velocity.dtype) for _ in range(3))
+        return [
+            *gathering(param, rows, p),
+            *gathering(velocity, rows, v),
+            partial(np.multiply, v, a, change),
+            partial(np.add, p, change, p),
+            partial(np.multiply, v, b, v),
+            partial(setitem, param, rows, p),
+            partial(setitem, velocity, rows, v),
+            partial(setitem, touched, rows, turn - 1),
+        ]
+
+    def settle(self, params: Any, rows: Mapping[Any, Any] | None = None) -> None:
+        """Do to rows what they are owed (``rows="exact"``), before they are read.
+
+        Parameters
+        ----------
+        params : dict or list
+            What is updated.
+        rows : dict, optional
+            For keys, or indices in a list, the indices of their rows; by default all rows.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If there are no such rows.
+        """
+        keys, values, _ = align(params, params)
+        given = dict(zip(keys, values, strict=True))
+        with self._exclusive() as turn:
+            calls: Calls = []
+            parts = self._parts(self._layout, self._buffers, Slot.shaped)
+            for key in given if rows is None else rows:
+                if key not in given:
+                    raise KeyError(f"there is no parameter {key!r} in {list(given)}")
+                shape, dtype = compute_dtype(key, given[key])
+                indices = np.arange(shape[0] if shape else 0) if rows is None else np.asarray(rows[key])
+                if self._owing and self._in_rows(key):
+                    zeros = np.broadcast_to(np.zeros((), dtype), indices.shape + shape[1:])
+                    once = Rows(indices, zeros).summed(key, shape, dtype)
+                    calls += self._paying(turn, key, given[key], once.indices, parts[key])
+            run(calls)
 
     @contextmanager
     def _exclusive(self) -> Iterator[int]:
@@ -432,14 +569,14 @@ class Optimizer(Around):
                 key: (
                     *own[: len(type(self).states)],
                     *(aligned_zeros(layout[key].size, layout[key].dtype) for _ in range(self.work)),
-                    *own[len(type(self).states) :],
+                    *own[len(type(self).states) : len(own) - self._owing],
                 )
                 for key, own in states.items()
             },
             self._turn,
             params,
             len(scalars) // (1 if groups is None else max(len(groups.sets), 1)),
-            len(self.states) - len(type(self).states),
+            len(self.states) - len(type(self).states) - self._owing,
             [0] * len(layout) if groups is None else [groups.which[key] for key in keys],
             self._allowed,
             self.parallel_from,
@@ -448,9 +585,9 @@ class Optimizer(Around):
             self.totals,
         )
         plan.keys = keys
-        if self._copies:
+        if self._copies or self._owing:
             plan.single = None  # which would be called with the gradients themselves
-        plan.layout = known
+        plan.layout, plan.buffers = known, buffers
         # Nothing is new before the step is taken, of which this is a part.
         now = {"_buffers": buffers, "_layout": known, "_container": container}
         plan.adopt = partial(self.__dict__.update, now | {"_plan": plan if plan.reusable else None})
@@ -480,6 +617,7 @@ class Optimizer(Around):
                 view = groups.views[groups.which[key]] if groups is not None and own else self
                 own = own or UNWRAPPED  # if it is frozen
                 grad_scale, l2 = map(layout[key].dtype.type, own[:2])
+                grad = grad.dense(layout[key].shape) if isinstance(grad, Rows) else grad
                 grad = grad_scale * np.asarray(grad, layout[key].dtype)
                 if l2:
                     grad = grad + l2 * np.asarray(param, layout[key].dtype)
@@ -516,6 +654,8 @@ class Optimizer(Around):
         with self._exclusive() as turn:
             if key not in self._layout:
                 raise KeyError(f"there is no state of {key!r}, but of {list(self._layout)}")
+            if self._accumulator is not None and key in self._accumulator._layout:
+                self._accumulator.forget(key)
             left = Layout()
             for name, slot in self._layout.items():
                 if name != key:
@@ -642,7 +782,7 @@ class Optimizer(Around):
 
     def _inner(self) -> "dict[str, Optimizer]":
         """Give the optimizers that take a part of this one's parameters, by the names of the attributes."""
-        return {}
+        return {} if self._accumulator is None else {"accumulated": self._accumulator}
 
     def _hyperparameters(self) -> dict[str, Any]:
         """Give the hyperparameters, with the schedule in the place of the learning rate."""
@@ -651,7 +791,8 @@ class Optimizer(Around):
 
     def _unused(self) -> Any:
         """Give an optimizer with the same hyperparameters and without state."""
-        changes: dict[str, Any] = {name: other._unused() for name, other in self._inner().items()}
+        own = {name: other for name, other in self._inner().items() if name in self.__dataclass_fields__}
+        changes: dict[str, Any] = {name: other._unused() for name, other in own.items()}
         if self._schedule is not None:
             changes["lr"] = self._schedule
         return replace(self, **changes)
@@ -664,7 +805,7 @@ class Optimizer(Around):
         def check_lr(name: str, value: Any) -> Any:
             return Schedule.from_dict(value) if isinstance(value, Mapping) else checks[name](name, value)
 
-        return checks | {"lr": check_lr}
+        return checks | {"lr": check_lr} if "lr" in checks else checks
 
     def _check_state(self, state: Mapping[str, Any]) -> tuple[dict[str, Any], Layout, type | None]:
         """Give hyperparameters, layout and container of a state dict, or say what is wrong with it."""
@@ -691,7 +832,8 @@ class Optimizer(Around):
         """Give the calls that put a state dict in place of the state."""
         checked, layout, container = self._check_state(state)
         parts = {name: dict(checkpoint.items(values or {})) for name, values in state["state"].items()}
-        schedule = checked["lr"] if isinstance(checked["lr"], Schedule) else None
+        schedule = checked.get("lr")
+        schedule = schedule if isinstance(schedule, Schedule) else None
         if schedule is not None:
             checked["lr"] = self._lr_of(schedule, state["iter"])
         checked |= {"_schedule": schedule}

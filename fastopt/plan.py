@@ -3,7 +3,7 @@
 Most arrays go through `fastopt.driver` in one call (two, if the rule measures whole arrays first). The
 others are updated one at a time: numbers and NumPy scalars, arrays that are strided, byte-swapped,
 unaligned, of half precision or of a subclass, those whose gradient is of another layout or dtype, and all of
-them where some share memory.
+them where some share memory; and those of whose gradient there are only some `Rows`.
 """
 
 import math
@@ -23,6 +23,7 @@ from fastopt.checks import kind
 from fastopt.driver import FLAGS, WORD, available, driver_of
 from fastopt.groups import FROZEN
 from fastopt.kernels.common import follow
+from fastopt.rows import Rows
 
 __all__ = [
     "Calls",
@@ -34,6 +35,7 @@ __all__ = [
     "check_param",
     "compute_dtype",
     "finite",
+    "gathering",
     "order_of",
     "run",
     "survey",
@@ -162,7 +164,8 @@ def survey(
     layout = Layout(layout)
     for key, param, grad in zip(keys, params, grads, strict=True):
         shape, dtype = check_param(key, param, assignable)
-        check_grad(key, grad, shape)
+        if not isinstance(grad, Rows):  # which has been checked
+            check_grad(key, grad, shape)
         old = layout.get(key)
         if old is None:
             layout.place(key, shape, dtype, "C" if by_rows else order_of(param))
@@ -229,11 +232,14 @@ class Plan:
         What a rule wants to find again at the next step.
     layout : Layout
         That of the state when the step is taken.
+    buffers : dict
+        The optimizer's state, with that of new parameters.
     adopt : callable
         The C call that makes state and plan the optimizer's.
     """
 
     layout: Layout
+    buffers: dict[np.dtype[Any], tuple[np.ndarray, ...]]
     adopt: Callable[[], Any]
 
     def __init__(
@@ -390,6 +396,7 @@ class Plan:
             Gives the C calls to make between two passes.
         """
         self.scalars = scalars  # the drivers have its id only
+        self.tables_of_rows: list[np.ndarray] = []
         calls: Calls = []
         for kernel, drivers, tables in zip(self.passes, self.drivers, self.tables, strict=True):
             if kernel is not self.passes[0]:
@@ -420,9 +427,14 @@ class Plan:
         return calls
 
     @property
+    def unseen(self) -> bool:
+        """Whether no driver looks at some of the gradients."""
+        return len(self.one_by_one) > len(self.tables_of_rows)
+
+    @property
     def found(self) -> bool:
         """Whether a driver has seen a gradient that isn't finite."""
-        return any(table[driver.FOUND] for table in self.tables[0])
+        return any(table[driver.FOUND] for table in (*self.tables[0], *self.tables_of_rows))
 
     def one(
         self,
@@ -435,6 +447,8 @@ class Plan:
     ) -> np.ndarray:
         """Add what runs a kernel on one array, by way of copies where it can't take it; give the copy."""
         slot = self.slots[place]
+        if isinstance(grad, Rows):
+            return self.rows(calls, kernel, place, param, grad, scalars)
         own, ready = slot.takes(param), slot.takes(grad)
         work = param if own else np.empty(slot.shape, slot.dtype, slot.order)
         slope = grad
@@ -467,6 +481,71 @@ class Plan:
         if not own and isinstance(param, np.ndarray) and kernel is self.passes[-1]:
             calls.append(partial(setitem, param, ..., work))
         return work
+
+    def rows(
+        self,
+        calls: Calls,
+        kernel: Any,
+        place: int,
+        param: np.ndarray,
+        grad: Rows,
+        scalars: tuple[float, ...],
+    ) -> np.ndarray:
+        """Add what runs a kernel on some rows, of copies where a driver can't; give the parameter, or its."""
+        slot = self.slots[place]
+        if available() and slot.order == "C" and slot.takes(param):
+            own, numbers = len(self.states[place]) - self.followers, self.count - 2 * self.followers
+            drive = driver_of(kernel, slot.dtype, own, numbers, False, followers=self.followers)
+            table = self.table_of_rows(place, param, grad)
+            self.tables_of_rows.append(table)
+            calls.append(partial(drive, 0, 0, table.ctypes.data, id(self.scalars), -abs(self.turn.item())))
+            return param
+        wholes = [param, *(state.reshape(slot.shape, order=slot.order) for state in self.states[place])]
+        parts = [np.empty(grad.values.shape, slot.dtype) for _ in wholes]
+        flat, *states = [part.reshape(-1) for part in parts]
+        count, end = self.count - 2 * self.followers, len(states) - self.followers
+        values, weights = tuple(map(slot.dtype.type, scalars[:count])), scalars[count:]
+        arguments = flat, grad.values.reshape(-1), *states[:end]
+        kernel(*(array[:0] for array in arguments), *values)  # compiled now, not inside of the step
+        for whole, part in zip(wholes, parts, strict=True):
+            calls += gathering(whole, grad.indices, part)
+        calls.append(partial(kernel, *arguments, *values))
+        for k, follower in enumerate(states[end:]):
+            follow(flat[:0], follower[:0], *weights[2 * k : 2 * k + 2])
+            calls.append(partial(follow, flat, follower, *weights[2 * k : 2 * k + 2]))
+        calls += [
+            partial(setitem, whole, grad.indices, part) for whole, part in zip(wholes, parts, strict=True)
+        ]
+        return parts[0]
+
+    def table_of_rows(self, place: int, param: np.ndarray, grad: Rows) -> np.ndarray:
+        """Give the table in which each row of an array is one of its own, and nothing has to be checked."""
+        arrays = [param, grad.values, *self.states[place]]
+        count, width = len(grad.indices), param[:1].size
+        nbytes = width * self.slots[place].dtype.itemsize
+        first, step = np.zeros((2, driver.ADDRESSES + 2 * len(arrays)), np.int64)  # row i is first + i·step
+        first[driver.SIZE] = width
+        first[driver.OWN_SCALARS] = self.groups[place] * self.count * WORD
+        first[driver.ADDRESSES : driver.ADDRESSES + len(arrays)] = [array.ctypes.data for array in arrays]
+        step[driver.ADDRESSES : driver.ADDRESSES + len(arrays)] = nbytes
+        step[driver.ADDRESSES + 1] = 0
+        table = np.zeros(driver.HEADER + count * first.size, np.int64)
+        table[[driver.ROWS, driver.ELEMENTS, driver.TURN]] = count, count * width, self.turn.ctypes.data
+        rows = table[driver.HEADER :].reshape(count, first.size)
+        np.multiply.outer(grad.indices, step, out=rows)
+        rows += first
+        # What is counted are the rows that there are.
+        rows[:, driver.START] = np.arange(count) * width
+        rows[:, driver.ADDRESSES + 1] += np.arange(count) * nbytes
+        return table
+
+
+def gathering(whole: np.ndarray, rows: np.ndarray, part: np.ndarray) -> Calls:
+    """Give what copies rows of an array."""
+    raw = part if whole.dtype == part.dtype else np.empty(part.shape, whole.dtype)
+    # A subclass may have a `take` of its own. (The mode needs no copy; the indices are in range.)
+    calls: Calls = [partial(np.ndarray.take, whole, rows, 0, raw, "clip")]
+    return calls if raw is part else [*calls, partial(setitem, part, ..., raw)]
 
 
 def run(calls: Calls) -> bool:
@@ -527,8 +606,9 @@ def check_grad(key: Hashable, grad: Any, shape: tuple[int, ...]) -> None:
 
 def finite(grad: Any, dtype: np.dtype[Any]) -> bool:
     """Whether all values of a gradient, rounded to this dtype, and their squares are finite."""
+    values = grad.values if isinstance(grad, Rows) else grad
     with np.errstate(all="ignore"):
-        return bool(np.isfinite(np.square(np.asarray(grad, dtype))).all())
+        return bool(driver.finite(np.asarray(values, dtype).ravel("K")))  # type: ignore[no-untyped-call]
 
 
 def memory(params: list[Any]) -> list[tuple[int, int]] | None:

@@ -1,11 +1,17 @@
 """Sums of squares, in double precision and in an order that depends on the number of elements only."""
 
+from functools import partial
+
 import numpy as np
+from numba import prange
 
 from fastopt.compiling import compiled
-from fastopt.kernels.common import in_lanes, lane_sum
+from fastopt.kernels.common import LANES, in_lanes, lane_sum
 
-__all__ = ["squares"]
+__all__ = ["BLOCK", "squares", "squares_parallel"]
+
+# So many elements are summed up by one thread; then these sums, one after the other.
+BLOCK = 65_536
 
 
 @in_lanes
@@ -16,8 +22,35 @@ def add_square(i, lane, values, sums):
 
 
 @compiled
-def squares(values, sums):
-    """Give Σx² of a flat array, by way of room for the sums of all lanes."""
-    sums[:] = 0
-    add_square(values.size, values, sums)
-    return lane_sum(sums, 0)
+def sum_blocks(values, totals, first, last):
+    """Put Σx² of blocks into their totals."""
+    sums = np.empty(LANES)
+    for k in range(first, last):
+        block = values[k * BLOCK : min((k + 1) * BLOCK, values.size)]
+        sums[:] = 0
+        add_square(block.size, block, sums)
+        totals[k] = lane_sum(sums, 0)
+
+
+@compiled
+def squares(values):
+    """Give Σx² of a flat array."""
+    totals = np.empty((values.size + BLOCK - 1) // BLOCK)
+    sum_blocks(values, totals, 0, totals.size)
+    total = 0.0
+    for k in range(totals.size):
+        total += totals[k]
+    return total
+
+
+@partial(compiled, parallel=True)
+def squares_parallel(values, threads):
+    """Give the same, in threads."""
+    totals = np.empty((values.size + BLOCK - 1) // BLOCK)
+    for part in prange(threads):
+        first, last = totals.size * part // threads, totals.size * (part + 1) // threads
+        sum_blocks(values, totals, first, last)
+    total = 0.0
+    for k in range(totals.size):
+        total += totals[k]
+    return total

@@ -38,6 +38,7 @@ class AdaGrad(Optimizer):
     """
 
     kernel = kernels.adagrad
+    still = True
     lr: float = hyperparameter(0.01)
     _: KW_ONLY
     eps: float = hyperparameter(1e-7)

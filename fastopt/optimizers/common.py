@@ -7,7 +7,7 @@ import numpy as np
 
 from fastopt.plan import align
 
-__all__ = ["Averaging", "averaging"]
+__all__ = ["Averaging", "averaging", "coasting"]
 
 
 def averaging(t: int, warmup: int, lr: float) -> tuple[float, float]:
@@ -20,6 +20,12 @@ def averaging(t: int, warmup: int, lr: float) -> tuple[float, float]:
     total += t - rising
     factor = min(t / warmup, 1.0) if warmup else 1.0
     return factor * factor / total, lr * factor
+
+
+def coasting(mu: float, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Give μ + μ² + … + μⁿ and μⁿ."""
+    left = mu**steps
+    return steps if mu == 1 else mu * (1 - left) / (1 - mu), left
 
 
 class Averaging:

@@ -121,7 +121,7 @@ class Muon(Optimizer):
         return done
 
     def _inner(self) -> dict[str, Optimizer]:
-        return {} if self.fallback is None else {"fallback": self.fallback}
+        return super()._inner() | ({} if self.fallback is None else {"fallback": self.fallback})
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give μ, 1 − μ, lr and eps."""

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from fastopt import kernels
 from fastopt.optimizer import Optimizer, State, hyperparameter, whole
-from fastopt.optimizers.common import Averaging, averaging
+from fastopt.optimizers.common import Averaging, averaging, coasting
 
 __all__ = ["ASGD", "SGD", "Momentum", "Nesterov", "OptimisticGD", "ScheduleFreeSGD"]
 
@@ -32,6 +34,7 @@ class SGD(Optimizer):
 
     kernel = kernels.sgd
     parallel_from = 50_000
+    still = True
     lr: float = hyperparameter(0.01)
 
     def scalars(self, t: int) -> tuple[float, ...]:
@@ -80,6 +83,10 @@ class Momentum(Optimizer):
         """Give μ and lr."""
         return self.momentum, self.lr
 
+    def owed(self, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Give μ + … + μⁿ and μⁿ: what so many steps without gradient do with v."""
+        return coasting(self.momentum, steps)
+
 
 @dataclass(eq=False)
 class Nesterov(Optimizer):
@@ -123,6 +130,11 @@ class Nesterov(Optimizer):
         """Give μ, lr, μ² and (1 + μ)·lr."""
         mu, lr = self.momentum, self.lr
         return mu, lr, mu * mu, (1 + mu) * lr
+
+    def owed(self, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Give μ² + … + μⁿ⁺¹ and μⁿ: what so many steps without gradient do with v."""
+        total, left = coasting(self.momentum, steps)
+        return self.momentum * total, left
 
 
 @dataclass(eq=False)

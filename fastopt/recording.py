@@ -1,0 +1,210 @@
+"""`Record`: what happens to each array at every so many steps, and its picture."""
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from math import hypot, nan, sqrt
+from typing import Any
+
+import numpy as np
+
+from fastopt.checks import integer
+from fastopt.figures import figure
+from fastopt.kernels.norms import squares
+from fastopt.plan import align, check_grad, compute_dtype
+from fastopt.rows import Rows
+
+__all__ = ["Record", "Trace"]
+
+# Of larger arrays so many elements are looked at, in blocks all over them.
+SAMPLE, BLOCK = 16_384, 64
+
+
+@dataclass
+class Trace:
+    """What happened to one array at the recorded steps; NaN where it wasn't among the parameters.
+
+    Attributes
+    ----------
+    grad_norm : list of float
+        Norm of the gradient, before clipping.
+    update_norm : list of float
+        Norm of what the step changed.
+    param_norm : list of float
+        Norm of the parameter before the step.
+    zeros : list of float
+        Share of the gradient's elements that are exactly 0.
+    """
+
+    grad_norm: list[float] = field(default_factory=list)
+    update_norm: list[float] = field(default_factory=list)
+    param_norm: list[float] = field(default_factory=list)
+    zeros: list[float] = field(default_factory=list)
+
+    @property
+    def ratio(self) -> list[float]:
+        """The norm of the update over that of the parameter: about 0.001 is usual."""
+        pairs = zip(self.update_norm, self.param_norm, strict=True)
+        return [update / param if param else nan for update, param in pairs]
+
+
+class Record:
+    """What `Optimizer.record` keeps; ``str(record)`` is the last step in one line, for a progress bar.
+
+    Attributes
+    ----------
+    every : int
+        Steps 1, 1 + every, 1 + 2·every, ... are recorded.
+    steps : list of int
+        The numbers of the recorded steps.
+    lr : list of float
+        Their learning rates.
+    skipped : list of int
+        How many steps had been left out by then.
+    arrays : dict of Trace
+        For each key, or index, what happened to its array. Norms and zeros of arrays with more than 16,384
+        elements are estimates from so many of them.
+    """
+
+    def __init__(self, every: int) -> None:
+        self.every = integer("every", every, 1)
+        self.steps: list[int] = []
+        self.lr: list[float] = []
+        self.skipped: list[int] = []
+        self.arrays: dict[Hashable, Trace] = {}
+
+    def around(self, optimizer: Any, step: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
+        """Give what takes a step, and records it if it is due."""
+        self._optimizer, self._step = optimizer, step
+        return self.take
+
+    def take(self, params: Any, grads: Any) -> bool:
+        """Take a step, and record it if it is due."""
+        t = self._optimizer.iter + 1
+        if (t - 1) % self.every:
+            return self._step(params, grads)
+        keys, values, slopes = align(params, grads)
+        before = list(map(looked_at, keys, values, slopes))
+        if not self._step(params, grads):
+            return False
+        now = align(params, grads)[1]  # numbers are others
+        self.steps.append(t)
+        self.lr.append(self._optimizer.lr)
+        self.skipped.append(self._optimizer.skipped)
+        for key, value, (kept, grad_norm, zeros) in zip(keys, now, before, strict=True):
+            trace = self.arrays.setdefault(key, Trace())
+            scale, moved = scale_of(np.size(value)), sample(value, kept.dtype) - kept
+            missing = len(self.steps) - 1 - len(trace.zeros)
+            for values, value in (
+                (trace.grad_norm, grad_norm),
+                (trace.update_norm, scale * norm(moved)),
+                (trace.param_norm, scale * norm(kept)),
+                (trace.zeros, zeros),
+            ):
+                values += [nan] * missing + [value]
+        return True
+
+    def __str__(self) -> str:
+        if not self.steps:
+            return "no step is recorded yet"
+        last = [trace for trace in self.arrays.values() if len(trace.zeros) == len(self.steps)]
+        grad, update, param = (
+            hypot(*(getattr(trace, name)[-1] for trace in last))
+            for name in ("grad_norm", "update_norm", "param_norm")
+        )
+        ratio = update / param if param else nan
+        line = f"step {self.steps[-1]} · lr {self.lr[-1]:.3g} · |g| {grad:.3g} · |Δp|/|p| {ratio:.2g}"
+        return line + (f" · {self.skipped[-1]} skipped" if self.skipped[-1] else "")
+
+    def plot(self) -> Any:
+        """Draw how the arrays fared, step by step.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            ``savefig`` writes it.
+
+        Raises
+        ------
+        ValueError
+            If no step is recorded.
+        ModuleNotFoundError
+            If there is no matplotlib.
+        """
+        if not self.steps:
+            raise ValueError("no step is recorded yet: record() before the training, plot() after it")
+        result = figure(figsize=(10, 6.5))
+        panels = result.subplots(2, 2, sharex=True)
+        draw(panels, self)
+        return result
+
+
+def looked_at(key: Hashable, param: Any, grad: Any) -> tuple[np.ndarray, float, float]:
+    """Give a copy of a parameter's sample, the norm of its gradient, and the share of zeros in that."""
+    shape, dtype = compute_dtype(key, param)
+    if isinstance(grad, Rows):
+        slope = grad.summed(key, shape, dtype).values.reshape(-1)
+        zeros = 1 - np.count_nonzero(slope) / max(np.size(param), 1)
+        return sample(param, dtype).copy(), norm(slope), zeros
+    check_grad(key, grad, shape)
+    slope = sample(grad, dtype)
+    zeros = np.count_nonzero(slope == 0) / max(slope.size, 1)
+    return sample(param, dtype).copy(), scale_of(np.size(grad)) * norm(slope), zeros
+
+
+def sample(array: Any, dtype: np.dtype[Any]) -> np.ndarray:
+    """Give elements of an array, flat: all, or blocks of a large one."""
+    flat = np.asarray(array).ravel("K")
+    if flat.size > SAMPLE:
+        blocks = SAMPLE // BLOCK
+        flat = flat[: flat.size // blocks * blocks].reshape(blocks, -1)[:, :BLOCK].reshape(-1)
+    return np.asarray(flat, dtype)
+
+
+def scale_of(size: int) -> float:
+    """Give what the norm of a sample has to be multiplied by."""
+    return sqrt(size / SAMPLE) if size > SAMPLE else 1.0
+
+
+def norm(values: np.ndarray) -> float:
+    """Give the norm of a flat array."""
+    return sqrt(squares(values))
+
+
+def draw(panels: Any, record: Record) -> None:
+    """Draw a record into four panels."""
+    from matplotlib import colormaps
+
+    titles = {
+        "grad_norm": "gradient ‖g‖",
+        "ratio": "update / parameter ‖Δp‖ / ‖p‖",
+        "param_norm": "parameter ‖p‖",
+        "zeros": "share of zeros in the gradient",
+    }
+    count = len(record.arrays)
+    colors = colormaps["viridis"](np.linspace(0, 0.9, count))  # in the order of the arrays, which is of depth
+    for panel, (name, title) in zip(panels.flat, titles.items(), strict=True):
+        for color, (key, trace) in zip(colors, record.arrays.items(), strict=True):
+            values = getattr(trace, name)
+            panel.plot(
+                record.steps[: len(values)], values, color=color, linewidth=1.2, alpha=0.85, label=str(key)
+            )
+        panel.set_title(title, loc="left", fontsize=11)
+        if name == "zeros":
+            panel.set_ylim(-0.03, 1.03)
+        elif any(value > 0 for trace in record.arrays.values() for value in getattr(trace, name)):
+            panel.set_yscale("log")
+        panel.grid(color="0.92")
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.tick_params(length=0, labelcolor="dimgrey")
+    panels[0, 1].axhline(1e-3, color="0.6", linewidth=1, linestyle=":", zorder=1)
+    rate = panels[0, 0].twinx()
+    rate.plot(record.steps, record.lr, color="crimson", linewidth=1, linestyle="--")
+    rate.set_ylim(bottom=0)
+    rate.set_ylabel("learning rate", color="crimson")
+    rate.tick_params(length=0, labelcolor="crimson")
+    rate.spines[:].set_visible(False)
+    for panel in panels[1]:
+        panel.set_xlabel("step")
+    if count > 1:
+        panels[0, 0].figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside right center",
+                                   frameon=False, ncols=1 + (count - 1) // 20)  # fmt: skip
