@@ -15,6 +15,7 @@ from fastopt.checks import kind
 from fastopt.kernels.common import LANES
 from fastopt.optimizer import Optimizer, State, hyperparameter, whole
 from fastopt.plan import Calls, Plan, align, check_param
+from fastopt.stateful import Stateful
 
 __all__ = ["Muon"]
 
@@ -120,7 +121,7 @@ class Muon(Optimizer):
                     other._warn(culprit, turn)
         return done
 
-    def _inner(self) -> dict[str, Optimizer]:
+    def _inner(self) -> dict[str, Stateful]:
         return super()._inner() | ({} if self.fallback is None else {"fallback": self.fallback})
 
     def scalars(self, t: int) -> tuple[float, ...]:
