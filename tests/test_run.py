@@ -50,7 +50,7 @@ def run(*arguments):
 def rows(text):
     """Give the cells of the table by rule."""
     lines = [line.split() for line in text.splitlines()]
-    return {line[0]: line[1:] for line in lines if line and line[0] in ("Adam", "SGD", "Momentum")}
+    return {line[0]: line[1:] for line in lines if line and line[0] in ("Adam", "SGD", "Momentum", "Muon")}
 
 
 def test_a_script_of_the_books(tmp_path):
@@ -125,15 +125,19 @@ def test_a_script_without_a_common(tmp_path):
     assert "has ASGD, " in result.stderr.splitlines()[-1]
 
 
-def test_the_meter_leaves_the_fallback_alone(tmp_path):
+def test_muon_is_metered_and_its_fallback_left_alone(tmp_path):
     (tmp_path / "own.py").write_text(
         "import fastopt, numpy as np\n"
         "optimizer = fastopt.Muon(fallback=fastopt.SGD())\n"
+        "params = [np.ones((2, 2)), np.ones(2)]\n"
         "for _ in range(4):\n"
-        "    optimizer.update([np.ones((2, 2)), np.ones(2)], [np.ones((2, 2)), np.ones(2)])\n"
+        "    optimizer.update(params, params)\n"
+        "fastopt.Muon().update(params[:1], params[:1])\n"
         "print(optimizer.fallback.iter)\n"
     )
-    assert run(tmp_path / "own.py").stdout == "4\n"
+    result = run(tmp_path / "own.py")
+    assert result.stdout == "4\n", result.stderr
+    assert rows(result.stderr)["Muon"][0] == "5"
 
 
 def test_no_script(tmp_path, capsys):

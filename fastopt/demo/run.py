@@ -103,22 +103,31 @@ def plain(optimizer: Optimizer, params: Any, grads: Any, turns: int = 3) -> list
 
 def meter(costs: dict[str, Cost]) -> None:
     """Let every optimizer of fastopt note what its steps cost."""
-    update = Optimizer.update
+    rules = [getattr(optimizers, name) for name in optimizers.__all__]
+    updates = {cls: cls.update for cls in (Optimizer, *rules) if "update" in vars(cls)}
 
-    @wraps(update)
-    def timed(self: Optimizer, params: Any, grads: Any) -> bool:
-        start = perf_counter()
-        taken = update(self, params, grads)
-        seconds = perf_counter() - start
-        cost = costs.setdefault(rule_of(self), Cost())
-        cost.steps.append(seconds)
-        n = len(cost.steps)
-        if n > 1 and n & (n - 1) == 0:  # at steps 2, 4, 8, ...
-            with np.errstate(all="ignore"):
-                cost.plain += plain(self, params, grads)
-        return taken
+    def timed(owner: Any) -> Any:
+        update = updates[owner]
 
-    Optimizer.update = timed  # type: ignore[method-assign]
+        @wraps(update)
+        def step(self: Optimizer, params: Any, grads: Any) -> bool:
+            if owner is not next(cls for cls in type(self).__mro__ if cls in updates):
+                return update(self, params, grads)  # within a step of Muon's
+            start = perf_counter()
+            taken = update(self, params, grads)
+            seconds = perf_counter() - start
+            cost = costs.setdefault(rule_of(self), Cost())
+            cost.steps.append(seconds)
+            n = len(cost.steps)
+            if n > 1 and n & (n - 1) == 0:  # at steps 2, 4, 8, ...
+                with np.errstate(all="ignore"):
+                    cost.plain += plain(self, params, grads)
+            return taken
+
+        return step
+
+    for cls in updates:
+        cls.update = timed(cls)
 
 
 def summary(costs: Mapping[str, Cost], seconds: float) -> str:
