@@ -487,7 +487,8 @@ def test_comparisons_with_witnesses(monkeypatch):
             monkeypatch.setitem(twins.LIBRARIES, name, twins.LIBRARIES[name]._replace(rules={}))
         comparisons = witnesses.compare(["SGD"], blocks=1)
         (comparison,) = comparisons
-        assert (comparison.library, set(comparison.differences)) == ("PyTorch", set(DTYPES))
+        _, library, differences, _ = comparison
+        assert (library, set(differences)) == ("PyTorch", set(DTYPES))
         assert (comparison.differences["float64"] == 0) is right
         table, verdict = witnesses.summary(comparisons)
         assert verdict is right
