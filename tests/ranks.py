@@ -193,6 +193,13 @@ def around():
     for option in ({"groups": {"b1": {"lr": 0.5}}}, {"decay": "matrices", "weight_decay": 0.1}):
         with pytest.raises(ValueError, match="groups and decay"):
             DataParallel(fastopt.Adam(**option)).update(params, params)
+    with pytest.raises(ValueError, match="accumulate"):
+        DataParallel(fastopt.Adam(accumulate=2)).update(params, params)
+    some = {key: fastopt.Rows([0], [p[0]]) if key == "b1" else p for key, p in params.items()}
+    before = {key: p.copy() for key, p in params.items()}
+    with pytest.raises(TypeError, match="'b1' is Rows, which can't be reduced"):
+        DataParallel(fastopt.SGD()).update(params, some)
+    assert all(np.array_equal(params[key], p) for key, p in before.items())
     with pytest.raises(ValueError, match="clip_norm"):
         DataParallel(rule("Muon", clip_norm=1)).update(params, params)
     opt = DataParallel(rule("Adam"))

@@ -28,6 +28,7 @@ from fastopt.checks import kind
 from fastopt.optimizer import Optimizer
 from fastopt.packing import Packed, PackedDict
 from fastopt.plan import Calls, Layout, align, finite, memory, run, survey
+from fastopt.rows import Rows
 from fastopt.statedict import copied, copies
 
 try:
@@ -424,6 +425,9 @@ class DataParallel:
                     "clip_each and clip_adaptive need whole arrays: choose before the first step"
                 )
             layout = self._surveyed(params, grads)
+            for key, _, grad in zip(*align(params, grads), strict=True):
+                if isinstance(grad, Rows):
+                    raise TypeError(f"the gradient of {key!r} is Rows, which can't be reduced: pass it whole")
             if layout is not self._layout:
                 self._digest = zlib.crc32(repr(described(layout)).encode())
             turn = self.optimizer.iter + 1
@@ -457,6 +461,10 @@ class DataParallel:
         for rule in (optimizer, *optimizer._inner().values()):
             if rule.groups is not None or rule.decay != "all":
                 raise ValueError("groups and decay='matrices' can't be had with DataParallel")
+            if rule.accumulate > 1:
+                raise ValueError(
+                    "accumulate can't be had with DataParallel: update with the mean of the micro-batches"
+                )
         parted = [rule.clip_norm for rule in (optimizer, *optimizer._inner().values())]
         if len(parted) > 1 and any(norm is not None for norm in parted):
             raise ValueError("clip_norm can't be had with DataParallel if a rule has another inside")
