@@ -143,6 +143,9 @@ class Around:
     accumulate: int = whole(1, repr=False, least=1)
     rows: str | None = choice(None, None, "lazy", "exact")
 
+    # For a rule that has to know something of whole arrays: the kernel that finds it out. It runs over all
+    # arrays before any is updated, and may change the state.
+    measure: ClassVar[Any] = None
     states: ClassVar[tuple[str, ...]] = ()
     _schedule: ClassVar[Schedule | None] = None
     _grad_norm: ClassVar[float | None] = None
@@ -233,7 +236,7 @@ class Around:
             if isinstance(slope, Rows):
                 shape, dtype = compute_dtype(key, param)
                 result[place] = slope.summed(key, shape, dtype)
-                if self.measure is not None:  # type: ignore[attr-defined]
+                if self.measure is not None:
                     raise ValueError(f"the gradient of {key!r} is of rows, but {own} measures whole arrays")
                 followers = self.states[len(type(self).states) : len(self.states) - self._owing]
                 whole = not (self.still or self._owing)

@@ -63,7 +63,6 @@ class Optimizer(Stateful):
     totals: ClassVar[int] = 0
     # How many further arrays like the parameter both kernels get after the states, as room for work.
     work: ClassVar[int] = 0
-    states: ClassVar[tuple[str, ...]] = ()
     # With fewer elements two threads take longer than one. Rules without root and division have
     # less to share out.
     parallel_from: ClassVar[int] = 20_000
@@ -193,10 +192,6 @@ class Optimizer(Stateful):
     def _passes(cls) -> list[Any]:
         """Give what runs over all arrays, one after the other."""
         return [cls.kernel] if cls.measure is None else [cls.measure, cls.kernel]
-
-    def scalars(self, t: int) -> tuple[float, ...]:
-        """Give what the kernels take after grad_scale, l2 and keep, at step t = 1, 2, ..."""
-        raise NotImplementedError
 
     def measures(self, shape: tuple[int, ...]) -> int:
         """Give how many numbers `measure` finds out about an array, those it needs on its way included."""

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import fields, replace
 from functools import partial
 from operator import setitem
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -86,10 +86,6 @@ class Follower(State):
 
 class Stateful(Around):
     """What an optimizer remembers."""
-
-    # For a rule that has to know something of whole arrays: the kernel that finds it out. It runs over all
-    # arrays before any is updated, and may change the state.
-    measure: ClassVar[Any] = None
 
     _turn: np.ndarray
     _skipped: int

@@ -7,9 +7,21 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any
 
+import numpy as np
+
 from fastopt.compiling import compiled
 
-__all__ = ["LANES", "follow", "gradient", "in_lanes", "kernel", "lane_max", "lane_sum", "signed"]
+__all__ = [
+    "LANES",
+    "add_square",
+    "follow",
+    "gradient",
+    "in_lanes",
+    "kernel",
+    "lane_max",
+    "lane_sum",
+    "signed",
+]
 
 # Sums over arrays are taken in so many lanes: element i goes to lane i % LANES. So they are vectorized, and
 # have the same bits on every machine. With fewer the compiler unrolls the loop instead.
@@ -79,6 +91,13 @@ def in_lanes(function: Callable[..., Any]) -> Any:
     result = FunctionType(loop.__code__, {**globals(), "body": compiled(function)}, name)
     result.__qualname__ = name
     return compiled(result)
+
+
+@in_lanes
+def add_square(i, lane, values, sums):
+    """Add x² to its lane."""
+    x = np.float64(values[i])
+    sums[lane] += x * x
 
 
 @compiled

@@ -207,10 +207,10 @@ def sm3(rows, cols, param, grad, m, row, col, sums, totals, grad_scale, l2, keep
 
 
 @in_lanes
-def squares(i, lane, x, factor, sums, first):
+def squares(i, lane, x, factor, sums):
     """Sum (factor·x)²."""
     y = np.float64(factor * x[i])
-    sums[first + lane] += y * y
+    sums[lane] += y * y
 
 
 @compiled
@@ -255,7 +255,7 @@ def adafactor_measure(
     if param.size == 0:
         return
     sums[:] = 0
-    squares(param.size, param, own(keep), sums, 0)
+    squares(param.size, param, own(keep), sums)
     size = sqrt(lane_sum(sums, 0)) / sqrt(param.size)
     alpha = lr * (size if size > eps2 else eps2)
     of_u = 0.0

@@ -2,17 +2,9 @@
 
 from math import sqrt
 
-import numpy as np
-
-from fastopt.kernels.common import gradient, in_lanes, kernel, lane_sum
+from fastopt.kernels.common import add_square, gradient, kernel, lane_sum
 
 __all__ = ["muon", "muon_measure"]
-
-
-@in_lanes
-def muon_squares(i, lane, u, sums):
-    """Sum u²."""
-    sums[lane] += np.float64(u[i]) * np.float64(u[i])
 
 
 @kernel
@@ -27,7 +19,7 @@ def muon_measure(
         m[i] = m[i] + new * (g - m[i])
         u[i] = g + ahead * (m[i] - g)
     sums[:] = 0
-    muon_squares(u.size, u, sums)
+    add_square(u.size, u, sums)
     norm = sqrt(lane_sum(sums, 0))
     divisor = own(eps if eps > norm else norm)  # NaN stays
     for i in range(u.size):

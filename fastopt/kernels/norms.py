@@ -6,19 +6,12 @@ import numpy as np
 from numba import prange
 
 from fastopt.compiling import compiled
-from fastopt.kernels.common import LANES, in_lanes, lane_sum
+from fastopt.kernels.common import LANES, add_square, lane_sum
 
 __all__ = ["BLOCK", "squares", "squares_parallel"]
 
 # So many elements are summed up by one thread; then these sums, one after the other.
 BLOCK = 65_536
-
-
-@in_lanes
-def add_square(i, lane, values, sums):
-    """Add x² to its lane."""
-    x = np.float64(values[i])
-    sums[lane] += x * x
 
 
 @compiled
@@ -33,14 +26,20 @@ def sum_blocks(values, totals, first, last):
 
 
 @compiled
-def squares(values):
-    """Give Σx² of a flat array."""
-    totals = np.empty((values.size + BLOCK - 1) // BLOCK)
-    sum_blocks(values, totals, 0, totals.size)
+def in_order(totals):
+    """Give the sum of numbers, one after the other."""
     total = 0.0
     for k in range(totals.size):
         total += totals[k]
     return total
+
+
+@compiled
+def squares(values):
+    """Give Σx² of a flat array."""
+    totals = np.empty((values.size + BLOCK - 1) // BLOCK)
+    sum_blocks(values, totals, 0, totals.size)
+    return in_order(totals)
 
 
 @partial(compiled, parallel=True)
@@ -50,7 +49,4 @@ def squares_parallel(values, threads):
     for part in prange(threads):
         first, last = totals.size * part // threads, totals.size * (part + 1) // threads
         sum_blocks(values, totals, first, last)
-    total = 0.0
-    for k in range(totals.size):
-        total += totals[k]
-    return total
+    return in_order(totals)

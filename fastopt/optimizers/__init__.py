@@ -1,7 +1,7 @@
 """The optimizers, simplest first: one thin class a rule.
 
 A class names its kernel, its state and the scalars of a step; `fastopt.optimizer.Optimizer` does the rest,
-and gives each rule the keyword ``threads``.
+and gives each rule its options.
 Scalars that depend on hyperparameters or the step only are worked out here, in double precision.
 """
 
