@@ -191,6 +191,7 @@ class Around:
             "_own": {},
             "_groups": None,
             "_plan": None,
+            "_plans": {},
             "_layout": Layout(self._layout),  # type: ignore[attr-defined]  # no longer a packed container's
         }
 
@@ -264,7 +265,7 @@ class Around:
         if self.groups is None and self.decay == "all":
             return None
         groups = self._groups
-        if groups is None or groups.keys != list(keys):
+        if groups is None or not groups.which.keys() >= {*keys}:
             known = self._layout  # type: ignore[attr-defined]
             groups = Groups(self.groups or {}, self.decay == "matrices", keys, params, known)
             self.__dict__["_groups"] = groups

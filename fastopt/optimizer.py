@@ -36,6 +36,9 @@ from fastopt.threads import allowed, check_threads
 
 __all__ = ["Optimizer", "State", "hyperparameter", "whole"]
 
+# So many sets of parameters that take turns are each planned only once.
+MOST_PLANS = 64
+
 
 @dataclass(eq=False, kw_only=True)
 class Optimizer(Stateful):
@@ -59,7 +62,9 @@ class Optimizer(Stateful):
     """
 
     kernel: ClassVar[Any]
-    # How many of the numbers that it finds, the first, are summed over all arrays.
+    # How many of the numbers that it finds, the first, are sums over the elements, so that an array may be
+    # measured in parts; and how many of these are summed over all arrays.
+    sums: ClassVar[int] = 0
     totals: ClassVar[int] = 0
     # How many further arrays like the parameter both kernels get after the states, as room for work.
     work: ClassVar[int] = 0
@@ -82,13 +87,15 @@ class Optimizer(Stateful):
         self._skipped = 0
         self._warned = False
         self._plan: Plan | None = None
+        self._plans: dict[tuple[Hashable, ...], Plan] = {}  # the last one, and those for other keys
         self._layout = Layout()
         self._buffers: Buffers = {}
         self._container: type | None = None
         self._accumulator: Any = None
         self._record: Record | None = None
-        # Where other processes have further parameters: the C function that adds theirs to totals.
-        self._pool: Callable[[np.ndarray], Any] | None = None
+        # Where other processes have further parameters, or parts of these: gives the C calls that add theirs
+        # to what a plan has measured.
+        self._pool: Callable[[Plan], Calls] | None = None
         self._check_options()
         self.__dict__.update(self._arranged({}))
         self._hook(self.accumulate)
@@ -161,7 +168,7 @@ class Optimizer(Stateful):
                 if name in OPTIONS or "_schedule" in changes:
                     changes = self._arranged(changes) | changes
                 if name == "nonfinite":
-                    changes["_plan"] = None  # which has it in its table
+                    changes |= {"_plan": None, "_plans": {}}  # which have it in their tables
             self.__dict__.update(changes)
             return
         if not (name.startswith("_") or isinstance(getattr(type(self), name, None), property | State)):
@@ -274,10 +281,12 @@ class Optimizer(Stateful):
         return self._update(keys, values, slopes, params, grads)
 
     def _current(self, keys: Any) -> Plan | None:
-        """Give the plan if it is for these keys and for as many threads as a step may take now."""
+        """Give the plan for these keys, if there is one for as many threads as a step may take now."""
         plan = self._plan
         if plan is None or (plan.keys is not keys and plan.keys != keys):
-            return None
+            plan = self._plans.get(tuple(keys))
+            if plan is None or plan.keys != keys:
+                return None
         return None if plan.large and plan.threads != allowed(self.threads, plan.elements) else plan
 
     def _update(
@@ -345,9 +354,8 @@ class Optimizer(Stateful):
         return plan, [*calls, plan.adopt] if new else calls
 
     def _between(self, plan: Plan) -> Calls:
-        """Give the C calls to make when the totals are known."""
-        pooled = [partial(self._pool, plan.running[-1])] if self._pool else []
-        return pooled + self.between(plan)
+        """Give the C calls to make between measuring and updating."""
+        return (self._pool(plan) if self._pool else []) + self.between(plan)
 
     def _paying(
         self, turn: int, key: Hashable, param: np.ndarray, rows: np.ndarray, states: tuple[np.ndarray, ...]
@@ -480,6 +488,7 @@ class Optimizer(Stateful):
             self.parallel_from,
             self.nonfinite != "warn",
             [self.measures(slot.shape) for slot in layout.values()],
+            self.sums,
             self.totals,
         )
         plan.keys = keys
@@ -488,7 +497,12 @@ class Optimizer(Stateful):
         plan.layout, plan.buffers = known, buffers
         # Nothing is new before the step is taken, of which this is a part.
         now = {"_buffers": buffers, "_layout": known, "_container": container}
-        plan.adopt = partial(self.__dict__.update, now | {"_plan": plan if plan.reusable else None})
+        others = self._plans if buffers is self._buffers and len(self._plans) < MOST_PLANS else {}
+        if plan.reusable:
+            now |= {"_plan": plan, "_plans": others | {tuple(keys): plan}}
+        else:
+            now |= {"_plan": None, "_plans": others}
+        plan.adopt = partial(self.__dict__.update, now)
         return plan
 
     def _one_pass(self, params: Packed, grads: Packed) -> bool:

@@ -211,8 +211,9 @@ class Plan:
         Whether to refuse gradients that aren't finite.
     measures : sequence of int
         How many numbers are measured of each array.
-    totals : int
-        Of how many of these, the first, the sums over all arrays are needed.
+    sums, totals : int
+        How many of these, the first, are sums over the elements; of how many the sums over all arrays are
+        needed, too.
 
     Attributes
     ----------
@@ -226,8 +227,10 @@ class Plan:
         Whether threads may pay.
     measured : list of float64 arrays
         What the first pass has measured of each array.
+    sums : float64 array of shape (arrays, sums)
+        Those of what was measured that are sums over elements.
     running : float64 array of shape (arrays + 1, totals)
-        Sums of what was measured, over the arrays so far.
+        Sums of these over the arrays so far.
     scratch : dict
         What a rule wants to find again at the next step.
     layout : Layout
@@ -259,6 +262,7 @@ class Plan:
         parallel_from: int,
         strict: bool,
         measures: Sequence[int],
+        sums: int,
         totals: int,
     ) -> None:
         self.passes = passes
@@ -267,16 +271,15 @@ class Plan:
         self.states = [states[key] for key in keys]
         self.turn = turn
         self.strict = strict
-        self.container = container
         self.count = scalars
         self.followers = followers
         self.groups = groups
-        # Of one size if there are totals, so that these are sums of columns; of whole cache lines.
-        wanted = [max(measures, default=0)] * len(measures) if totals else measures
+        # Of one size if there are sums, so that these are columns; of whole cache lines.
+        wanted = [max(measures, default=0)] * len(measures) if sums else measures
         sizes = [-(-size // 8) * 8 for size in wanted]
         measured, ends = np.zeros(sum(sizes)), accumulate(sizes)
         self.measured = [measured[end - size : end] for end, size in zip(ends, sizes, strict=True)]
-        self.summed = measured.reshape(len(sizes), -1)[:, :totals] if totals and sizes else None
+        self.sums = measured.reshape(len(sizes), -1)[:, :sums] if sums and sizes else np.empty((0, sums))
         self.scratch: dict[Any, Any] = {}
         self.running = np.zeros((len(self.slots) + 1, totals))
 
@@ -293,6 +296,7 @@ class Plan:
             else:
                 self.one_by_one.append(place)
         self.reusable = not self.one_by_one
+        self.container = None if self.reusable else container
 
         self.elements = sum(self.slots[place].size for here in places.values() for place in here)
         self.large = self.elements >= parallel_from
@@ -401,8 +405,9 @@ class Plan:
         for kernel, drivers, tables in zip(self.passes, self.drivers, self.tables, strict=True):
             if kernel is not self.passes[0]:
                 calls.append(partial(self.running[0].fill, 0))  # the totals, if there is no array here
-                if self.summed is not None:
-                    calls.append(partial(np.add.accumulate, self.summed, 0, None, self.running[1:]))
+                if self.running.size:
+                    summed = self.sums[:, : self.running.shape[1]]
+                    calls.append(partial(np.add.accumulate, summed, 0, None, self.running[1:]))
                 calls += between(self)
             calls += [
                 partial(drive, id(params), id(grads), table.ctypes.data, id(scalars), -turn)

@@ -90,6 +90,7 @@ class Stateful(Around):
     _turn: np.ndarray
     _skipped: int
     _plan: Plan | None
+    _plans: dict[tuple[Hashable, ...], Plan]
     _layout: Layout
     _buffers: Buffers
     _container: type | None
@@ -347,7 +348,7 @@ class Stateful(Around):
         """Give the calls that change attributes, so that no other thread's step falls in between."""
         new = np.array(turn, np.int64)  # a plan that another thread is about to use has the old one
         old = partial(setitem, self._turn, (), 0)
-        return [partial(self.__dict__.update, {"_turn": new, "_plan": None, **attributes}), old]
+        return [partial(self.__dict__.update, {"_turn": new, "_plan": None, "_plans": {}, **attributes}), old]
 
     def _filled(self, layout: Layout, parts: Mapping[str, Any]) -> Buffers:
         """Give state buffers with these values."""
@@ -367,6 +368,7 @@ class Stateful(Around):
         return {
             **self.__dict__,
             "_plan": None,
+            "_plans": {},
             "_own": {},
             "_groups": None,
             "_pool": None,

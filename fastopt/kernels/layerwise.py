@@ -44,20 +44,23 @@ def lars_squares(i, lane, param, grad, sums, grad_scale, l2, keep, weight_decay)
 def lars_measure(
     rows, cols, param, grad, v, sums, totals, grad_scale, l2, keep, mu, lr, trust, weight_decay, eps
 ):
-    """lr·ratio, where ratio = trust·‖p‖ / (‖g‖ + eps), or 1 if one of the norms is 0 (You et al. 2017)."""
+    """‖p‖² and ‖g + weight_decay·p‖²."""
     own = param.dtype.type
     sums[:] = 0
     lars_squares(param.size, param, grad, sums, own(grad_scale), own(l2), own(keep), own(weight_decay))
-    of_p, of_g = sqrt(lane_sum(sums, 0)), sqrt(lane_sum(sums, LANES))
-    sums[0] = lr * (1.0 if of_p == 0 or of_g == 0 else trust * of_p / (of_g + eps))
+    sums[0], sums[1] = lane_sum(sums, 0), lane_sum(sums, LANES)
 
 
 @kernel
 def lars(rows, cols, param, grad, v, sums, totals, grad_scale, l2, keep, mu, lr, trust, weight_decay, eps):
-    """G ← g + weight_decay·p; v ← μ·v − (lr·ratio)·g; p ← p + v (You et al. 2017, algorithm 1)."""
+    """G ← g + weight_decay·p; v ← μ·v − (lr·ratio)·g; p ← p + v.
+
+    ratio = trust·‖p‖ / (‖g‖ + eps), or 1 if one of the norms is 0 (You et al. 2017, algorithm 1).
+    """
     own = param.dtype.type
     grad_scale, l2, keep, mu, weight_decay = own(grad_scale), own(l2), own(keep), own(mu), own(weight_decay)
-    length = own(sums[0])
+    of_p, of_g = sqrt(sums[0]), sqrt(sums[1])
+    length = own(lr * (1.0 if of_p == 0 or of_g == 0 else trust * of_p / (of_g + eps)))
     for i in range(param.size):
         p = keep * param[i]
         g = gradient(grad[i], param[i], grad_scale, l2) + weight_decay * p
@@ -79,7 +82,7 @@ def lamb_measure(
     rows, cols, param, grad, m, v, sums, totals, grad_scale, l2, keep,
     one_minus_beta1, one_minus_beta2, lr, a, eps, weight_decay,
 ):  # fmt: skip
-    """M and v as Adam; lr·ratio, where ratio = ‖p‖ / ‖d‖, or 1 if one of the norms is 0."""
+    """M and v as Adam; ‖p‖² and ‖d‖²."""
     own = param.dtype.type
     scale, decay, kept = own(grad_scale), own(l2), own(keep)
     new_m, new_v = own(one_minus_beta1), own(one_minus_beta2)
@@ -89,8 +92,7 @@ def lamb_measure(
         v[i] = v[i] + new_v * (g * g - v[i])
     sums[:] = 0
     lamb_squares(param.size, param, m, v, sums, kept, own(a), own(eps), own(weight_decay))
-    of_p, of_d = sqrt(lane_sum(sums, 0)), sqrt(lane_sum(sums, LANES))
-    sums[0] = lr * (1.0 if of_p == 0 or of_d == 0 else of_p / of_d)
+    sums[0], sums[1] = lane_sum(sums, 0), lane_sum(sums, LANES)
 
 
 @kernel
@@ -98,10 +100,14 @@ def lamb(
     rows, cols, param, grad, m, v, sums, totals, grad_scale, l2, keep,
     one_minus_beta1, one_minus_beta2, lr, a, eps, weight_decay,
 ):  # fmt: skip
-    """D ← a·m / (√v + eps) + weight_decay·p; p ← p − (lr·ratio)·d (You et al. 2020, algorithm 2)."""
+    """D ← a·m / (√v + eps) + weight_decay·p; p ← p − (lr·ratio)·d.
+
+    ratio = ‖p‖ / ‖d‖, or 1 if one of the norms is 0 (You et al. 2020, algorithm 2).
+    """
     own = param.dtype.type
     kept, a, eps, weight_decay = own(keep), own(a), own(eps), own(weight_decay)
-    length = own(sums[0])
+    of_p, of_d = sqrt(sums[0]), sqrt(sums[1])
+    length = own(lr * (1.0 if of_p == 0 or of_d == 0 else of_p / of_d))
     for i in range(param.size):
         p = kept * param[i]
         param[i] = p - length * (a * m[i] / (np.sqrt(v[i]) + eps) + weight_decay * p)
@@ -118,24 +124,28 @@ def gradient_squares(i, lane, param, grad, sums, grad_scale, l2):
 def novograd_measure(
     rows, cols, param, grad, m, v, sums, totals, grad_scale, l2, keep, beta1, beta2, lr, eps, weight_decay
 ):
-    """V ← β₂·v + (1 − β₂)·‖g‖², a number; with β₂ = 0 at the first step (Ginsburg et al. 2019)."""
+    """‖g‖²."""
     own = param.dtype.type
     sums[:] = 0
     gradient_squares(param.size, param, grad, sums, own(grad_scale), own(l2))
-    for i in range(v.size):  # of one
-        v[i] = beta2 * v[i] + (1 - beta2) * lane_sum(sums, 0)
-        sums[0] = sqrt(np.float64(v[i])) + eps
+    sums[0] = lane_sum(sums, 0)
 
 
 @kernel
 def novograd(
     rows, cols, param, grad, m, v, sums, totals, grad_scale, l2, keep, beta1, beta2, lr, eps, weight_decay
 ):
-    """M ← β₁·m + (g / (√v + eps) + weight_decay·p); p ← p − lr·m (Ginsburg et al. 2019, algorithm 1)."""
+    """M ← β₁·m + (g / (√v + eps) + weight_decay·p); p ← p − lr·m.
+
+    v ← β₂·v + (1 − β₂)·‖g‖², a number; with β₂ = 0 at the first step (Ginsburg et al. 2019, algorithm 1).
+    """
     own = param.dtype.type
     scale, decay, kept = own(grad_scale), own(l2), own(keep)
     mu, step, weight_decay = own(beta1), own(lr), own(weight_decay)
-    divisor = own(sums[0])
+    if v.size == 0:
+        return
+    v[0] = beta2 * v[0] + (1 - beta2) * sums[0]
+    divisor = own(sqrt(np.float64(v[0])) + eps)
     for i in range(param.size):
         p = kept * param[i]
         g = gradient(grad[i], param[i], scale, decay)

@@ -59,6 +59,7 @@ class LARS(Optimizer):
     kernel = kernels.lars
     decays = None
     measure = kernels.lars_measure
+    sums = 2
     lr: float = hyperparameter(0.1)
     momentum: float = hyperparameter(0.9, most=1)
     trust_coefficient: float = hyperparameter(1e-3)
@@ -117,6 +118,7 @@ class LAMB(Optimizer):
     kernel = kernels.lamb
     decays = None
     measure = kernels.lamb_measure
+    sums = 2
     lr: float = hyperparameter(0.001)
     beta1: float = hyperparameter(0.9, below=1)
     beta2: float = hyperparameter(0.999, below=1)
@@ -177,6 +179,7 @@ class NovoGrad(Optimizer):
     kernel = kernels.novograd
     decays = None
     measure = kernels.novograd_measure
+    sums = 1
     lr: float = hyperparameter(0.001)
     beta1: float = hyperparameter(0.9, below=1)
     beta2: float = hyperparameter(0.25, below=1)
@@ -374,7 +377,7 @@ class Prodigy(Optimizer):
     kernel = kernels.prodigy
     decays = None
     measure = kernels.prodigy_measure
-    totals = 2
+    sums = totals = 2
     lr: float = hyperparameter(1.0)
     beta1: float = hyperparameter(0.9, below=1)
     beta2: float = hyperparameter(0.999, below=1)
