@@ -149,7 +149,8 @@ class Around:
     states: ClassVar[tuple[str, ...]] = ()
     _schedule: ClassVar[Schedule | None] = None
     _grad_norm: ClassVar[float | None] = None
-    _norm: ClassVar[float | None] = None  # of all gradients, where other processes have further ones
+    # Of all gradients, where other processes have further ones: these have been clipped, but for clip_norm.
+    _norm: ClassVar[float | None] = None
     _plain: ClassVar[bool] = True
     _copies: ClassVar[bool] = False
     _owing: ClassVar[bool] = False

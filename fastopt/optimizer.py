@@ -335,7 +335,7 @@ class Optimizer(Stateful):
         if self._owing or any(isinstance(slope, Rows) for slope in slopes):
             slopes = self._summed(keys, values, slopes)
             grads = dict(zip(keys, slopes, strict=True)) if isinstance(params, Mapping) else slopes
-        if self._copies:
+        if self._copies and self._norm is None:
             grads = self._copied(params, grads)
             slopes = grads.flats if isinstance(keys, Layout) else align(params, grads)[2]
         self._own[list] = slopes  # the drivers have its id only

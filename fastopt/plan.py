@@ -296,7 +296,7 @@ class Plan:
             else:
                 self.one_by_one.append(place)
         self.reusable = not self.one_by_one
-        self.container = None if self.reusable else container
+        self.container: Any = None if self.reusable else container
 
         self.elements = sum(self.slots[place].size for here in places.values() for place in here)
         self.large = self.elements >= parallel_from

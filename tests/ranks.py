@@ -36,18 +36,32 @@ def start(seed=0, shapes=SHAPES, dtype="float64"):
     return {key: rng.standard_normal(shape).astype(dtype) for key, shape in shapes.items()}
 
 
-def slopes(step, params):
-    """Give this rank's gradients and their mean, which any order of summing gives exactly on 1 to 4 ranks."""
+def slopes(step, params, sum_in=None):
+    """Give this rank's gradients and the mean of all ranks', summed up in their order."""
     all_ranks = [
         {
-            key: (np.random.default_rng([step, rank, i]).integers(-99, 99, np.shape(p)) * 12 / 64).astype(
-                np.asarray(p).dtype
+            key: np.asarray(
+                np.random.default_rng([step, rank, i]).standard_normal(np.shape(p)), np.asarray(p).dtype
             )
             for i, (key, p) in enumerate(params.items())
         }
         for rank in range(RANKS)
     ]
-    return all_ranks[RANK], {key: sum(own[key] for own in all_ranks) / RANKS for key in params}
+    means = {}
+    for key, p in params.items():
+        dtype = np.result_type(np.asarray(p).dtype, np.float32)  # that of the state
+        total = all_ranks[0][key].astype(sum_in or dtype)
+        for own in all_ranks[1:]:
+            total = total + own[key]
+        means[key] = (total / total.dtype.type(RANKS)).astype(dtype)
+    return all_ranks[RANK], means
+
+
+def exact(step, params):
+    """Give this rank's gradients and the mean of all ranks', which doesn't depend on their number."""
+    rng = np.random.default_rng(step)
+    mean = {key: rng.integers(-99, 99, np.shape(p)) * 1.0 for key, p in params.items()}
+    return {key: g + (RANK - (RANKS - 1) / 2) for key, g in mean.items()}, mean
 
 
 def same(params, ref):
@@ -78,7 +92,8 @@ def same_state(opt, ref, check=same):
     for own, other in pairs:
         assert (own["class"], own["iter"]) == (other["class"], other["iter"])
         for name, values in other["state"].items():
-            check(own["state"][name], values)
+            assert type(own["state"][name]) is type(values)
+            check(*(dict(checkpoint.items(arrays)) for arrays in (own["state"][name], values)))
 
 
 def bits():
@@ -93,8 +108,10 @@ def bits():
                 mine, mean = slopes(step, ref)
                 assert opt.update(params, pack(mine)) is True
                 plain.update(ref, mean)
-            check = close if name == "Prodigy" and RANKS > 1 else same
+            # What is measured in parts has been summed up in another order.
+            check = close if RANKS > 1 and type(plain).sums else same
             check(params, ref)
+            assert params.keys() == {*opt._layout}
             same_state(opt, plain, check)
             if callable(plain.average):
                 same(opt.average(params), plain.average(ref))
@@ -138,12 +155,12 @@ def kinds():
     usual = shares.CHUNK
     for chunk in (usual, 10_000):
         shares.CHUNK = chunk
-        for name in ("Adam", "LAMB"):
+        for name in ("Adam", "SM3"):
             params, ref, plain = some(), some(), rule(name)
             arrays = params[:-2]
             opt = DataParallel(rule(name), reduce_dtype="float64")
             for step in range(3):
-                mine, mean = slopes(step, dict(enumerate(ref)))
+                mine, mean = slopes(step, dict(enumerate(ref)), "float64")
                 assert opt.update(params, list(mine.values()))
                 plain.update(ref, list(mean.values()))
             same(dict(enumerate(params)), dict(enumerate(ref)))
@@ -153,15 +170,16 @@ def kinds():
             if RANK == 0:
                 same(dict(enumerate(state["state"]["m"])), dict(enumerate(plain.m)))
     shares.CHUNK = 512
-    params, ref, plain = fastopt.pack(start()), start(), rule("Adam")
-    opt = DataParallel(rule("Adam"))
-    for step in range(3):
-        mine, mean = slopes(step, ref)
-        opt.update(params, mine)
-        plain.update(ref, mean)
-    same(params, ref)
-    same_state(opt, plain)
-    assert len(opt._shares.groups) == 3
+    for name in ("Adam", "LAMB"):
+        params, ref, plain, opt = fastopt.pack(start()), start(), rule(name), DataParallel(rule(name))
+        for step in range(4):
+            mine, mean = slopes(step, ref)
+            opt.update(params, mine)
+            plain.update(ref, mean)
+        check = close if name == "LAMB" and RANKS > 1 else same
+        check(params, ref)
+        same_state(opt, plain, check)
+        assert len(opt._shares.pieces) == 3
     shares.CHUNK = usual
 
 
@@ -174,8 +192,15 @@ def around():
         ({"clip_value": 0.5}, same),
         ({"clip_each": 0.5, "clip_adaptive": 0.25}, same),
         ({"clip_norm": 0.5}, close),
+        ({"clip_value": 0.5, "clip_norm": 0.5}, close),
+        ({"clip_each": 0.5, "clip_norm": 0.5}, close),
+        ({"decay": "matrices", "weight_decay": 0.5}, same),
+        ({"groups": GROUPS}, same),
+        ({"groups": GROUPS, "clip_norm": 0.5, "decay": "matrices", "weight_decay": 0.5}, close),
     ):
-        for name in ("Adam", "LAMB"):
+        for name in ("Adam", "SM3", "LAMB"):
+            if name == "LAMB":
+                options, check = {k: v for k, v in options.items() if k != "decay"}, close
             params, ref = fastopt.pack(start()), start()
             plain, opt = (getattr(fastopt, name)(**options) for _ in range(2))
             opt = DataParallel(opt)
@@ -185,23 +210,25 @@ def around():
                 plain.update(ref, mean)
             check(params, ref)
             same_state(opt, plain, check)
+            for key in ("b1",) if "groups" in options else ():
+                assert np.array_equal(params[key], start()[key])
             if "ema" in options:
                 check(opt.average(params), plain.average)
             if "clip_norm" in options:
                 assert abs(opt.optimizer.grad_norm / plain.grad_norm - 1) < 1e-12
     params = start()
-    for option in ({"groups": {"b1": {"lr": 0.5}}}, {"decay": "matrices", "weight_decay": 0.1}):
-        with pytest.raises(ValueError, match="groups and decay"):
-            DataParallel(fastopt.Adam(**option)).update(params, params)
-    with pytest.raises(ValueError, match="accumulate"):
-        DataParallel(fastopt.Adam(accumulate=2)).update(params, params)
+    opt = DataParallel(fastopt.Adam())
+    opt.optimizer.record()
+    with pytest.raises(ValueError, match="rank 0.*record"):
+        opt.update(params, params)
     some = {key: fastopt.Rows([0], [p[0]]) if key == "b1" else p for key, p in params.items()}
     before = {key: p.copy() for key, p in params.items()}
     with pytest.raises(TypeError, match="'b1' is Rows, which can't be reduced"):
         DataParallel(fastopt.SGD()).update(params, some)
     assert all(np.array_equal(params[key], p) for key, p in before.items())
-    with pytest.raises(ValueError, match="clip_norm"):
-        DataParallel(rule("Muon", clip_norm=1)).update(params, params)
+    for option in ({"clip_norm": 1.0}, {"groups": {"W*": {"lr": 0.5}}}, {"decay": "matrices"}):
+        with pytest.raises(ValueError, match="rank 0.*clip_norm"):
+            DataParallel(rule("Muon", **option)).update(params, params)
     opt = DataParallel(rule("Adam"))
     opt.update(params, params)
     with pytest.raises(ValueError, match="no average"):
@@ -209,6 +236,73 @@ def around():
     opt.optimizer.clip_each = 1.0
     with pytest.raises(ValueError, match="before the first step"):
         opt.update(params, params)
+
+
+GROUPS = {
+    "W*": {"lr": 0.25},
+    "b1": {"freeze": True},
+    lambda key, array: array.shape == (40, 10): {"lr_scale": 0.5},
+}
+
+
+def grouped():
+    """Groups, which select by names and arrays as a whole, and can be changed."""
+    params, ref, plain = start(), start(), fastopt.Adam(groups=GROUPS)
+    opt = DataParallel(fastopt.Adam(groups=GROUPS))
+    for step, groups in enumerate((GROUPS, GROUPS, {"b2": {"lr": 0.0}}, None)):
+        plain.groups = opt.optimizer.groups = groups
+        mine, mean = slopes(step, ref)
+        opt.update(params, mine)
+        plain.update(ref, mean)
+        same(params, ref)
+    before = {key: p.copy() for key, p in params.items()}
+    opt.optimizer.groups = {"c*": {"lr": 0.5}}
+    with pytest.raises(ValueError, match=r"rank 0.*'c\*' selects none"):
+        opt.update(params, params)
+    if RANKS > 1:
+        opt.optimizer.groups = {"b1": {"lr": 0.5}} if LAST else None
+        with pytest.raises(ValueError, match=f"groups: .*'lr': 0.5.* on rank {RANKS - 1}"):
+            opt.update(params, params)
+    same(params, before)
+
+
+def micro():
+    """Micro-batches: the step is that of the plain optimizer, which gets their means."""
+    for pack in (dict, fastopt.pack, lambda params: [*params.values()]):
+        for name in ("Adam", "LAMB", "Adafactor"):
+            for nonfinite in ("warn", "skip", "raise"):
+                more = {"accumulate": 3, "nonfinite": nonfinite}
+                params, ref = pack(start()), pack(start())
+                plain, opt = rule(name, **more), DataParallel(rule(name, **more))
+                for step in range(7):
+                    mine, mean = (pack(g) for g in slopes(step, start()))
+                    assert opt.update(params, mine) is plain.update(ref, mean) is (step % 3 == 2)
+                    assert opt._stepped is (step > 1)
+                assert opt.optimizer.iter == plain.iter == 2
+                everything = (dict(enumerate(p)) if isinstance(p, list) else p for p in (params, ref))
+                close(*everything)
+                same_state(opt, plain, close)
+    # A bad one is left out by all, or refused on all.
+    for nonfinite, last in (("skip", False), ("raise", False), ("skip", True), ("raise", True)):
+        params, opt = start(), DataParallel(fastopt.SGD(accumulate=2, nonfinite=nonfinite))
+        ref, plain = start(), fastopt.SGD(accumulate=2, nonfinite=nonfinite)
+        if last:
+            opt.update(params, params)
+            plain.update(ref, ref)
+        bad = start()
+        bad["b1"][3] = np.inf if LAST else 1
+        if nonfinite == "skip":
+            assert opt.update(params, bad) is False
+            assert opt.optimizer.skipped == 1
+        else:
+            with pytest.raises(FloatingPointError, match=f"rank {RANKS - 1}.*'b1' has NaN"):
+                opt.update(params, bad)
+        same(params, ref)
+        for _ in range(2 - last):
+            mine, mean = exact(1, ref)
+            assert opt.update(params, mine) == plain.update(ref, mean)
+        assert opt.optimizer.iter == 1
+        close(params, ref)
 
 
 def share():
@@ -219,13 +313,17 @@ def share():
 
     for name, shapes in (
         ("Adam", {"W1": (784, 100), "b1": (100,), "W2": (100, 10), "b2": (10,)}),
-        ("LAMB", {f"W{i}": (30, 30) for i in range(12)}),
+        ("LAMB", {"W1": (784, 100), "b1": (100,), "W2": (100, 10), "b2": (10,)}),
+        ("NovoGrad", {"W1": (784, 100), "b1": (100,), "W2": (100, 10), "b2": (10,)}),
+        ("Prodigy", {"W1": (784, 100), "b1": (100,), "W2": (100, 10), "b2": (10,)}),
+        ("Muon", {f"W{i}": (30, 30) for i in range(12)}),
     ):
         params, plain, opt = start(0, shapes), rule(name), DataParallel(rule(name))
         opt.update(params, params)
         plain.update(params, params)
         assert held(opt.optimizer) <= (1 / RANKS + 0.01) * held(plain), name
-        assert COMM.allreduce(held(opt.optimizer)) == held(plain), name
+        numbers = 8 * 2 * 4 * RANKS  # of which each rank has its own
+        assert 0 <= COMM.allreduce(held(opt.optimizer)) - held(plain) <= numbers, name
 
 
 def lean():
@@ -347,7 +445,7 @@ def warn():
     grads["W1"][0, 0] = np.nan
     warnings.simplefilter("error")
     if RANK == 0:
-        with pytest.raises(RuntimeWarning, match="float64 from 0"):
+        with pytest.raises(RuntimeWarning, match=r"'W1'\[0:\d+\]"):
             opt.update(params, grads)
     else:
         opt.update(params, grads)
@@ -355,7 +453,15 @@ def warn():
     assert np.isnan(params.buffer).sum() == 1
 
 
-SAVED = {"Adam": dict, "SGD": fastopt.pack, "Rprop": fastopt.pack, "Adafactor": dict, "Muon": dict}
+SAVED = {
+    "Adam": dict,
+    "SGD": fastopt.pack,
+    "Rprop": fastopt.pack,
+    "NovoGrad": fastopt.pack,
+    "Prodigy": dict,
+    "Adafactor": dict,
+    "Muon": dict,
+}
 
 
 def save(folder):
@@ -365,7 +471,7 @@ def save(folder):
         for step in range(2):
             opt.save(f"{folder}/{name}.npz", params)
             opt.save(f"{folder}/{name}", params)
-            opt.update(params, slopes(step, params)[0])
+            opt.update(params, exact(step, params)[0])
         opt.save(f"{folder}/{name}.npz", params)
         opt.save(f"{folder}/{name}", params)
         COMM.Barrier()
@@ -417,14 +523,15 @@ def resume(folder):
         plain.load(f"{folder}/{name}.npz", ref)
         assert plain.iter == 2
         for step in range(2, 4):
-            plain.update(ref, slopes(step, ref)[1])
+            plain.update(ref, exact(step, ref)[1])
         for path in (f"{folder}/{name}.npz", f"{folder}/{name}"):
             params, opt = pack(start(9)), DataParallel(rule(name))
             opt.load(path, params)
             for step in range(2, 4):
-                opt.update(params, slopes(step, params)[0])
-            same(params, ref)
-            same_state(opt, plain)
+                opt.update(params, exact(step, params)[0])
+            check = close if type(plain).sums else same
+            check(params, ref)
+            same_state(opt, plain, check)
 
 
 def dies(how):
@@ -437,7 +544,7 @@ def dies(how):
             if how == "raises":
                 raise RuntimeError("bad luck")
             # within a step, when all have agreed
-            opt.optimizer.__dict__["update"] = lambda *_: 1 / 0
+            opt._exchange.gather = lambda *_: 1 / 0
         opt.update(params, params)
 
 

@@ -8,13 +8,12 @@ is stage 1 of ZeRO (Rajbhandari et al. 2020, arXiv:1910.02054).
 
 import os
 import secrets
-import sys
-import traceback
 import zlib
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, MutableMapping, MutableSequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, MutableSequence
+from copy import copy
 from functools import partial
 from math import sqrt
+from operator import setitem
 from pathlib import Path
 from typing import Any
 
@@ -22,46 +21,24 @@ import numba
 import numpy as np
 
 from fastopt import checkpoint
-from fastopt.adapters.shares import Buffers, Group, Shares
+from fastopt.adapters.agreement import MPI, Agreement, committed
+from fastopt.adapters.exchange import Exchange, views
+from fastopt.adapters.shares import Buffers, Part, Shapes, Shares
 from fastopt.around import sum_of_squares
 from fastopt.checks import kind
+from fastopt.groups import FROZEN, Groups
 from fastopt.optimizer import Optimizer
 from fastopt.packing import Packed, PackedDict
-from fastopt.plan import Calls, Layout, align, finite, memory, run, survey
+from fastopt.plan import Calls, Layout, Plan, align, finite, memory, run, survey
 from fastopt.rows import Rows
 from fastopt.statedict import copied, copies
-
-try:
-    from mpi4py import MPI
-    from mpi4py.util import pkl5
-except (ImportError, RuntimeError) as error:  # of which the second is for mpi4py without an MPI
-    raise ModuleNotFoundError(
-        f"this needs mpi4py and an MPI ({str(error).splitlines()[0]}): "
-        'python -m pip install "fastopt[mpi]", and mpich if the machine has no MPI',
-        name="mpi4py",
-    ) from error
 
 __all__ = ["MPI", "DataParallel", "committed"]
 
 # In a folder of checkpoints: the file that names those that belong together.
 INDEX = "index.npz"
 
-# What a rank can fail with before a step, so that all raise it.
-ERRORS = KeyError, TypeError, FloatingPointError, MemoryError, OSError, ValueError
-
-
-def views(layout: Layout, buffers: Buffers) -> dict[Hashable, np.ndarray]:
-    """Give the arrays of a layout, as views of flat buffers."""
-    return {key: slot.shaped(buffers[slot.dtype]) for key, slot in layout.items()}
-
-
-def own_views(group: Group, shares: Buffers) -> dict[Hashable, np.ndarray]:
-    """Give the arrays of a group's slots, as views of this rank's share of its chunks."""
-    starts = {chunk.dtype: chunk.start for chunk in group.chunks}
-    shifted = {
-        key: slot._replace(offset=slot.offset - starts[slot.dtype]) for key, slot in group.slots.items()
-    }
-    return views(Layout(shifted), shares)
+BAD = "{} has NaN, infinity, or a value whose square overflows at step {}"
 
 
 def described(layout: Layout) -> dict[str, str]:
@@ -72,10 +49,10 @@ def described(layout: Layout) -> dict[str, str]:
     }
 
 
-def regular(flat: np.ndarray) -> bool:
-    """Whether all values of a flat array and their squares are finite."""
+def irregular(flat: np.ndarray) -> bool:
+    """Whether some values of a flat array, or their squares, aren't finite."""
     with np.errstate(all="ignore"):
-        return bool(np.isfinite(np.dot(flat, flat))) or finite(flat, flat.dtype)
+        return not (np.isfinite(np.dot(flat, flat)) or finite(flat, flat.dtype))
 
 
 def shards_of(folder: Path) -> list[str]:
@@ -96,18 +73,6 @@ def cores(comm: Any) -> int:
     return max(1, min(numba.config.NUMBA_NUM_THREADS, len(mine) // sharing))
 
 
-@contextmanager
-def committed(comm: Any) -> Iterator[None]:
-    """End all processes if something fails that can't be taken back: the others would wait forever."""
-    try:
-        yield
-    except BaseException:
-        traceback.print_exc()
-        sys.stderr.flush()
-        comm.Abort(1)
-        raise
-
-
 class DataParallel:
     """An optimizer for a network that several processes train, each on its part of the batch.
 
@@ -120,8 +85,7 @@ class DataParallel:
     comm : mpi4py.MPI.Comm, optional
         The processes, by default ``MPI.COMM_WORLD``. It is duplicated.
     reduce_dtype : "float64", optional
-        What the gradients are summed in, at the cost of a copy and of twice the traffic for float32; by
-        default their parameters' dtype.
+        What the gradients are summed in; by default their parameters' dtype. They travel as they are.
 
     Attributes
     ----------
@@ -145,15 +109,18 @@ class DataParallel:
     program.py``: then an error outside of these methods ends all processes, too, instead of leaving the
     others waiting.
 
-    Rules that go by elements are cut at multiples of 64 elements, and are given `fastopt.pack`-ed parameters
-    and gradients as they are. Other containers are copied, at each step: the gradients once, the parameters
-    there and back. So are all containers where the rule needs whole arrays (`LARS`, `Muon`, ...): a rank has
-    whole arrays then, dealt out by size, so the shares are as equal as the arrays let them be.
+    The buffers are cut at multiples of 64 elements, and `fastopt.pack`-ed parameters and gradients are taken
+    as they are. Other containers are copied, at each step: the gradients once, the parameters there and back.
+    `SM3`, `Adafactor`, `Muon`, ``clip_each`` and ``clip_adaptive`` need whole arrays: their containers are
+    copied, too, and a rank has whole arrays, dealt out by size, so the shares are as equal as the arrays let
+    them be.
 
-    A step has the bits of the rule's own, given the same mean gradient. That one depends on the number
-    of ranks and on the order in which MPI sums, which a library may choose by the size of a message; on one
-    or two ranks there is only one order. `Prodigy` sums over all parameters, so its bits depend on the
-    number of ranks besides.
+    A mean gradient is ((g₀ + g₁) + ...) / N, in the order of the ranks, with any MPI; a step has the bits of
+    the rule's own, given this mean. Only sums over what several ranks have, in `LARS`, `LAMB`, `NovoGrad`,
+    `Prodigy` and for ``clip_norm``, depend on the number of ranks besides.
+
+    With ``accumulate`` each rank sums up its own micro-batches, and the last one's step is the only one that
+    sends anything but a few bytes. A checkpoint in between has the mean of these sums.
 
     Examples
     --------
@@ -172,17 +139,22 @@ class DataParallel:
         self.optimizer = optimizer
         self.comm = (MPI.COMM_WORLD if comm is None else comm).Dup()
         self.reduce_dtype = None if reduce_dtype is None else np.dtype(reduce_dtype)
-        self._whole = False
+        self._agreement = Agreement(self.comm)
+        self._stepped = False
+        # What groups and decay were when they were last looked at, and what came out.
+        self._asked: tuple[Any, ...] = (None, "all")
+        self._groups: Groups | None = None
         # Known from the first parameters on:
         self._layout = Layout()
         self._digest = 0
         self._list = False
-        self._shares = Shares(self._layout, self._whole, 0, 1)
-        self._sums: list[dict[np.dtype[Any], np.ndarray]] = []
+        self._shares = Shares(self._layout, False, False, self.comm.rank, self.comm.size)
+        self._exchange = Exchange(self.comm, self._shares, self.reduce_dtype)
         self._copies: dict[str, PackedDict] = {}
         if optimizer.threads is None:
             optimizer.threads = cores(self.comm)
-        optimizer._pool = partial(self.comm.Allreduce, MPI.IN_PLACE)
+        for rule in self._rules():
+            rule._pool = partial(self._pooled, type(rule))
 
     def broadcast(self, params: Any) -> None:
         """Copy the parameters of rank 0 to all.
@@ -215,7 +187,8 @@ class DataParallel:
         Returns
         -------
         bool
-            True; False if the step was left out (``nonfinite="skip"``). The same on every rank.
+            True; False if the step was left out (``nonfinite="skip"``), or the gradients are those of a
+            micro-batch that others follow (``accumulate``). The same on every rank.
 
         Raises
         ------
@@ -230,38 +203,40 @@ class DataParallel:
         RuntimeWarning
             With ``nonfinite="warn"``, on the ranks whose share of the mean isn't finite.
         """
-        optimizer = self.optimizer
-        self._agree_on(params, grads)
-        groups = self._shares.groups
+        optimizer, accumulator = self.optimizer, self.optimizer._accumulator
+        if self._agree_on(params, grads, stepping=True):
+            optimizer._skipped += 1
+            return False
+        if self._waiting():
+            with committed(self.comm):
+                late = self._late(accumulator.take, params, grads)
+            if late is not None:
+                raise late
+            return False
+        strict = optimizer.nonfinite != "warn"
+        # What has to be known of all elements before any changes; and all state is made at once, at first.
+        early = strict or optimizer.clip_norm is not None or not (self._shares.apart and self._stepped)
+        regular = True
         with committed(self.comm):
+            if accumulator is not None:
+                grads = accumulator._mean(params, grads)
             buffers, slopes = self._buffers(params, "params"), self._buffers(grads, "grads")
-            turn, strict = optimizer.iter, optimizer.nonfinite != "warn"
-            # All reductions are under way; each is waited for when its group's turn comes.
-            reductions = [self._reduce(*pair, slopes) for pair in zip(groups, self._sums, strict=True)]
-            means: Iterable[Buffers] = map(self._mean, reductions, self._sums)
-            refused = False
-            if strict or optimizer.clip_norm is not None:
-                means = list(means)
-            if strict:  # that has to be known of all before anything changes
-                refused = self._anywhere(not all(regular(flat) for mean in means for flat in mean.values()))
-        if refused:
+            pieces = self._exchange.reduce(slopes)
+            for piece in pieces if early else ():
+                regular = regular and not (strict and any(map(irregular, self._exchange.own(piece))))
+        if strict and self._agreement.anywhere(not regular):
             return self._refuse(params, grads)
-        late = None
         with committed(self.comm):
-            if optimizer.clip_norm is not None:
-                total = np.array([sum_of_squares([flat for mean in means for flat in mean.values()])])
-                self.comm.Allreduce(MPI.IN_PLACE, total)
-                optimizer.__dict__["_norm"] = sqrt(total[0])
-            gathers: list[Any] = []
-            for group, mean in zip(groups, means, strict=True):
-                optimizer.iter = turn  # every group's step is the same
-                try:
-                    optimizer.update(views(group.slots, buffers), own_views(group, mean))
-                except RuntimeWarning as warning:  # warnings are errors here; the step has been taken
-                    late = warning
-                gathers += self._gathers(group, buffers)
+            self._prepare(buffers)
+            turn, late, gathers = optimizer.iter, None, []
+            for piece in [self._shares.all] if early else pieces:
+                optimizer.iter = turn  # the step is the same for all pieces
+                own, means = views(piece.slots, buffers), self._exchange.slopes(piece.slots)
+                late = self._late(type(optimizer).update, optimizer, own, means) or late
+                gathers += self._exchange.gather(piece, buffers)
             MPI.Request.Waitall(gathers)
             self._hand_back(params, buffers)
+            self._stepped = True
         if late is not None:
             raise late
         return True
@@ -290,14 +265,11 @@ class DataParallel:
         self._agree_on(params, params)
         with committed(self.comm):
             buffers = {dtype: flat.copy() for dtype, flat in self._buffers(params, "params").items()}
-            gathers: list[Any] = []
-            for group in self._shares.groups:
-                own = views(group.slots, buffers)
-                averaged = average(own) if callable(average) else average or own
-                for key, array in own.items():
-                    array[...] = averaged[key]
-                gathers += self._gathers(group, buffers)
-            MPI.Request.Waitall(gathers)
+            own = views(self._shares.all.slots, buffers)
+            averaged = average(own) if callable(average) else average or own
+            for key, array in own.items():
+                array[...] = averaged[key]
+            MPI.Request.Waitall(self._exchange.gather(self._shares.all, buffers))
         new = {
             key: array.astype(np.asarray(params[key]).dtype)
             for key, array in views(self._shares.ordered, buffers).items()
@@ -307,15 +279,11 @@ class DataParallel:
     def state_dict(self) -> dict[str, Any] | None:
         """Give the whole state to rank 0, as the rule's own `state_dict` would be; None to the others."""
         with committed(self.comm):
-            messages = pkl5.Intracomm(self.comm)
-            own = self.optimizer.state_dict()
-            if self.comm.rank:
-                messages.send(own, 0)
+            parts = self._agreement.collect(self._shares.named(self.optimizer.state_dict()))
+            if not parts:
                 return None
-            parts = [own, *(messages.recv(source=rank) for rank in range(1, self.comm.size))]
-            state = self._shares.joined(parts, self._layout)
-        parted = any(other["iter"] for other in state.get("inner", {}).values())
-        if self._list and not parted:  # as Muon has both parts in dicts
+            state = self._shares.joined(parts, self._layout, self._shapes())
+        if self._list and len(self._rules()) == 1:  # Muon with another has both parts in dicts
             state["state"] = {
                 name: arrays and [arrays.get(index) for index in range(max(arrays) + 1)]
                 for name, arrays in state["state"].items()
@@ -343,9 +311,9 @@ class DataParallel:
         self._agree_on(params, params)
         folder, comm = Path(path), self.comm
         if folder.suffix:
-            self._try(lambda: checkpoint.path_of(path))
+            self._agreement.on(lambda: checkpoint.path_of(path) and None)
             state = self.state_dict()
-            self._try(lambda: None if state is None else checkpoint.save(path, state, copied(params)))
+            self._agreement.on(partial(checkpoint.save, path, state, copied(params)) if state else bool)
             return
         stem = f"{self.optimizer.iter}-{comm.bcast(secrets.token_hex(4))}"
         names = [f"{stem}-{rank}-of-{comm.size}.npz" for rank in range(comm.size)]
@@ -353,7 +321,8 @@ class DataParallel:
 
         def write() -> None:
             folder.mkdir(parents=True, exist_ok=True)
-            self.optimizer.save(own, params if first else None)
+            state = self._shares.named(self.optimizer.state_dict())
+            checkpoint.save(own, state, copied(params) if first else None)
 
         old: list[str] = []
 
@@ -368,12 +337,12 @@ class DataParallel:
                 (folder / name).unlink(missing_ok=True)
 
         try:
-            self._try(write)
-            self._try(publish)
+            self._agreement.on(write)
+            self._agreement.on(publish)
         except BaseException:
             own.unlink(missing_ok=True)
             raise
-        self._try(clean)
+        self._agreement.on(clean)
 
     def load(self, path: Any, params: Any) -> None:
         """Go on from what `save` wrote on any number of ranks, or `Optimizer.save` on one.
@@ -402,25 +371,43 @@ class DataParallel:
             for file in files:
                 state, there = checkpoint.load(file, lambda *_: None)
                 saved = saved if there is None else there
-                yield shares.in_parts(state) if folder.suffix else state
+                yield shares.in_parts(state, self._shapes()) if folder.suffix else state
 
         def read() -> None:
-            state = shares.joined(parts(), shares.slots)
+            state = shares.joined(parts(), shares.all.slots, self._shapes())
             calls.extend(copies(saved, params) + self.optimizer._restoring(state))
 
-        self._try(read)
+        self._agreement.on(read)
         with committed(self.comm), self.optimizer._exclusive():
             run(calls)
+            self._stepped = True
 
-    def _agree_on(self, params: Any, grads: Any) -> None:
-        """Check that this step can be taken, and that all ranks are about to take the same."""
-        layout, number = self._layout, 0
-        rules = [self.optimizer, *self.optimizer._inner().values()]
+    def _rules(self) -> list[Any]:
+        """Give the rule, and the one inside that takes a part of the parameters, if there is one."""
+        inner = self.optimizer._inner().values()
+        return [self.optimizer, *(rule for rule in inner if rule is not self.optimizer._accumulator)]
 
-        def prepare() -> None:
+    def _shapes(self) -> Shapes:
+        """Give for each state what gives its shape from a parameter's."""
+        return {name: getattr(type(self.optimizer), name).shape for name in self.optimizer.states}
+
+    def _waiting(self) -> bool:
+        """Whether the next gradients are those of a micro-batch that others follow."""
+        accumulator = self.optimizer._accumulator
+        return accumulator is not None and accumulator.count + 1 < self.optimizer.accumulate
+
+    def _agree_on(self, params: Any, grads: Any, stepping: bool = False) -> bool:
+        """Check that this step can be taken, and that all ranks are about to take the same.
+
+        Gives whether a micro-batch has to be left out.
+        """
+        layout, number, optimizer = self._layout, 0, self.optimizer
+        rules = self._rules()
+
+        def prepare() -> bool:
             nonlocal layout, number
             whole = self._needs_whole()
-            if self._layout and whole != self._whole:
+            if self._layout and whole != self._shares.whole:
                 raise ValueError(
                     "clip_each and clip_adaptive need whole arrays: choose before the first step"
                 )
@@ -430,46 +417,58 @@ class DataParallel:
                     raise TypeError(f"the gradient of {key!r} is Rows, which can't be reduced: pass it whole")
             if layout is not self._layout:
                 self._digest = zlib.crc32(repr(described(layout)).encode())
-            turn = self.optimizer.iter + 1
+            if self._asked != (optimizer.groups, optimizer.decay):
+                self._groups = None
+                if optimizer.groups is not None or optimizer.decay != "all":
+                    keys, values, _ = align(params, params)
+                    self._groups = Groups(
+                        optimizer.groups or {}, optimizer.decay == "matrices", keys, values, ()
+                    )
+                self._asked = optimizer.groups, optimizer.decay
+            turn = optimizer.iter + 1
+            count = 0 if optimizer._accumulator is None else optimizer._accumulator.count
             rates = [rule.schedule and rule.schedule(turn) for rule in rules]  # which may raise
-            ours = [(type(rule).__name__, rule._hyperparameters()) for rule in rules], rates
-            number = zlib.crc32(f"{self._digest} {self.reduce_dtype} {turn} {ours}".encode())
+            ours = [(type(rule).__name__, rule._hyperparameters()) for rule in rules], rates, self._told()
+            number = zlib.crc32(f"{self._digest} {self.reduce_dtype} {turn} {count} {ours}".encode())
+            culprit = ""
+            if stepping and self._waiting() and optimizer.nonfinite != "warn":
+                culprit = optimizer._culprit(params, grads, layout)
+            if culprit and optimizer.nonfinite == "raise":
+                raise FloatingPointError(BAD.format(culprit, turn))
+            return bool(culprit)
 
         def details() -> dict[str, Any]:
-            values = {"reduce_dtype": str(self.reduce_dtype), "iter": self.optimizer.iter}
+            values = {"reduce_dtype": str(self.reduce_dtype), "iter": optimizer.iter, "groups": self._told()}
             for rule in rules:
                 own = rule._hyperparameters().items()
                 values |= {f"{type(rule).__name__}'s {name}": value for name, value in own}
             return {"the parameters": [*layout], **described(layout), **values}
 
-        self._try(prepare, lambda: number, details)
+        refused = self._agreement.on(prepare, lambda: number, details)
         if layout is not self._layout:
             self._layout, self._list = layout, not isinstance(params, Mapping)
-            self._whole = self._needs_whole()
-            self._shares = Shares(layout, self._whole, self.comm.rank, self.comm.size)
-            self._sums = [
-                {
-                    chunk.dtype: np.empty(chunk.counts[self.comm.rank], self.reduce_dtype or chunk.dtype)
-                    for chunk in group.chunks
-                }
-                for group in self._shares.groups
-            ]
+            whole, at_once = self._needs_whole(), optimizer.measure is not None
+            self._shares = Shares(layout, whole, at_once, self.comm.rank, self.comm.size)
+            self._exchange = Exchange(self.comm, self._shares, self.reduce_dtype)
+        return refused
+
+    def _told(self) -> str:
+        """Tell what differs between the parameters."""
+        return "" if self._groups is None else f"{self._groups.sets} for {self._groups.which}"
 
     def _needs_whole(self) -> bool:
         """Whether arrays must not be cut; or say what can't be had on several ranks."""
-        optimizer = self.optimizer
-        for rule in (optimizer, *optimizer._inner().values()):
-            if rule.groups is not None or rule.decay != "all":
-                raise ValueError("groups and decay='matrices' can't be had with DataParallel")
-            if rule.accumulate > 1:
+        optimizer, rules = self.optimizer, self._rules()
+        for rule in rules:
+            if rule.recorded is not None:
+                raise ValueError("record can't be had with DataParallel: a rank sees its share only")
+            if len(rules) > 1 and (rule.groups, rule.decay, rule.clip_norm) != (None, "all", None):
                 raise ValueError(
-                    "accumulate can't be had with DataParallel: update with the mean of the micro-batches"
+                    "groups, decay='matrices' and clip_norm can't be had with DataParallel if a rule has "
+                    "another inside"
                 )
-        parted = [rule.clip_norm for rule in (optimizer, *optimizer._inner().values())]
-        if len(parted) > 1 and any(norm is not None for norm in parted):
-            raise ValueError("clip_norm can't be had with DataParallel if a rule has another inside")
-        options = optimizer.clip_each, optimizer.clip_adaptive
-        return optimizer.measure is not None or any(option is not None for option in options)
+        parted = optimizer.measure is None or optimizer.sums
+        return not parted or (optimizer.clip_each, optimizer.clip_adaptive) != (None, None)
 
     def _surveyed(self, params: Any, grads: Any) -> Layout:
         """Give the layout of the parameters, or say why they can't be updated."""
@@ -487,52 +486,9 @@ class DataParallel:
 
     def _fits(self, container: Any) -> bool:
         """Whether the buffers of a container can be used as they are."""
-        if self._whole or not isinstance(container, Packed):
+        if self._shares.whole or not isinstance(container, Packed):
             return False
         return container.layout is self._layout or container.layout == self._layout
-
-    def _try(
-        self,
-        action: Callable[[], Any],
-        number: Callable[[], int] = lambda: 0,
-        details: Callable[[], dict[str, Any]] = dict,
-    ) -> None:
-        """Do something on each rank; raise on all if it fails on one, or if the numbers differ afterwards."""
-        comm, error = self.comm, None
-        try:
-            action()
-        except Exception as caught:
-            error = caught
-        result = np.array([error is not None, number(), -number()], np.int64)
-        with committed(comm):
-            comm.Allreduce(MPI.IN_PLACE, result, MPI.MAX)
-            if not result[0] and result[1] == -result[2]:
-                return
-            failure = None
-            if error is not None:
-                known = next((kind for kind in ERRORS if isinstance(error, kind)), RuntimeError)
-                failure = known, str(error.args[0] if len(error.args) == 1 else error)
-            everyone = comm.allgather((failure, details()))
-        failures = [(rank, failure) for rank, (failure, _) in enumerate(everyone) if failure]
-        if failures:
-            rank, (known, message) = failures[0]
-            more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
-            raise known(f"rank {rank}{more}: {message}") from error
-        first = everyone[0][1]
-        for rank, (_, theirs) in enumerate(everyone):
-            for name in [*first, *theirs]:
-                if theirs.get(name) != first.get(name):
-                    raise ValueError(
-                        f"{name}: {theirs.get(name, 'missing')} on rank {rank}, "
-                        f"{first.get(name, 'missing')} on rank 0"
-                    )
-        raise ValueError("the ranks are about to take different steps")
-
-    def _anywhere(self, here: bool) -> bool:
-        """Whether something is so on any rank."""
-        flag = np.array([here], np.int64)
-        self.comm.Allreduce(MPI.IN_PLACE, flag, MPI.MAX)
-        return bool(flag[0])
 
     def _refuse(self, params: Any, grads: Any) -> bool:
         """Leave a step out, or say whose gradient is at fault."""
@@ -541,10 +497,8 @@ class DataParallel:
             return False
         culprits = self.comm.allgather(self.optimizer._culprit(params, grads, self._layout))
         named = [f"rank {rank}: {culprit}" for rank, culprit in enumerate(culprits) if culprit]
-        raise FloatingPointError(
-            f"{(named or ['the mean of the gradients'])[0]} has NaN, infinity, or a value whose square "
-            f"overflows at step {self.optimizer.iter + 1}"
-        )
+        culprit = (named or ["the mean of the gradients"])[0]
+        raise FloatingPointError(BAD.format(culprit, self.optimizer.iter + 1))
 
     def _buffers(self, container: Any, role: str) -> Buffers:
         """Give the flat buffers of a container, or of a copy in a layout that can be shared out."""
@@ -568,27 +522,48 @@ class DataParallel:
                 else:
                     params[key] = type(params[key])(view)
 
-    def _reduce(self, group: Group, sums: Buffers, slopes: Buffers) -> tuple[list[Any], list[np.ndarray]]:
-        """Begin to sum the gradients of a group; each rank gets its share."""
-        # The values are kept until the sums are there: mpi4py has no reference to what a reduction sends.
-        values = [chunk.of(slopes).astype(sums[chunk.dtype].dtype, copy=False) for chunk in group.chunks]
-        requests = [
-            self.comm.Ireduce_scatter(sent, sums[chunk.dtype], chunk.counts, MPI.SUM)
-            for chunk, sent in zip(group.chunks, values, strict=True)
-        ]
-        return requests, values
-
-    def _mean(self, reduction: tuple[list[Any], list[np.ndarray]], sums: Buffers) -> Buffers:
-        """Give this rank's share of the mean gradients, when it is there."""
-        MPI.Request.Waitall(reduction[0])
-        with np.errstate(all="ignore"):
-            return {
-                dtype: np.divide(own, self.comm.size, own).astype(dtype, copy=False)
-                for dtype, own in sums.items()
+    def _prepare(self, buffers: Buffers) -> None:
+        """Tell the rule what it can't see in its share: the groups, and the norm of all gradients."""
+        optimizer, slots, groups = self.optimizer, self._shares.all.slots, None
+        if self._groups is not None:
+            groups = copy(self._groups)
+            groups.views = []
+            groups.which = {
+                part: groups.which[part.key if isinstance(part, Part) else part] for part in slots
             }
+        norm = None
+        if optimizer.clip_norm is not None:
+            means = self._exchange.slopes(slots)
+            for part, param in views(slots, buffers).items() if optimizer._copies else ():
+                optimizer._clip(means[part], param)
+            counted = [g for part, g in means.items() if groups is None or groups.which[part] != FROZEN]
+            total = np.array([sum_of_squares(counted)])
+            self.comm.Allreduce(MPI.IN_PLACE, total)
+            norm = sqrt(total[0])
+        optimizer.__dict__.update(_groups=groups, _norm=norm)
 
-    def _gathers(self, group: Group, buffers: Buffers) -> list[Any]:
-        """Begin to send each rank's share of a group to all."""
+    def _pooled(self, rule: type[Optimizer], plan: Plan) -> Calls:
+        """Give the C calls that add what other ranks have measured of the same arrays, or of all."""
+        reduce = partial(self.comm.Allreduce, MPI.IN_PLACE)
+        if rule.totals:
+            return [partial(reduce, plan.running[-1])]
+        if self._shares.whole or not rule.sums:
+            return []
+        places = {key: place for place, key in enumerate(self._layout)}
+        own = np.array([places[part.key] for part in plan.keys if isinstance(part, Part)], np.intp)
+        pooled = np.zeros((len(places), rule.sums))
         return [
-            self.comm.Iallgatherv(MPI.IN_PLACE, [chunk.of(buffers), chunk.counts]) for chunk in group.chunks
+            partial(pooled.fill, 0),
+            partial(setitem, pooled, own, plan.sums),
+            partial(reduce, pooled),
+            partial(pooled.take, own, 0, plan.sums, "clip"),
         ]
+
+    @staticmethod
+    def _late(step: Callable[..., Any], *arguments: Any) -> RuntimeWarning | None:
+        """Do something; give the warning that comes as an error when it is done."""
+        try:
+            step(*arguments)
+        except RuntimeWarning as warning:
+            return warning
+        return None

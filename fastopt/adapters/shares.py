@@ -1,6 +1,6 @@
-"""Which process has which part of the parameters, and of their state."""
+"""Which rank has which elements of the parameters, and of their state."""
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -9,38 +9,42 @@ import numpy as np
 from fastopt.checkpoint import items
 from fastopt.plan import Layout, Slot
 
-__all__ = ["Buffers", "Chunk", "Group", "Shares"]
+__all__ = ["Buffers", "Part", "Piece", "Run", "Shares"]
 
 Buffers = Mapping[np.dtype[Any], np.ndarray]
+Shapes = Mapping[str, Callable[[tuple[int, ...]], tuple[int, ...]] | None]
 
 # Shares begin at multiples of so many elements: cache lines of the state.
 BLOCK = 64
 
-# Larger buffers are reduced, updated and gathered in pieces of about so many elements, so that one is on its
-# way during the update of another.
-CHUNK = 4_000_000
+# Larger buffers are exchanged and updated in pieces of about so many elements, but not in more pieces than
+# this: one is on its way during the update of another, and what has come is still in the cache.
+CHUNK = 1_000_000
+MOST_PIECES = 32
 
 
-class Chunk(NamedTuple):
-    """Elements of a flat buffer that are reduced and gathered together, so many of each rank in order.
+class Part(NamedTuple):
+    """Elements of a parameter that are a rank's, counted in the order of its layout."""
 
-    Those of this rank begin at ``start``.
-    """
-
-    dtype: np.dtype[Any]
+    key: Hashable
     first: int
+    last: int
+
+    def __repr__(self) -> str:
+        return f"{self.key!r}[{self.first}:{self.last}]"
+
+
+class Run(NamedTuple):
+    """Elements of a flat buffer: for each rank how many, and where they begin."""
+
     counts: list[int]
-    start: int
-
-    def of(self, buffers: Buffers) -> np.ndarray:
-        """Give all these elements, as a view."""
-        return buffers[self.dtype][self.first : self.first + sum(self.counts)]
+    starts: list[int]
 
 
-class Group(NamedTuple):
-    """What is updated together: at most a chunk of each dtype, and the slots in them that are this rank's."""
+class Piece(NamedTuple):
+    """What is exchanged together, by dtype, and the slots in it that are this rank's."""
 
-    chunks: list[Chunk]
+    runs: dict[np.dtype[Any], Run]
     slots: Layout
 
 
@@ -53,30 +57,85 @@ class Shares:
         Of the parameters, in the order of their container.
     whole : bool
         Whether the rule needs whole arrays. They are dealt out then: the largest first, each to the rank that
-        has least. Else every rank has its part of every chunk, cut at multiples of 64 elements.
+        has least. Else every rank has the same part of each buffer, cut at multiples of 64 elements.
+    at_once : bool
+        Whether the rule needs all of a rank's elements of an array at once.
     rank, ranks : int
         This process, and how many there are.
 
     Attributes
     ----------
     ordered : Layout
-        Of flat buffers in which each rank's elements of a chunk follow one another.
-    groups : list of Group
-        What is updated, in order.
-    slots : Layout
-        What the optimizer of this rank is given: whole parameters by their keys, or parts of the buffers.
+        Of flat buffers in which each rank's elements follow one another.
+    apart : bool
+        Whether pieces can be updated one after the other.
+    pieces : list of Piece
+        What is exchanged, in order. Without slots unless they can be updated.
+    all : Piece
+        All of them as one. Its slots, whole parameters by their keys or each `Part`, are what the
+        optimizer of this rank is given.
     """
 
-    def __init__(self, layout: Layout, whole: bool, rank: int, ranks: int) -> None:
-        self.layout = layout
-        self.whole = whole
-        self.ordered, self.groups = (dealt if whole else cut)(layout, rank, ranks)
-        self.slots = Layout()
-        for group in self.groups:
-            self.slots.update(group.slots)
+    def __init__(self, layout: Layout, whole: bool, at_once: bool, rank: int, ranks: int) -> None:
+        self.layout, self.whole, self.rank = layout, whole, rank
+        sizes = layout.sizes()
+        if whole:
+            self.ordered, ends, slots = deal(layout, rank, ranks)
+        else:
+            self.ordered, ends = layout, {dtype: bounds(0, size, ranks) for dtype, size in sizes.items()}
+        runs: list[dict[np.dtype[Any], Run]] = []
+        for dtype, own in ends.items():
+            number = min(MOST_PIECES, max(1, round(sizes[dtype] / CHUNK)))
+            cuts = [bounds(first, last - first, number) for first, last in pairwise(own)]
+            for k in range(number):
+                runs.append({dtype: Run([cut[k + 1] - cut[k] for cut in cuts], [cut[k] for cut in cuts])})
+        total = {dtype: Run([b - a for a, b in pairwise(own)], own[:-1]) for dtype, own in ends.items()}
+        if sum(sizes.values()) <= CHUNK:
+            runs = [total]
+        self.apart = not whole and not at_once
+        self.pieces = [Piece(some, self.parts(some) if self.apart else Layout()) for some in runs]
+        if self.apart:
+            slots = Layout()
+            for piece in self.pieces:
+                slots.update(piece.slots)
+        elif not whole:
+            slots = self.parts(total)
+        self.all = Piece(total, slots)
 
-    def in_parts(self, state: Mapping[str, Any]) -> dict[str, Any]:
-        """Give a rule's ordinary state dict in the form of the ranks': arrays as parts of flat buffers."""
+    def parts(self, runs: Mapping[np.dtype[Any], Run]) -> Layout:
+        """Give the slots of this rank's parts of the parameters; empty ones are the first rank's."""
+        parts = Layout()
+        for key, slot in self.layout.items():
+            if slot.dtype not in runs:
+                continue
+            start = runs[slot.dtype].starts[self.rank]
+            low = max(slot.offset, start)
+            high = min(slot.offset + slot.size, start + runs[slot.dtype].counts[self.rank])
+            empty = not slot.size and runs[slot.dtype].starts[0] == 0 == self.rank
+            if low < high or empty:
+                low, size = (slot.offset, 0) if empty else (low, high - low)
+                first = low - slot.offset
+                parts[Part(key, first, first + size)] = Slot((size,), slot.dtype, "C", low, size)
+        return parts
+
+    def named(self, state: dict[str, Any]) -> dict[str, Any]:
+        """Give the state dict of a rank's optimizer with names for its parts, as checkpoints need them."""
+        if self.whole:
+            return state
+        named = {
+            name: arrays and {name_of(part.key, part.first): array for part, array in arrays.items()}
+            for name, arrays in state["state"].items()
+        }
+        return {**state, "state": named}
+
+    def in_parts(self, state: Mapping[str, Any], shapes: Shapes) -> dict[str, Any]:
+        """Give a rule's ordinary state dict as a rank's would be that has everything.
+
+        Raises
+        ------
+        ValueError
+            If it is of other parameters.
+        """
         if self.whole:
             return dict(state)
         result: dict[str, Any] = {}
@@ -84,24 +143,30 @@ class Shares:
             parts = {}
             for key, array in items(arrays or {}):
                 slot = self.layout.get(key)
-                if slot is None or (array.shape, array.dtype) != slot[:2]:
+                if slot is None or (array.shape, array.dtype) != (
+                    shape_of(slot.shape, shapes.get(name)),
+                    slot.dtype,
+                ):
                     raise ValueError(
                         f"its {name} of {key!r} is {array.dtype} of shape {array.shape}; there is no such "
                         "parameter here"
                     )
-                parts[name_of(slot)] = array.reshape(-1, order=slot.order)
+                parts[name_of(key, 0)] = array.reshape(-1, order=slot.order)
             result[name] = None if arrays is None else parts
         return {**state, "state": result}
 
-    def joined(self, parts: Iterable[Mapping[str, Any]], slots: Layout) -> dict[str, Any]:
+    def joined(self, parts: Iterable[Mapping[str, Any]], slots: Layout, shapes: Shapes) -> dict[str, Any]:
         """Put a state dict together from those of several ranks.
 
         Parameters
         ----------
         parts : iterable of dict
-            State dicts whose arrays are whole parameters', or parts of flat buffers.
+            State dicts as `named` or `in_parts` gives them.
         slots : Layout
-            What is wanted of them: ``self.slots`` for this rank, ``self.layout`` for the ordinary state dict.
+            What is wanted of them: ``self.all.slots`` for this rank, ``self.layout`` for the ordinary state
+            dict.
+        shapes : dict
+            For each state what gives its shape from a parameter's, or None if it has the same.
 
         Raises
         ------
@@ -110,54 +175,91 @@ class Shares:
         """
         result: dict[str, Any] = {}
         inner: dict[str, list[Any]] = {}
-        missing: dict[str, int] = {}
-        for part in parts:
+        missing: dict[str, dict[Hashable, int]] = {}
+        wanted: dict[str, list[Part]] = {}
+        for key in slots:
+            part = key if isinstance(key, Part) else Part(key, 0, slots[key].size)
+            wanted.setdefault(repr(part.key), []).append(part)
+        for state in parts:
             if not result:
-                result = {**part, "state": dict.fromkeys(part["state"])}
+                result = {**state, "state": dict.fromkeys(state["state"])}
             for name in ("iter", "skipped"):
-                result[name] = max(result[name], part[name])
-            for name, other in part.get("inner", {}).items():
+                result[name] = max(result[name], state[name])
+            for name, other in state.get("inner", {}).items():
                 inner.setdefault(name, []).append(other)
-            for name, arrays in part["state"].items():
+            for name, arrays in state["state"].items():
                 if arrays is None:
                     continue
+                if result["state"][name] is None:
+                    blank = {} if self.whole else empty(slots, shapes.get(name))
+                    result["state"][name] = blank
+                    missing[name] = {key: array.size for key, array in blank.items()}
                 own = result["state"][name]
-                if own is None:
-                    blank = {key: np.empty(slot.shape, slot.dtype, slot.order) for key, slot in slots.items()}
-                    own = result["state"][name] = {} if self.whole else blank
-                    missing[name] = 0 if self.whole else sum(slot.size for slot in slots.values())
-                for key, array in items(arrays):
-                    if not self.whole:
-                        missing[name] -= copied(array, str(key), own, slots)
-                    elif key in slots:
-                        own[key] = array
-        for name, number in missing.items():
-            if number:
-                raise ValueError(f"there are {number} elements of its {name} missing")
+                for name_there, array in items(arrays):
+                    if self.whole:
+                        own |= {name_there: array} if name_there in slots else {}
+                        continue
+                    first, _, known = str(name_there).partition(" ")
+                    for part in wanted.get(known, ()):
+                        into = part if part in slots else part.key
+                        if shapes.get(name) is None:
+                            flat = own[into].reshape(-1, order="A")
+                            missing[name][into] -= copy(array, int(first), flat, part.first)
+                        else:  # the same for all parts of an array
+                            own[into][...] = array.reshape(own[into].shape)
+                            missing[name][into] = 0
+        for name, remaining in missing.items():
+            for key, left in remaining.items():
+                if left > 0:
+                    raise ValueError(f"there are {left} elements of its {name} of {key!r} missing")
             if self.whole:  # in the order of the parameters
                 own = result["state"][name]
                 result["state"][name] = {key: own[key] for key in slots if key in own}
         if inner:
-            result["inner"] = {name: self.joined(others, slots) for name, others in inner.items()}
+            result["inner"] = {
+                name: mean(others) if name == "accumulated" else self.joined(others, slots, {})
+                for name, others in inner.items()
+            }
         return result
 
 
-def name_of(slot: Slot) -> str:
-    """Name a part of a flat buffer."""
-    return f"{slot.dtype} from {slot.offset}"
+def name_of(key: Hashable, first: int) -> str:
+    """Name the elements of a parameter from there on."""
+    return f"{first} {key!r}"
 
 
-def copied(array: np.ndarray, name: str, into: Mapping[Hashable, np.ndarray], slots: Layout) -> int:
-    """Copy what of a named part lies in the slots into their arrays; give the number of elements."""
-    dtype, start = name.split(" from ")
-    first, last, number = int(start), int(start) + array.size, 0
-    for key, slot in slots.items():
-        low, high = max(first, slot.offset), min(last, slot.offset + slot.size)
-        if slot.dtype == dtype and low < high:
-            flat = into[key].reshape(-1, order=slot.order)
-            flat[low - slot.offset : high - slot.offset] = array[low - first : high - first]
-            number += high - low
-    return number
+def shape_of(shape: tuple[int, ...], own: Callable[[tuple[int, ...]], tuple[int, ...]] | None) -> Any:
+    """Give the shape of a state from that of its parameter."""
+    return shape if own is None else own(shape)
+
+
+def empty(slots: Layout, shape: Any) -> dict[Hashable, np.ndarray]:
+    """Give arrays for a state."""
+    return {key: np.empty(shape_of(slot.shape, shape), slot.dtype, slot.order) for key, slot in slots.items()}
+
+
+def copy(array: np.ndarray, first: int, into: np.ndarray, start: int) -> int:
+    """Copy what elements from first on have in common with those from start on; give the number."""
+    low, high = max(first, start), min(first + array.size, start + into.size)
+    if low >= high:
+        return 0
+    into[low - start : high - start] = array[low - first : high - first]
+    return high - low
+
+
+def mean(states: list[Any]) -> dict[str, Any]:
+    """Give the state dict of sums that every rank has of its own, with their mean."""
+    result = {**states[0], "state": {}}
+    for name, first in states[0]["state"].items():
+        total = {key: array.copy() for key, array in items(first or {})}
+        for state in states[1:]:
+            for key, array in items(state["state"][name] or {}):
+                total[key] += array
+        for array in total.values():
+            array /= len(states)
+        of_list = [*total.values()] if isinstance(first, list) else total
+        result["state"][name] = None if first is None else of_list
+    return result
 
 
 def bounds(first: int, size: int, parts: int) -> list[int]:
@@ -166,38 +268,19 @@ def bounds(first: int, size: int, parts: int) -> list[int]:
     return [first + min(size, blocks * i // parts * BLOCK) for i in range(parts + 1)]
 
 
-def cut(layout: Layout, rank: int, ranks: int) -> tuple[Layout, list[Group]]:
-    """Give each rank its part of every chunk, in a layout in which that can be."""
-    groups = []
-    for dtype, size in layout.sizes().items():
-        for first, last in pairwise(bounds(0, size, max(1, round(size / CHUNK)))):
-            shares = bounds(first, last - first, ranks)
-            start, own, slots = shares[rank], shares[rank + 1] - shares[rank], Layout()
-            slot = Slot((own,), dtype, "C", start, own)
-            if own:
-                slots[name_of(slot)] = slot
-            groups.append(Group([Chunk(dtype, first, [b - a for a, b in pairwise(shares)], start)], slots))
-    if sum(layout.sizes().values()) <= CHUNK:  # one of each dtype
-        slots = Layout()
-        for group in groups:
-            slots.update(group.slots)
-        groups = [Group([group.chunks[0] for group in groups], slots)]
-    return layout, groups
-
-
-def dealt(layout: Layout, rank: int, ranks: int) -> tuple[Layout, list[Group]]:
-    """Give each rank whole arrays, in a layout in which they follow one another."""
+def deal(layout: Layout, rank: int, ranks: int) -> tuple[Layout, dict[np.dtype[Any], list[int]], Layout]:
+    """Give each rank whole arrays: a layout in which they follow one another, its bounds, and this rank's."""
     loads = [0] * ranks
     owners: dict[Hashable, int] = {}
     for key, slot in sorted(layout.items(), key=lambda item: -item[1].size * item[1].dtype.itemsize):
         owners[key] = loads.index(min(loads))
         loads[owners[key]] += slot.size * slot.dtype.itemsize
-    ordered, shares = Layout(), [Layout() for _ in range(ranks)]
+    ordered, own = Layout(), Layout()
+    ends = {dtype: [0] * (ranks + 1) for dtype in layout.sizes()}
     for key in sorted(layout, key=owners.__getitem__):
         ordered.place(key, *layout[key][:3])
-        shares[owners[key]][key] = ordered[key]
-    chunks = []
-    for dtype in ordered.sizes():
-        counts = [share.sizes().get(dtype, 0) for share in shares]
-        chunks.append(Chunk(dtype, 0, counts, sum(counts[:rank])))
-    return ordered, [Group(chunks, shares[rank])]
+        if owners[key] == rank:
+            own[key] = ordered[key]
+        for later in range(owners[key] + 1, ranks + 1):
+            ends[layout[key].dtype][later] += layout[key].size
+    return ordered, ends, own

@@ -1,9 +1,9 @@
-"""Sums of gradients: of rows, in the order in which they are given, and of micro-batches."""
+"""Sums of gradients: of rows, in the order in which they are given, of micro-batches, and of ranks."""
 
 from fastopt.compiling import compiled
 from fastopt.kernels.common import kernel
 
-__all__ = ["accumulate", "add_rows"]
+__all__ = ["accumulate", "add_rows", "mean_of_ranks"]
 
 
 @compiled
@@ -35,3 +35,43 @@ def accumulate(param, grad, total, grad_scale, l2, keep, first):
     """Total ← total + g; g itself if it is the first."""
     for i in range(param.size):
         total[i] = grad[i] if first else total[i] + grad[i]
+
+
+@compiled
+def assign(total, values):
+    """Begin a total: total ← values."""
+    for i in range(total.size):
+        total[i] = values[i]
+
+
+@compiled
+def add(total, values):
+    """Add to a total: total ← total + values."""
+    for i in range(total.size):
+        total[i] += values[i]
+
+
+@compiled
+def divide(result, total, number):
+    """Divide a total: result ← total / number."""
+    for i in range(result.size):
+        result[i] = total[i] / number
+
+
+@compiled
+def mean_of_ranks(own, rank, received, work, result):
+    """Take the mean of the ranks' values, in their order and in the dtype of work, a piece of memory.
+
+    result ← ((g₀ + g₁) + ...) / N, where received has the others' g, a row each.
+    """
+    ranks = received.shape[0] + 1
+    for first in range(0, result.size, work.size):
+        last = min(first + work.size, result.size)
+        total = work[: last - first]
+        for k in range(ranks):
+            values = own[first:last] if k == rank else received[k - (k > rank), first:last]
+            if k == 0:
+                assign(total, values)
+            else:
+                add(total, values)
+        divide(result[first:last], total, work.dtype.type(ranks))
