@@ -30,7 +30,7 @@ def main() -> None:
     from mpi4py import MPI
 
     import fastopt
-    from fastopt.adapters.mpi import DataParallel, own_views, views
+    from fastopt.adapters.mpi import DataParallel
 
     comm = MPI.COMM_WORLD
     rng = np.random.default_rng(0)
@@ -42,24 +42,24 @@ def main() -> None:
     alone, naive = fastopt.Adam(threads=1), fastopt.Adam(threads=1)
     ours, unpacked = DataParallel(fastopt.Adam(threads=1)), DataParallel(fastopt.Adam(threads=1))
     ours.update(params, grads)
-    shares = ours._shares
+    shares, exchange = ours._shares, ours._exchange
 
     def one_rank() -> None:
         if comm.rank == 0:
             alone.update(params, grads)
 
     def update() -> None:
-        for group, mean in zip(shares.groups, ours._sums, strict=True):
+        for piece in shares.pieces:
             ours.optimizer.iter = 1
-            ours.optimizer.update(views(group.slots, params.buffers), own_views(group, mean))
+            ours.optimizer.update(piece.params.of(params.buffers), piece.grads.of(exchange.means))
 
     def reduce() -> None:
-        for group, sums in zip(shares.groups, ours._sums, strict=True):
-            ours._mean(ours._reduce(group, sums, grads.buffers), sums)
+        for _ in exchange.reduce(grads.buffers):
+            pass
 
     def gather() -> None:
-        for group in shares.groups:
-            MPI.Request.Waitall(ours._gathers(group, params.buffers))
+        gathers = [request for piece in shares.pieces for request in exchange.gather(piece, params.buffers)]
+        MPI.Request.Waitall(gathers)
 
     sums = {key: np.empty_like(array) for key, array in arrays.items()}
 
@@ -72,12 +72,12 @@ def main() -> None:
     works: dict[str, Callable[[], object]] = {
         "update, one rank alone, one thread": one_rank,
         "update, each rank its share": update,
-        "reduce-scatter and mean": reduce,
+        "exchange of gradients, and mean": reduce,
         "allgather": gather,
         "whole step": lambda: ours.update(params, grads),
         "whole step, not packed": lambda: unpacked.update(loose, arrays),
         "naive step: allreduce of each array, whole update": allreduce,
-        "agreement (allreduce of 24 bytes)": lambda: ours._try(lambda: None),
+        "agreement (allreduce of 32 bytes)": lambda: ours._agreement.anywhere(False),
     }
     times: dict[str, list[float]] = {name: [] for name in works}
     for turn in range(options.turns + 2):

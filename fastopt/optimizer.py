@@ -37,7 +37,7 @@ from fastopt.threads import allowed, check_threads
 __all__ = ["Optimizer", "State", "hyperparameter", "whole"]
 
 # So many sets of parameters that take turns are each planned only once.
-MOST_PLANS = 64
+MOST_PLANS = 100
 
 
 @dataclass(eq=False, kw_only=True)

@@ -476,6 +476,11 @@ def save(folder):
         opt.save(f"{folder}/{name}", params)
         COMM.Barrier()
         assert len(os.listdir(f"{folder}/{name}")) == RANKS + 1
+    params, opt = fastopt.pack(start()), DataParallel(fastopt.Adam(accumulate=2))
+    for step in range(3):
+        assert opt.update(params, exact(step, params)[0]) is (step == 1)
+    opt.save(f"{folder}/between.npz", params)
+    opt.save(f"{folder}/between", params)
     interrupted(folder)
     damaged(folder)
 
@@ -532,6 +537,19 @@ def resume(folder):
             check = close if type(plain).sums else same
             check(params, ref)
             same_state(opt, plain, check)
+
+
+def between(folder):
+    """Go on between the micro-batches of a step."""
+    ref, plain = start(), fastopt.Adam(accumulate=2)
+    plain.load(f"{folder}/between.npz", ref)
+    assert plain.update(ref, exact(3, ref)[1])
+    for path in (f"{folder}/between.npz", f"{folder}/between"):
+        params, opt = start(9), DataParallel(fastopt.Adam(accumulate=2))
+        opt.load(path, params)
+        assert opt.update(params, exact(3, params)[0])
+        same(params, ref)
+        same_state(opt, plain)
 
 
 def dies(how):

@@ -1,6 +1,6 @@
 """What goes between the ranks in a step: gradients, whose mean each gets of its share, and parameters."""
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -8,20 +8,15 @@ import numpy as np
 from fastopt.adapters.agreement import MPI
 from fastopt.adapters.shares import Buffers, Piece, Shares
 from fastopt.kernels.sums import mean_of_ranks
-from fastopt.plan import Layout, aligned_zeros
+from fastopt.plan import aligned_zeros
 
-__all__ = ["Exchange", "views"]
+__all__ = ["Exchange"]
 
 # So many pieces are on their way at a time, so that there is memory for these only.
 DEPTH = 2
 
 # So many elements are summed up at a time, which stay in the first cache.
 TILE = 512
-
-
-def views(layout: Layout, buffers: Buffers) -> dict[Hashable, np.ndarray]:
-    """Give the arrays of a layout, as views of flat buffers."""
-    return {key: slot.shaped(buffers[slot.dtype]) for key, slot in layout.items()}
 
 
 class Exchange:
@@ -65,13 +60,6 @@ class Exchange:
     def own(self, piece: Piece) -> list[np.ndarray]:
         """Give this rank's mean gradients of a piece, flat."""
         return [self._own(dtype, piece) for dtype in piece.runs]
-
-    def slopes(self, slots: Layout) -> dict[Hashable, np.ndarray]:
-        """Give this rank's mean gradients of some slots."""
-        own = {
-            key: slot._replace(offset=slot.offset - self._starts[slot.dtype]) for key, slot in slots.items()
-        }
-        return views(Layout(own), self.means)
 
     def reduce(self, slopes: Buffers) -> Iterator[Piece]:
         """Exchange gradients; give each piece when ``means`` has it."""

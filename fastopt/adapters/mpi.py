@@ -22,8 +22,8 @@ import numpy as np
 
 from fastopt import checkpoint
 from fastopt.adapters.agreement import MPI, Agreement, committed
-from fastopt.adapters.exchange import Exchange, views
-from fastopt.adapters.shares import Buffers, Part, Shapes, Shares
+from fastopt.adapters.exchange import Exchange
+from fastopt.adapters.shares import Buffers, Part, Shapes, Shares, Views
 from fastopt.around import sum_of_squares
 from fastopt.checks import kind
 from fastopt.groups import FROZEN, Groups
@@ -153,8 +153,6 @@ class DataParallel:
         self._copies: dict[str, PackedDict] = {}
         if optimizer.threads is None:
             optimizer.threads = cores(self.comm)
-        for rule in self._rules():
-            rule._pool = partial(self._pooled, type(rule))
 
     def broadcast(self, params: Any) -> None:
         """Copy the parameters of rank 0 to all.
@@ -174,7 +172,7 @@ class DataParallel:
             buffers = self._buffers(params, "params")
             for buffer in buffers.values():
                 self.comm.Bcast(buffer)
-            self._hand_back(params, buffers)
+            self._hand_back(params)
 
     def update(self, params: Any, grads: Any) -> bool:
         """Take one step with the mean of all ranks' gradients.
@@ -220,7 +218,7 @@ class DataParallel:
         with committed(self.comm):
             if accumulator is not None:
                 grads = accumulator._mean(params, grads)
-            buffers, slopes = self._buffers(params, "params"), self._buffers(grads, "grads")
+            buffers, slopes = self._buffers(params, "own"), self._buffers(grads, "grads")
             pieces = self._exchange.reduce(slopes)
             for piece in pieces if early else ():
                 regular = regular and not (strict and any(map(irregular, self._exchange.own(piece))))
@@ -231,11 +229,11 @@ class DataParallel:
             turn, late, gathers = optimizer.iter, None, []
             for piece in [self._shares.all] if early else pieces:
                 optimizer.iter = turn  # the step is the same for all pieces
-                own, means = views(piece.slots, buffers), self._exchange.slopes(piece.slots)
+                own, means = piece.params.of(buffers), piece.grads.of(self._exchange.means)
                 late = self._late(type(optimizer).update, optimizer, own, means) or late
                 gathers += self._exchange.gather(piece, buffers)
             MPI.Request.Waitall(gathers)
-            self._hand_back(params, buffers)
+            self._hand_back(params)
             self._stepped = True
         if late is not None:
             raise late
@@ -265,14 +263,14 @@ class DataParallel:
         self._agree_on(params, params)
         with committed(self.comm):
             buffers = {dtype: flat.copy() for dtype, flat in self._buffers(params, "params").items()}
-            own = views(self._shares.all.slots, buffers)
+            own = Views(self._shares.all.slots).of(buffers)
             averaged = average(own) if callable(average) else average or own
             for key, array in own.items():
                 array[...] = averaged[key]
             MPI.Request.Waitall(self._exchange.gather(self._shares.all, buffers))
         new = {
             key: array.astype(np.asarray(params[key]).dtype)
-            for key, array in views(self._shares.ordered, buffers).items()
+            for key, array in Views(self._shares.ordered).of(buffers).items()
         }
         return new if isinstance(params, Mapping) else [new[key] for key in range(len(new))]
 
@@ -412,9 +410,6 @@ class DataParallel:
                     "clip_each and clip_adaptive need whole arrays: choose before the first step"
                 )
             layout = self._surveyed(params, grads)
-            for key, _, grad in zip(*align(params, grads), strict=True):
-                if isinstance(grad, Rows):
-                    raise TypeError(f"the gradient of {key!r} is Rows, which can't be reduced: pass it whole")
             if layout is not self._layout:
                 self._digest = zlib.crc32(repr(described(layout)).encode())
             if self._asked != (optimizer.groups, optimizer.decay):
@@ -475,6 +470,9 @@ class DataParallel:
         if self._fits(params) and self._fits(grads) and all(flat.flags.writeable for flat in params.flats):
             return self._layout
         keys, values, slopes = align(params, grads)
+        for key, slope in zip(keys, slopes, strict=True):
+            if isinstance(slope, Rows):
+                raise TypeError(f"the gradient of {key!r} is Rows, which can't be reduced: pass it whole")
         assignable = isinstance(params, MutableMapping | MutableSequence)
         layout = survey(keys, values, slopes, self._layout, assignable, self.optimizer.measure is not None)
         if self._layout and {*keys} != self._layout.keys():
@@ -501,46 +499,57 @@ class DataParallel:
         raise FloatingPointError(BAD.format(culprit, self.optimizer.iter + 1))
 
     def _buffers(self, container: Any, role: str) -> Buffers:
-        """Give the flat buffers of a container, or of a copy in a layout that can be shared out."""
+        """Give the flat buffers of a container, or of a copy in a layout that can be shared out.
+
+        Of parameters whose role is "own", only this rank's share is copied: the rest will be gathered.
+        """
         if self._fits(container):
             return container.buffers
-        if role not in self._copies:
-            self._copies[role] = PackedDict(self._shares.ordered)
+        place = role.replace("own", "params")
+        if place not in self._copies:
+            self._copies[place] = PackedDict(self._shares.ordered)
+        copies, parts = self._copies[place], self._shares.all.params
         with np.errstate(all="ignore"):
-            for key, view in self._copies[role].items():
-                view[...] = container[key]
-        return self._copies[role].buffers
+            for key, view in (parts.of(copies.buffers) if role == "own" else copies).items():
+                if isinstance(key, Part):
+                    flat = np.asarray(container[key.key]).reshape(-1, order=self._layout[key.key].order)
+                    view[...] = flat[key.first : key.last]
+                else:
+                    view[...] = container[key]
+        return copies.buffers
 
-    def _hand_back(self, params: Any, buffers: Buffers) -> None:
+    def _hand_back(self, params: Any) -> None:
         """Copy parameters that have been updated in a copy."""
         if self._fits(params):
             return
         with np.errstate(all="ignore"):
-            for key, view in views(self._shares.ordered, buffers).items():
+            for key, view in self._copies["params"].items():
                 if isinstance(params[key], np.ndarray):
                     params[key][...] = view
                 else:
                     params[key] = type(params[key])(view)
 
     def _prepare(self, buffers: Buffers) -> None:
-        """Tell the rule what it can't see in its share: the groups, and the norm of all gradients."""
-        optimizer, slots, groups = self.optimizer, self._shares.all.slots, None
+        """Tell the rule what it can't see in its share: groups, the norm of all gradients, and measures."""
+        optimizer, everything, groups = self.optimizer, self._shares.all, None
         if self._groups is not None:
             groups = copy(self._groups)
             groups.views = []
             groups.which = {
-                part: groups.which[part.key if isinstance(part, Part) else part] for part in slots
+                part: groups.which[part.key if isinstance(part, Part) else part] for part in everything.slots
             }
         norm = None
         if optimizer.clip_norm is not None:
-            means = self._exchange.slopes(slots)
-            for part, param in views(slots, buffers).items() if optimizer._copies else ():
+            means = everything.grads.of(self._exchange.means)
+            for part, param in everything.params.of(buffers).items() if optimizer._copies else ():
                 optimizer._clip(means[part], param)
             counted = [g for part, g in means.items() if groups is None or groups.which[part] != FROZEN]
             total = np.array([sum_of_squares(counted)])
             self.comm.Allreduce(MPI.IN_PLACE, total)
             norm = sqrt(total[0])
         optimizer.__dict__.update(_groups=groups, _norm=norm)
+        for rule in self._rules():
+            rule._pool = partial(self._pooled, type(rule))
 
     def _pooled(self, rule: type[Optimizer], plan: Plan) -> Calls:
         """Give the C calls that add what other ranks have measured of the same arrays, or of all."""

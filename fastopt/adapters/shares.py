@@ -9,7 +9,7 @@ import numpy as np
 from fastopt.checkpoint import items
 from fastopt.plan import Layout, Slot
 
-__all__ = ["Buffers", "Part", "Piece", "Run", "Shares"]
+__all__ = ["Buffers", "Part", "Piece", "Run", "Shares", "Views"]
 
 Buffers = Mapping[np.dtype[Any], np.ndarray]
 Shapes = Mapping[str, Callable[[tuple[int, ...]], tuple[int, ...]] | None]
@@ -19,7 +19,7 @@ BLOCK = 64
 
 # Larger buffers are exchanged and updated in pieces of about so many elements, but not in more pieces than
 # this: one is on its way during the update of another, and what has come is still in the cache.
-CHUNK = 1_000_000
+CHUNK = 500_000
 MOST_PIECES = 32
 
 
@@ -41,11 +41,48 @@ class Run(NamedTuple):
     starts: list[int]
 
 
-class Piece(NamedTuple):
-    """What is exchanged together, by dtype, and the slots in it that are this rank's."""
+class Views:
+    """The arrays of a layout in flat buffers; made once, as long as the buffers are the same."""
 
-    runs: dict[np.dtype[Any], Run]
-    slots: Layout
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self._buffers: Buffers = {}
+        self._arrays: dict[Hashable, np.ndarray] = {}
+
+    def of(self, buffers: Buffers) -> dict[Hashable, np.ndarray]:
+        """Give the arrays."""
+        if [*map(id, buffers.values())] != [*map(id, self._buffers.values())]:
+            self._buffers = {**buffers}
+            self._arrays = {key: slot.shaped(buffers[slot.dtype]) for key, slot in self.layout.items()}
+        return self._arrays
+
+
+class Piece:
+    """What is exchanged together.
+
+    Parameters
+    ----------
+    runs : dict of dtype to Run
+        All ranks' elements.
+    slots : Layout
+        This rank's parameters, or parts of them, in the flat buffers.
+    starts : dict of dtype to int
+        Where this rank's share of the buffers begins.
+
+    Attributes
+    ----------
+    runs, slots
+        As above.
+    params, grads : Views
+        These slots in the buffers, and in others that have this rank's share only.
+    """
+
+    def __init__(
+        self, runs: dict[np.dtype[Any], Run], slots: Layout, starts: Mapping[np.dtype[Any], int]
+    ) -> None:
+        self.runs, self.slots = runs, slots
+        own = {key: slot._replace(offset=slot.offset - starts[slot.dtype]) for key, slot in slots.items()}
+        self.params, self.grads = Views(slots), Views(Layout(own))
 
 
 class Shares:
@@ -93,14 +130,16 @@ class Shares:
         if sum(sizes.values()) <= CHUNK:
             runs = [total]
         self.apart = not whole and not at_once
-        self.pieces = [Piece(some, self.parts(some) if self.apart else Layout()) for some in runs]
-        if self.apart:
-            slots = Layout()
-            for piece in self.pieces:
-                slots.update(piece.slots)
-        elif not whole:
-            slots = self.parts(total)
-        self.all = Piece(total, slots)
+        if not whole:
+            slots = Layout() if self.apart else self.parts(total)
+        self.pieces = []
+        starts = {dtype: own[rank] for dtype, own in ends.items()}
+        for some in runs:
+            parts = self.parts(some) if self.apart else Layout()
+            new = Layout((part, slot) for part, slot in parts.items() if part not in slots)
+            self.pieces.append(Piece(some, new, starts))
+            slots.update(new)
+        self.all = Piece(total, slots, starts)
 
     def parts(self, runs: Mapping[np.dtype[Any], Run]) -> Layout:
         """Give the slots of this rank's parts of the parameters; empty ones are the first rank's."""
