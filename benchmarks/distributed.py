@@ -11,6 +11,7 @@ from collections.abc import Callable
 from math import log2
 from statistics import median
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 
@@ -39,19 +40,25 @@ def main() -> None:
     params, grads = fastopt.pack(arrays), fastopt.pack(arrays)
     loose = {key: array.copy() for key, array in arrays.items()}
 
+    class Timed(fastopt.Adam):
+        """A rule that notes how long its steps take."""
+
+        spent = 0.0
+
+        def update(self, params: Any, grads: Any) -> bool:
+            start = perf_counter()
+            done = super().update(params, grads)
+            Timed.spent += perf_counter() - start
+            return done
+
     alone, naive = fastopt.Adam(threads=1), fastopt.Adam(threads=1)
-    ours, unpacked = DataParallel(fastopt.Adam(threads=1)), DataParallel(fastopt.Adam(threads=1))
+    ours, unpacked = DataParallel(Timed(threads=1)), DataParallel(fastopt.Adam(threads=1))
     ours.update(params, grads)
     shares, exchange = ours._shares, ours._exchange
 
     def one_rank() -> None:
         if comm.rank == 0:
             alone.update(params, grads)
-
-    def update() -> None:
-        for piece in shares.pieces:
-            ours.optimizer.iter = 1
-            ours.optimizer.update(piece.params.of(params.buffers), piece.grads.of(exchange.means))
 
     def reduce() -> None:
         for _ in exchange.reduce(grads.buffers):
@@ -71,7 +78,6 @@ def main() -> None:
 
     works: dict[str, Callable[[], object]] = {
         "update, one rank alone, one thread": one_rank,
-        "update, each rank its share": update,
         "exchange of gradients, and mean": reduce,
         "allgather": gather,
         "whole step": lambda: ours.update(params, grads),
@@ -80,21 +86,23 @@ def main() -> None:
         "agreement (allreduce of 32 bytes)": lambda: ours._agreement.anywhere(False),
     }
     times: dict[str, list[float]] = {name: [] for name in works}
+    shared = times["update, each rank its share, within the whole step"] = []
     for turn in range(options.turns + 2):
         for name, work in works.items():
             comm.Barrier()
-            start = perf_counter()
+            start, Timed.spent = perf_counter(), 0.0
             work()
-            slowest = comm.allreduce(perf_counter() - start, MPI.MAX)
+            slowest, update = (comm.allreduce(t, MPI.MAX) for t in (perf_counter() - start, Timed.spent))
             if turn >= 2:
                 times[name].append(slowest)
+                shared += [update] if update else []
     if comm.rank:
         return
     found = {name: median(values) for name, values in times.items()}
     print(f"{comm.size} ranks, {params.buffer.size:,} parameters in {options.arrays} arrays, float32, Adam")
     for name, seconds in found.items():
         print(f"{name:52} {seconds * 1e3:9.3f} ms")
-    full, share, _, _, whole, _, slow, _ = found.values()
+    full, _, _, whole, _, slow, _, share = found.values()
     own = sum(array.nbytes for state in ours.optimizer._buffers.values() for array in state)
     print(f"\nupdate {full / share:.2f}× one rank's; step {slow / whole:.2f}× the naive one's")
     print(f"state a rank: {own / 1e6:.1f} of {2 * params.buffer.nbytes / 1e6:.1f} MB\n")

@@ -264,11 +264,12 @@ class Optimizer(Stateful):
         turn = self._turn.item()
         plan = self._plan
         # What `_current` asks, which would take a twentieth of a small step to call.
+        if plan is not None and plan.keys is not keys and plan.keys != keys:
+            plan = self._current(keys)
         if (
             plan is not None
             and plan.single is not None
             and turn > 0
-            and (plan.keys is keys or plan.keys == keys)
             and not (plan.large and plan.threads != allowed(self.threads, plan.elements))
         ):
             scalars = UNWRAPPED + self.scalars(turn) if plain else self._wrapped(turn, keys, values, slopes)

@@ -209,7 +209,7 @@ def test_row_19_more_elements_than_32_bits_count(tmp_path):
     layout = Layout()
     layout.place(0, param.shape, param.dtype)
     arguments = ([param], [grad], layout, {0: ()}, np.ones((), np.int64), None, 4, 0, [0])
-    plan = Plan([fastopt.SGD.kernel], [0], *arguments, lambda elements: 1, size + 1, False, [0], 0)
+    plan = Plan([fastopt.SGD.kernel], [0], *arguments, lambda elements: 1, size + 1, False, [0], 0, 0)
     scalars = (1.0, 0.0, 1.0, 0.5)
     ((table,),) = plan.tables
     drive = driver.specialized(fastopt.SGD.kernel, param.dtype, 0, 4, False)

@@ -428,3 +428,23 @@ def test_iter_is_a_whole_number(value):
         opt.iter = value
     opt.iter = np.int64(7)
     assert opt.iter == 7
+
+
+def test_parameters_that_take_turns_are_planned_once(monkeypatch):
+    """As the two networks of a GAN do, with one optimizer."""
+    made = []
+    make = Momentum._make_plan
+    monkeypatch.setattr(Momentum, "_make_plan", lambda *arguments: made.append(1) or make(*arguments))
+    comp = Momentum()
+    sets = [{"a": np.ones(5), "b": np.ones((2, 3))}, {"c": np.ones(4)}]
+    refs = [(fastopt.reference.Momentum(), copy.deepcopy(params)) for params in sets]
+    for step in range(5):
+        for params, (ref, expected) in zip(sets, refs, strict=True):
+            grads = {key: np.full_like(p, step + 1) for key, p in params.items()}
+            comp.update(params, grads)
+            ref.update(expected, grads)
+            assert all(params[key].tobytes() == expected[key].tobytes() for key in params)
+    assert len(made) == 3  # the first set's twice, as the second's state has come in between
+    comp.nonfinite = "raise"
+    comp.update(sets[0], sets[0])
+    assert len(made) == 4  # no plan from before is used
