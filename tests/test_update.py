@@ -11,6 +11,7 @@ from cases import BOOK, CASES, DTYPES, RULES, both, hyperparameters, same_bits, 
 
 import fastopt
 from fastopt import SGD, Adam, Momentum
+from fastopt.driver import available
 
 
 def network(rng, dtype="float64"):
@@ -444,7 +445,8 @@ def test_parameters_that_take_turns_are_planned_once(monkeypatch):
             comp.update(params, grads)
             ref.update(expected, grads)
             assert all(params[key].tobytes() == expected[key].tobytes() for key in params)
-    assert len(made) == 3  # the first set's twice, as the second's state has come in between
+    # The first set's twice, as the second's state has come in between; without the compiler always.
+    assert len(made) == (3 if available() else 10)
     comp.nonfinite = "raise"
     comp.update(sets[0], sets[0])
-    assert len(made) == 4  # no plan from before is used
+    assert len(made) == (4 if available() else 11)  # no plan from before is used
