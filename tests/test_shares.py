@@ -24,6 +24,7 @@ SHAPES = {"m": None, "n": lambda shape: (1,) * len(shape), "v": None}
 @pytest.mark.parametrize("ranks", RANKS)
 def test_cut(ranks, chunk, at_once, monkeypatch):
     monkeypatch.setattr(shares, "CHUNK", chunk)
+    monkeypatch.setattr(shares, "MESSAGE", 1)
     all_ranks = [Shares(LAYOUT, False, at_once, rank, ranks) for rank in range(ranks)]
     assert len(all_ranks[0].pieces) == (1 if chunk > 1000 else 8)
     parts = {dtype: np.zeros(size, int) for dtype, size in LAYOUT.sizes().items()}
@@ -59,6 +60,13 @@ def test_cut(ranks, chunk, at_once, monkeypatch):
     assert all((flat == 1).all() for flat in (*parts.values(), *runs.values()))
 
 
+@pytest.mark.parametrize(("ranks", "pieces"), [(1, 20), (2, 20), (8, 20), (64, 10), (512, 1)])
+def test_pieces(ranks, pieces):
+    layout = fastopt.plan.Layout()
+    layout.place("W", (10**7,), np.dtype("float32"))
+    assert len(Shares(layout, False, False, 0, ranks).pieces) == pieces
+
+
 def test_no_more_pieces_than_plans():
     layout = fastopt.plan.Layout()
     for dtype in ("float32", "float64"):
@@ -86,6 +94,7 @@ def test_dealt(ranks):
 @pytest.mark.parametrize("at_once", [False, True])
 def test_states_of_any_number_of_ranks(whole, at_once, monkeypatch):
     monkeypatch.setattr(shares, "CHUNK", 1000)
+    monkeypatch.setattr(shares, "MESSAGE", 1)
     rng = np.random.default_rng(0)
     values = {key: np.asarray(rng.standard_normal(p.shape), p.dtype) for key, p in PARAMS.items()}
     numbers = {key: np.full((1,) * p.ndim, i, p.dtype) for i, (key, p) in enumerate(PARAMS.items())}

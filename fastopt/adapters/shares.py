@@ -17,10 +17,12 @@ Shapes = Mapping[str, Callable[[tuple[int, ...]], tuple[int, ...]] | None]
 # Shares begin at multiples of so many elements: cache lines of the state.
 BLOCK = 64
 
-# Larger buffers are exchanged and updated in pieces of about so many elements, but not in more pieces than
-# this: one is on its way during the update of another, and what has come is still in the cache.
+# Larger buffers are exchanged and updated in pieces of about so many elements, one on its way while another is
+# updated: small enough for the cache, but so large that there aren't more than MOST_PIECES, and that what a
+# rank sends another at a time, MESSAGE elements, is longer on the wire than on its way.
 CHUNK = 500_000
 MOST_PIECES = 32
+MESSAGE = 16_000
 
 
 class Part(NamedTuple):
@@ -122,7 +124,7 @@ class Shares:
             self.ordered, ends = layout, {dtype: bounds(0, size, ranks) for dtype, size in sizes.items()}
         runs: list[dict[np.dtype[Any], Run]] = []
         for dtype, own in ends.items():
-            number = min(MOST_PIECES, max(1, round(sizes[dtype] / CHUNK)))
+            number = min(MOST_PIECES, max(1, round(sizes[dtype] / max(CHUNK, MESSAGE * ranks))))
             cuts = [bounds(first, last - first, number) for first, last in pairwise(own)]
             for k in range(number):
                 runs.append({dtype: Run([cut[k + 1] - cut[k] for cut in cuts], [cut[k] for cut in cuts])})
