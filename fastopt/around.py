@@ -266,7 +266,7 @@ class Around:
         if self.groups is None and self.decay == "all":
             return None
         groups = self._groups
-        if groups is None or not groups.which.keys() >= {*keys}:
+        if groups is None or groups.keys != list(keys):
             known = self._layout  # type: ignore[attr-defined]
             groups = Groups(self.groups or {}, self.decay == "matrices", keys, params, known)
             self.__dict__["_groups"] = groups
@@ -412,6 +412,7 @@ class Around:
                 self._clip(grad, np.asarray(value, grad.dtype))
         return result
 
+    @np.errstate(all="ignore")
     def _clip(self, grad: np.ndarray, param: np.ndarray) -> None:
         """Clip one array's gradient, in place."""
         if self.clip_value is not None:

@@ -54,6 +54,8 @@ class Groups:
 
     Attributes
     ----------
+    keys : list
+        As above.
     sets : list of dict
         What differs from the optimizer's hyperparameters, each set once.
     which : dict
@@ -73,13 +75,14 @@ class Groups:
         params: list[Any],
         known: Any,
     ) -> None:
+        self.keys = list(keys)
         self.sets: list[dict[str, Any]] = []
         self.which: dict[Hashable, int] = {}
         for selector in groups:
             if not any(map(selects, [selector] * len(keys), keys, params)) and not any(
                 selects(selector, key, None) for key in known if not callable(selector)
             ):
-                raise ValueError(f"groups: {selector!r} selects none of the parameters {list(keys)}")
+                raise ValueError(f"groups: {selector!r} selects none of the parameters {self.keys}")
         for key, param in zip(keys, params, strict=True):
             own: dict[str, Any] = {"weight_decay": 0.0} if matrices and np.ndim(param) < 2 else {}
             for selector, values in groups.items():

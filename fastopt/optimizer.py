@@ -1,10 +1,12 @@
 """`Optimizer`: plan, check, commit; the hyperparameters that can be changed at any time."""
 
+import sys
 import warnings
 from collections.abc import Callable, Hashable, Mapping, MutableMapping, MutableSequence
 from dataclasses import dataclass, field, fields
 from functools import partial
 from operator import setitem
+from pathlib import Path
 from types import MethodType
 from typing import Any, ClassVar
 
@@ -36,8 +38,18 @@ from fastopt.threads import allowed, check_threads
 
 __all__ = ["Optimizer", "State", "hyperparameter", "whole"]
 
-# So many sets of parameters that take turns are each planned only once.
-MOST_PLANS = 100
+PACKAGE = str(Path(__file__).parent)
+
+# Sets of parameters that take turns are each planned only once, if they are so many arrays at most.
+MOST_PLANNED = 4096
+
+
+def callers_level() -> int:
+    """Give the stack level, for the function that asks, of the first line that isn't fastopt's."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 @dataclass(eq=False, kw_only=True)
@@ -204,6 +216,9 @@ class Optimizer(Stateful):
         """Give how many numbers `measure` finds out about an array, those it needs on its way included."""
         return 0
 
+    def admit(self, keys: Any, params: list[Any]) -> None:
+        """Say which of these parameters the rule can't take, if there are any."""
+
     def between(self, plan: Plan) -> Calls:
         """Give the C calls to make between measuring and updating."""
         return []
@@ -264,7 +279,7 @@ class Optimizer(Stateful):
         turn = self._turn.item()
         plan = self._plan
         # What `_current` asks, which would take a twentieth of a small step to call.
-        if plan is not None and plan.keys is not keys and plan.keys != keys:
+        if plan is None or (plan.keys is not keys and plan.keys != keys):
             plan = self._current(keys)
         if (
             plan is not None
@@ -273,12 +288,13 @@ class Optimizer(Stateful):
             and not (plan.large and plan.threads != allowed(self.threads, plan.elements))
         ):
             scalars = UNWRAPPED + self.scalars(turn) if plain else self._wrapped(turn, keys, values, slopes)
-            result = plan.single(id(values), id(slopes), plan.address, id(scalars), turn)
-            if result == DONE:
-                return True
-            if result == NONFINITE:
-                self._warn(self._culprit(params, grads, self._layout), turn)
-                return True
+            if plain or plan.grouped is self._groups:
+                result = plan.single(id(values), id(slopes), plan.address, id(scalars), turn)
+                if result == DONE:
+                    return True
+                if result == NONFINITE:
+                    self._warn(self._culprit(params, grads, self._layout), turn)
+                    return True
         return self._update(keys, values, slopes, params, grads)
 
     def _current(self, keys: Any) -> Plan | None:
@@ -319,7 +335,7 @@ class Optimizer(Stateful):
                     raise RuntimeError("the arrays were changed during the step")
             if culprit or plan.found:
                 culprit = culprit or self._culprit(params, grads, self._layout) or "a sum of rows"
-                self._warn(culprit, turn, 4)
+                self._warn(culprit, turn)
         return True
 
     def _calls(
@@ -341,9 +357,10 @@ class Optimizer(Stateful):
             slopes = grads.flats if isinstance(keys, Layout) else align(params, grads)[2]
         self._own[list] = slopes  # the drivers have its id only
         scalars = tuple(map(float, self._wrapped(turn, keys, values, slopes)))  # whatever a rule gives
-        new = plan is None
-        if plan is None:
-            plan = self._make_plan(keys, values, slopes, params, grads, scalars)
+        adopting = []
+        if plan is None or plan.grouped is not self._groups:
+            plan, adopt = self._make_plan(keys, values, slopes, params, grads, scalars)
+            adopting.append(adopt)
         calls = plan.calls(values, slopes, scalars, turn, self._between)
         if self._owing:
             drivers = len(plan.drivers[0])  # which come first, as they may refuse
@@ -352,7 +369,7 @@ class Optimizer(Stateful):
                 if isinstance(slope, Rows):
                     calls[drivers:drivers] = self._paying(turn, key, value, slope.indices, parts[key])
                     calls.append(partial(setitem, parts[key][-1], slope.indices, turn))
-        return plan, [*calls, plan.adopt] if new else calls
+        return plan, calls + adopting
 
     def _between(self, plan: Plan) -> Calls:
         """Give the C calls to make between measuring and updating."""
@@ -421,7 +438,7 @@ class Optimizer(Stateful):
                 return f"the gradient of {key!r}"
         return ""
 
-    def _warn(self, culprit: str, turn: int, level: int = 3) -> None:
+    def _warn(self, culprit: str, turn: int) -> None:
         """Warn of a gradient that isn't finite, the first time."""
         if not self._warned:
             self._warned = True
@@ -429,7 +446,7 @@ class Optimizer(Stateful):
                 f"{culprit} has NaN, infinity, or a value whose square overflows at step {turn}; "
                 "nonfinite='raise' or 'skip' refuses such steps",
                 RuntimeWarning,
-                stacklevel=level,
+                stacklevel=callers_level(),
             )
 
     def _allowed(self, elements: int) -> int:
@@ -444,7 +461,8 @@ class Optimizer(Stateful):
         params: Any,
         grads: Any,
         scalars: tuple[float, ...],
-    ) -> Plan:
+    ) -> tuple[Plan, Callable[[], Any]]:
+        """Give a plan, and the C call that makes it and its state the optimizer's."""
         container = dict if isinstance(params, Mapping) else list
         if self._container not in (None, container):
             raise TypeError(f"params was a {self._container.__name__} at earlier steps, now it is not")
@@ -488,23 +506,23 @@ class Optimizer(Stateful):
             self._allowed,
             self.parallel_from,
             self.nonfinite != "warn",
-            [self.measures(slot.shape) for slot in layout.values()],
+            [self.measures(layout[key].shape) for key in (layout if packed else keys)],
             self.sums,
             self.totals,
         )
-        plan.keys = keys
+        plan.keys, plan.grouped = keys, groups
         if self._copies or self._owing:
             plan.single = None  # which would be called with the gradients themselves
         plan.layout, plan.buffers = known, buffers
         # Nothing is new before the step is taken, of which this is a part.
         now = {"_buffers": buffers, "_layout": known, "_container": container}
-        others = self._plans if buffers is self._buffers and len(self._plans) < MOST_PLANS else {}
-        if plan.reusable:
-            now |= {"_plan": plan, "_plans": others | {tuple(keys): plan}}
-        else:
-            now |= {"_plan": None, "_plans": others}
-        plan.adopt = partial(self.__dict__.update, now)
-        return plan
+        place = tuple(keys)
+        others = {known: other for known, other in self._plans.items() if known != place}
+        if buffers is not self._buffers or self.work or sum(map(len, others)) + len(keys) > MOST_PLANNED:
+            others = {}
+        now["_plan"] = plan if plan.reusable else None
+        now["_plans"] = others | {place: plan} if plan.reusable else others
+        return plan, partial(self.__dict__.update, now)
 
     def _one_pass(self, params: Packed, grads: Packed) -> bool:
         """Whether parameters, gradients and state are packed alike, and the rule doesn't need the arrays."""
@@ -531,9 +549,10 @@ class Optimizer(Stateful):
                 own = own or UNWRAPPED  # if it is frozen
                 grad_scale, l2 = map(layout[key].dtype.type, own[:2])
                 grad = grad.dense(layout[key].shape) if isinstance(grad, Rows) else grad
-                grad = grad_scale * np.asarray(grad, layout[key].dtype)
-                if l2:
-                    grad = grad + l2 * np.asarray(param, layout[key].dtype)
+                with np.errstate(all="ignore"):
+                    grad = grad_scale * np.asarray(grad, layout[key].dtype)
+                    if l2:
+                        grad = grad + l2 * np.asarray(param, layout[key].dtype)
                 for start, state in zip(starts, views[key], strict=True):
                     if start is not None:
                         state[...] = start(view, param, grad)

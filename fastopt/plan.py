@@ -237,13 +237,13 @@ class Plan:
         That of the state when the step is taken.
     buffers : dict
         The optimizer's state, with that of new parameters.
-    adopt : callable
-        The C call that makes state and plan the optimizer's.
+    grouped : Groups, optional
+        What ``groups`` is from.
     """
 
     layout: Layout
     buffers: dict[np.dtype[Any], tuple[np.ndarray, ...]]
-    adopt: Callable[[], Any]
+    grouped: Any
 
     def __init__(
         self,
@@ -295,7 +295,8 @@ class Plan:
                 places.setdefault(slot.dtype, []).append(place)
             else:
                 self.one_by_one.append(place)
-        self.reusable = not self.one_by_one
+        # If all are frozen, there is no driver that would look at their gradients.
+        self.reusable = not self.one_by_one and (bool(places) or not frozen)
         self.container: Any = None if self.reusable else container
 
         self.elements = sum(self.slots[place].size for here in places.values() for place in here)

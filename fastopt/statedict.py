@@ -14,6 +14,9 @@ __all__ = ["MOST_STEPS", "check_state", "copied", "copies"]
 
 MOST_STEPS = 2**62  # which int64 can count on from
 
+# The options that states come from.
+BY_OPTION = {"average": "ema or swa", "slow": "lookahead", "touched": "rows='exact'"}
+
 
 def check_state(
     state: Any,
@@ -38,7 +41,9 @@ def check_state(
         ("states", state["state"], list(shapes)),
     ):
         if not isinstance(there, Mapping) or sorted(there) != sorted(wanted):
-            raise ValueError(f"its {name} are {list(there)}, those of {own} are {wanted}")
+            by = [BY_OPTION[odd] for odd in {*there} ^ {*wanted} if odd in BY_OPTION]
+            hint = f": that is by {' and '.join(by)}, so make one with the same" if by else ""
+            raise ValueError(f"its {name} are {list(there)}, those of {own} are {wanted}{hint}")
     checked = {name: checks[name](name, value) for name, value in state["hyperparameters"].items()}
     kinds = {type(values) for values in state["state"].values()}
     if len(kinds) > 1 or not kinds <= {dict, list, type(None)}:

@@ -1,6 +1,6 @@
 """The state of an optimizer: its arrays, what is saved of it, and how it is put back."""
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from functools import partial
@@ -11,7 +11,6 @@ import numpy as np
 
 from fastopt import checkpoint
 from fastopt.around import Around
-from fastopt.checks import kind
 from fastopt.plan import Calls, Layout, Plan, Slot, aligned_zeros, run
 from fastopt.schedules import Schedule
 from fastopt.statedict import MOST_STEPS, check_state, copied, copies
@@ -20,6 +19,12 @@ from fastopt.threads import launch
 __all__ = ["Buffers", "Follower", "State", "Stateful"]
 
 Buffers = dict[np.dtype[Any], tuple[np.ndarray, ...]]
+
+
+def inside(names: Iterable[str], options: Mapping[str, Any]) -> str:
+    """Tell which optimizers are inside another, as it is made."""
+    told = {"accumulated": f"accumulate={options['accumulate']}"}
+    return ", ".join(told.get(name, str(name)) for name in names)
 
 
 class State:
@@ -305,23 +310,24 @@ class Stateful(Around):
     def _check_state(self, state: Mapping[str, Any]) -> tuple[dict[str, Any], Layout, type | None]:
         """Give hyperparameters, layout and container of a state dict, or say what is wrong with it."""
         own, inner = type(self).__name__, self._inner()
-        theirs = state.get("inner", {}) if isinstance(state, Mapping) else {}
-        if not isinstance(theirs, Mapping) or theirs.keys() != inner.keys():
-            here = ", ".join(f"{name}={type(other).__name__}()" for name, other in inner.items())
-            there = ", ".join(map(str, theirs)) if isinstance(theirs, Mapping) else kind(theirs)
+        theirs = state.get("inner", {}) if isinstance(state, Mapping) else None
+        if isinstance(theirs, Mapping):
+            state = {name: value for name, value in state.items() if name != "inner"}
+        shapes = {name: getattr(type(self), name).shape for name in self.states}
+        by_rows = self.measure is not None
+        known = self._layout, self._container, by_rows
+        checked = check_state(state, own, shapes, self._checks(), *known)
+        if theirs.keys() != inner.keys():
+            there, here = inside(theirs, checked[0]), inside(inner, {"accumulate": self.accumulate})
             raise ValueError(
-                f"it was saved with {there or 'no optimizer inside'}, this is {own}({here}): make one like it"
+                f"it was saved with {there or 'nothing inside'}, this is {own}({here}): make one like it"
             )
         for name, other in inner.items():
             try:
                 other._check_state(theirs[name])
             except ValueError as error:
                 raise ValueError(f"its {name}: {error}") from None
-        if inner:
-            state = {name: value for name, value in state.items() if name != "inner"}
-        shapes = {name: getattr(type(self), name).shape for name in self.states}
-        by_rows = self.measure is not None
-        return check_state(state, own, shapes, self._checks(), self._layout, self._container, by_rows)
+        return checked
 
     def _restoring(self, state: Mapping[str, Any]) -> Calls:
         """Give the calls that put a state dict in place of the state."""
@@ -348,7 +354,13 @@ class Stateful(Around):
         """Give the calls that change attributes, so that no other thread's step falls in between."""
         new = np.array(turn, np.int64)  # a plan that another thread is about to use has the old one
         old = partial(setitem, self._turn, (), 0)
-        return [partial(self.__dict__.update, {"_turn": new, "_plan": None, "_plans": {}, **attributes}), old]
+        return [
+            partial(
+                self.__dict__.update,
+                {"_turn": new, "_groups": None, "_plan": None, "_plans": {}, **attributes},
+            ),
+            old,
+        ]
 
     def _filled(self, layout: Layout, parts: Mapping[str, Any]) -> Buffers:
         """Give state buffers with these values."""

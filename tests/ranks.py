@@ -6,6 +6,7 @@ Every rank checks for itself; one that fails ends all.
 import os
 import sys
 import warnings
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -226,8 +227,15 @@ def around():
     with pytest.raises(TypeError, match="'b1' is Rows, which can't be reduced"):
         DataParallel(fastopt.SGD()).update(params, some)
     assert all(np.array_equal(params[key], p) for key, p in before.items())
+    for muon in (fastopt.Muon(nonfinite="skip", fallback=fastopt.AdamW()), fastopt.Momentum(rows="exact")):
+        with pytest.raises(ValueError, match="can't be had with DataParallel"):
+            DataParallel(muon)
+    muon = DataParallel(fastopt.Muon(ema=0.5, fallback=fastopt.AdamW(ema=0.5)))
+    muon.update(params, params)
+    with pytest.raises(ValueError, match="average can't be had"):
+        muon.average(params)
     for option in ({"clip_norm": 1.0}, {"groups": {"W*": {"lr": 0.5}}}, {"decay": "matrices"}):
-        with pytest.raises(ValueError, match="rank 0.*clip_norm"):
+        with pytest.raises(ValueError, match="clip_norm and different nonfinite"):
             DataParallel(rule("Muon", **option)).update(params, params)
     opt = DataParallel(rule("Adam"))
     opt.update(params, params)
@@ -261,9 +269,54 @@ def grouped():
         opt.update(params, params)
     if RANKS > 1:
         opt.optimizer.groups = {"b1": {"lr": 0.5}} if LAST else None
-        with pytest.raises(ValueError, match=f"groups: .*'lr': 0.5.* on rank {RANKS - 1}"):
+        with pytest.raises(
+            ValueError, match=f"groups must .*'lr': 0.5.* on rank {RANKS - 1}, none on rank 0"
+        ):
             opt.update(params, params)
     same(params, before)
+
+
+def as_the_rule():
+    """What can be asked of the rule, and assigned to it, is DataParallel's, too; other names are refused."""
+    params, opt = start(), DataParallel(fastopt.SGD(lr=0.5, ema=0.5))
+    opt.lr = 0.25
+    assert opt.update(params, params)
+    assert (opt.optimizer.lr, opt.lr, opt.iter, opt.skipped) == (0.25, 0.25, 1, 0)
+    assert "lr=0.25" in opt.describe(params)
+    close(params, {key: 0.75 * p for key, p in start().items()})
+    for name in ("m", "learning_rate"):
+        with pytest.raises(AttributeError, match=f"has no '{name}'"):
+            getattr(opt, name)
+    with pytest.raises(AttributeError, match="SGD has no 'learning_rate'; there are .*lr"):
+        opt.learning_rate = 0.5
+    opt.update(params, params)
+    trained, average = {key: p.copy() for key, p in params.items()}, opt.average(params)
+    with opt.averaged(params):
+        same(params, average)
+        assert not np.array_equal(params["W1"], trained["W1"])
+    same(params, trained)
+
+
+def changes():
+    """Options that need whole arrays can be chosen until the first step; parameters that aren't any."""
+    params, ref, plain, opt = start(), start(), fastopt.Adam(), DataParallel(fastopt.Adam())
+    opt.broadcast({})
+    assert opt.update({}, {})
+    opt = DataParallel(fastopt.Adam())
+    opt.broadcast(params)
+    plain.clip_each = opt.clip_each = 0.5
+    for step in range(2):
+        mine, mean = slopes(step, ref)
+        opt.update(params, mine)
+        plain.update(ref, mean)
+    same(params, ref)
+    opt.clip_each = None
+    with pytest.raises(ValueError, match="rank 0.*need whole arrays: choose before the first step"):
+        opt.update(params, params)
+    opt, empty = DataParallel(fastopt.Adam()), []
+    opt.update(empty, empty)
+    state = opt.state_dict()
+    assert RANK or state["state"] == {"m": [], "v": []}
 
 
 def micro():
@@ -343,7 +396,18 @@ def lean():
         finally:
             MPI.pickle.__init__()
         assert opt.optimizer.threads == max(1, min(NUMBA_NUM_THREADS, len(os.sched_getaffinity(0)) // RANKS))
-    assert DataParallel(rule("Adam", threads=1)).optimizer.threads == 1
+    assert DataParallel(rule("Adam", threads=1)).threads == 1
+    assert DataParallel(rule("Adam", threads=1 if LAST else None)).threads >= 1
+
+
+@dataclass(frozen=True)
+class Falling(fastopt.schedules.Schedule):
+    """A schedule that doesn't stop at 0."""
+
+    value: float
+
+    def __call__(self, t):
+        return self.value * (3 - 2 * t)
 
 
 def faults():
@@ -400,7 +464,7 @@ def faults():
                 good = pack(bad(params, lambda grads: None))
                 if RANKS > 1:
                     lr, opt.optimizer.lr = opt.optimizer.lr, 0.5 if LAST else opt.optimizer.lr
-                    refused(opt, params, good, ValueError, culprit, "lr", "0.5")
+                    refused(opt, params, good, ValueError, "lr must be the same", "0.5 on " + culprit)
                     opt.optimizer.lr = lr
                     opt.optimizer.iter += LAST
                     refused(opt, params, good, ValueError, culprit, "iter")
@@ -429,11 +493,41 @@ def faults():
     refused(DataParallel(rule("Adam")), twice, twice, ValueError, "share memory")
     opt = DataParallel(rule("Adam"))
     opt.update(params, params)
-    refused(opt, {"W1": params["W1"]}, params, ValueError, "other parameters", "'b1'")
+    refused(opt, {"W1": params["W1"]}, params, ValueError, "gone: ['b1'")
+    with pytest.raises(ValueError, match="rank 0.*Muon takes matrices"):
+        DataParallel(fastopt.Muon()).update(params, params)
+    opt = DataParallel(fastopt.SGD(lr=Falling(1.0)))
+    opt.update(start(), params)
+    refused(opt, start(), params, ValueError, "rank 0", "lr must be")
+    own = fastopt.Adam()
+    opt = DataParallel(own)
+    opt.update(params, params)
+    own.update(params, params)
+    with pytest.raises(ValueError, match="stepped by itself"):
+        opt.update(params, params)
+    if RANKS > 1:
+        opt, own = DataParallel(rule("Adam")), start(RANK)
+        with pytest.raises(ValueError, match="'W1' before the first step .broadcast.*rank 1"):
+            opt.update(own, params)
+        opt.broadcast(own)
+        opt.update(own, params)
+        opt = DataParallel(fastopt.SGD(ema=0.5 if LAST else None))
+        with pytest.raises(ValueError, match="rank 0.*no average"):
+            opt.average(params)
+    opt = DataParallel(rule("Adam"))
+    opt.update(params, params)
+    if RANK == 0:
+        opt.optimizer.forget(next(iter(opt.optimizer._layout)))
+    if RANKS > 1:
+        with pytest.raises(ValueError, match="rank 0.*elements of its m of 'W1' missing"):
+            opt.state_dict()
     with pytest.raises(TypeError, match="not a list"):
         DataParallel([])
-    with pytest.raises(ValueError, match="taken steps"):
-        DataParallel(opt.optimizer)
+    accumulating = fastopt.Adam(accumulate=2)
+    accumulating.update(params, params)
+    for own in (opt.optimizer, accumulating):
+        with pytest.raises(ValueError, match="taken steps"):
+            DataParallel(own)
     with pytest.raises(ValueError, match="float16"):
         DataParallel(rule("Adam"), reduce_dtype="float16")
 
@@ -451,6 +545,19 @@ def warn():
         opt.update(params, grads)
     assert np.isnan(params["W1"][0, 0])
     assert np.isnan(params.buffer).sum() == 1
+    # Infinite norms and means, where NumPy itself would warn: only fastopt does, after the step.
+    for options in ({"ema": 0.9, "clip_norm": 1.0}, {"clip_each": 1.0, "clip_norm": 1.0}, {"accumulate": 2}):
+        params, opt, steps = start(), DataParallel(fastopt.SGD(**options)), 0
+        grads = start(1)
+        grads["W1"][0, 0] = -np.inf if LAST else np.inf
+        for _ in range(2 * opt.accumulate):
+            try:
+                opt.update(params, grads)
+            except RuntimeWarning as warning:
+                assert "'W1'" in str(warning)  # noqa: PT017
+            steps += 1
+            opt.state_dict()
+        assert opt.iter * opt.accumulate == steps
 
 
 SAVED = {
@@ -481,6 +588,18 @@ def save(folder):
         assert opt.update(params, exact(step, params)[0]) is (step == 1)
     opt.save(f"{folder}/between.npz", params)
     opt.save(f"{folder}/between", params)
+    params, opt = mixed("F"), DataParallel(fastopt.Momentum())
+    for step in range(2):
+        opt.update(params, exact(step, params)[0])
+    opt.save(f"{folder}/mixed.npz", params)
+    opt.save(f"{folder}/mixed", params)
+    with pytest.raises(ValueError, match="rank 0.*must end in .npz or .safetensors, or have no suffix"):
+        opt.save(f"{folder}/mixed.pkl", params)
+    if RANKS > 1:
+        with pytest.raises(ValueError, match="path must be the same on all ranks"):
+            opt.save(f"{folder}/{RANK}", params)
+    with pytest.raises(FileNotFoundError, match="rank 0"):
+        opt.load(f"{folder}/nowhere.npz", params)
     interrupted(folder)
     damaged(folder)
 
@@ -537,6 +656,28 @@ def resume(folder):
             check = close if type(plain).sums else same
             check(params, ref)
             same_state(opt, plain, check)
+
+
+def mixed(order):
+    """Give parameters with keys that look alike, in the order of rows or of columns."""
+    arrays = [np.asarray(array, order=order) for array in start(3).values()]
+    return dict(zip((0, "1", "W 1", "i0"), arrays, strict=True))
+
+
+def turned(folder):
+    """Go on in another order of the elements than was saved; with clipping that needs whole arrays."""
+    ref, plain = mixed("C"), fastopt.Momentum()
+    plain.load(f"{folder}/mixed.npz", ref)
+    plain.update(ref, exact(2, ref)[1])
+    for path in (f"{folder}/mixed.npz", f"{folder}/mixed"):
+        for order in "CF":
+            params, opt = mixed(order), DataParallel(fastopt.Momentum())
+            opt.load(path, params)
+            opt.update(params, exact(2, params)[0])
+            same(params, ref)
+            same_state(opt, plain)
+        with pytest.raises(ValueError, match="rank 0.*need whole arrays: make one with those"):
+            DataParallel(fastopt.Momentum(clip_each=1.0)).load(path, params)
 
 
 def between(folder):

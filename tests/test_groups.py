@@ -184,3 +184,43 @@ def test_wrong_groups(groups, error, message):
     if "selects none" not in message:
         with pytest.raises(error, match=message):
             fastopt.Adam().groups = groups
+
+
+@pytest.mark.parametrize(
+    "options", [{"groups": {"a": {"lr_scale": 0.0}}}, {"decay": "matrices", "weight_decay": 0.5}]
+)
+def test_parameters_that_take_turns_have_their_own_groups(options):
+    """Whatever others were stepped on, or described, in between."""
+    opt = fastopt.SGD(lr=1.0, **options)
+    a, b = {"a": np.ones((2, 2))}, {"b": np.ones(3)}
+    expected = {"a": 1.0, "b": 1.0}
+    for step, params in enumerate([a | b, b, a, b, a | b, b, b, a, a, b] * 20):
+        if step == 3:
+            opt.clip_norm = 1e9  # which begins anew
+        if step % 7 == 4:
+            opt.describe(a | b)
+        opt.update(params, {key: np.full_like(p, 0.25) for key, p in params.items()})
+        for key in params:
+            if "groups" in options:
+                expected[key] -= 0.25 * (key == "b")
+            else:
+                expected[key] -= 0.25 + 0.5 * expected[key] * (key == "a")
+            assert (params[key] == expected[key]).all()
+
+
+def test_a_parameter_that_comes_back_otherwise_is_grouped_anew():
+    opt = fastopt.SGD(lr=1.0, decay="matrices", weight_decay=0.5)
+    opt.update({"w": np.ones(3), "b": np.ones(3)}, {"w": np.zeros(3), "b": np.zeros(3)})
+    opt.forget("w")
+    params = {"w": np.ones((3, 1))}
+    opt.update(params, {"w": np.zeros((3, 1))})
+    assert (params["w"] == 0.5).all()
+
+
+def test_frozen_parameters_alone_are_looked_at_each_time():
+    params, opt = {"w": np.ones(3)}, fastopt.SGD(groups={"w": {"freeze": True}}, nonfinite="raise")
+    opt.update(params, params)
+    for _ in range(2):
+        with pytest.raises(FloatingPointError):
+            opt.update(params, {"w": np.full(3, np.nan)})
+    assert opt.iter == 1

@@ -1,6 +1,7 @@
 """`update` as a drop-in: containers, numbers, aliases, attributes; and what it refuses."""
 
 import copy
+import gc
 import pickle
 from collections import OrderedDict, UserDict, UserList, deque
 from types import MappingProxyType
@@ -12,6 +13,8 @@ from cases import BOOK, CASES, DTYPES, RULES, both, hyperparameters, same_bits, 
 import fastopt
 from fastopt import SGD, Adam, Momentum
 from fastopt.driver import available
+from fastopt.optimizer import MOST_PLANNED
+from fastopt.plan import Plan
 
 
 def network(rng, dtype="float64"):
@@ -450,3 +453,67 @@ def test_parameters_that_take_turns_are_planned_once(monkeypatch):
     comp.nonfinite = "raise"
     comp.update(sets[0], sets[0])
     assert len(made) == (4 if available() else 11)  # no plan from before is used
+
+
+@pytest.mark.parametrize("name", ["Adafactor", "Prodigy", "LAMB", "Muon"])
+def test_measures_of_some_of_the_parameters_in_another_order(name):
+    """A step on a part of what is known, and in another order, has the bits of the reference's."""
+    rng = np.random.default_rng(0)
+    shapes = {"wide": (2, 3000), "small": (3, 3), "tall": (40, 3)}
+    params = {key: rng.standard_normal(shape) for key, shape in shapes.items()}
+    expected = copy.deepcopy(params)
+    comp, ref = getattr(fastopt, name)(), getattr(fastopt.reference, name)()
+    ref.update(expected, params)
+    comp.update(params, copy.deepcopy(params))
+    for keys in (["small", "wide"], ["tall"], ["wide", "tall", "small"], ["small"]):
+        grads = {key: rng.standard_normal(shapes[key]) for key in keys}
+        comp.update({key: params[key] for key in keys}, grads)
+        ref.update({key: expected[key] for key in keys}, grads)
+        same_bits(params, expected)
+
+
+def test_after_an_odd_step_the_short_way_is_taken_again(monkeypatch):
+    calls = []
+    update = Adam._update
+    monkeypatch.setattr(Adam, "_update", lambda *arguments: calls.append(1) or update(*arguments))
+    sets = [{"a": np.ones(5)}, {"b": np.ones(4)}]
+    opt = Adam()
+    for _ in range(3):
+        for params in sets:
+            opt.update(params, {key: p.copy() for key, p in params.items()})
+    opt.update(sets[0], {"a": np.ones(10)[::2]})
+    opt.update(sets[0], {"a": np.ones(5)})
+    calls.clear()
+    for params in sets * 3:
+        opt.update(params, {key: p.copy() for key, p in params.items()})
+    assert len(calls) == (0 if available() else 6)
+
+
+@pytest.mark.parametrize("make", [Adam, lambda: fastopt.Muon(fallback=Adam())])
+def test_no_more_plans_are_kept_than_there_are_sets(make):
+    def alive():
+        return sum(isinstance(known, Plan) for known in gc.get_objects())
+
+    opt = make()
+    sets = [{"a": np.ones((2, 2)), "b": np.ones(3)}, {"c": np.ones((3, 2)), "d": np.ones(2)}]
+    gc.collect()
+    before = alive()
+    gc.disable()
+    try:
+        for _ in range(50):
+            for params in sets:
+                fresh = {key: p.copy() for key, p in params.items()}
+                opt.update(fresh, {key: p.copy() for key, p in params.items()})
+        assert alive() - before <= 4
+    finally:
+        gc.enable()
+
+
+def test_many_sets_don_t_keep_all_plans():
+    opt = Adam()
+    params = {i: np.ones(2) for i in range(1000)}
+    opt.update(params, params)
+    for first in range(0, 100, 3):
+        some = {i: params[i] for i in range(first, 1000)}
+        opt.update(some, some)
+    assert sum(map(len, opt._plans)) <= MOST_PLANNED

@@ -11,17 +11,24 @@ import numpy as np
 try:
     from mpi4py import MPI
     from mpi4py.util import pkl5
-except (ImportError, RuntimeError) as error:  # of which the second is for mpi4py without an MPI
+except ImportError as error:
     raise ModuleNotFoundError(
-        f"this needs mpi4py and an MPI ({str(error).splitlines()[0]}): "
-        'python -m pip install "fastopt[mpi]", and mpich if the machine has no MPI',
+        f'this needs mpi4py and an MPI ({error}): python -m pip install "fastopt[mpi]", '
+        "and mpich if the machine has no MPI",
         name="mpi4py",
     ) from error
+except RuntimeError as error:  # mpi4py without an MPI
+    raise ModuleNotFoundError(
+        f"this needs an MPI ({str(error).splitlines()[0]}): python -m pip install mpich", name="mpi4py"
+    ) from None
 
 __all__ = ["MPI", "Agreement", "committed"]
 
 # What a rank can fail with before a step, so that all raise it.
-ERRORS = KeyError, TypeError, FloatingPointError, MemoryError, OSError, ValueError
+ERRORS = (
+    *(KeyError, TypeError, FloatingPointError, MemoryError, ValueError),
+    *(FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError, OSError),
+)
 
 
 @contextmanager
@@ -95,8 +102,8 @@ class Agreement:
             for name in [*first, *theirs]:
                 if theirs.get(name) != first.get(name):
                     raise ValueError(
-                        f"{name}: {theirs.get(name, 'missing')} on rank {rank}, "
-                        f"{first.get(name, 'missing')} on rank 0"
+                        f"{name} must be the same on all ranks, but is {theirs.get(name, 'missing')} on rank "
+                        f"{rank}, {first.get(name, 'missing')} on rank 0"
                     )
         raise ValueError("the ranks are about to take different steps")
 

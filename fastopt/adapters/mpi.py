@@ -10,6 +10,7 @@ import os
 import secrets
 import zlib
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, MutableSequence
+from contextlib import contextmanager, suppress
 from copy import copy
 from functools import partial
 from math import sqrt
@@ -31,6 +32,7 @@ from fastopt.optimizer import Optimizer
 from fastopt.packing import Packed, PackedDict
 from fastopt.plan import Calls, Layout, Plan, align, finite, memory, run, survey
 from fastopt.rows import Rows
+from fastopt.snapshots import restored
 from fastopt.statedict import copied, copies
 
 __all__ = ["MPI", "DataParallel", "committed"]
@@ -38,6 +40,11 @@ __all__ = ["MPI", "DataParallel", "committed"]
 # In a folder of checkpoints: the file that names those that belong together.
 INDEX = "index.npz"
 
+# What is the rule's, besides its hyperparameters.
+FORWARDED = frozenset(("iter", "skipped", "grad_norm", "schedule", "describe"))
+
+# For errors.
+WHOLE = "clip_each and clip_adaptive need whole arrays:"
 BAD = "{} has NaN, infinity, or a value whose square overflows at step {}"
 
 
@@ -53,6 +60,16 @@ def irregular(flat: np.ndarray) -> bool:
     """Whether some values of a flat array, or their squares, aren't finite."""
     with np.errstate(all="ignore"):
         return not (np.isfinite(np.dot(flat, flat)) or finite(flat, flat.dtype))
+
+
+def checksums(params: Any) -> dict[str, str]:
+    """Give a checksum of each parameter's values."""
+    keys, values, _ = align(params, params)
+    return {
+        f"parameter {key!r} before the first step (broadcast makes it so)": "of checksum "
+        f"{zlib.crc32(np.asarray(value).tobytes()):08x}"
+        for key, value in zip(keys, values, strict=True)
+    }
 
 
 def shards_of(folder: Path) -> list[str]:
@@ -79,9 +96,8 @@ class DataParallel:
     Parameters
     ----------
     optimizer : Optimizer
-        The rule, without state. This process's copy of it gets this process's share of the state.
-        Hyperparameters are assigned to it, the same on all ranks. If its ``threads`` is None, it becomes
-        the rank's share of the cores that it may run on.
+        The rule, without state. It gets this process's share of the state, and mustn't be stepped otherwise.
+        If its ``threads`` is None, it becomes the rank's share of the cores that it may run on.
     comm : mpi4py.MPI.Comm, optional
         The processes, by default ``MPI.COMM_WORLD``. It is duplicated.
     reduce_dtype : "float64", optional
@@ -90,7 +106,9 @@ class DataParallel:
     Attributes
     ----------
     optimizer : Optimizer
-        The rule.
+        The rule, whose state is that of parts of the parameters: ``'W1'[0:1856]`` are so many elements of
+        ``params["W1"]``. Its hyperparameters, ``iter``, ``skipped``, ``grad_norm``, ``schedule`` and
+        ``describe`` are the DataParallel's, too; assign them on all ranks alike.
     comm : mpi4py.MPI.Comm
         The duplicate.
 
@@ -99,7 +117,7 @@ class DataParallel:
     ModuleNotFoundError
         When this module is imported, if mpi4py or an MPI is missing.
     TypeError, ValueError
-        If optimizer is none or has state, or reduce_dtype is another.
+        If optimizer is none, has state or an option that can't be had, or reduce_dtype is another.
 
     Notes
     -----
@@ -132,11 +150,12 @@ class DataParallel:
     def __init__(self, optimizer: Optimizer, comm: Any = None, *, reduce_dtype: Any = None) -> None:
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"optimizer must be one of fastopt's, such as Adam(), not {kind(optimizer)}")
-        if optimizer.iter:
+        if any(rule.iter or rule._layout for rule in (optimizer, *optimizer._inner().values())):
             raise ValueError("optimizer has taken steps already: wrap a new one, and load a checkpoint")
         if reduce_dtype is not None and np.dtype(reduce_dtype) != np.float64:
             raise ValueError(f"reduce_dtype must be None or 'float64', not {reduce_dtype!r}")
-        self.optimizer = optimizer
+        self.__dict__["optimizer"] = optimizer
+        self._check_options()
         self.comm = (MPI.COMM_WORLD if comm is None else comm).Dup()
         self.reduce_dtype = None if reduce_dtype is None else np.dtype(reduce_dtype)
         self._agreement = Agreement(self.comm)
@@ -151,8 +170,21 @@ class DataParallel:
         self._shares = Shares(self._layout, False, False, self.comm.rank, self.comm.size)
         self._exchange = Exchange(self.comm, self._shares, self.reduce_dtype)
         self._copies: dict[str, PackedDict] = {}
-        if optimizer.threads is None:
-            optimizer.threads = cores(self.comm)
+        threads = cores(self.comm)
+        for rule in self._rules():
+            rule.threads = threads if rule.threads is None else rule.threads
+
+    def __getattr__(self, name: str) -> Any:
+        rule = self.__dict__.get("optimizer")
+        if name in FORWARDED or name in getattr(type(rule), "__dataclass_fields__", ()):
+            return getattr(rule, name)
+        raise AttributeError(f"DataParallel has no {name!r}; the rule, with this rank's state, is .optimizer")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("comm", "reduce_dtype") or name.startswith("_"):
+            super().__setattr__(name, value)
+        else:  # the rule says what it doesn't have
+            setattr(self.optimizer, name, value)
 
     def broadcast(self, params: Any) -> None:
         """Copy the parameters of rank 0 to all.
@@ -207,7 +239,7 @@ class DataParallel:
             return False
         if self._waiting():
             with committed(self.comm):
-                late = self._late(accumulator.take, params, grads)
+                late = self._late(accumulator, accumulator.take, params, grads)
             if late is not None:
                 raise late
             return False
@@ -226,11 +258,13 @@ class DataParallel:
             return self._refuse(params, grads)
         with committed(self.comm):
             self._prepare(buffers)
+            step = partial(type(optimizer).update, optimizer)  # without what is around whole steps
             turn, late, gathers = optimizer.iter, None, []
             for piece in [self._shares.all] if early else pieces:
                 optimizer.iter = turn  # the step is the same for all pieces
+                optimizer.__dict__["_groups"] = piece.groups
                 own, means = piece.params.of(buffers), piece.grads.of(self._exchange.means)
-                late = self._late(type(optimizer).update, optimizer, own, means) or late
+                late = self._late(optimizer, step, own, means) or late
                 gathers += self._exchange.gather(piece, buffers)
             MPI.Request.Waitall(gathers)
             self._hand_back(params)
@@ -258,32 +292,67 @@ class DataParallel:
             If there is no average.
         """
         average: Any = self.optimizer.average
-        if not callable(average) and self.optimizer.ema is None and self.optimizer.swa is None:
-            raise ValueError("there is no average without ema=0.999, say, or swa=1000")
+
+        def check() -> None:
+            if len(self._rules()) > 1:
+                raise ValueError("average can't be had with DataParallel if a rule has another inside")
+            if not callable(average) and self.optimizer.ema is None and self.optimizer.swa is None:
+                raise ValueError("there is no average without ema=0.999, say, or swa=1000")
+
+        self._agreement.on(check)
         self._agree_on(params, params)
         with committed(self.comm):
             buffers = {dtype: flat.copy() for dtype, flat in self._buffers(params, "params").items()}
             own = Views(self._shares.all.slots).of(buffers)
-            averaged = average(own) if callable(average) else average or own
+            averaged = average(own) if callable(average) else own if average is None else average
             for key, array in own.items():
                 array[...] = averaged[key]
             MPI.Request.Waitall(self._exchange.gather(self._shares.all, buffers))
-        new = {
-            key: array.astype(np.asarray(params[key]).dtype)
-            for key, array in Views(self._shares.ordered).of(buffers).items()
-        }
-        return new if isinstance(params, Mapping) else [new[key] for key in range(len(new))]
+        arrays = Views(self._shares.ordered).of(buffers)
+        return {key: arrays[key] for key in params} if isinstance(params, Mapping) else list(arrays.values())
+
+    @contextmanager
+    def averaged(self, params: Any) -> Iterator[None]:
+        """Put the average in the place of the parameters for as long as the block lasts.
+
+        As `Optimizer.averaged`; on every rank.
+
+        Parameters
+        ----------
+        params : dict or list
+            What `update` has stepped on.
+
+        Raises
+        ------
+        ValueError
+            If there is no average.
+        """
+        average = self.average(params)
+        with restored(params):
+            for key, value, new in zip(*align(params, average), strict=True):
+                if isinstance(value, np.ndarray):
+                    value[...] = new
+                else:
+                    params[key] = type(value)(new)
+            yield
 
     def state_dict(self) -> dict[str, Any] | None:
         """Give the whole state to rank 0, as the rule's own `state_dict` would be; None to the others."""
+        state: dict[str, Any] | None = None
         with committed(self.comm):
-            parts = self._agreement.collect(self._shares.named(self.optimizer.state_dict()))
-            if not parts:
-                return None
-            state = self._shares.joined(parts, self._layout, self._shapes())
-        if self._list and len(self._rules()) == 1:  # Muon with another has both parts in dicts
+            parts = self._agreement.collect(self.optimizer.state_dict())
+
+        def join() -> None:
+            nonlocal state
+            if parts:
+                state = self._shares.joined(parts, self._layout, self._shapes())
+
+        self._agreement.on(join)
+        if state is not None and self._list and len(self._rules()) == 1:  # with another both are in dicts
             state["state"] = {
-                name: arrays and [arrays.get(index) for index in range(max(arrays) + 1)]
+                name: arrays
+                if arrays is None
+                else [arrays.get(index) for index in range(max(arrays, default=-1) + 1)]
                 for name, arrays in state["state"].items()
             }
         return state
@@ -308,8 +377,15 @@ class DataParallel:
         """
         self._agree_on(params, params)
         folder, comm = Path(path), self.comm
+
+        def check() -> None:
+            if folder.suffix not in ("", ".npz", ".safetensors"):
+                raise ValueError(
+                    f"{str(path)!r} must end in .npz or .safetensors, or have no suffix and be a folder"
+                )
+
+        self._agreement.on(check, lambda: zlib.crc32(str(folder).encode()), lambda: {"path": str(folder)})
         if folder.suffix:
-            self._agreement.on(lambda: checkpoint.path_of(path) and None)
             state = self.state_dict()
             self._agreement.on(partial(checkpoint.save, path, state, copied(params)) if state else bool)
             return
@@ -325,9 +401,9 @@ class DataParallel:
         old: list[str] = []
 
         def publish() -> None:
-            if first and (folder / INDEX).exists():
-                old.extend(shards_of(folder))
             if first:
+                with suppress(ValueError, OSError):  # there is none, or a damaged one
+                    old.extend(shards_of(folder))
                 checkpoint.write(folder / INDEX, {"shards": names}, {})
 
         def clean() -> None:
@@ -369,10 +445,13 @@ class DataParallel:
             for file in files:
                 state, there = checkpoint.load(file, lambda *_: None)
                 saved = saved if there is None else there
-                yield shares.in_parts(state, self._shapes()) if folder.suffix else state
+                yield shares.in_parts(state, self._shapes()) if folder.suffix else shares.read(state)
 
         def read() -> None:
             state = shares.joined(parts(), shares.all.slots, self._shapes())
+            there = state["hyperparameters"]
+            if self._needs_whole(there.get("clip_each"), there.get("clip_adaptive")) != shares.whole:
+                raise ValueError(f"{WHOLE} make one with those that it was saved with, {there}")
             calls.extend(copies(saved, params) + self.optimizer._restoring(state))
 
         self._agreement.on(read)
@@ -399,21 +478,22 @@ class DataParallel:
 
         Gives whether a micro-batch has to be left out.
         """
-        layout, number, optimizer = self._layout, 0, self.optimizer
+        layout, number, regroup, optimizer = self._layout, 0, False, self.optimizer
         rules = self._rules()
 
         def prepare() -> bool:
-            nonlocal layout, number
-            whole = self._needs_whole()
-            if self._layout and whole != self._shares.whole:
-                raise ValueError(
-                    "clip_each and clip_adaptive need whole arrays: choose before the first step"
-                )
+            nonlocal layout, number, regroup
+            if stepping:
+                self._check_options()
+            if self._stepped and self._needs_whole() != self._shares.whole:
+                raise ValueError(f"{WHOLE} choose before the first step")
+            if sum(len(rule._layout) for rule in rules) > len(self._shares.all.slots):
+                raise ValueError("optimizer has been stepped by itself: only DataParallel.update may")
             layout = self._surveyed(params, grads)
             if layout is not self._layout:
                 self._digest = zlib.crc32(repr(described(layout)).encode())
             if self._asked != (optimizer.groups, optimizer.decay):
-                self._groups = None
+                self._groups, regroup = None, True
                 if optimizer.groups is not None or optimizer.decay != "all":
                     keys, values, _ = align(params, params)
                     self._groups = Groups(
@@ -422,9 +502,10 @@ class DataParallel:
                 self._asked = optimizer.groups, optimizer.decay
             turn = optimizer.iter + 1
             count = 0 if optimizer._accumulator is None else optimizer._accumulator.count
-            rates = [rule.schedule and rule.schedule(turn) for rule in rules]  # which may raise
+            rates = [rule.schedule and rule._lr_of(rule.schedule, turn) for rule in rules]  # which may raise
             ours = [(type(rule).__name__, rule._hyperparameters()) for rule in rules], rates, self._told()
-            number = zlib.crc32(f"{self._digest} {self.reduce_dtype} {turn} {count} {ours}".encode())
+            first = checksums(params) if stepping and not self._stepped else {}
+            number = zlib.crc32(f"{self._digest} {self.reduce_dtype} {turn} {count} {ours} {first}".encode())
             culprit = ""
             if stepping and self._waiting() and optimizer.nonfinite != "warn":
                 culprit = optimizer._culprit(params, grads, layout)
@@ -433,37 +514,53 @@ class DataParallel:
             return bool(culprit)
 
         def details() -> dict[str, Any]:
-            values = {"reduce_dtype": str(self.reduce_dtype), "iter": optimizer.iter, "groups": self._told()}
+            kinds = " and ".join(type(rule).__name__ for rule in rules)
+            values = {"the rule": kinds, "reduce_dtype": str(self.reduce_dtype), "iter": optimizer.iter}
             for rule in rules:
                 own = rule._hyperparameters().items()
                 values |= {f"{type(rule).__name__}'s {name}": value for name, value in own}
-            return {"the parameters": [*layout], **described(layout), **values}
+            known = described(layout) | (checksums(params) if stepping and not self._stepped else {})
+            return {**values, "groups": self._told(), "the parameters": [*layout], **known}
 
         refused = self._agreement.on(prepare, lambda: number, details)
-        if layout is not self._layout:
-            self._layout, self._list = layout, not isinstance(params, Mapping)
-            whole, at_once = self._needs_whole(), optimizer.measure is not None
+        whole, at_once = self._needs_whole(), optimizer.measure is not None
+        if layout is not self._layout or whole != self._shares.whole:
+            self._layout, self._list, self._copies = layout, not isinstance(params, Mapping), {}
+            regroup = True
             self._shares = Shares(layout, whole, at_once, self.comm.rank, self.comm.size)
             self._exchange = Exchange(self.comm, self._shares, self.reduce_dtype)
+        for piece in (*self._shares.pieces, self._shares.all) if regroup else ():
+            piece.groups = groups = copy(self._groups)
+            if groups is not None:
+                of = {part: part.key if isinstance(part, Part) else part for part in piece.slots}
+                groups.keys, groups.views = [*of], []
+                groups.which = {part: groups.which[key] for part, key in of.items()}
         return refused
 
     def _told(self) -> str:
         """Tell what differs between the parameters."""
-        return "" if self._groups is None else f"{self._groups.sets} for {self._groups.which}"
+        return "none" if self._groups is None else f"{self._groups.sets} for {self._groups.which}"
 
-    def _needs_whole(self) -> bool:
-        """Whether arrays must not be cut; or say what can't be had on several ranks."""
-        optimizer, rules = self.optimizer, self._rules()
+    def _check_options(self) -> None:
+        """Say what can't be had on several ranks."""
+        rules = self._rules()
         for rule in rules:
             if rule.recorded is not None:
                 raise ValueError("record can't be had with DataParallel: a rank sees its share only")
-            if len(rules) > 1 and (rule.groups, rule.decay, rule.clip_norm) != (None, "all", None):
+            if rule.rows == "exact":
+                raise ValueError("rows='exact' can't be had with DataParallel, which takes no Rows")
+            inner = rule.groups, rule.decay, rule.clip_norm, rule.nonfinite
+            if len(rules) > 1 and inner != (None, "all", None, self.optimizer.nonfinite):
                 raise ValueError(
-                    "groups, decay='matrices' and clip_norm can't be had with DataParallel if a rule has "
-                    "another inside"
+                    "groups, decay='matrices', clip_norm and different nonfinite can't be had with "
+                    "DataParallel if a rule has another inside"
                 )
-        parted = optimizer.measure is None or optimizer.sums
-        return not parted or (optimizer.clip_each, optimizer.clip_adaptive) != (None, None)
+
+    def _needs_whole(self, *clips: Any) -> bool:
+        """Whether arrays must not be cut, with these clip_each and clip_adaptive or the rule's own."""
+        rule = self.optimizer
+        clips = clips or (rule.clip_each, rule.clip_adaptive)
+        return (rule.measure is not None and not rule.sums) or clips != (None, None)
 
     def _surveyed(self, params: Any, grads: Any) -> Layout:
         """Give the layout of the parameters, or say why they can't be updated."""
@@ -473,11 +570,15 @@ class DataParallel:
         for key, slope in zip(keys, slopes, strict=True):
             if isinstance(slope, Rows):
                 raise TypeError(f"the gradient of {key!r} is Rows, which can't be reduced: pass it whole")
+        self.optimizer.admit(keys, values)
         assignable = isinstance(params, MutableMapping | MutableSequence)
         layout = survey(keys, values, slopes, self._layout, assignable, self.optimizer.measure is not None)
         if self._layout and {*keys} != self._layout.keys():
-            odd = [*({*keys} ^ self._layout.keys())]
-            raise ValueError(f"there were other parameters at first: only then or only now {odd[:5]}")
+            new = [key for key in keys if key not in self._layout]
+            gone = [key for key in self._layout if key not in keys]
+            raise ValueError(
+                f"parameters must stay those of the first call; new: {new[:5]}, gone: {gone[:5]}"
+            )
         if memory(values) is None:
             raise ValueError("parameters share memory: several ranks can't update them in order")
         return self._layout if self._layout else layout
@@ -530,24 +631,17 @@ class DataParallel:
                     params[key] = type(params[key])(view)
 
     def _prepare(self, buffers: Buffers) -> None:
-        """Tell the rule what it can't see in its share: groups, the norm of all gradients, and measures."""
-        optimizer, everything, groups = self.optimizer, self._shares.all, None
-        if self._groups is not None:
-            groups = copy(self._groups)
-            groups.views = []
-            groups.which = {
-                part: groups.which[part.key if isinstance(part, Part) else part] for part in everything.slots
-            }
-        norm = None
+        """Tell the rule what it can't see in its share: the norm of all gradients, and others' measures."""
+        optimizer, everything, norm = self.optimizer, self._shares.all, None
         if optimizer.clip_norm is not None:
-            means = everything.grads.of(self._exchange.means)
+            means, groups = everything.grads.of(self._exchange.means), everything.groups
             for part, param in everything.params.of(buffers).items() if optimizer._copies else ():
                 optimizer._clip(means[part], param)
             counted = [g for part, g in means.items() if groups is None or groups.which[part] != FROZEN]
             total = np.array([sum_of_squares(counted)])
             self.comm.Allreduce(MPI.IN_PLACE, total)
             norm = sqrt(total[0])
-        optimizer.__dict__.update(_groups=groups, _norm=norm)
+        optimizer.__dict__["_norm"] = norm
         for rule in self._rules():
             rule._pool = partial(self._pooled, type(rule))
 
@@ -569,10 +663,13 @@ class DataParallel:
         ]
 
     @staticmethod
-    def _late(step: Callable[..., Any], *arguments: Any) -> RuntimeWarning | None:
-        """Do something; give the warning that comes as an error when it is done."""
+    def _late(rule: Optimizer, step: Callable[..., Any], *arguments: Any) -> RuntimeWarning | None:
+        """Take a step; give the warning that comes as an error when it has been taken."""
+        before, late = rule.iter, None
         try:
             step(*arguments)
         except RuntimeWarning as warning:
-            return warning
-        return None
+            late = warning
+        if rule.iter == before:
+            raise RuntimeError("the step was left out on this rank alone") from late
+        return late

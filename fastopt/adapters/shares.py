@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from fastopt.checkpoint import items
+from fastopt.groups import Groups
 from fastopt.plan import Layout, Slot
 
 __all__ = ["Buffers", "Part", "Piece", "Run", "Shares", "Views"]
@@ -17,9 +18,9 @@ Shapes = Mapping[str, Callable[[tuple[int, ...]], tuple[int, ...]] | None]
 # Shares begin at multiples of so many elements: cache lines of the state.
 BLOCK = 64
 
-# Larger buffers are exchanged and updated in pieces of about so many elements, one on its way while another is
-# updated: small enough for the cache, but so large that there aren't more than MOST_PIECES, and that what a
-# rank sends another at a time, MESSAGE elements, is longer on the wire than on its way.
+# Larger buffers are exchanged and updated in pieces of about so many elements, one on its way while another
+# is updated: small enough for the cache, but so large that there aren't more than MOST_PIECES, and that what
+# a rank sends another at a time, MESSAGE elements, is longer on the wire than on its way.
 CHUNK = 500_000
 MOST_PIECES = 32
 MESSAGE = 16_000
@@ -31,6 +32,7 @@ class Part(NamedTuple):
     key: Hashable
     first: int
     last: int
+    order: Literal["C", "F"] = "C"
 
     def __repr__(self) -> str:
         return f"{self.key!r}[{self.first}:{self.last}]"
@@ -75,6 +77,8 @@ class Piece:
     ----------
     runs, slots
         As above.
+    groups : Groups, optional
+        Those of the slots.
     params, grads : Views
         These slots in the buffers, and in others that have this rank's share only.
     """
@@ -83,6 +87,7 @@ class Piece:
         self, runs: dict[np.dtype[Any], Run], slots: Layout, starts: Mapping[np.dtype[Any], int]
     ) -> None:
         self.runs, self.slots = runs, slots
+        self.groups: Groups | None = None
         own = {key: slot._replace(offset=slot.offset - starts[slot.dtype]) for key, slot in slots.items()}
         self.params, self.grads = Views(slots), Views(Layout(own))
 
@@ -156,18 +161,16 @@ class Shares:
             if low < high or empty:
                 low, size = (slot.offset, 0) if empty else (low, high - low)
                 first = low - slot.offset
-                parts[Part(key, first, first + size)] = Slot((size,), slot.dtype, "C", low, size)
+                parts[Part(key, first, first + size, slot.order)] = Slot((size,), slot.dtype, "C", low, size)
         return parts
 
     def named(self, state: dict[str, Any]) -> dict[str, Any]:
-        """Give the state dict of a rank's optimizer with names for its parts, as checkpoints need them."""
-        if self.whole:
-            return state
-        named = {
-            name: arrays and {name_of(part.key, part.first): array for part, array in arrays.items()}
-            for name, arrays in state["state"].items()
-        }
-        return {**state, "state": named}
+        """Give the state dict of a rank's optimizer with names for its parts, as files need them."""
+        return state if self.whole else renamed(state, name_of)
+
+    def read(self, state: dict[str, Any]) -> dict[str, Any]:
+        """Give a state dict with parts for their names."""
+        return state if self.whole else renamed(state, part_of)
 
     def in_parts(self, state: Mapping[str, Any], shapes: Shapes) -> dict[str, Any]:
         """Give a rule's ordinary state dict as a rank's would be that has everything.
@@ -192,17 +195,17 @@ class Shares:
                         f"its {name} of {key!r} is {array.dtype} of shape {array.shape}; there is no such "
                         "parameter here"
                     )
-                parts[name_of(key, 0)] = array.reshape(-1, order=slot.order)
+                parts[Part(key, 0, array.size, slot.order)] = array.reshape(-1, order=slot.order)
             result[name] = None if arrays is None else parts
         return {**state, "state": result}
 
-    def joined(self, parts: Iterable[Mapping[str, Any]], slots: Layout, shapes: Shapes) -> dict[str, Any]:
+    def joined(self, states: Iterable[Mapping[str, Any]], slots: Layout, shapes: Shapes) -> dict[str, Any]:
         """Put a state dict together from those of several ranks.
 
         Parameters
         ----------
-        parts : iterable of dict
-            State dicts as `named` or `in_parts` gives them.
+        states : iterable of dict
+            State dicts of the ranks' optimizers, or as `in_parts` gives them.
         slots : Layout
             What is wanted of them: ``self.all.slots`` for this rank, ``self.layout`` for the ordinary state
             dict.
@@ -212,16 +215,12 @@ class Shares:
         Raises
         ------
         ValueError
-            If there isn't all that is wanted.
+            If there is only a part of what is wanted of an array.
         """
         result: dict[str, Any] = {}
         inner: dict[str, list[Any]] = {}
-        missing: dict[str, dict[Hashable, int]] = {}
-        wanted: dict[str, list[Part]] = {}
-        for key in slots:
-            part = key if isinstance(key, Part) else Part(key, 0, slots[key].size)
-            wanted.setdefault(repr(part.key), []).append(part)
-        for state in parts:
+        found: dict[str, Any] = {}
+        for state in states:
             if not result:
                 result = {**state, "state": dict.fromkeys(state["state"])}
             for name in ("iter", "skipped"):
@@ -229,33 +228,13 @@ class Shares:
             for name, other in state.get("inner", {}).items():
                 inner.setdefault(name, []).append(other)
             for name, arrays in state["state"].items():
-                if arrays is None:
-                    continue
-                if result["state"][name] is None:
-                    blank = {} if self.whole else empty(slots, shapes.get(name))
-                    result["state"][name] = blank
-                    missing[name] = {key: array.size for key, array in blank.items()}
-                own = result["state"][name]
-                for name_there, array in items(arrays):
-                    if self.whole:
-                        own |= {name_there: array} if name_there in slots else {}
-                        continue
-                    first, _, known = str(name_there).partition(" ")
-                    for part in wanted.get(known, ()):
-                        into = part if part in slots else part.key
-                        if shapes.get(name) is None:
-                            flat = own[into].reshape(-1, order="A")
-                            missing[name][into] -= copy(array, int(first), flat, part.first)
-                        else:  # the same for all parts of an array
-                            own[into][...] = array.reshape(own[into].shape)
-                            missing[name][into] = 0
-        for name, remaining in missing.items():
-            for key, left in remaining.items():
-                if left > 0:
-                    raise ValueError(f"there are {left} elements of its {name} of {key!r} missing")
-            if self.whole:  # in the order of the parameters
-                own = result["state"][name]
-                result["state"][name] = {key: own[key] for key in slots if key in own}
+                if arrays is not None:
+                    if name not in found:
+                        found[name] = {} if self.whole else Joining(self.layout, slots, shapes.get(name))
+                    found[name].update(items(arrays))
+        for name, there in found.items():
+            arrays = there if self.whole else there.arrays(name)
+            result["state"][name] = {key: arrays[key] for key in slots if key in arrays}
         if inner:
             result["inner"] = {
                 name: mean(others) if name == "accumulated" else self.joined(others, slots, {})
@@ -264,9 +243,93 @@ class Shares:
         return result
 
 
-def name_of(key: Hashable, first: int) -> str:
-    """Name the elements of a parameter from there on."""
-    return f"{first} {key!r}"
+class Joining:
+    """The arrays of one state, put together from parts.
+
+    Parameters
+    ----------
+    layout, slots : Layout
+        The parameters, and what is wanted of them.
+    shape : callable, optional
+        Gives the shape of a state that is the same for all parts of an array.
+    """
+
+    def __init__(self, layout: Layout, slots: Layout, shape: Any) -> None:
+        self.layout, self.slots, self.shape = layout, slots, shape
+        self._flats: dict[Hashable, np.ndarray] = {}
+        self._left: dict[Hashable, int] = {}
+        self._turned: dict[Hashable, list[tuple[Part, np.ndarray]]] = {}
+        self._wanted: dict[Hashable, list[Part]] = {}
+        for key, slot in slots.items():
+            part = key if isinstance(key, Part) else Part(key, 0, slot.size, slot.order)
+            self._wanted.setdefault(part.key, []).append(part)
+
+    def update(self, parts: Iterable[tuple[Part, np.ndarray]]) -> None:
+        """Take what is wanted of some parts."""
+        for part, array in parts:
+            for wanted in self._wanted.get(part.key, ()):
+                if self.shape is not None:
+                    self._flats[wanted] = array
+                elif part.order == wanted.order:
+                    self._take(wanted, part.first, array)
+                elif wanted is self._wanted[part.key][0]:
+                    self._turned.setdefault(part.key, []).append((part, array))
+
+    def _take(self, wanted: Part, start: int, array: np.ndarray) -> None:
+        """Copy what a part has of the elements from ``start`` on."""
+        if wanted not in self._flats:
+            self._left[wanted] = wanted.last - wanted.first
+            self._flats[wanted] = np.empty(self._left[wanted], array.dtype)
+        low, high = max(start, wanted.first), min(start + array.size, wanted.last)
+        if low < high:
+            self._flats[wanted][low - wanted.first : high - wanted.first] = array[low - start : high - start]
+            self._left[wanted] -= high - low
+
+    def arrays(self, name: str) -> dict[Hashable, np.ndarray]:
+        """Give what is wanted, but for arrays of which there is nothing."""
+        for key, parts in self._turned.items():  # saved in another order
+            slot = self.layout[key]
+            whole = np.concatenate([array for _, array in sorted(parts, key=lambda pair: pair[0].first)])
+            if whole.size == slot.size:
+                whole = whole.reshape(slot.shape, order=parts[0][0].order).reshape(-1, order=slot.order)
+                for wanted in self._wanted[key]:
+                    self._take(wanted, 0, whole)
+        result: dict[Hashable, np.ndarray] = {}
+        for key, slot in self.slots.items():
+            wanted = key if isinstance(key, Part) else self._wanted[key][0]
+            if self._left.get(wanted, 0):
+                raise ValueError(f"there are {self._left[wanted]} elements of its {name} of {key!r} missing")
+            if wanted in self._flats:
+                shape = slot.shape if self.shape is None else self.shape(slot.shape)
+                result[key] = self._flats[wanted].reshape(shape, order=slot.order)
+        return result
+
+
+def renamed(state: dict[str, Any], name: Callable[[Any], Hashable]) -> dict[str, Any]:
+    """Give a state dict whose arrays have other names."""
+    parts = {
+        state_name: arrays and {name(part): array for part, array in arrays.items()}
+        for state_name, arrays in state["state"].items()
+    }
+    return {**state, "state": parts}
+
+
+def name_of(part: Part) -> str:
+    """Name a part as `part_of` reads it."""
+    if isinstance(part.key, str):
+        key = "s" + str.__str__(part.key)
+    elif isinstance(part.key, int | np.integer):
+        key = f"i{int(part.key)}"
+    else:
+        raise TypeError(f"parameter {part.key!r}: a checkpoint takes names that are str or int")
+    return f"{part.first} {part.last} {part.order} {key}"
+
+
+def part_of(name: str) -> Part:
+    """Read a name."""
+    first, last, order, key = name.split(" ", 3)
+    known = int(key[1:]) if key[0] == "i" else key[1:]
+    return Part(known, int(first), int(last), "C" if order == "C" else "F")
 
 
 def shape_of(shape: tuple[int, ...], own: Callable[[tuple[int, ...]], tuple[int, ...]] | None) -> Any:
@@ -274,25 +337,12 @@ def shape_of(shape: tuple[int, ...], own: Callable[[tuple[int, ...]], tuple[int,
     return shape if own is None else own(shape)
 
 
-def empty(slots: Layout, shape: Any) -> dict[Hashable, np.ndarray]:
-    """Give arrays for a state."""
-    return {key: np.empty(shape_of(slot.shape, shape), slot.dtype, slot.order) for key, slot in slots.items()}
-
-
-def copy(array: np.ndarray, first: int, into: np.ndarray, start: int) -> int:
-    """Copy what elements from first on have in common with those from start on; give the number."""
-    low, high = max(first, start), min(first + array.size, start + into.size)
-    if low >= high:
-        return 0
-    into[low - start : high - start] = array[low - first : high - first]
-    return high - low
-
-
+@np.errstate(all="ignore")
 def mean(states: list[Any]) -> dict[str, Any]:
     """Give the state dict of sums that every rank has of its own, with their mean."""
     result = {**states[0], "state": {}}
     for name, first in states[0]["state"].items():
-        total = {key: array.copy() for key, array in items(first or {})}
+        total = {key: array.copy("K") for key, array in items(first or {})}
         for state in states[1:]:
             for key, array in items(state["state"][name] or {}):
                 total[key] += array

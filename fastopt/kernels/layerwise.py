@@ -144,7 +144,7 @@ def novograd(
     mu, step, weight_decay = own(beta1), own(lr), own(weight_decay)
     if v.size == 0:
         return
-    v[0] = beta2 * v[0] + (1 - beta2) * sums[0]
+    v[0] = beta2 * np.float64(v[0]) + (1 - beta2) * sums[0]
     divisor = own(sqrt(np.float64(v[0])) + eps)
     for i in range(param.size):
         p = kept * param[i]

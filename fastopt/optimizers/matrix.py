@@ -94,11 +94,8 @@ class Muon(Optimizer):
             parts[np.ndim(value) != 2][key] = value
         matrices, others = parts
         other = self.fallback
+        self.admit(keys, values)
         if other is None:
-            if others:
-                raise ValueError(
-                    f"Muon takes matrices; name the rule of the others, Muon(fallback=AdamW()): {[*others]}"
-                )
             return super().update(params, grads)
         numbers = [key for key, value in others.items() if not isinstance(value, np.ndarray)]
         for key in numbers:
@@ -120,6 +117,14 @@ class Muon(Optimizer):
                 if culprit:
                     other._warn(culprit, turn)
         return done
+
+    def admit(self, keys: Any, params: list[Any]) -> None:
+        """Say which parameters aren't matrices, without a fallback."""
+        others = [key for key, param in zip(keys, params, strict=True) if np.ndim(param) != 2]
+        if others and self.fallback is None:
+            raise ValueError(
+                f"Muon takes matrices; name the rule of the others, Muon(fallback=AdamW()): {others}"
+            )
 
     def _inner(self) -> dict[str, Stateful]:
         return super()._inner() | ({} if self.fallback is None else {"fallback": self.fallback})
