@@ -3,6 +3,7 @@
 Every rank checks for itself; one that fails ends all.
 """
 
+import itertools
 import os
 import sys
 import warnings
@@ -301,8 +302,12 @@ def changes():
     """Options that need whole arrays can be chosen until the first step; parameters that aren't any."""
     params, ref, plain, opt = start(), start(), fastopt.Adam(), DataParallel(fastopt.Adam())
     opt.broadcast({})
-    assert opt.update({}, {})
-    opt = DataParallel(fastopt.Adam())
+    assert opt.update({}, {}) is plain.update({}, {})
+    opt.broadcast(params)
+    opt.update(params, params)
+    plain.update(ref, {key: sum([p] * RANKS) / RANKS for key, p in ref.items()})
+    same(params, ref)
+    params, ref, plain, opt = start(), start(), fastopt.Adam(), DataParallel(fastopt.Adam())
     opt.broadcast(params)
     plain.clip_each = opt.clip_each = 0.5
     for step in range(2):
@@ -545,11 +550,11 @@ def warn():
         opt.update(params, grads)
     assert np.isnan(params["W1"][0, 0])
     assert np.isnan(params.buffer).sum() == 1
-    # Infinite norms and means, where NumPy itself would warn: only fastopt does, after the step.
-    for options in ({"ema": 0.9, "clip_norm": 1.0}, {"clip_each": 1.0, "clip_norm": 1.0}, {"accumulate": 2}):
-        params, opt, steps = start(), DataParallel(fastopt.SGD(**options)), 0
-        grads = start(1)
-        grads["W1"][0, 0] = -np.inf if LAST else np.inf
+    # Infinite norms and sums, where NumPy itself would warn: only fastopt does, after the step.
+    options = [{"ema": 0.9, "clip_norm": 1.0}, {"clip_each": 1.0, "clip_norm": 1.0}, {"accumulate": 2}]
+    for option, sign in itertools.product(options, (1, -1)):
+        params, opt, steps, grads = start(), DataParallel(fastopt.SGD(**option)), 0, start(1)
+        grads["W1"][0, 0] = np.inf if LAST else sign * np.inf if sign < 0 else 1.0
         for _ in range(2 * opt.accumulate):
             try:
                 opt.update(params, grads)

@@ -208,9 +208,24 @@ def test_parameters_that_take_turns_have_their_own_groups(options):
             assert (params[key] == expected[key]).all()
 
 
+def test_groups_that_are_chosen_anew_are_planned_anew():
+    """A function may choose otherwise when other parameters have been stepped on in between."""
+    chosen = {"a", "b"}
+    opt = fastopt.SGD(lr=1.0, groups={lambda key, array: key in chosen: {"lr_scale": 0.0}})
+    params, others = {"a": np.ones(3), "b": np.ones(3)}, {"b": np.ones(3), "c": np.ones(3)}
+    grads = {key: np.ones(3) for key in "abc"}
+    for _ in range(3):
+        opt.update(params, grads)
+        opt.update(others, grads)
+    chosen.remove("a")
+    opt.update(params, grads)
+    assert params["a"].tolist() == [0, 0, 0]
+    assert params["b"].tolist() == [1, 1, 1]
+
+
 def test_a_parameter_that_comes_back_otherwise_is_grouped_anew():
     opt = fastopt.SGD(lr=1.0, decay="matrices", weight_decay=0.5)
-    opt.update({"w": np.ones(3), "b": np.ones(3)}, {"w": np.zeros(3), "b": np.zeros(3)})
+    opt.update({"w": np.ones(3)}, {"w": np.zeros(3)})
     opt.forget("w")
     params = {"w": np.ones((3, 1))}
     opt.update(params, {"w": np.zeros((3, 1))})
