@@ -88,7 +88,7 @@ def test_main_job():
 def test_more_ranks_than_samples():
     result = mpiexec(2, "-m", "fastopt", "train", "--mpi", "--batch", 1)
     assert result.returncode == 2
-    assert "too few for 2 ranks" in result.stderr
+    assert "too small for 2 ranks" in result.stderr
 
 
 @pytest.mark.parametrize(

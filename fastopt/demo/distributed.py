@@ -84,7 +84,9 @@ def report(
     """
     comm = MPI.COMM_WORLD
     if min(batch, len(data.x_train)) < comm.size:
-        raise ValueError(f"{batch} samples are too few for {comm.size} ranks")
+        raise ValueError(
+            f"a batch of {batch} is too small for {comm.size} ranks, of which each needs a sample"
+        )
     with committed(comm):
         outcomes = train(data, rules, hidden, epochs, batch, *how)
     return summary(outcomes) if outcomes else ""
@@ -158,10 +160,11 @@ def train(
 def summary(outcomes: Sequence[Outcome]) -> str:
     """Give the table, a row a rule."""
     size = MPI.COMM_WORLD.size
+    ranks = f"{size} rank" + "s" * (size > 1)
     header = (
-        "rule", "learning\nrate", "loss,\n1 rank", f"loss,\n{size} ranks", "parameters\napart by",
+        "rule", "learning\nrate", "loss,\n1 rank", f"loss,\n{ranks}", "parameters\napart by",
         "test\naccuracy", "state, kB,\n1 rank", f"state, kB,\neach of {size}", "step, ms,\n1 rank",
-        f"step, ms,\n{size} ranks",
+        f"step, ms,\n{ranks}",
     )  # fmt: skip
     return table(
         header,
