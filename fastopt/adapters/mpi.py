@@ -7,10 +7,9 @@ is stage 1 of ZeRO (Rajbhandari et al. 2020, arXiv:1910.02054).
 """
 
 import os
-import secrets
 import zlib
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, MutableSequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from copy import copy
 from functools import partial
 from math import sqrt
@@ -22,23 +21,21 @@ import numba
 import numpy as np
 
 from fastopt import checkpoint
+from fastopt.adapters import folders
 from fastopt.adapters.agreement import MPI, Agreement, committed
+from fastopt.adapters.copies import Copies
 from fastopt.adapters.exchange import Exchange
 from fastopt.adapters.shares import Buffers, Part, Shapes, Shares, Views
 from fastopt.around import sum_of_squares
 from fastopt.checks import kind
 from fastopt.groups import FROZEN, Groups
 from fastopt.optimizer import Optimizer
-from fastopt.packing import Packed, PackedDict
 from fastopt.plan import Calls, Layout, Plan, align, finite, memory, run, survey
 from fastopt.rows import Rows
 from fastopt.snapshots import restored
 from fastopt.statedict import copied, copies
 
 __all__ = ["MPI", "DataParallel", "committed"]
-
-# In a folder of checkpoints: the file that names those that belong together.
-INDEX = "index.npz"
 
 # What is the rule's, besides its hyperparameters.
 FORWARDED = frozenset(("iter", "skipped", "grad_norm", "schedule", "describe"))
@@ -70,15 +67,6 @@ def checksums(params: Any) -> dict[str, str]:
         f"{zlib.crc32(np.asarray(value).tobytes()):08x}"
         for key, value in zip(keys, values, strict=True)
     }
-
-
-def shards_of(folder: Path) -> list[str]:
-    """Give the names of the files that a folder's index has."""
-    names, _ = checkpoint.read(folder / INDEX, lambda header: {})
-    shards: list[str] = names["shards"]
-    if any(not isinstance(name, str) or Path(name).name != name for name in shards):
-        raise ValueError(f"{str(folder / INDEX)!r} names {shards}, which are no files of its folder")
-    return shards
 
 
 def cores(comm: Any) -> int:
@@ -169,7 +157,7 @@ class DataParallel:
         self._list = False
         self._shares = Shares(self._layout, False, False, self.comm.rank, self.comm.size)
         self._exchange = Exchange(self.comm, self._shares, self.reduce_dtype)
-        self._copies: dict[str, PackedDict] = {}
+        self._copies = Copies(self._shares)
         threads = cores(self.comm)
         for rule in self._rules():
             rule.threads = threads if rule.threads is None else rule.threads
@@ -201,10 +189,10 @@ class DataParallel:
         """
         self._agree_on(params, params)
         with committed(self.comm):
-            buffers = self._buffers(params, "params")
+            buffers = self._copies.of(params, "params")
             for buffer in buffers.values():
                 self.comm.Bcast(buffer)
-            self._hand_back(params)
+            self._copies.hand_back(params)
 
     def update(self, params: Any, grads: Any) -> bool:
         """Take one step with the mean of all ranks' gradients.
@@ -250,7 +238,7 @@ class DataParallel:
         with committed(self.comm):
             if accumulator is not None:
                 grads = accumulator._mean(params, grads)
-            buffers, slopes = self._buffers(params, "own"), self._buffers(grads, "grads")
+            buffers, slopes = self._copies.of(params, "own"), self._copies.of(grads, "grads")
             pieces = self._exchange.reduce(slopes)
             for piece in pieces if early else ():
                 regular = regular and not (strict and any(map(irregular, self._exchange.own(piece))))
@@ -267,7 +255,7 @@ class DataParallel:
                 late = self._late(optimizer, step, own, means) or late
                 gathers += self._exchange.gather(piece, buffers)
             MPI.Request.Waitall(gathers)
-            self._hand_back(params)
+            self._copies.hand_back(params)
             self._stepped = True
         if late is not None:
             raise late
@@ -302,7 +290,7 @@ class DataParallel:
         self._agreement.on(check)
         self._agree_on(params, params)
         with committed(self.comm):
-            buffers = {dtype: flat.copy() for dtype, flat in self._buffers(params, "params").items()}
+            buffers = {dtype: flat.copy() for dtype, flat in self._copies.of(params, "params").items()}
             own = Views(self._shares.all.slots).of(buffers)
             averaged = average(own) if callable(average) else own if average is None else average
             for key, array in own.items():
@@ -376,7 +364,7 @@ class DataParallel:
             As `Optimizer.save`; on every rank.
         """
         self._agree_on(params, params)
-        folder, comm = Path(path), self.comm
+        folder = Path(path)
 
         def check() -> None:
             if folder.suffix not in ("", ".npz", ".safetensors"):
@@ -389,34 +377,9 @@ class DataParallel:
             state = self.state_dict()
             self._agreement.on(partial(checkpoint.save, path, state, copied(params)) if state else bool)
             return
-        stem = f"{self.optimizer.iter}-{comm.bcast(secrets.token_hex(4))}"
-        names = [f"{stem}-{rank}-of-{comm.size}.npz" for rank in range(comm.size)]
-        own, first = folder / names[comm.rank], comm.rank == 0
-
-        def write() -> None:
-            folder.mkdir(parents=True, exist_ok=True)
-            state = self._shares.named(self.optimizer.state_dict())
-            checkpoint.save(own, state, copied(params) if first else None)
-
-        old: list[str] = []
-
-        def publish() -> None:
-            if first:
-                with suppress(ValueError, OSError):  # there is none, or a damaged one
-                    old.extend(shards_of(folder))
-                checkpoint.write(folder / INDEX, {"shards": names}, {})
-
-        def clean() -> None:
-            for name in old:
-                (folder / name).unlink(missing_ok=True)
-
-        try:
-            self._agreement.on(write)
-            self._agreement.on(publish)
-        except BaseException:
-            own.unlink(missing_ok=True)
-            raise
-        self._agreement.on(clean)
+        own: dict[str, Any] = {}
+        self._agreement.on(lambda: own.update(self._shares.named(self.optimizer.state_dict())))
+        folders.save(folder, own, params, self._agreement)
 
     def load(self, path: Any, params: Any) -> None:
         """Go on from what `save` wrote on any number of ranks, or `Optimizer.save` on one.
@@ -441,8 +404,7 @@ class DataParallel:
 
         def parts() -> Iterator[dict[str, Any]]:
             nonlocal saved
-            files = [folder] if folder.suffix else [folder / name for name in shards_of(folder)]
-            for file in files:
+            for file in [folder] if folder.suffix else folders.files_of(folder):
                 state, there = checkpoint.load(file, lambda *_: None)
                 saved = saved if there is None else there
                 yield shares.in_parts(state, self._shapes()) if folder.suffix else shares.read(state)
@@ -525,10 +487,10 @@ class DataParallel:
         refused = self._agreement.on(prepare, lambda: number, details)
         whole, at_once = self._needs_whole(), optimizer.measure is not None
         if layout is not self._layout or whole != self._shares.whole:
-            self._layout, self._list, self._copies = layout, not isinstance(params, Mapping), {}
-            regroup = True
+            self._layout, self._list, regroup = layout, not isinstance(params, Mapping), True
             self._shares = Shares(layout, whole, at_once, self.comm.rank, self.comm.size)
             self._exchange = Exchange(self.comm, self._shares, self.reduce_dtype)
+            self._copies = Copies(self._shares)
         for piece in (*self._shares.pieces, self._shares.all) if regroup else ():
             piece.groups = groups = copy(self._groups)
             if groups is not None:
@@ -564,7 +526,11 @@ class DataParallel:
 
     def _surveyed(self, params: Any, grads: Any) -> Layout:
         """Give the layout of the parameters, or say why they can't be updated."""
-        if self._fits(params) and self._fits(grads) and all(flat.flags.writeable for flat in params.flats):
+        if (
+            self._copies.fit(params)
+            and self._copies.fit(grads)
+            and all(flat.flags.writeable for flat in params.flats)
+        ):
             return self._layout
         keys, values, slopes = align(params, grads)
         for key, slope in zip(keys, slopes, strict=True):
@@ -583,12 +549,6 @@ class DataParallel:
             raise ValueError("parameters share memory: several ranks can't update them in order")
         return self._layout if self._layout else layout
 
-    def _fits(self, container: Any) -> bool:
-        """Whether the buffers of a container can be used as they are."""
-        if self._shares.whole or not isinstance(container, Packed):
-            return False
-        return container.layout is self._layout or container.layout == self._layout
-
     def _refuse(self, params: Any, grads: Any) -> bool:
         """Leave a step out, or say whose gradient is at fault."""
         if self.optimizer.nonfinite == "skip":
@@ -598,37 +558,6 @@ class DataParallel:
         named = [f"rank {rank}: {culprit}" for rank, culprit in enumerate(culprits) if culprit]
         culprit = (named or ["the mean of the gradients"])[0]
         raise FloatingPointError(BAD.format(culprit, self.optimizer.iter + 1))
-
-    def _buffers(self, container: Any, role: str) -> Buffers:
-        """Give the flat buffers of a container, or of a copy in a layout that can be shared out.
-
-        Of parameters whose role is "own", only this rank's share is copied: the rest will be gathered.
-        """
-        if self._fits(container):
-            return container.buffers
-        place = role.replace("own", "params")
-        if place not in self._copies:
-            self._copies[place] = PackedDict(self._shares.ordered)
-        copies, parts = self._copies[place], self._shares.all.params
-        with np.errstate(all="ignore"):
-            for key, view in (parts.of(copies.buffers) if role == "own" else copies).items():
-                if isinstance(key, Part):
-                    flat = np.asarray(container[key.key]).reshape(-1, order=self._layout[key.key].order)
-                    view[...] = flat[key.first : key.last]
-                else:
-                    view[...] = container[key]
-        return copies.buffers
-
-    def _hand_back(self, params: Any) -> None:
-        """Copy parameters that have been updated in a copy."""
-        if self._fits(params):
-            return
-        with np.errstate(all="ignore"):
-            for key, view in self._copies["params"].items():
-                if isinstance(params[key], np.ndarray):
-                    params[key][...] = view
-                else:
-                    params[key] = type(params[key])(view)
 
     def _prepare(self, buffers: Buffers) -> None:
         """Tell the rule what it can't see in its share: the norm of all gradients, and others' measures."""
