@@ -16,8 +16,7 @@ from numba.core.config import NUMBA_NUM_THREADS
 
 import fastopt
 from fastopt import checkpoint, optimizers
-from fastopt.adapters import shares
-from fastopt.adapters.mpi import MPI, DataParallel
+from fastopt.adapters.mpi import MPI, DataParallel, shares
 
 COMM = MPI.COMM_WORLD
 RANK, RANKS = COMM.rank, COMM.size

@@ -1,11 +1,13 @@
-"""Which rank has what, and states put together again: without MPI, for any number of ranks."""
+"""Which rank has what, and states put together again: in one process, for any number of ranks."""
 
 import numpy as np
 import pytest
 
 import fastopt
-from fastopt.adapters import shares
-from fastopt.adapters.shares import Part, Shares
+
+pytest.importorskip("mpi4py", exc_type=ImportError)
+from fastopt.adapters.mpi import shares
+from fastopt.adapters.mpi.shares import Part, Shares
 
 PARAMS = {
     "a": np.zeros((70, 90), "float32"),

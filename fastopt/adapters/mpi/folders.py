@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fastopt import checkpoint
-from fastopt.adapters.agreement import Agreement
+from fastopt.adapters.mpi.agreement import Agreement
 from fastopt.statedict import copied
 
 __all__ = ["files_of", "save"]

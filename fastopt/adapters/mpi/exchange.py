@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from fastopt.adapters.agreement import MPI
-from fastopt.adapters.shares import Buffers, Piece, Shares
+from fastopt.adapters.mpi.agreement import MPI
+from fastopt.adapters.mpi.shares import Buffers, Piece, Shares
 from fastopt.kernels.sums import mean_of_ranks
 from fastopt.plan import aligned_zeros
 

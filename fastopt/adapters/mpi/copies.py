@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from fastopt.adapters.shares import Buffers, Part, Shares
+from fastopt.adapters.mpi.shares import Buffers, Part, Shares
 from fastopt.packing import Packed, PackedDict
 
 __all__ = ["Copies"]

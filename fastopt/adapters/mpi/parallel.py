@@ -1,4 +1,4 @@
-"""Training in several processes, also on several machines, by MPI: each holds its share of the state.
+"""`DataParallel`: what a rank does in a step.
 
 Every rank (process) has all parameters and its own part of the batch. A step goes so: all agree that each can
 take it; the gradients are reduced to their mean, of which a rank gets its share; the ordinary optimizer
@@ -21,11 +21,11 @@ import numba
 import numpy as np
 
 from fastopt import checkpoint
-from fastopt.adapters import folders
-from fastopt.adapters.agreement import MPI, Agreement, committed
-from fastopt.adapters.copies import Copies
-from fastopt.adapters.exchange import Exchange
-from fastopt.adapters.shares import Buffers, Part, Shapes, Shares, Views
+from fastopt.adapters.mpi import folders
+from fastopt.adapters.mpi.agreement import MPI, Agreement, committed
+from fastopt.adapters.mpi.copies import Copies
+from fastopt.adapters.mpi.exchange import Exchange
+from fastopt.adapters.mpi.shares import Buffers, Part, Shapes, Shares, Views
 from fastopt.around import sum_of_squares
 from fastopt.checks import kind
 from fastopt.groups import FROZEN, Groups
@@ -35,7 +35,7 @@ from fastopt.rows import Rows
 from fastopt.snapshots import restored
 from fastopt.statedict import copied, copies
 
-__all__ = ["MPI", "DataParallel", "committed"]
+__all__ = ["DataParallel"]
 
 # What is the rule's, besides its hyperparameters.
 FORWARDED = frozenset(("iter", "skipped", "grad_norm", "schedule", "describe"))
