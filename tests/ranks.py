@@ -257,9 +257,11 @@ def grouped():
     """Groups, which select by names and arrays as a whole, and can be changed."""
     params, ref, plain = start(), start(), fastopt.Adam(groups=GROUPS)
     opt = DataParallel(fastopt.Adam(groups=GROUPS))
-    for step, groups in enumerate((GROUPS, GROUPS, {"b2": {"lr": 0.0}}, None)):
-        plain.groups = opt.optimizer.groups = groups
+    for step, groups in enumerate((GROUPS, GROUPS, {"b2": {"lr": 0.0}}, None, GROUPS)):
+        plain.groups = opt.groups = groups
         mine, mean = slopes(step, ref)
+        with pytest.raises(KeyError):  # after which they are still new
+            opt.update(params, {} if LAST else mine)
         opt.update(params, mine)
         plain.update(ref, mean)
         same(params, ref)

@@ -151,6 +151,7 @@ class DataParallel:
         # What groups and decay were when they were last looked at, and what came out.
         self._asked: tuple[Any, ...] = (None, "all")
         self._groups: Groups | None = None
+        self._handed: Groups | None = None  # what the pieces' groups are from
         # Known from the first parameters on:
         self._layout = Layout()
         self._digest = 0
@@ -440,11 +441,11 @@ class DataParallel:
 
         Gives whether a micro-batch has to be left out.
         """
-        layout, number, regroup, optimizer = self._layout, 0, False, self.optimizer
+        layout, number, optimizer = self._layout, 0, self.optimizer
         rules = self._rules()
 
         def prepare() -> bool:
-            nonlocal layout, number, regroup
+            nonlocal layout, number
             if stepping:
                 self._check_options()
             if self._stepped and self._needs_whole() != self._shares.whole:
@@ -455,7 +456,7 @@ class DataParallel:
             if layout is not self._layout:
                 self._digest = zlib.crc32(repr(described(layout)).encode())
             if self._asked != (optimizer.groups, optimizer.decay):
-                self._groups, regroup = None, True
+                self._groups = None
                 if optimizer.groups is not None or optimizer.decay != "all":
                     keys, values, _ = align(params, params)
                     self._groups = Groups(
@@ -487,11 +488,13 @@ class DataParallel:
         refused = self._agreement.on(prepare, lambda: number, details)
         whole, at_once = self._needs_whole(), optimizer.measure is not None
         if layout is not self._layout or whole != self._shares.whole:
-            self._layout, self._list, regroup = layout, not isinstance(params, Mapping), True
+            self._layout, self._list, self._handed = layout, not isinstance(params, Mapping), None
             self._shares = Shares(layout, whole, at_once, self.comm.rank, self.comm.size)
             self._exchange = Exchange(self.comm, self._shares, self.reduce_dtype)
             self._copies = Copies(self._shares)
-        for piece in (*self._shares.pieces, self._shares.all) if regroup else ():
+        handing = self._handed is not self._groups
+        self._handed = self._groups
+        for piece in (*self._shares.pieces, self._shares.all) if handing else ():
             piece.groups = groups = copy(self._groups)
             if groups is not None:
                 of = {part: part.key if isinstance(part, Part) else part for part in piece.slots}
