@@ -41,7 +41,7 @@ __all__ = ["Optimizer", "State", "hyperparameter", "whole"]
 PACKAGE = str(Path(__file__).parent)
 
 # Sets of parameters that take turns are each planned only once, if they are so many arrays at most.
-MOST_PLANNED = 4096
+MOST_PLANNED = 16_384
 
 
 def callers_level() -> int:
@@ -177,6 +177,8 @@ class Optimizer(Stateful):
                         there = self._accumulator.count
                         raise ValueError(f"accumulate can't change now: {there} micro-batches are in")
                     self._hook(changes[name])
+                    if self._accumulator is not None:  # which has counted otherwise
+                        self._accumulator.iter = self.iter * changes[name]
                 if name in OPTIONS or "_schedule" in changes:
                     changes = self._arranged(changes) | changes
                 if name == "nonfinite":
@@ -319,20 +321,20 @@ class Optimizer(Stateful):
         also = also or []
         with self._exclusive() as turn:
             arguments = keys, values, slopes, params, grads
-            plan = self._current(keys)
-            culprit = ""
-            if plan is None or not run(self._calls(turn, plan, *arguments)[1] + also):
+            for known in dict.fromkeys([self._current(keys), None]):  # another one, if it is refused
                 try:
-                    plan, calls = self._calls(turn, None, *arguments)
+                    plan, calls = self._calls(turn, known, *arguments)
                 except FloatingPointError:
                     if self.nonfinite != "skip":
                         raise
                     self._skipped += 1
                     return False
-                if plan.unseen:
-                    culprit = self._culprit(params, grads, plan.layout)
-                if not run(calls + also):
-                    raise RuntimeError("the arrays were changed during the step")
+                unseen = plan is not known and plan.unseen
+                culprit = self._culprit(params, grads, plan.layout) if unseen else ""
+                if run(calls + also):
+                    break
+            else:
+                raise RuntimeError("the arrays were changed during the step")
             if culprit or plan.found:
                 culprit = culprit or self._culprit(params, grads, self._layout) or "a sum of rows"
                 self._warn(culprit, turn)
@@ -530,7 +532,7 @@ class Optimizer(Stateful):
         if self.measure is not None or self.groups is not None or self.decay != "all":
             return False
         if grads.layout is not layout:
-            if grads.layout != layout:
+            if grads.layout != layout or [*grads.buffers] != [*params.buffers]:
                 return False
             grads.layout = layout  # found at once from now on
         return layout is self._layout or not self._layout or layout == self._layout

@@ -290,13 +290,17 @@ class Plan:
         frozen = []
         for place, (slot, param, grad) in enumerate(zip(self.slots, params, grads, strict=True)):
             if groups[place] == FROZEN:
-                frozen += [place] * isinstance(param, np.ndarray) * isinstance(grad, np.ndarray)
+                frozen.append(place)
             elif together and slot.takes(param) and slot.takes(grad):
                 places.setdefault(slot.dtype, []).append(place)
             else:
                 self.one_by_one.append(place)
-        # If all are frozen, there is no driver that would look at their gradients.
-        self.reusable = not self.one_by_one and (bool(places) or not frozen)
+        # Whether drivers can look at the gradients of those that are frozen.
+        looked = bool(places) and all(
+            self.slots[place].takes(params[place]) and self.slots[place].takes(grads[place])
+            for place in frozen
+        )
+        self.reusable = not self.one_by_one and (looked or not frozen)
         self.container: Any = None if self.reusable else container
 
         self.elements = sum(self.slots[place].size for here in places.values() for place in here)
@@ -321,7 +325,7 @@ class Plan:
                     )
                 )
                 # The first call looks at all arrays, so that it can still refuse for all.
-                others = [frozen, *list(places.values())[1:]] if k == n == 0 else []
+                others = [frozen if looked else [], *list(places.values())[1:]] if k == n == 0 else []
                 rest = [place for other in others for place in other]
                 last = self.reusable and n + 1 == len(places) and kernel is passes[-1]
                 self.tables[k].append(self.table(here, rest, params, grads, taken or [], last))

@@ -110,6 +110,8 @@ class Stateful(Around):
     def iter(self, value: int) -> None:
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 0 <= value < MOST_STEPS:
             raise ValueError(f"iter must be a whole number from 0 to below 2⁶², not {value!r}")
+        if self._accumulator is not None:  # it is empty then
+            self._accumulator.iter = value * self.accumulate
         self._turn[()] = value + 1
 
     @property

@@ -265,6 +265,19 @@ def grouped():
         opt.update(params, mine)
         plain.update(ref, mean)
         same(params, ref)
+    for groups in ({"*": {"lr": 0.0}, "W*": {"lr": 1.0}}, {"W*": {"lr": 1.0}, "*": {"lr": 0.0}}):
+        plain.groups = opt.groups = groups  # of which the last counts
+        mine, mean = slopes(9, ref)
+        opt.update(params, mine)
+        plain.update(ref, mean)
+        same(params, ref)
+    opt.groups = {"c*": {"lr": 0.5}} if LAST else plain.groups
+    with pytest.raises(ValueError, match=f"rank {RANKS - 1}.*'c.' selects none"):
+        opt.update(params, params)
+    opt.groups = plain.groups
+    opt.update(params, mine)
+    plain.update(ref, mean)
+    same(params, ref)
     before = {key: p.copy() for key, p in params.items()}
     opt.optimizer.groups = {"c*": {"lr": 0.5}}
     with pytest.raises(ValueError, match=r"rank 0.*'c\*' selects none"):
@@ -319,6 +332,12 @@ def changes():
     opt.clip_each = None
     with pytest.raises(ValueError, match="rank 0.*need whole arrays: choose before the first step"):
         opt.update(params, params)
+    four = [np.full(3, i) for i in (1.0, 2.0, 3.0, 4.0)]
+    opt = DataParallel(fastopt.SGD(lr=0.0, ema=0.5, clip_each=1.0))
+    opt.update(four, four)
+    assert [array[0] for array in opt.average(four)] == [1, 2, 3, 4]
+    with pytest.raises(TypeError, match="rank 0.*params must stay a list"):
+        opt.update(dict(enumerate(four)), dict(enumerate(four)))
     opt, empty = DataParallel(fastopt.Adam()), []
     opt.update(empty, empty)
     state = opt.state_dict()
@@ -505,6 +524,7 @@ def faults():
     opt = DataParallel(fastopt.SGD(lr=Falling(1.0)))
     opt.update(start(), params)
     refused(opt, start(), params, ValueError, "rank 0", "lr must be")
+    opt.broadcast(params)  # which takes no step
     own = fastopt.Adam()
     opt = DataParallel(own)
     opt.update(params, params)
@@ -597,6 +617,10 @@ def save(folder):
     params, opt = mixed("F"), DataParallel(fastopt.Momentum())
     for step in range(2):
         opt.update(params, exact(step, params)[0])
+    plain, ref = fastopt.Adam(ema=0.5), start()
+    plain.update({"W1": ref["W1"]}, ref)
+    if RANK == 0:
+        plain.save(f"{folder}/some.npz", ref)
     opt.save(f"{folder}/mixed.npz", params)
     opt.save(f"{folder}/mixed", params)
     with pytest.raises(ValueError, match="rank 0.*must end in .npz or .safetensors, or have no suffix"):
@@ -662,6 +686,19 @@ def resume(folder):
             check = close if type(plain).sums else same
             check(params, ref)
             same_state(opt, plain, check)
+
+
+def some(folder):
+    """Go on where only some parameters have been stepped on; there is no average of the others yet."""
+    params, opt, ref, plain = start(), DataParallel(fastopt.Adam(ema=0.5)), start(), fastopt.Adam(ema=0.5)
+    opt.load(f"{folder}/some.npz", params)
+    plain.load(f"{folder}/some.npz", ref)
+    with pytest.raises(ValueError, match="no average of"):
+        opt.average(params)
+    opt.update(params, exact(1, params)[0])
+    plain.update(ref, exact(1, ref)[1])
+    same(params, ref)
+    same(opt.average(params), plain.average)
 
 
 def mixed(order):

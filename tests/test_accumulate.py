@@ -144,3 +144,19 @@ def test_parameters_may_change_between_steps():
     one.accumulate = 1
     assert one.update(params, batches[0])
     assert "accumulated" not in fastopt.SGD().state_dict()
+
+
+@pytest.mark.parametrize(("before", "after"), [(4, 2), (3, 2), (8, 4), (2, 3)])
+def test_after_a_change_micro_batches_begin_anew(before, after):
+    params, opt = {"w": np.zeros(2)}, fastopt.SGD(lr=1.0, accumulate=before)
+    for _ in range(2 * before):
+        opt.update(params, {"w": np.ones(2)})
+    assert params["w"].tolist() == [-2, -2]
+    opt.accumulate = after
+    taken = [opt.update(params, {"w": np.full(2, 100.0)}) for _ in range(after)]
+    assert taken == [False] * (after - 1) + [True]
+    assert params["w"].tolist() == [-102, -102]
+    opt.update(params, {"w": np.ones(2)})
+    opt.iter = 7  # which empties it, too
+    assert [opt.update(params, {"w": np.full(2, 100.0)}) for _ in range(after)] == taken
+    assert params["w"].tolist() == [-202, -202]

@@ -1,5 +1,7 @@
 """Groups: each parameter's step is that of an optimizer of its own, with its group's hyperparameters."""
 
+import copy
+
 import numpy as np
 import pytest
 from cases import same_bits, snapshot, state_bytes
@@ -239,3 +241,47 @@ def test_frozen_parameters_alone_are_looked_at_each_time():
         with pytest.raises(FloatingPointError):
             opt.update(params, {"w": np.full(3, np.nan)})
     assert opt.iter == 1
+
+
+def test_a_step_with_groups_chosen_anew_is_like_any_other():
+    """After another set's step: what isn't finite is seen, and odd gradients are taken."""
+    sets = [{"a": np.ones(3), "s": np.ones(4)}, {"b": np.ones(3)}]
+    for nonfinite in ("skip", "warn"):
+        opt = fastopt.SGD(lr=1.0, groups={"a": {"lr_scale": 0.5}}, nonfinite=nonfinite)
+        params, other = copy.deepcopy(sets)
+        for _ in range(3):
+            opt.update(params, {"a": np.ones(3), "s": np.ones(4)})
+            opt.update(other, {"b": np.ones(3)})
+        bad = {"a": np.ones(3), "s": np.array([1, np.nan, 1, 1])}
+        if nonfinite == "skip":
+            assert opt.update(params, bad) is False
+            assert opt.skipped == 1
+        else:
+            with pytest.warns(RuntimeWarning, match="the gradient of 's' has NaN"):
+                opt.update(params, bad)
+    opt = fastopt.SGD(lr=1.0, groups={"a": {"lr_scale": 0.5}})
+    params, other = copy.deepcopy(sets)
+    for step in range(1, 200):
+        opt.update(params, {"a": np.ones(3, "float32"), "s": np.ones(8)[::2]})
+        opt.update(other, {"b": np.ones(3)})
+        assert [float(p[0]) for p in (*params.values(), *other.values())] == [
+            1 - 0.5 * step,
+            1 - step,
+            1 - step,
+        ]
+
+
+def test_gradients_of_frozen_arrays_may_be_of_any_kind():
+    params = {"a": np.ones((200, 100)), "b": np.ones(3)}
+    opt = fastopt.SGD(lr=1.0, groups={"a": {"freeze": True}}, nonfinite="raise")
+    for odd in (
+        np.broadcast_to(0.5, (200, 100)),
+        np.ones((400, 100))[::2],
+        np.ones((200, 100), "float32"),
+        2,
+    ):
+        grads = {"a": odd if np.ndim(odd) else np.full((200, 100), odd, "float16"), "b": np.ones(3)}
+        assert opt.update(params, grads)
+    assert (params["a"] == 1).all()
+    with pytest.raises(FloatingPointError, match="'a'"):
+        opt.update(params, {"a": np.broadcast_to(np.nan, (200, 100)), "b": np.ones(3)})

@@ -54,7 +54,7 @@ def saved(tmp_path_factory):
 
 @pytest.mark.parametrize("count", COUNTS)
 def test_resume(saved, count):
-    ranks(count, "resume,between,turned", saved)
+    ranks(count, "resume,between,turned,some", saved)
 
 
 @pytest.mark.parametrize(

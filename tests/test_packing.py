@@ -196,3 +196,13 @@ def test_the_buffer_takes_what_its_operators_give():
     assert packed["a"].tolist() == [0, 1, 2]
     with pytest.raises(ValueError, match=r"'buffer' .*shape \(7,\)"):
         packed.buffer = 0
+
+
+def test_gradients_packed_in_another_order():
+    params = pack({"a": np.zeros(3), "b": np.zeros(3, "float32")})
+    grads = pack({"b": np.ones(3, "float32"), "a": np.full(3, 2.0)})
+    opt = fastopt.SGD(lr=1.0)
+    for step in (1, 2):
+        opt.update(params, grads)
+        assert params["a"].tolist() == [-2 * step] * 3
+        assert params["b"].tolist() == [-step] * 3

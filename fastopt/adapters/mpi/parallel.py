@@ -69,6 +69,11 @@ def checksums(params: Any) -> dict[str, str]:
     }
 
 
+def listed(arrays: Mapping[Any, Any]) -> list[Any]:
+    """Give a list of what is known by index."""
+    return [arrays.get(index) for index in range(max(arrays, default=-1) + 1)]
+
+
 def cores(comm: Any) -> int:
     """Give this process's share of the cores that it may run on."""
     mine = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else {*range(os.cpu_count() or 1)}
@@ -250,7 +255,7 @@ class DataParallel:
             step = partial(type(optimizer).update, optimizer)  # without what is around whole steps
             turn, late, gathers = optimizer.iter, None, []
             for piece in [self._shares.all] if early else pieces:
-                optimizer.iter = turn  # the step is the same for all pieces
+                optimizer._turn[()] = turn + 1  # the step is the same for all pieces
                 optimizer.__dict__["_groups"] = piece.groups
                 own, means = piece.params.of(buffers), piece.grads.of(self._exchange.means)
                 late = self._late(optimizer, step, own, means) or late
@@ -292,13 +297,20 @@ class DataParallel:
         self._agree_on(params, params)
         with committed(self.comm):
             buffers = {dtype: flat.copy() for dtype, flat in self._copies.of(params, "params").items()}
-            own = Views(self._shares.all.slots).of(buffers)
+        own = Views(self._shares.all.slots).of(buffers)
+
+        def replace() -> None:
             averaged = average(own) if callable(average) else own if average is None else average
             for key, array in own.items():
+                if key not in averaged:
+                    raise ValueError(f"there is no average of {key!r}")
                 array[...] = averaged[key]
+
+        self._agreement.on(replace)
+        with committed(self.comm):
             MPI.Request.Waitall(self._exchange.gather(self._shares.all, buffers))
         arrays = Views(self._shares.ordered).of(buffers)
-        return {key: arrays[key] for key in params} if isinstance(params, Mapping) else list(arrays.values())
+        return {key: arrays[key] for key in params} if isinstance(params, Mapping) else listed(arrays)
 
     @contextmanager
     def averaged(self, params: Any) -> Iterator[None]:
@@ -339,10 +351,7 @@ class DataParallel:
         self._agreement.on(join)
         if state is not None and self._list and len(self._rules()) == 1:  # with another both are in dicts
             state["state"] = {
-                name: arrays
-                if arrays is None
-                else [arrays.get(index) for index in range(max(arrays, default=-1) + 1)]
-                for name, arrays in state["state"].items()
+                name: arrays if arrays is None else listed(arrays) for name, arrays in state["state"].items()
             }
         return state
 
@@ -415,6 +424,10 @@ class DataParallel:
             there = state["hyperparameters"]
             if self._needs_whole(there.get("clip_each"), there.get("clip_adaptive")) != shares.whole:
                 raise ValueError(f"{WHOLE} make one with those that it was saved with, {there}")
+            sums = state.get("inner", {}).get("accumulated", {"state": {}})["state"]
+            for name, arrays in sums.items():  # of this container's kind
+                there = dict(checkpoint.items(arrays or {}))
+                sums[name] = None if arrays is None else listed(there) if self._list else there
             calls.extend(copies(saved, params) + self.optimizer._restoring(state))
 
         self._agreement.on(read)
@@ -455,17 +468,15 @@ class DataParallel:
             layout = self._surveyed(params, grads)
             if layout is not self._layout:
                 self._digest = zlib.crc32(repr(described(layout)).encode())
-            if self._asked != (optimizer.groups, optimizer.decay):
-                self._groups = None
-                if optimizer.groups is not None or optimizer.decay != "all":
+            if self._asked[0] is not optimizer.groups or self._asked[1] != optimizer.decay:
+                asked, groups = (optimizer.groups, optimizer.decay), None
+                if asked != (None, "all"):
                     keys, values, _ = align(params, params)
-                    self._groups = Groups(
-                        optimizer.groups or {}, optimizer.decay == "matrices", keys, values, ()
-                    )
-                self._asked = optimizer.groups, optimizer.decay
+                    groups = Groups(asked[0] or {}, asked[1] == "matrices", keys, values, ())
+                self._asked, self._groups = asked, groups
             turn = optimizer.iter + 1
             count = 0 if optimizer._accumulator is None else optimizer._accumulator.count
-            rates = [rule.schedule and rule._lr_of(rule.schedule, turn) for rule in rules]  # which may raise
+            rates = [rule.schedule and rule._lr_of(rule.schedule, turn) for rule in rules if stepping]
             ours = [(type(rule).__name__, rule._hyperparameters()) for rule in rules], rates, self._told()
             first = checksums(params) if stepping and not self._stepped else {}
             number = zlib.crc32(f"{self._digest} {self.reduce_dtype} {turn} {count} {ours} {first}".encode())
@@ -529,6 +540,8 @@ class DataParallel:
 
     def _surveyed(self, params: Any, grads: Any) -> Layout:
         """Give the layout of the parameters, or say why they can't be updated."""
+        if self._layout and self._list is isinstance(params, Mapping):
+            raise TypeError(f"params must stay a {'list' if self._list else 'dict'}, as at first")
         if (
             self._copies.fit(params)
             and self._copies.fit(grads)
