@@ -4,9 +4,10 @@ Kernels know three scalars of all this, grad_scale, l2 and keep. What these can'
 the gradients before the step.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
+from itertools import compress, repeat
 from math import sqrt
 from typing import Any, ClassVar
 
@@ -16,7 +17,7 @@ from fastopt.checks import choice, hyperparameter, integer, number, whole
 from fastopt.groups import FROZEN, Groups, check_groups
 from fastopt.kernels.norms import BLOCK, squares, squares_parallel
 from fastopt.packing import Packed
-from fastopt.plan import Layout, align, check_grad, compute_dtype
+from fastopt.plan import Layout, align, check_grad, compute_dtype, order_of
 from fastopt.rows import Rows
 from fastopt.schedules import Schedule
 from fastopt.snapshots import restored
@@ -314,10 +315,15 @@ class Around:
             if isinstance(keys, Layout):  # array by array, as a sum over the buffers has other bits
                 flats = {flat.dtype: flat for flat in grads}
                 grads = [slot.of(flats[slot.dtype]) for slot in keys.values()]
+                orders = ["C"] * len(grads)
+            else:
+                orders = [order_of(param) for param in params]
             if groups is not None:
-                grads = [g for key, g in zip(keys, grads, strict=True) if groups.which[key] != FROZEN]
-            known = self._norm
-            norm = global_norm(grads, self.threads) if known is None else known  # type: ignore[attr-defined]
+                free = [groups.which[key] != FROZEN for key in keys]
+                grads, orders = [*compress(grads, free)], [*compress(orders, free)]
+            norm = self._norm
+            if norm is None:
+                norm = sqrt(sum_of_squares(grads, orders, self.threads))  # type: ignore[attr-defined]
             self.__dict__["_grad_norm"] = norm
             scale *= rate(self.clip_norm, norm)
         if groups is None:
@@ -418,7 +424,7 @@ class Around:
         if self.clip_value is not None:
             np.clip(grad, -self.clip_value, self.clip_value, out=grad)
         if self.clip_each is not None:
-            grad *= grad.dtype.type(rate(self.clip_each, global_norm([grad])))
+            grad *= grad.dtype.type(rate(self.clip_each, sqrt(sum_of_squares([grad]))))
         if self.clip_adaptive is not None:
             axes = unit_axes(param.shape)
             most = self.clip_adaptive * np.maximum(norms_along(axes, param), 1e-3)
@@ -450,20 +456,20 @@ def norms_along(axes: tuple[int, ...] | None, array: np.ndarray) -> np.ndarray:
     return np.sqrt(np.sum(np.square(array), axis=axes, keepdims=True))
 
 
-def global_norm(grads: list[Any], threads: int | None = None) -> float:
-    """Give the norm of all arrays as one vector; what is no array of numbers is left to the step's checks."""
-    return sqrt(sum_of_squares(grads, threads))
+def sum_of_squares(
+    grads: list[Any], orders: Sequence[Any] | None = None, threads: int | None = None
+) -> float:
+    """Give the sum of squares of all arrays of numbers, by default in the order in which they lie.
 
-
-def sum_of_squares(grads: list[Any], threads: int | None = None) -> float:
-    """Give the sum of squares of all arrays of numbers."""
+    What is no array of numbers is left to the step's checks.
+    """
     flats = []
-    for grad in grads:
+    for grad, order in zip(grads, orders or repeat("K", len(grads)), strict=True):
         array = np.asarray(grad.values if isinstance(grad, Rows) else grad)
         if array.dtype.kind in "fiu":
             if array.dtype not in SUMMED or not array.flags.aligned:
                 array = array.astype(np.float64)
-            flats.append(array.ravel("K"))
+            flats.append(array.ravel(order))
     total, many = 0.0, allowed(threads, sum(map(len, flats)))
     for flat in flats:
         if many == 1 or flat.size <= BLOCK:
