@@ -259,6 +259,12 @@ def test_a_step_with_groups_chosen_anew_is_like_any_other():
         else:
             with pytest.warns(RuntimeWarning, match="the gradient of 's' has NaN"):
                 opt.update(params, bad)
+        odd = {"a": np.ones(3), "s": np.repeat([1, np.nan, 1, 1], 2)[::2]}
+        opt.update(other, {"b": np.ones(3)})
+        opt._warned = False
+        if nonfinite == "warn":
+            with pytest.warns(RuntimeWarning, match="the gradient of 's' has NaN"):
+                opt.update(params, odd)
     opt = fastopt.SGD(lr=1.0, groups={"a": {"lr_scale": 0.5}})
     params, other = copy.deepcopy(sets)
     for step in range(1, 200):
