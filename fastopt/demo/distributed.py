@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from statistics import median
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 import fastopt
 from fastopt.adapters.mpi import MPI, DataParallel, committed
+from fastopt.adapters.mpi.parallel import cores
 from fastopt.demo.data import Data
 from fastopt.demo.network import MultiLayerNet
 from fastopt.demo.report import table
@@ -46,9 +47,13 @@ class Outcome(NamedTuple):
 class Run:
     """A network that some ranks train."""
 
-    def __init__(self, rule: str, sizes: Sequence[int], dtype: str, seed: int, comm: MPI.Comm) -> None:
+    def __init__(
+        self, rule: str, sizes: Sequence[int], dtype: str, seed: int, comm: MPI.Comm, threads: int
+    ) -> None:
         self.net = MultiLayerNet(sizes, dtype, seed, packed=True)
-        self.optimizer = DataParallel(made(fastopt, rule), comm)
+        optimizer = made(fastopt, rule)
+        optimizer.threads = threads
+        self.optimizer = DataParallel(optimizer, comm)
         self.optimizer.broadcast(self.net.params)
         self.comm = comm
         self.steps: list[float] = []
@@ -124,6 +129,7 @@ def train(
     sizes = [data.x_train.shape[1], *hidden, data.classes]
     batch = min(batch, len(data.x_train))
     batches = len(data.x_train) // batch
+    threads = cores(comm)  # as many for one rank alone
     outcomes = []
     with tqdm(total=len(rules) * epochs * 2 * batches, unit="step", disable=comm.rank > 0) as bar:
         for rule in rules:
@@ -132,7 +138,7 @@ def train(
                 bar.set_description(f"{rule}, {ranks} of {comm.size} ranks")
                 some = comm.Split(0 if comm.rank < ranks else 1, comm.rank)
                 if comm.rank < ranks:
-                    run = Run(rule, sizes, dtype, seed, some)
+                    run = Run(rule, sizes, dtype, seed, some, threads)
                     rng = np.random.default_rng(seed)
                     for _ in range(epochs):
                         order = rng.permutation(len(data.x_train))[: batches * batch].reshape(batches, batch)
@@ -141,7 +147,9 @@ def train(
                             bar.update()
                     runs.append(run)
                     held.append(run.held())
-                comm.Barrier()
+                everyone = comm.Ibarrier()
+                while not everyone.Test():  # without a core that spins
+                    sleep(0.01)
             if comm.rank == 0:
                 one, several = (run.net for run in runs)
                 outcomes.append(
