@@ -455,7 +455,7 @@ def test_parameters_that_take_turns_are_planned_once(monkeypatch):
     assert len(made) == (4 if available() else 11)  # no plan from before is used
 
 
-@pytest.mark.parametrize("name", ["Adafactor", "Prodigy", "LAMB", "Muon"])
+@pytest.mark.parametrize("name", ["Adafactor", "SM3", "Prodigy", "LAMB", "Muon"])
 def test_measures_of_some_of_the_parameters_in_another_order(name):
     """A step on a part of what is known, and in another order, has the bits of the reference's."""
     rng = np.random.default_rng(0)
