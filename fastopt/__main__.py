@@ -110,7 +110,7 @@ def train(options: argparse.Namespace, parser: Parser) -> None:
         data = load(options.data, options.dtype) if "data" in options else digits(options.dtype)
     except ValueError as error:
         parser.error(f"argument --data: {error}")
-    sizes = [data.x_train.shape[1], *options.hidden, data.classes]
+    sizes = data.widths(options.hidden)
     heading = (
         f"{len(data.x_train)} training samples, {len(data.x_test)} for the test; "
         f"network {'-'.join(map(str, sizes))}, {options.dtype}"

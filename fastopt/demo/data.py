@@ -2,6 +2,7 @@
 
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,19 @@ class Data(NamedTuple):
     def classes(self) -> int:
         """The number of classes."""
         return int(max(self.y_train.max(), self.y_test.max())) + 1
+
+    def widths(self, hidden: Sequence[int]) -> list[int]:
+        """Give the widths of a network's layers, with these hidden ones."""
+        return [self.x_train.shape[1], *hidden, self.classes]
+
+    def steps(self, batch: int) -> int:
+        """Give the number of batches in a pass; one of all samples if there are fewer than that."""
+        return max(1, len(self.x_train) // batch)
+
+    def shuffled(self, batch: int, rng: np.random.Generator) -> np.ndarray:
+        """Give the indices of the samples of each batch, a row each; some may be left over."""
+        steps, order = self.steps(batch), rng.permutation(len(self.x_train))
+        return order[: steps * batch].reshape(steps, -1)
 
 
 def digits(dtype: Any = np.float64) -> Data:

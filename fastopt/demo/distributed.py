@@ -126,9 +126,7 @@ def train(
         Of the weights and of the batches.
     """
     comm = MPI.COMM_WORLD
-    sizes = [data.x_train.shape[1], *hidden, data.classes]
-    batch = min(batch, len(data.x_train))
-    batches = len(data.x_train) // batch
+    sizes, batches = data.widths(hidden), data.steps(batch)
     threads = cores(comm)  # as many for one rank alone
     outcomes = []
     with tqdm(total=len(rules) * epochs * 2 * batches, unit="step", disable=comm.rank > 0) as bar:
@@ -141,8 +139,7 @@ def train(
                     run = Run(rule, sizes, dtype, seed, some, threads)
                     rng = np.random.default_rng(seed)
                     for _ in range(epochs):
-                        order = rng.permutation(len(data.x_train))[: batches * batch].reshape(batches, batch)
-                        for chosen in order:
+                        for chosen in data.shuffled(batch, rng):
                             run.learn(data.x_train[chosen], data.y_train[chosen])
                             bar.update()
                     runs.append(run)

@@ -141,9 +141,7 @@ def train(
     packed : bool
         Whether the network that fastopt trains has packed parameters.
     """
-    sizes = [data.x_train.shape[1], *hidden, data.classes]
-    batch = min(batch, len(data.x_train))
-    batches = len(data.x_train) // batch
+    sizes, batches = data.widths(hidden), data.steps(batch)
     comparisons = []
     with tqdm(total=len(rules) * epochs * 2 * batches, unit="step") as bar:
         for rule in rules:
@@ -158,7 +156,7 @@ def train(
             )
             rng = np.random.default_rng(seed)
             for epoch in range(epochs):
-                order = rng.permutation(len(data.x_train))[: batches * batch].reshape(batches, batch)
+                order = data.shuffled(batch, rng)
                 for run in (ref, fast) if epoch % 2 else (fast, ref):
                     for chosen in order:
                         run.learn(data.x_train[chosen], data.y_train[chosen])
