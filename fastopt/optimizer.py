@@ -470,7 +470,9 @@ class Optimizer(Stateful):
             raise TypeError(f"params was a {self._container.__name__} at earlier steps, now it is not")
         assignable = isinstance(params, MutableMapping | MutableSequence)
         packed = isinstance(keys, Layout)
-        layout = survey(*align(params, grads), self._layout, assignable, self.measure is not None)
+        aligned = align(params, grads)
+        self.admit(*aligned[:2])
+        layout = survey(*aligned, self._layout, assignable, self.measure is not None)
         if self.nonfinite != "warn" and (culprit := self._culprit(params, grads, layout)):
             turn = abs(self._turn.item())
             raise FloatingPointError(

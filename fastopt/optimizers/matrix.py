@@ -88,15 +88,14 @@ class Muon(Optimizer):
 
     def update(self, params: Any, grads: Any) -> bool:
         """Take one step, as `Optimizer.update` says; arrays that aren't matrices are the fallback's."""
+        other = self.fallback
+        if other is None:
+            return super().update(params, grads)
         keys, values, all_slopes = align(params, grads)
         parts: tuple[dict[Any, Any], dict[Any, Any]] = {}, {}
         for key, value in zip(keys, values, strict=True):
             parts[np.ndim(value) != 2][key] = value
         matrices, others = parts
-        other = self.fallback
-        self.admit(keys, values)
-        if other is None:
-            return super().update(params, grads)
         numbers = [key for key, value in others.items() if not isinstance(value, np.ndarray)]
         for key in numbers:
             check_param(key, others[key], isinstance(params, MutableMapping | MutableSequence))
