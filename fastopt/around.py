@@ -20,7 +20,7 @@ from fastopt.packing import Packed
 from fastopt.plan import Layout, align, check_grad, compute_dtype, order_of
 from fastopt.rows import Rows
 from fastopt.schedules import Schedule
-from fastopt.snapshots import restored
+from fastopt.snapshots import assign, restored
 from fastopt.threads import allowed, launch
 
 __all__ = ["FOLLOWERS", "OPTIONS", "UNWRAPPED", "Around"]
@@ -377,13 +377,8 @@ class Around:
                 if key not in average or average[key].shape != np.shape(value):
                     raise ValueError(f"there is no average of {key!r} in this shape, but of {list(average)}")
         with restored(params):
-            for key, value in zip(keys, values, strict=True):
-                if average is None:
-                    break
-                if isinstance(value, np.ndarray):
-                    value[...] = average[key]
-                else:
-                    params[key] = type(value)(average[key])
+            if average is not None:
+                assign(params, average)
             yield
 
     def _copied(self, params: Any, grads: Any) -> Any:

@@ -74,6 +74,11 @@ def items(container: Any) -> list[tuple[Hashable, Any]]:
     return [(key, value) for key, value in pairs if value is not None]
 
 
+def in_list(values: Mapping[Any, Any]) -> list[Any]:
+    """Give the list that has these values at their indices, and None where there is none: `items` undone."""
+    return [values.get(index) for index in range(max(values, default=-1) + 1)]
+
+
 def described(state: Mapping[str, Any], prefix: str = "") -> tuple[dict[str, Any], Parts]:
     """Give the header of a state dict, and its arrays by part and parameter."""
     header = {key: value for key, value in state.items() if key not in ("state", "inner")}
@@ -146,10 +151,7 @@ def load(path: Any, check: Callable[[Mapping[str, Any], Any], Any]) -> tuple[dic
             last = max((index for values in state["state"].values() for index in values), default=0)
             if last > LONGEST_LIST:
                 raise ValueError(f"its list has a parameter of index {last}, more than {LONGEST_LIST}")
-            state["state"] = {
-                name: [values.get(i) for i in range(max(values, default=-1) + 1)]
-                for name, values in state["state"].items()
-            }
+            state["state"] = {name: in_list(values) for name, values in state["state"].items()}
         elif header["container"] is None:
             state["state"] = dict.fromkeys(state["state"])
         if "inner" in header:

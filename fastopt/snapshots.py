@@ -8,7 +8,17 @@ import numpy as np
 
 from fastopt.plan import align
 
-__all__ = ["restored"]
+__all__ = ["assign", "restored"]
+
+
+def assign(params: Any, new: Any) -> None:
+    """Copy new values, by the same keys, into parameters; numbers are replaced in their container."""
+    keys, values, _ = align(params, params)
+    for key, value in zip(keys, values, strict=True):
+        if isinstance(value, np.ndarray):
+            value[...] = new[key]
+        else:
+            params[key] = type(value)(new[key])
 
 
 @contextmanager

@@ -269,7 +269,7 @@ class Stateful(Around):
         for name, views in self._views().items():
             copies: dict[Any, np.ndarray] = {key: view.copy(order="K") for key, view in views.items()}
             if self._container is list:
-                state[name] = [copies.get(index) for index in range(max(copies, default=-1) + 1)]
+                state[name] = checkpoint.in_list(copies)
             else:
                 state[name] = None if self._container is None else copies
         whole = {

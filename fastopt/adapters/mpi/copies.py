@@ -6,6 +6,7 @@ import numpy as np
 
 from fastopt.adapters.mpi.shares import Buffers, Part, Shares
 from fastopt.packing import Packed, PackedDict
+from fastopt.snapshots import assign
 
 __all__ = ["Copies"]
 
@@ -60,8 +61,4 @@ class Copies:
         if self.fit(params):
             return
         with np.errstate(all="ignore"):
-            for key, view in self._packed["params"].items():
-                if isinstance(params[key], np.ndarray):
-                    params[key][...] = view
-                else:
-                    params[key] = type(params[key])(view)
+            assign(params, self._packed["params"])

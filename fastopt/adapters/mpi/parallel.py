@@ -32,7 +32,7 @@ from fastopt.groups import FROZEN, Groups
 from fastopt.optimizer import Optimizer
 from fastopt.plan import Calls, Layout, Plan, align, finite, memory, run, survey
 from fastopt.rows import Rows
-from fastopt.snapshots import restored
+from fastopt.snapshots import assign, restored
 from fastopt.statedict import copied, copies
 
 __all__ = ["DataParallel"]
@@ -53,12 +53,6 @@ def described(layout: Layout) -> dict[str, str]:
     }
 
 
-def irregular(flat: np.ndarray) -> bool:
-    """Whether some values of a flat array, or their squares, aren't finite."""
-    with np.errstate(all="ignore"):
-        return not (np.isfinite(np.dot(flat, flat)) or finite(flat, flat.dtype))
-
-
 def checksums(params: Any) -> dict[str, str]:
     """Give a checksum of each parameter's values."""
     keys, values, _ = align(params, params)
@@ -67,11 +61,6 @@ def checksums(params: Any) -> dict[str, str]:
         f"{zlib.crc32(np.asarray(value).tobytes()):08x}"
         for key, value in zip(keys, values, strict=True)
     }
-
-
-def listed(arrays: Mapping[Any, Any]) -> list[Any]:
-    """Give a list of what is known by index."""
-    return [arrays.get(index) for index in range(max(arrays, default=-1) + 1)]
 
 
 def cores(comm: Any) -> int:
@@ -247,7 +236,8 @@ class DataParallel:
             buffers, slopes = self._copies.of(params, "own"), self._copies.of(grads, "grads")
             pieces = self._exchange.reduce(slopes)
             for piece in pieces if early else ():
-                regular = regular and not (strict and any(map(irregular, self._exchange.own(piece))))
+                if strict:
+                    regular &= all(finite(flat, flat.dtype) for flat in self._exchange.own(piece))
         if strict and self._agreement.anywhere(not regular):
             return self._refuse(params, grads)
         with committed(self.comm):
@@ -310,7 +300,11 @@ class DataParallel:
         with committed(self.comm):
             MPI.Request.Waitall(self._exchange.gather(self._shares.all, buffers))
         arrays = Views(self._shares.ordered).of(buffers)
-        return {key: arrays[key] for key in params} if isinstance(params, Mapping) else listed(arrays)
+        return (
+            {key: arrays[key] for key in params}
+            if isinstance(params, Mapping)
+            else checkpoint.in_list(arrays)
+        )
 
     @contextmanager
     def averaged(self, params: Any) -> Iterator[None]:
@@ -330,11 +324,7 @@ class DataParallel:
         """
         average = self.average(params)
         with restored(params):
-            for key, value, new in zip(*align(params, average), strict=True):
-                if isinstance(value, np.ndarray):
-                    value[...] = new
-                else:
-                    params[key] = type(value)(new)
+            assign(params, average)
             yield
 
     def state_dict(self) -> dict[str, Any] | None:
@@ -351,7 +341,8 @@ class DataParallel:
         self._agreement.on(join)
         if state is not None and self._list and len(self._rules()) == 1:  # with another both are in dicts
             state["state"] = {
-                name: arrays if arrays is None else listed(arrays) for name, arrays in state["state"].items()
+                name: arrays if arrays is None else checkpoint.in_list(arrays)
+                for name, arrays in state["state"].items()
             }
         return state
 
@@ -427,7 +418,7 @@ class DataParallel:
             sums = state.get("inner", {}).get("accumulated", {"state": {}})["state"]
             for name, arrays in sums.items():  # of this container's kind
                 there = dict(checkpoint.items(arrays or {}))
-                sums[name] = None if arrays is None else listed(there) if self._list else there
+                sums[name] = None if arrays is None else checkpoint.in_list(there) if self._list else there
             calls.extend(copies(saved, params) + self.optimizer._restoring(state))
 
         self._agreement.on(read)
