@@ -1,6 +1,7 @@
 """What a process pays once: the import of fastopt and its first step."""
 
-from fastopt import benching, optimizers
+from fastopt import optimizers
+from fastopt.tools import benchmarking
 
 
 class Start:
@@ -12,7 +13,7 @@ class Start:
     timeout = 120
 
     def track_cold(self, rule):
-        return benching.start(rule, "float64").cold
+        return benchmarking.start(rule, "float64").cold
 
     def track_warm(self, rule):
-        return benching.start(rule, "float64").warm
+        return benchmarking.start(rule, "float64").warm

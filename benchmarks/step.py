@@ -3,7 +3,8 @@
 import numpy as np
 
 import fastopt
-from fastopt import benching, optimizers, reference
+from fastopt import optimizers, reference
+from fastopt.tools import benchmarking
 
 RULES = tuple(optimizers.__all__)
 IMPLEMENTATIONS = {"numpy": reference, "fastopt": fastopt, "packed": fastopt}
@@ -13,7 +14,7 @@ DTYPES = ["float32", "float64"]
 def taken(rule, shapes):
     """Give the arrays that a rule takes; if there are none, have asv leave the benchmark out."""
     try:
-        return benching.taken(rule, shapes)
+        return benchmarking.taken(rule, shapes)
     except ValueError as error:
         raise NotImplementedError from error
 
@@ -63,7 +64,7 @@ class SmallNetwork(Step):
 class BookNetwork(Step):
     """The book's 784-100-100-100-100-10, as ten separate arrays of 109,810 parameters in all."""
 
-    shapes = benching.NETWORK
+    shapes = benchmarking.NETWORK
 
     def time_step(self, rule, implementation, dtype):
         self.optimizer.update(self.params, self.grads)
@@ -90,5 +91,5 @@ class Limit:
         taken(rule, [(size,)])
 
     def track_percent(self, rule, dtype, size):
-        (timing,) = benching.bench([[(size,)]], [rule], [dtype], blocks=5)
+        (timing,) = benchmarking.bench([[(size,)]], [rule], [dtype], blocks=5)
         return 100 * timing.share_of_limit

@@ -5,10 +5,10 @@
 """
 
 from fastopt import schedules
-from fastopt.benching import bench
-from fastopt.catalogue import rules
-from fastopt.finding import lr_finder
-from fastopt.gradients import clip_grads, remove_duplicate
+from fastopt.arrays.gradients import clip_grads, remove_duplicate
+from fastopt.arrays.packing import pack
+from fastopt.arrays.rows import Rows
+from fastopt.engine.threads import set_num_threads
 from fastopt.optimizers import (
     ASGD,
     FTRL,
@@ -43,12 +43,12 @@ from fastopt.optimizers import (
     Signum,
     Yogi,
 )
-from fastopt.packing import pack
-from fastopt.rows import Rows
-from fastopt.threads import set_num_threads
-from fastopt.trajectories import trajectory
-from fastopt.verifying import verify
-from fastopt.warming import warmup
+from fastopt.tools.benchmarking import bench
+from fastopt.tools.precompilation import warmup
+from fastopt.tools.range_test import lr_finder
+from fastopt.tools.registry import rules
+from fastopt.tools.trajectories import trajectory
+from fastopt.tools.verification import verify
 
 __version__ = "0.1.0"
 __all__ = [

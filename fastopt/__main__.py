@@ -10,13 +10,13 @@ from typing import NoReturn
 
 import fastopt
 from fastopt import optimizers
-from fastopt.catalogue import check_rule
 from fastopt.demo.surfaces import SURFACES
+from fastopt.tools.registry import check_rule
 
 # The extra that brings each optional module.
 EXTRAS = {
     **dict.fromkeys(("matplotlib", "tqdm", "sklearn"), "demo"),
-    **dict.fromkeys(("torch", "optax", "keras", "jax"), "witnesses"),
+    **dict.fromkeys(("torch", "optax", "keras", "jax"), "frameworks"),
 }
 
 BOOK = "SGD,Momentum,Nesterov,AdaGrad,RMSprop,Adam"  # in the book's order
@@ -152,13 +152,13 @@ def bench(options: argparse.Namespace, parser: Parser) -> None:
     """Measure on this machine."""
     from tqdm import tqdm
 
-    from fastopt import benching
     from fastopt.demo import bench as job
+    from fastopt.tools import benchmarking
 
     networks = [[(size,)] for size in options.sizes] if options.shapes is None else [options.shapes]
     try:
         for rule, network in product(options.rules, networks):
-            benching.taken(rule, network)
+            benchmarking.taken(rule, network)
     except ValueError as error:
         parser.error(f"argument --rules: {error}")
     timings, starts = [], []
@@ -167,9 +167,9 @@ def bench(options: argparse.Namespace, parser: Parser) -> None:
             bar.set_description(rule)
             for dtype in options.dtypes:
                 for network in networks:
-                    timings += benching.bench([network], [rule], [dtype], options.blocks)
+                    timings += benchmarking.bench([network], [rule], [dtype], options.blocks)
                     bar.update()
-            starts.append(benching.start(rule, options.dtypes[0]))
+            starts.append(benchmarking.start(rule, options.dtypes[0]))
             bar.update()
     print(f"{job.summary(timings)}\n\n{job.break_even(timings, starts)}")
     print(f"\npicture: {job.picture(timings, options.out)}")
@@ -178,13 +178,13 @@ def bench(options: argparse.Namespace, parser: Parser) -> None:
 def verify(options: argparse.Namespace, parser: Parser) -> int:
     """Hold fastopt against plain NumPy, wrong input, or other libraries."""
     if options.faults:
-        from fastopt.demo import faults
+        from fastopt.demo import invalid_inputs
 
-        text, right = faults.summary()
+        text, right = invalid_inputs.summary()
     elif options.rules:
-        from fastopt.demo import witnesses
+        from fastopt.demo import comparison
 
-        text, right = witnesses.summary(witnesses.compare(rules("all")))
+        text, right = comparison.summary(comparison.compare(rules("all")))
     else:
         from fastopt.demo import agreement
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from fastopt.arrays.packing import Packed
+from fastopt.arrays.rows import Rows
+from fastopt.engine.threads import launch
 from fastopt.kernels.sums import accumulate
 from fastopt.optimizer import Optimizer, State
-from fastopt.packing import Packed
 from fastopt.plan import align, check_grad
-from fastopt.rows import Rows
-from fastopt.threads import launch
 
 __all__ = ["Accumulator"]
 

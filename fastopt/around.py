@@ -13,15 +13,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from fastopt.arrays.packing import Packed
+from fastopt.arrays.rows import Rows
+from fastopt.arrays.snapshots import assign, restored
 from fastopt.checks import choice, hyperparameter, integer, number, whole
+from fastopt.engine.threads import allowed, launch
 from fastopt.groups import FROZEN, Groups, check_groups
 from fastopt.kernels.norms import BLOCK, squares, squares_parallel
-from fastopt.packing import Packed
 from fastopt.plan import Layout, align, check_grad, compute_dtype, order_of
-from fastopt.rows import Rows
 from fastopt.schedules import Schedule
-from fastopt.snapshots import assign, restored
-from fastopt.threads import allowed, launch
 
 __all__ = ["FOLLOWERS", "OPTIONS", "UNWRAPPED", "Around"]
 

@@ -26,9 +26,9 @@ from numba import config, float32, float64, int32, int64, prange, types
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array, populate_array
 
-from fastopt.compiling import compiled
+from fastopt.engine.threads import launch
 from fastopt.kernels.common import follow
-from fastopt.threads import launch
+from fastopt.kernels.compiling import compiled
 
 __all__ = ["DONE", "FLAGS", "NONFINITE", "REFUSED", "available", "driver_of"]
 

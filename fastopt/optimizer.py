@@ -13,10 +13,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastopt.around import FOLLOWERS, OPTIONS, UNWRAPPED
+from fastopt.arrays.packing import Packed
+from fastopt.arrays.rows import Rows
 from fastopt.checks import choice, hyperparameter, whole
 from fastopt.driver import DONE, NONFINITE, available, driver_of
+from fastopt.engine.threads import allowed, check_threads
 from fastopt.groups import FROZEN, Groups
-from fastopt.packing import Packed
 from fastopt.plan import (
     Calls,
     Layout,
@@ -31,10 +33,8 @@ from fastopt.plan import (
     survey,
 )
 from fastopt.recording import Record
-from fastopt.rows import Rows
 from fastopt.schedules import Schedule
 from fastopt.stateful import Buffers, Follower, State, Stateful
-from fastopt.threads import allowed, check_threads
 
 __all__ = ["Optimizer", "State", "hyperparameter", "whole"]
 

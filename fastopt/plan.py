@@ -19,11 +19,11 @@ import numpy as np
 from numpy.lib.array_utils import byte_bounds
 
 from fastopt import driver
+from fastopt.arrays.rows import Rows
 from fastopt.checks import kind
 from fastopt.driver import FLAGS, WORD, available, driver_of
 from fastopt.groups import FROZEN
 from fastopt.kernels.common import follow
-from fastopt.rows import Rows
 
 __all__ = [
     "Calls",

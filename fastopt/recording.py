@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from fastopt.arrays.rows import Rows
 from fastopt.checks import integer
 from fastopt.figures import figure
 from fastopt.kernels.norms import squares
 from fastopt.plan import align, check_grad, compute_dtype
-from fastopt.rows import Rows
 
 __all__ = ["Record", "Trace"]
 

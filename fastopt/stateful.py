@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from fastopt import checkpoint
 from fastopt.around import Around
+from fastopt.checkpoints import files as checkpoint
+from fastopt.checkpoints.state_dict import MOST_STEPS, check_state, copied, copies
+from fastopt.engine.threads import launch
 from fastopt.plan import Calls, Layout, Plan, Slot, aligned_zeros, run
 from fastopt.schedules import Schedule
-from fastopt.statedict import MOST_STEPS, check_state, copied, copies
-from fastopt.threads import launch
 
 __all__ = ["Buffers", "Follower", "State", "Stateful"]
 

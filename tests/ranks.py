@@ -15,8 +15,9 @@ from cases import CASES
 from numba.core.config import NUMBA_NUM_THREADS
 
 import fastopt
-from fastopt import checkpoint, optimizers
+from fastopt import optimizers
 from fastopt.adapters.mpi import MPI, DataParallel, shares
+from fastopt.checkpoints import files
 
 COMM = MPI.COMM_WORLD
 RANK, RANKS = COMM.rank, COMM.size
@@ -94,7 +95,7 @@ def same_state(opt, ref, check=same):
         assert (own["class"], own["iter"]) == (other["class"], other["iter"])
         for name, values in other["state"].items():
             assert type(own["state"][name]) is type(values)
-            check(*(dict(checkpoint.items(arrays)) for arrays in (own["state"][name], values)))
+            check(*(dict(files.items(arrays)) for arrays in (own["state"][name], values)))
 
 
 def bits():
@@ -643,10 +644,10 @@ def interrupted(folder):
     params, opt = start(), DataParallel(rule("Adam"))
     opt.load(f"{folder}/Adam", params)
     before = sorted(os.listdir(f"{folder}/Adam"))
-    write, checkpoint.write = checkpoint.write, full if LAST else checkpoint.write
+    write, files.write = files.write, full if LAST else files.write
     with pytest.raises(OSError, match=f"rank {RANKS - 1}: disk full"):
         opt.save(f"{folder}/Adam", params)
-    checkpoint.write = write
+    files.write = write
     COMM.Barrier()
     assert sorted(os.listdir(f"{folder}/Adam")) == before
 

@@ -18,7 +18,8 @@ import pytest
 from cases import RULES, made, snapshot, state_bytes
 
 import fastopt
-from fastopt import Adam, Momentum, checkpoint, pack
+from fastopt import Adam, Momentum, pack
+from fastopt.checkpoints import files
 
 SUFFIXES = ["npz", "safetensors"]
 
@@ -390,7 +391,7 @@ def test_row_31_other_classes_versions_names_shapes_and_dtypes(suffix, tmp_path,
         assert state_bytes(stepped) == before
     opt.save(path)
     untouched(Momentum(), params, path, "it has no parameters")
-    monkeypatch.setattr(checkpoint, "VERSION", 2)
+    monkeypatch.setattr(files, "VERSION", 2)
     untouched(Momentum(), params, path, "its format is 1, this fastopt reads 2")
 
 
@@ -469,7 +470,7 @@ def rewritten(path, change):
             for name, data in members.items()
             if name.endswith(".npy") and not data.startswith(b"claims")
         }
-        header["sha256"] = checkpoint.checksum(header, arrays) if method == zipfile.ZIP_STORED else ""
+        header["sha256"] = files.checksum(header, arrays) if method == zipfile.ZIP_STORED else ""
         members["fastopt.json"] = members.get("raw") or json.dumps(header).encode()
         members.pop("raw", None)
     members = {name: data.removeprefix(b"claims") for name, data in members.items()}
@@ -524,7 +525,7 @@ def test_row_32_hostile_archives(name, tmp_path, monkeypatch):
     rewritten(path, lambda header, members: None)
     fresh.load(path)  # it is the change that is refused
     if name == "object array":
-        monkeypatch.setattr(checkpoint, "checksum", lambda *arguments: "")
+        monkeypatch.setattr(files, "checksum", lambda *arguments: "")
         monkeypatch.setattr(np.lib.format, "read_array", lambda file: np.empty(0))
     rewritten(path, HOSTILE[name])
     tracemalloc.start()
@@ -605,7 +606,7 @@ def test_row_32_hostile_safetensors(name, tmp_path, monkeypatch):
     HEADERS[name](header)
     text = json.dumps(header).encode()
     path.write_bytes(len(text).to_bytes(8, "little") + text + whole[8 + length :])
-    monkeypatch.setattr(checkpoint, "checksum", lambda *_: pytest.fail("it should be refused before"))
+    monkeypatch.setattr(files, "checksum", lambda *_: pytest.fail("it should be refused before"))
     tracemalloc.start()
     try:
         untouched(Momentum(), params, path, "can't be loaded")

@@ -12,17 +12,18 @@ import pytest
 from cases import BOOK, CASES, DTYPES, RULES
 
 import fastopt
-from fastopt import reference, twins
+from fastopt import reference
 from fastopt.__main__ import build_parser, main
-from fastopt.benching import LIMITS, Timing
-from fastopt.catalogue import FAMILIES, describe, takes
-from fastopt.demo import bench, trajectories, witnesses
+from fastopt.demo import bench, comparison, trajectories
 from fastopt.demo.data import Data, digits, load
 from fastopt.demo.network import MultiLayerNet
 from fastopt.demo.rules import BEGIN, END, costs, renewed
 from fastopt.demo.surfaces import SURFACES, path
 from fastopt.demo.train import LEARNING_RATES, Comparison, Run, summary, train
 from fastopt.demo.trajectories import follow, measure
+from fastopt.tools import equivalents
+from fastopt.tools.benchmarking import LIMITS, Timing
+from fastopt.tools.registry import FAMILIES, describe, takes
 
 PNG = b"\x89PNG\r\n"
 
@@ -268,7 +269,7 @@ def test_all_rules_can_be_asked_for():
 
 
 def test_muon_takes_matrices_only(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(twins, "version_of", lambda library: None)
+    monkeypatch.setattr(equivalents, "version_of", lambda library: None)
     assert [takes(fastopt.Muon, ndim) for ndim in range(4)] == [False, False, True, False]
     (timing,) = fastopt.bench([[(3, 2), (2,)]], ["Muon"], ["float64"], blocks=1, block_seconds=0.001)
     assert timing.shapes == ((3, 2),)
@@ -469,39 +470,40 @@ def test_verify_takes_one_table(capsys):
 
 def test_comparisons_with_witnesses(monkeypatch):
     """With no library: a twin that is fastopt's reference, once right and once wrong."""
-    monkeypatch.setattr(twins, "version_of", lambda library: "1.0")
-    monkeypatch.setattr(witnesses, "version_of", lambda library: "1.0")
+    monkeypatch.setattr(equivalents, "version_of", lambda library: "1.0")
+    monkeypatch.setattr(comparison, "version_of", lambda library: "1.0")
     for lr, right in ((1.0, True), (1.001, False)):
 
         @contextmanager
         def run(name, rate, arguments, params, lr=lr):
             optimizer, params, held = reference.SGD(rate * lr), [p.copy() for p in params], []
-            yield twins.Twin(
+            yield equivalents.Twin(
                 lambda grads: held.__setitem__(slice(None), grads),
                 lambda: optimizer.update(params, held),
                 lambda: [p.copy() for p in params],
             )
 
-        monkeypatch.setitem(twins.LIBRARIES, "PyTorch", twins.LIBRARIES["PyTorch"]._replace(run=run))
+        libraries = equivalents.LIBRARIES
+        monkeypatch.setitem(libraries, "PyTorch", libraries["PyTorch"]._replace(run=run))
         for name in ("optax", "Keras"):
-            monkeypatch.setitem(twins.LIBRARIES, name, twins.LIBRARIES[name]._replace(rules={}))
-        comparisons = witnesses.compare(["SGD"], blocks=1)
-        (comparison,) = comparisons
-        _, library, differences, _ = comparison
+            monkeypatch.setitem(libraries, name, libraries[name]._replace(rules={}))
+        results = comparison.compare(["SGD"], blocks=1)
+        (result,) = results
+        _, library, differences, _ = result
         assert (library, set(differences)) == ("PyTorch", set(DTYPES))
-        assert (comparison.differences["float64"] == 0) is right
-        table, verdict = witnesses.summary(comparisons)
+        assert (result.differences["float64"] == 0) is right
+        table, verdict = comparison.summary(results)
         assert verdict is right
         row = table.splitlines()[-1].split()
         assert row[:3] == ["SGD", "PyTorch", "1.0"]
-        seconds = comparison.timings["float32"].seconds
+        seconds = result.timings["float32"].seconds
         assert row[7] == f"{seconds['PyTorch'] / seconds['fastopt']:.1f}×"
 
 
 def test_witnesses_that_are_missing(monkeypatch, capsys):
-    monkeypatch.setattr(witnesses, "version_of", lambda library: None if library == "optax" else "1.0")
+    monkeypatch.setattr(comparison, "version_of", lambda library: None if library == "optax" else "1.0")
     assert main(["verify", "--rules"]) == 1
-    assert capsys.readouterr().err == 'this needs optax: python -m pip install "fastopt[witnesses]"\n'
+    assert capsys.readouterr().err == 'this needs optax: python -m pip install "fastopt[frameworks]"\n'
 
 
 @pytest.mark.parametrize(

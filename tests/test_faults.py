@@ -16,7 +16,7 @@ from test_compiled import needs_jit, python
 
 import fastopt
 from fastopt import Adam, driver, pack
-from fastopt.demo import faults
+from fastopt.demo import invalid_inputs
 from fastopt.plan import Layout, Plan
 
 # A third parameter, for which the step goes another way.
@@ -30,10 +30,10 @@ COMPANIONS = {
 
 @pytest.mark.parametrize("companion", COMPANIONS)
 @pytest.mark.parametrize("rule", ["SGD", "Adam"])
-@pytest.mark.parametrize("fault", faults.FAULTS, ids=lambda fault: f"row_{fault.row:02} {fault.name}")
+@pytest.mark.parametrize("fault", invalid_inputs.FAULTS, ids=lambda fault: f"row_{fault.row:02} {fault.name}")
 def test_bad_input(fault, rule, companion):
     def begin():
-        params, grads = faults.start(fault.container)
+        params, grads = invalid_inputs.start(fault.container)
         if make := COMPANIONS[companion]:
             for container in (params, grads):
                 if fault.container is dict:
@@ -69,7 +69,7 @@ def test_every_row_has_a_test_with_its_number():
     text = "".join(file.read_text() for file in Path(__file__).parent.glob("test_*.py"))
     named = re.findall(r"^def (test_\w+)", text, re.MULTILINE)
     rows = {int(row) for name in named for row in re.findall(r"row_(\d\d)", name)}
-    assert rows | {fault.row for fault in faults.FAULTS} == set(range(1, 34))
+    assert rows | {fault.row for fault in invalid_inputs.FAULTS} == set(range(1, 34))
 
 
 def test_verify_prints_the_table_and_sees_a_fault_let_through(monkeypatch, capsys):
@@ -77,17 +77,17 @@ def test_verify_prints_the_table_and_sees_a_fault_let_through(monkeypatch, capsy
 
     assert main(["verify", "--faults"]) == 0
     out = capsys.readouterr().out
-    assert all(fault.name in out for fault in faults.FAULTS)
+    assert all(fault.name in out for fault in invalid_inputs.FAULTS)
     assert "KeyError, but 1 changed" in out, "the book's code should fail half way"
-    monkeypatch.setattr(faults, "Momentum", lambda lr, nonfinite: faults.Book(lr))
+    monkeypatch.setattr(invalid_inputs, "Momentum", lambda lr, nonfinite: invalid_inputs.Book(lr))
     assert main(["verify", "--faults"]) == 1
 
 
 @pytest.mark.parametrize("rule", BOOK)
 def test_row_08_rebound_parameter(rule):
     one, other = (getattr(fastopt, rule)(0.1) for _ in range(2))
-    params, grads = faults.start(dict)
-    same, _ = faults.start(dict)
+    params, grads = invalid_inputs.start(dict)
+    same, _ = invalid_inputs.start(dict)
     for _ in range(3):
         one.update(params, grads)
         other.update(same, grads)
@@ -162,7 +162,7 @@ def test_row_10_order_of_the_dict(rule):
     opts = [getattr(fastopt, rule)(0.1) for _ in range(2)]
     results = []
     for opt, turned in zip(opts, (False, True), strict=True):
-        params, grads = faults.start(dict)
+        params, grads = invalid_inputs.start(dict)
         for _ in range(4):
             opt.update(params, grads)
             if turned:
@@ -188,8 +188,8 @@ def test_row_11_an_array_without_dimensions_is_updated_in_place():
 
 
 def test_row_17_a_read_only_gradient_is_fine():
-    params, grads = faults.start(dict)
-    twin, _ = faults.start(dict)
+    params, grads = invalid_inputs.start(dict)
+    twin, _ = invalid_inputs.start(dict)
     Adam().update(twin, grads)
     for grad in grads.values():
         grad.flags.writeable = False

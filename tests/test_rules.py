@@ -8,10 +8,11 @@ import pytest
 from cases import CASES, DTYPES, RULES, both, hyperparameters, same_bits, snapshot
 
 import fastopt
-from fastopt import kernels, optimizers, reference, twins
+from fastopt import kernels, optimizers, reference
 from fastopt.demo.surfaces import SURFACES
 from fastopt.optimizer import Optimizer
 from fastopt.reference.common import column_totals, row_totals, total
+from fastopt.tools import equivalents
 
 # Empty, single, odd, around the width of vectors, large.
 SHAPES = [(), (0,), (1,), (3, 0), (7,), (16, 4), (5, 3, 2), (1023,), (300, 401)]
@@ -152,20 +153,20 @@ def test_what_is_wrapped_around_a_rule(rule):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("rule", RULES)
 def test_agrees_with_its_witness(rule, dtype):
-    library = twins.witness(rule)
-    if not twins.version_of(library):
+    library = equivalents.witness(rule)
+    if not equivalents.version_of(library):
         pytest.skip(f"{library} is not installed")
-    assert twins.difference(rule, library, dtype) <= twins.TOLERANCES[dtype]
+    assert equivalents.difference(rule, library, dtype) <= equivalents.TOLERANCES[dtype]
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("rule", "shape"), [("Adafactor", (3, 40, 20)), ("Muon", (30, 20))])
 def test_agrees_with_its_witness_in_other_shapes(rule, shape, dtype):
-    library = twins.witness(rule)
-    if not twins.version_of(library):
+    library = equivalents.witness(rule)
+    if not equivalents.version_of(library):
         pytest.skip(f"{library} is not installed")
-    assert twins.difference(rule, library, dtype, [shape]) <= twins.TOLERANCES[dtype]
+    assert equivalents.difference(rule, library, dtype, [shape]) <= equivalents.TOLERANCES[dtype]
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -175,7 +176,7 @@ def test_prodigys_distance_is_that_of_all_arrays(dtype):
     rng = np.random.default_rng(10)
     params = [rng.uniform(1, 2, shape).astype(dtype) for shape in [(20, 30), (7,), (), (3, 4, 5)]]
     optimizer = fastopt.Prodigy(d0=1e-4)
-    with twins.by_optax("contrib.prodigy", 1.0, {"estim_lr0": 1e-4}, params) as twin:
+    with equivalents.by_optax("contrib.prodigy", 1.0, {"estim_lr0": 1e-4}, params) as twin:
         for _ in range(20):
             grads = [np.asarray(1 + rng.standard_normal(p.shape), dtype) for p in params]
             optimizer.update(params, grads)
@@ -184,7 +185,7 @@ def test_prodigys_distance_is_that_of_all_arrays(dtype):
         expected = twin.params()
     assert optimizer.d[0].item() > 0.01
     for ref, comp, d, r in zip(expected, params, optimizer.d, optimizer.r, strict=True):
-        np.testing.assert_allclose(comp, ref, twins.TOLERANCES[dtype])
+        np.testing.assert_allclose(comp, ref, equivalents.TOLERANCES[dtype])
         assert (d.item(), r.item()) == (optimizer.d[0].item(), optimizer.r[0].item())
 
 
@@ -259,7 +260,7 @@ def test_every_place_names_the_same_rules():
     assert set(reference.__all__) == set(optimizers.__all__) == set(RULES) <= set(fastopt.__all__)
     used = {k for rule in RULES for k in (getattr(fastopt, rule).kernel, getattr(fastopt, rule).measure) if k}
     assert used == {getattr(kernels, k) for k in kernels.__all__}
-    assert set(ROSENBROCK) == set(RULES) == {*twins.TORCH, *twins.OPTAX, *twins.KERAS}
+    assert set(ROSENBROCK) == set(RULES) == {*equivalents.TORCH, *equivalents.OPTAX, *equivalents.KERAS}
     for rule in RULES:
         cls = getattr(fastopt, rule)
         family = cls.__module__.removeprefix("fastopt.optimizers.")

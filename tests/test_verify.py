@@ -9,7 +9,7 @@ from fastopt import reference
 from fastopt.__main__ import main
 from fastopt.demo import agreement
 from fastopt.demo.network import MultiLayerNet
-from fastopt.verifying import ulps
+from fastopt.tools.verification import ulps
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

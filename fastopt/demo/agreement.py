@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 import fastopt
-from fastopt.catalogue import takes
 from fastopt.demo.report import table
-from fastopt.verifying import verify
+from fastopt.tools.registry import takes
+from fastopt.tools.verification import verify
 
 __all__ = ["LAYOUTS", "largest", "summary"]
 

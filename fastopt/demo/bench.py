@@ -6,9 +6,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from fastopt.benching import Start, Timing
 from fastopt.demo.report import save, table
-from fastopt.twins import LIBRARIES
+from fastopt.tools.benchmarking import Start, Timing
+from fastopt.tools.equivalents import LIBRARIES
 
 __all__ = ["break_even", "picture", "summary"]
 

@@ -7,8 +7,8 @@ from operator import attrgetter
 from textwrap import wrap
 
 from fastopt import optimizers, reference
-from fastopt.catalogue import Rule, rules
 from fastopt.demo.report import table
+from fastopt.tools.registry import Rule, rules
 
 __all__ = ["BEGIN", "END", "markdown", "renewed", "summary"]
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastopt.trajectories import trajectory
+from fastopt.tools.trajectories import trajectory
 
 __all__ = ["SURFACES", "Surface", "path"]
 

@@ -9,10 +9,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import fastopt
-from fastopt.catalogue import takes
 from fastopt.demo.report import COLORS, save, table
 from fastopt.demo.surfaces import Surface, path
-from fastopt.trajectories import draw
+from fastopt.tools.registry import takes
+from fastopt.tools.trajectories import draw
 
 __all__ = ["Measure", "follow", "measure", "picture", "summary"]
 

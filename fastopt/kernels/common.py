@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastopt.compiling import compiled
+from fastopt.kernels.compiling import compiled
 
 __all__ = [
     "LANES",

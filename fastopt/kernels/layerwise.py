@@ -12,8 +12,8 @@ from math import sqrt
 
 import numpy as np
 
-from fastopt.compiling import compiled
 from fastopt.kernels.common import LANES, gradient, in_lanes, kernel, lane_max, lane_sum
+from fastopt.kernels.compiling import compiled
 
 __all__ = [
     "adafactor",

@@ -5,8 +5,8 @@ from functools import partial
 import numpy as np
 from numba import prange
 
-from fastopt.compiling import compiled
 from fastopt.kernels.common import LANES, add_square, lane_sum
+from fastopt.kernels.compiling import compiled
 
 __all__ = ["BLOCK", "squares", "squares_parallel"]
 

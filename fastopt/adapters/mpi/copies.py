@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from fastopt.adapters.mpi.shares import Buffers, Part, Shares
-from fastopt.packing import Packed, PackedDict
-from fastopt.snapshots import assign
+from fastopt.arrays.packing import Packed, PackedDict
+from fastopt.arrays.snapshots import assign
 
 __all__ = ["Copies"]
 

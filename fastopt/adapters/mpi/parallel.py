@@ -20,20 +20,20 @@ from typing import Any
 import numba
 import numpy as np
 
-from fastopt import checkpoint
-from fastopt.adapters.mpi import folders
+from fastopt.adapters.mpi import sharded_checkpoint
 from fastopt.adapters.mpi.agreement import MPI, Agreement, committed
 from fastopt.adapters.mpi.copies import Copies
 from fastopt.adapters.mpi.exchange import Exchange
 from fastopt.adapters.mpi.shares import Buffers, Part, Shapes, Shares, Views
 from fastopt.around import sum_of_squares
+from fastopt.arrays.rows import Rows
+from fastopt.arrays.snapshots import assign, restored
+from fastopt.checkpoints import files
+from fastopt.checkpoints.state_dict import copied, copies
 from fastopt.checks import kind
 from fastopt.groups import FROZEN, Groups
 from fastopt.optimizer import Optimizer
 from fastopt.plan import Calls, Layout, Plan, align, finite, memory, run, survey
-from fastopt.rows import Rows
-from fastopt.snapshots import assign, restored
-from fastopt.statedict import copied, copies
 
 __all__ = ["DataParallel"]
 
@@ -300,11 +300,7 @@ class DataParallel:
         with committed(self.comm):
             MPI.Request.Waitall(self._exchange.gather(self._shares.all, buffers))
         arrays = Views(self._shares.ordered).of(buffers)
-        return (
-            {key: arrays[key] for key in params}
-            if isinstance(params, Mapping)
-            else checkpoint.in_list(arrays)
-        )
+        return {key: arrays[key] for key in params} if isinstance(params, Mapping) else files.in_list(arrays)
 
     @contextmanager
     def averaged(self, params: Any) -> Iterator[None]:
@@ -341,7 +337,7 @@ class DataParallel:
         self._agreement.on(join)
         if state is not None and self._list and len(self._rules()) == 1:  # with another both are in dicts
             state["state"] = {
-                name: arrays if arrays is None else checkpoint.in_list(arrays)
+                name: arrays if arrays is None else files.in_list(arrays)
                 for name, arrays in state["state"].items()
             }
         return state
@@ -376,11 +372,11 @@ class DataParallel:
         self._agreement.on(check, lambda: zlib.crc32(str(folder).encode()), lambda: {"path": str(folder)})
         if folder.suffix:
             state = self.state_dict()
-            self._agreement.on(partial(checkpoint.save, path, state, copied(params)) if state else bool)
+            self._agreement.on(partial(files.save, path, state, copied(params)) if state else bool)
             return
         own: dict[str, Any] = {}
         self._agreement.on(lambda: own.update(self._shares.named(self.optimizer.state_dict())))
-        folders.save(folder, own, params, self._agreement)
+        sharded_checkpoint.save(folder, own, params, self._agreement)
 
     def load(self, path: Any, params: Any) -> None:
         """Go on from what `save` wrote on any number of ranks, or `Optimizer.save` on one.
@@ -405,8 +401,8 @@ class DataParallel:
 
         def parts() -> Iterator[dict[str, Any]]:
             nonlocal saved
-            for file in [folder] if folder.suffix else folders.files_of(folder):
-                state, there = checkpoint.load(file, lambda *_: None)
+            for file in [folder] if folder.suffix else sharded_checkpoint.files_of(folder):
+                state, there = files.load(file, lambda *_: None)
                 saved = saved if there is None else there
                 yield shares.in_parts(state, self._shapes()) if folder.suffix else shares.read(state)
 
@@ -417,8 +413,8 @@ class DataParallel:
                 raise ValueError(f"{WHOLE} make one with those that it was saved with, {there}")
             sums = state.get("inner", {}).get("accumulated", {"state": {}})["state"]
             for name, arrays in sums.items():  # of this container's kind
-                there = dict(checkpoint.items(arrays or {}))
-                sums[name] = None if arrays is None else checkpoint.in_list(there) if self._list else there
+                there = dict(files.items(arrays or {}))
+                sums[name] = None if arrays is None else files.in_list(there) if self._list else there
             calls.extend(copies(saved, params) + self.optimizer._restoring(state))
 
         self._agreement.on(read)

@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from fastopt.checkpoint import items
+from fastopt.checkpoints.files import items
 from fastopt.groups import Groups
 from fastopt.plan import Layout, Slot
 

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastopt import optimizers
-from fastopt.catalogue import takes
-from fastopt.threads import allowed
+from fastopt.engine.threads import allowed
+from fastopt.tools.registry import takes
 
 __all__ = ["LIBRARIES", "STEPS", "TOLERANCES", "Twin", "difference", "twin", "version_of", "witness"]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastopt.checkpoint import items
+from fastopt.checkpoints.files import items
 from fastopt.plan import Layout, align, order_of, survey
 
 __all__ = ["MOST_STEPS", "check_state", "copied", "copies"]

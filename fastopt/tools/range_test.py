@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastopt.arrays.snapshots import restored
 from fastopt.checks import integer, number
 from fastopt.figures import figure
 from fastopt.optimizer import Optimizer
-from fastopt.snapshots import restored
 
 __all__ = ["RangeTest", "lr_finder"]
 

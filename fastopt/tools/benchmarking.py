@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from fastopt import optimizers, reference, twins
-from fastopt.catalogue import check_rule, describe, takes
+from fastopt import optimizers, reference
+from fastopt.arrays.packing import pack
 from fastopt.checks import computed, integer, listed, number
-from fastopt.compiling import compiled
+from fastopt.kernels.compiling import compiled
 from fastopt.optimizer import Optimizer, State
-from fastopt.packing import pack
+from fastopt.tools import equivalents
+from fastopt.tools.registry import check_rule, describe, takes
 
 __all__ = ["Start", "Timing", "bench", "start", "taken"]
 
@@ -206,9 +207,9 @@ def steps(rule: str, dtype: str, shapes: Shapes, others: ExitStack) -> dict[str,
         "packed": own(fast(1e-4), pack(params), packed_grads),
         "limit": own(LIMITS[len(describe(fast).states)](), pack([p * 0 for p in params]), packed_grads),
     }
-    for name, library in twins.LIBRARIES.items():
-        if rule in library.rules and twins.version_of(name):
-            twin = others.enter_context(twins.twin(name, rule, params, 1e-4))
+    for name, library in equivalents.LIBRARIES.items():
+        if rule in library.rules and equivalents.version_of(name):
+            twin = others.enter_context(equivalents.twin(name, rule, params, 1e-4))
             twin.give(grads)
             found[name] = twin.step
     return found

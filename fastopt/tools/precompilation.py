@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from fastopt import optimizers
-from fastopt.catalogue import check_rule
 from fastopt.checks import computed, listed
 from fastopt.optimizer import Optimizer
+from fastopt.tools.registry import check_rule
 
 __all__ = ["warmup"]
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from fastopt import optimizers, reference
+from fastopt.arrays.snapshots import restored
 from fastopt.checks import integer, kind
 from fastopt.optimizer import Optimizer
 from fastopt.plan import align
-from fastopt.snapshots import restored
 
 __all__ = ["ulps", "verify"]
 

@@ -5,9 +5,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from fastopt import checkpoint
 from fastopt.adapters.mpi.agreement import Agreement
-from fastopt.statedict import copied
+from fastopt.checkpoints import files
+from fastopt.checkpoints.state_dict import copied
 
 __all__ = ["files_of", "save"]
 
@@ -16,7 +16,7 @@ INDEX = "index.npz"
 
 def files_of(folder: Path) -> list[Path]:
     """Give the files that belong together, in the order of the ranks that wrote them."""
-    names, _ = checkpoint.read(folder / INDEX, lambda header: {})
+    names, _ = files.read(folder / INDEX, lambda header: {})
     shards: list[str] = names["shards"]
     if any(not isinstance(name, str) or Path(name).name != name for name in shards):
         raise ValueError(f"{str(folder / INDEX)!r} names {shards}, which are no files of its folder")
@@ -41,13 +41,13 @@ def save(folder: Path, state: dict[str, Any], params: Any, agreement: Agreement)
 
     def write() -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        checkpoint.save(own, state, copied(params) if first else None)
+        files.save(own, state, copied(params) if first else None)
 
     def publish() -> None:
         if first:
             with suppress(ValueError, OSError):  # there is no index, or a damaged one
                 old.extend(files_of(folder))
-            checkpoint.write(folder / INDEX, {"shards": names}, {})
+            files.write(folder / INDEX, {"shards": names}, {})
 
     def clean() -> None:
         for file in old:

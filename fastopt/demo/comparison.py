@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from fastopt.benching import NETWORK, Timing, bench
 from fastopt.demo.report import table
-from fastopt.twins import LIBRARIES, TOLERANCES, difference, version_of, witness
+from fastopt.tools.benchmarking import NETWORK, Timing, bench
+from fastopt.tools.equivalents import LIBRARIES, TOLERANCES, difference, version_of, witness
 
 __all__ = ["Comparison", "compare", "summary"]
 

@@ -1,0 +1,1 @@
+"""Tools around training: benchmarks, verification, the range test, trajectories, the registry of rules."""
