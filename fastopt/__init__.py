@@ -4,6 +4,7 @@
 *Deep Learning from Scratch*: the same arguments, the same ``update(params, grads)``, the same results.
 """
 
+from fastopt import adapters as adapters
 from fastopt import schedules
 from fastopt.arrays.gradients import clip_grads, remove_duplicate
 from fastopt.arrays.packing import pack
@@ -97,3 +98,8 @@ __all__ = [
     "verify",
     "warmup",
 ]
+
+
+def __dir__() -> list[str]:
+    """Show what is public, not the modules that it comes from."""
+    return sorted({*__all__, "adapters", *(name for name in globals() if name.startswith("__"))})

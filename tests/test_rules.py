@@ -269,6 +269,12 @@ def test_every_place_names_the_same_rules():
         assert set(cls.states) == set(CASES[rule].states)
 
 
+def test_dir_shows_what_is_public():
+    shown = {name for name in dir(fastopt) if not name.startswith("__")}
+    assert shown == {*fastopt.__all__, "adapters"}
+    assert all(hasattr(fastopt, name) for name in dir(fastopt))
+
+
 @pytest.mark.parametrize("shape", [(), (0,), (1,), (63,), (64,), (33, 1), (1, 133), (3, 40, 17), (700, 64)])
 def test_sums_of_the_reference_have_their_order(shape):
     x = values(np.random.default_rng(14), shape, "float32")
