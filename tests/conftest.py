@@ -1,0 +1,98 @@
+"""The option --skipped: after the missing libraries are installed, it runs the tests that were skipped."""
+
+import pytest
+
+CACHE_KEY = "fastopt/skipped"
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--skipped",
+        action="store_true",
+        help="run only what the last run without this option skipped; what is skipped again fails",
+    )
+
+
+def pytest_configure(config):
+    # The workers of pytest-xdist report to the process that controls them: only that one records.
+    controls = not hasattr(config, "workerinput")
+    if config.getoption("skipped"):
+        if controls and config.args_source is pytest.Config.ArgsSource.ARGS:
+            raise pytest.UsageError("--skipped takes no paths; select with -k")
+        config.pluginmanager.register(SkippedOnly(config))
+    elif controls:
+        config.pluginmanager.register(SkipRecorder(config))
+
+
+class SkipRecorder:
+    """The names of the tests and modules that were skipped, which go into pytest's cache."""
+
+    def __init__(self, config):
+        self.cache = getattr(config, "cache", None)  # None with -p no:cacheprovider
+        self.skipped = set()
+
+    def pytest_runtest_logreport(self, report):
+        if is_skip(report):
+            self.skipped.add(report.nodeid)
+
+    def pytest_collectreport(self, report):
+        if is_skip(report):
+            self.skipped.add(report.nodeid)
+
+    def pytest_sessionfinish(self):
+        if self.cache is not None:
+            self.cache.set(CACHE_KEY, sorted(self.skipped))
+
+
+class SkippedOnly:
+    """The selection of the recorded tests, in which a skip is a failure."""
+
+    def __init__(self, config):
+        self.skipped = config.cache.get(CACHE_KEY, None)
+        if self.skipped is None:
+            raise pytest.UsageError("--skipped requires a run without it; run python -m pytest first")
+        self.failed_modules = set()
+
+    @pytest.hookimpl(tryfirst=True)  # before -k and -m deselect any
+    def pytest_collection_modifyitems(self, config, items):
+        selected, deselected, found = [], [], set(self.failed_modules)
+        for item in items:
+            names = {item.nodeid, item.nodeid.partition("::")[0]}.intersection(self.skipped)
+            (selected if names else deselected).append(item)
+            found |= names
+        if missing := sorted(set(self.skipped) - found):
+            raise pytest.UsageError(
+                f"--skipped finds no test named {', '.join(missing)}; run python -m pytest again"
+            )
+        items[:] = selected
+        config.hook.pytest_deselected(items=deselected)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self):
+        report = yield
+        fail_if_skipped(report)
+        return report
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_make_collect_report(self, collector):
+        report = yield
+        fail_if_skipped(report)
+        if report.failed:
+            self.failed_modules.add(collector.nodeid)
+        return report
+
+    def pytest_sessionfinish(self, session):
+        if session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and not self.skipped:
+            session.exitstatus = pytest.ExitCode.OK
+
+
+def is_skip(report):
+    """Whether a report is that of a skipped test or module; an expected failure isn't."""
+    return report.skipped and not hasattr(report, "wasxfail")
+
+
+def fail_if_skipped(report):
+    """Turn the report of a skip into that of a failure."""
+    if is_skip(report):
+        _, _, reason = report.longrepr
+        report.outcome, report.longrepr = "failed", f"skipped again: {reason}"
