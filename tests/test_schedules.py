@@ -1,8 +1,9 @@
-"""Schedules against optax's and PyTorch's of the same names, over 1,000 steps."""
+"""Schedules against values worked out by hand, and against optax's and PyTorch's over 1,000 steps."""
 
 import json
 import pickle
 from dataclasses import FrozenInstanceError
+from math import inf, nan
 
 import numpy as np
 import pytest
@@ -45,6 +46,89 @@ EXAMPLES = [
 
 def run(schedule):
     return np.array([schedule(t) for t in range(1, STEPS + 1)])
+
+
+# Values at some steps, t = 1, 2, ...; (1 + cos(π·x)) / 2 is 3/4, 1/2, 1/4 at a third, the half, two thirds.
+BY_HAND = [
+    (Constant(0.25), {1: 0.25, 1000: 0.25}),
+    (Step(8, 3, 0.5), {1: 8, 3: 8, 4: 4, 6: 4, 7: 2}),
+    (Step(8, 2), {2: 8, 3: 0.8}),
+    (Piecewise([2, 5], [4, 3, 1]), {1: 4, 2: 4, 3: 3, 5: 3, 6: 1, 9: 1}),
+    (Exponential(8, 0.25, 2), {1: 8, 2: 4, 3: 2, 5: 0.5}),
+    (Exponential(8, 0.5), {1: 8, 2: 4, 3: 2}),
+    (Polynomial(9, 4, 1, 2), {1: 9, 2: 5.5, 3: 3, 4: 1.5, 5: 1, 6: 1, 9: 1}),
+    (Polynomial(8, 4), {1: 8, 2: 6, 3: 4, 5: 0, 6: 0}),
+    (Polynomial(8, 4, power=0.5), {1: 8, 4: 4, 5: 0}),
+    (Linear(9, 4, 1), {1: 9, 2: 7, 4: 3, 5: 1, 6: 1, 9: 1}),
+    (Linear(1, 4, 9), {1: 1, 2: 3, 5: 9, 6: 9}),
+    (Linear(8, 4), {1: 8, 2: 6, 3: 4, 5: 0, 6: 0}),
+    (Cosine(9, 6, 1), {1: 9, 3: 7, 4: 5, 5: 3, 7: 1, 8: 1, 12: 1}),
+    (Cosine(8, 6), {1: 8, 3: 6, 4: 4, 7: 0, 8: 0}),
+    (CosineRestarts(9, 6, end=1), {1: 9, 3: 7, 4: 5, 5: 3, 7: 9, 9: 7, 13: 9}),
+    (CosineRestarts(8, 6), {1: 8, 4: 4, 5: 2, 7: 8}),
+    # waves of 3, 9, 27 and 81 steps
+    (CosineRestarts(9, 3, 3, 1), {1: 9, 2: 7, 3: 3, 4: 9, 7: 7, 10: 3, 13: 9, 22: 7, 31: 3, 40: 9, 67: 7}),
+    # up to t = 4, down to t = 10
+    (OneCycle(10, 10, 0.4, 5, 2), {1: 2, 2: 4, 3: 8, 4: 10, 6: 7.75, 7: 5.5, 8: 3.25, 10: 1, 11: 1, 20: 1}),
+    (OneCycle(25, 10), {1: 1, 2: 13, 3: 25, 10: 1e-4, 11: 1e-4}),
+    (OneCycle(25, 10, 0.1), {1: 25, 4: 18.750025, 10: 1e-4}),
+    (OneCycle(8, 8, 0.5, 0.5, 0.25), {1: 16, 2: 14, 3: 10, 4: 8, 6: 36, 8: 64}),
+    (InverseSqrt(6, 4), {1: 6, 6: 4, 13: 3}),
+    (Warmup(Linear(8, 4), 4), {1: 0, 2: 2, 3: 4, 4: 6, 5: 8, 6: 6, 9: 0}),
+    (Warmup(Constant(9), 4, 1), {1: 1, 2: 3, 4: 7, 5: 9, 6: 9}),
+    (Warmup(Constant(6), 1.3, steps_per_epoch=2), {1: 0, 2: 2, 3: 4, 4: 6}),
+    (Join([Linear(8, 4), Constant(5), Linear(1, 2)], [2, 5]), {1: 8, 2: 6, 3: 5, 5: 5, 6: 1, 7: 0.5, 8: 0}),
+    (Join([Constant(1), Linear(8, 4)], [1.3], steps_per_epoch=2), {3: 1, 4: 8, 5: 6}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("schedule", "values"), BY_HAND)
+def test_values_worked_out_by_hand(schedule, values):
+    np.testing.assert_allclose([schedule(t) for t in values], [*values.values()], rtol=1e-14, atol=1e-15)
+
+
+PLATEAUS = [
+    # smaller is better: below 3, after 4; two without improvement are too many, one isn't counted then
+    (
+        {"value": 8, "factor": 0.5, "patience": 1, "threshold": 0.25, "cooldown": 1, "end": 3},
+        [(4, 8), (3, 8), (3.5, 4), (9, 4), (3, 4), (2.9, 4), (inf, 4), (nan, 3), (2, 3), (9, 3)],
+        {"best": 2, "bad": 1, "cooling": 0},
+    ),
+    # larger is better: above 5, after 4
+    (
+        {"value": 8, "factor": 0.25, "patience": 0, "threshold": 0.25, "larger": True, "cooldown": 2},
+        [(-inf, 2), (4, 2), (5, 2), (5, 0.5), (1, 0.5), (1, 0.5), (5.5, 0.5), (inf, 0.125)],
+        {"best": 5.5, "bad": 0, "cooling": 2},
+    ),
+    # by default eleven in a row are too many, each time, and 1e-4 of the best is no improvement
+    (
+        {"value": 1},
+        [(1, 1), *[(1 - 1e-4, 1)] * 10, (1, 0.1), *[(1, 0.1)] * 10, (1, 0.01)],
+        {"best": 1, "bad": 0, "cooling": 0},
+    ),
+    ({"value": 1}, [(1, 1), (1 - 1.2e-4, 1)], {"best": 1 - 1.2e-4, "bad": 0}),
+    ({"value": 1, "larger": True}, [(1, 1), (1 + 1e-4, 1), (1 + 1.2e-4, 1)], {"best": 1 + 1.2e-4, "bad": 0}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "reports", "state"), PLATEAUS)
+def test_plateaus_worked_out_by_hand(arguments, reports, state):
+    schedule = Plateau(**arguments)
+    assert schedule(1) == arguments["value"]
+    for t, (metric, value) in enumerate(reports, 1):
+        schedule.report(metric)
+        assert schedule(t) == schedule.value == pytest.approx(value, rel=1e-15), t
+    assert {name: getattr(schedule, name) for name in state} == state
+
+
+@pytest.mark.parametrize("factor", [1.5, 2, 3, 5, 10])
+def test_restarts_come_on_time(factor):
+    """The logarithm of 3⁵ to the base 3, for one, is rounded to a little less than 5."""
+    schedule, start, length = CosineRestarts(9, 4, factor, 1), 0, 4
+    while start < 1e6:
+        assert schedule.at(start) == pytest.approx(9, rel=1e-12)
+        start, length = start + length, length * factor
+        assert schedule.at(start - 1) < 3
 
 
 OPTAX = {
@@ -202,6 +286,22 @@ def test_every_schedule_has_an_example():
         (lambda: Join([Constant(1), 2], [1]), TypeError, "schedules[1] must be a schedule, not an int"),
         (lambda: Warmup(0.1, 10), TypeError, "schedule must be a schedule, not a float"),
         (lambda: Plateau(0.1, 1.5), ValueError, "factor must be at least 0 and below 1, not 1.5"),
+        (lambda: Exponential(1, 0), ValueError, "factor must be above 0 and finite, not 0"),
+        (lambda: Polynomial(1, 1, power=0), ValueError, "power must be above 0 and finite, not 0"),
+        (lambda: OneCycle(1, 1), ValueError, "steps must be above 1 and finite, not 1"),
+        (lambda: OneCycle(1, 9, 0), ValueError, "pct_start must be above 0 and below 1, not 0"),
+        (lambda: OneCycle(1, 9, 1), ValueError, "pct_start must be above 0 and below 1, not 1"),
+        (lambda: OneCycle(1, 9, 0.5, 0), ValueError, "div_factor must be above 0 and finite, not 0"),
+        (lambda: OneCycle(1, 9, 0.5, 1, 0), ValueError, "final_div_factor must be above 0 and finite, not 0"),
+        (lambda: Plateau(1, 1), ValueError, "factor must be at least 0 and below 1, not 1"),
+        (lambda: Plateau(1, threshold=1), ValueError, "threshold must be at least 0 and below 1, not 1"),
+        (lambda: Plateau(1, patience=-1), ValueError, "patience must be at least 0, not -1"),
+        (lambda: Plateau(1, cooldown=-1), ValueError, "cooldown must be at least 0, not -1"),
+        (lambda: Plateau(1, bad=-1), ValueError, "bad must be at least 0, not -1"),
+        (lambda: Plateau(1, cooling=-1), ValueError, "cooling must be at least 0, not -1"),
+        (lambda: Piecewise([0], [1, 2]), ValueError, "boundaries[0] must be above 0 and finite, not 0"),
+        (lambda: Piecewise([1, 1], [1, 2, 3]), ValueError, "boundaries must increase, not [1.0, 1.0]"),
+        (lambda: Join([Constant(1)], [1]), ValueError, "1 boundaries need 2 schedules, not 1"),
         (lambda: Schedule.from_dict({"class": "os"}), ValueError, "is no schedule; there are Constant"),
     ],
 )  # fmt: skip
