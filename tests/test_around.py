@@ -1,7 +1,8 @@
-"""What is around the step, against PyTorch, optax, and the reference with the same done by hand."""
+"""What is around the step, against values worked out by hand, the reference, PyTorch and optax."""
 
 import copy
 import pickle
+from math import hypot
 
 import numpy as np
 import pytest
@@ -54,6 +55,80 @@ def by_torch(make, between=None, dtype="float64"):
 def close(ours, theirs):
     for one, other in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-14)
+
+
+def shrink(bound, norm):
+    """Return the factor of a gradient whose norm is above a bound, as in the book."""
+    return bound / (norm + 1e-6)
+
+
+EACH = shrink(2.5, 5), shrink(2.5, 4)
+
+# Parameters, their gradients, and what becomes of these.
+BY_HAND = [
+    ({"clip_value": 2.0}, ([1, 1, 1, 1], [3, -4, 0.5, 2], [2, -2, 0.5, 2])),
+    (
+        {"clip_each": 2.5},
+        ([1, 1], [3, -4], [3 * shrink(2.5, 5), -4 * shrink(2.5, 5)]),
+        ([1, 1], [1.5, 1.9], [1.5, 1.9]),  # a norm of 2.42
+        ([1, 1], [1.5, 2], [1.5 * shrink(2.5, 2.5), 2 * shrink(2.5, 2.5)]),
+        ([1], [0], [0]),
+    ),
+    (
+        {"clip_norm": 6.5},
+        ([1, 1], [3, -4], [3 * shrink(6.5, 13), -4 * shrink(6.5, 13)]),
+        ([1], [12], [12 * shrink(6.5, 13)]),
+    ),
+    ({"clip_norm": 6.5}, ([1, 1], [3, -4], [3, -4]), ([1], [4.1], [4.1])),  # a norm of 6.47
+    # Units: a vector, a number, each column, each last index of four dimensions.
+    (
+        {"clip_adaptive": 0.25},
+        ([3, 4], [6, 8], [0.75, 1]),
+        ([[3], [4]], [[6], [8]], [[0.75], [1]]),
+        ([[3, 4]], [[6, 8]], [[0.75, 1]]),
+        (8, -4, -2),
+        ([[3, 6], [4, 8]], [[6, 1.5], [8, 1.75]], [[0.75, 1.5], [1, 1.75]]),
+        ([[[3, 6]], [[4, 8]]], [[[6, 1.5]], [[8, 1.75]]], [[[0.75, 1.5]], [[1, 1.75]]]),
+        ([[[[2, 4], [2, 4]], [[2, 4], [2, 4]]]], [[[[6, 1]] * 2] * 2], [[[[0.5, 1]] * 2] * 2]),
+        ([[[[3], [4]]], [[[0], [0]]]], [[[[0], [8]]], [[[6], [0]]]], [[[[0], [1]]], [[[0.75], [0]]]]),
+    ),
+    # A unit of parameters close to 0 counts as 0.001.
+    (
+        {"clip_adaptive": 0.25},
+        ([0, 0], [3, 4], [0.00015, 0.0002]),
+        ([6e-4, 8e-4], [3, 4], [0.00015, 0.0002]),
+        ([0.006, 0.008], [3, 4], [0.0015, 0.002]),
+    ),
+    # A norm below 1e-6 is divided by as 1e-6, if it is too large at all.
+    ({"clip_adaptive": 1e-4}, ([0, 0], [3e-7, 4e-7], [3e-8, 4e-8])),
+    ({"clip_adaptive": 2.0**-14}, ([2.0**-7], [2.0**-21], [2.0**-21])),
+    # value, each, norm: (3, -4) and (0, 4), both with a norm of 2.5 then, together of 2.5·√2
+    (
+        {"clip_value": 4.0, "clip_each": 2.5, "clip_norm": 1.25},
+        ([1, 1], [3, -9], np.multiply([3, -4], EACH[0] * shrink(1.25, hypot(5 * EACH[0], 4 * EACH[1])))),
+        ([1, 1], [0, 7], np.multiply([0, 4], EACH[1] * shrink(1.25, hypot(5 * EACH[0], 4 * EACH[1])))),
+    ),
+    # each, then adaptive: both columns have 0.5 at most
+    (
+        {"clip_each": 1.0, "clip_adaptive": 0.125},
+        ([[4, 4]], [[3, 4]], np.multiply([[3, 4]], shrink(1, 5) * 0.5 * 2**0.5 / (5 * shrink(1, 5)))),
+        ([[4, 0], [0, 4]], [[3, 0], [0, 4]], [[0.5, 0], [0, 0.5]]),
+        ([[40, 0], [0, 4]], [[3, 0], [0, 4]], [[3 * shrink(1, 5), 0], [0, 0.5]]),
+    ),
+    # adaptive, then norm: (0.75, 1), of a norm of 1.25
+    ({"clip_adaptive": 0.25, "clip_norm": 0.5}, ([3, 4], [6, 8], np.multiply([0.75, 1], shrink(0.5, 1.25)))),
+    # clipped, then its sign, then the decay of 0.5·p; the decay isn't clipped
+    ({"clip_value": 2.0, "maximize": True, "weight_decay": 0.5}, ([8, 2], [3, -1], [2, 2])),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("options", "arrays"), [(options, arrays) for options, *arrays in BY_HAND])
+def test_clipping_worked_out_by_hand(options, arrays):
+    params, grads, expected = ([np.array(a, float) for a in part] for part in zip(*arrays, strict=True))
+    before = copy.deepcopy(params)
+    fastopt.SGD(1.0, **options).update(params, grads)
+    for old, new, clipped in zip(before, params, expected, strict=True):
+        np.testing.assert_allclose(new, old - clipped, rtol=1e-13, atol=1e-15)
 
 
 CLIPPINGS = {
@@ -181,6 +256,21 @@ def test_the_norm_does_not_depend_on_threads():
     assert len(seen) == 1
     exact = np.sqrt(sum((grad.astype("longdouble") ** 2).sum() for grad in grads))
     assert seen.pop() == pytest.approx(float(exact), rel=1e-14)
+
+
+@pytest.mark.parametrize("kind", ["int64", "float16", ">f8", ">f4", "unaligned", "rows"])
+def test_the_norm_of_gradients_of_other_kinds(kind):
+    grad = np.array([[3, 4], [0, 12]], "float64" if kind in ("unaligned", "rows") else kind)
+    if kind == "unaligned":
+        grad = np.frombuffer(b"-" + grad.tobytes(), np.float64, offset=1).reshape(2, 2)
+        assert not grad.flags.aligned
+    if kind == "rows":
+        grad = fastopt.Rows([2, 0], grad)
+    params = [np.zeros((3, 2) if kind == "rows" else (2, 2)), 0.0]
+    optimizer = fastopt.SGD(1.0, clip_norm=42.5)
+    optimizer.update(params, [grad, 84.0])
+    assert optimizer.grad_norm == 85
+    assert params[1] == -84 * shrink(42.5, 85)
 
 
 def test_a_wrong_gradient_is_refused_as_ever():
