@@ -1,4 +1,4 @@
-"""Averages of the parameters and Lookahead, against what they are by definition, and optax."""
+"""Averages of the parameters and Lookahead, against values worked out by hand, definitions, and optax."""
 
 import copy
 
@@ -49,6 +49,35 @@ def copied(params):
     return {key: np.array(param) for key, param in params.items()}
 
 
+# From p = 8, with gradients of 4, -8, 1, -5 and a learning rate of 1: parameters, slow, average.
+BY_HAND = [
+    ({}, [4, 12, 11, 16], None, None),
+    # 12 becomes 8 + (12 - 8) / 4; 13 becomes 9 + (13 - 9) / 4
+    ({"lookahead": (2, 0.25)}, [4, 9, 8, 10], [8, 9, 9, 10], None),
+    # 4 becomes 8 - 4 / 4; 15 becomes 7 + 8 / 4; 8 becomes 9 - 1 / 4; 13.75 becomes 8.75 + 5 / 4
+    ({"lookahead": (1, 0.25)}, [7, 9, 8.75, 10], [7, 9, 8.75, 10], None),
+    ({"lookahead": (3, 0.75)}, [4, 12, 10.25, 15.25], [8, 8, 10.25, 10.25], None),
+    ({"lookahead": (2, 1.0)}, [4, 12, 11, 16], [8, 12, 12, 16], None),
+    # weights of 1, 1/2, 1/4, 1/8, over their sum
+    ({"ema": 0.5}, [4, 12, 11, 16], None, [4, 28 / 3, 72 / 7, 200 / 15]),
+    ({"ema": 0.5, "lookahead": (2, 0.25)}, [4, 9, 8, 10], [8, 9, 9, 10], [4, 22 / 3, 54 / 7, 134 / 15]),
+    ({"swa": 0}, [4, 12, 11, 16], None, [4, 8, 9, 10.75]),
+    ({"swa": 1}, [4, 12, 11, 16], None, [4, 12, 11.5, 13]),
+    ({"swa": 2, "lookahead": (2, 0.25)}, [4, 9, 8, 10], [8, 9, 9, 10], [4, 9, 8, 9]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("options", "params", "slow", "average"), BY_HAND)
+def test_values_worked_out_by_hand(options, params, slow, average):
+    optimizer, values = fastopt.SGD(1.0, **options), [np.array(8.0)]
+    for t, grad in enumerate([4, -8, 1, -5]):
+        optimizer.update(values, [np.array(float(grad))])
+        assert values[0] == params[t]
+        for ours, expected in ((optimizer.slow, slow), (optimizer.average, average)):
+            assert (ours is None) == (expected is None)
+            assert ours is None or ours[0] == pytest.approx(expected[t], rel=1e-15)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_ema_has_the_bits_of_its_formula(kind, dtype):
@@ -79,7 +108,7 @@ def test_ema_and_lookahead_agree_with_optax():
     with jax.enable_x64(True):
         params, grads = problem()
         average = optax.ema(0.75)
-        twin = optax.lookahead(optax.sgd(0.1), 3, 0.5)
+        twin = optax.lookahead(optax.sgd(0.1), 3, 0.25)
         now = optax.LookaheadParams.init_synced(params)
         state, mean = twin.init(now), average.init(params)
         for grad in grads:
@@ -87,7 +116,7 @@ def test_ema_and_lookahead_agree_with_optax():
             now = optax.apply_updates(now, updates)
             smoothed, mean = average.update(now.fast, mean)
         theirs = [jax.tree.map(np.asarray, tree) for tree in (now.fast, now.slow, smoothed)]
-    optimizer = fastopt.SGD(0.1, lookahead=(3, 0.5), ema=0.75)
+    optimizer = fastopt.SGD(0.1, lookahead=(3, 0.25), ema=0.75)
     *_, params = stepped(optimizer)
     for ours, other in zip((params, optimizer.slow, optimizer.average), theirs, strict=True):
         for key in ours:
@@ -133,7 +162,7 @@ def test_averaged_always_swaps_back():
 
 @pytest.mark.parametrize("by", ["npz", "deepcopy"])
 def test_they_survive_a_save(by, tmp_path):
-    options = {"lookahead": (3, 0.5), "ema": 0.9, "groups": {"b": {"lr_scale": 2.0}, "F": {"freeze": True}}}
+    options = {"lookahead": (3, 0.25), "ema": 0.9, "groups": {"b": {"lr_scale": 2.0}, "F": {"freeze": True}}}
     results = []
     for resumed in (False, True):
         optimizer = fastopt.Adam(0.1, **options)
@@ -168,6 +197,7 @@ def test_a_frozen_array_is_its_own_average():
         ({"ema": 0.9, "swa": 3}, ValueError, "ema and swa are two averages: choose one"),
         ({"lookahead": 6}, TypeError, r"lookahead must be a pair such as \(6, 0.5\), not 6"),
         ({"lookahead": (0, 0.5)}, ValueError, r"lookahead\[0\] must be at least 1, not 0"),
+        ({"lookahead": (6, 0)}, ValueError, r"lookahead\[1\] must be above 0 and at most 1, not 0"),
         ({"lookahead": (6, 1.5)}, ValueError, r"lookahead\[1\] must be above 0 and at most 1, not 1.5"),
         ({"swa": -1}, ValueError, "swa must be at least 0, not -1"),
     ],
