@@ -149,24 +149,43 @@ def test_what_is_wrapped_around_a_rule(rule):
         assert same_bits(a, b)
 
 
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("rule", RULES)
-def test_agrees_with_its_witness(rule, dtype):
-    library = equivalents.witness(rule)
+def difference(rule, library, dtype, *shapes):
     if not equivalents.version_of(library):
         pytest.skip(f"{library} is not installed")
-    assert equivalents.difference(rule, library, dtype) <= equivalents.TOLERANCES[dtype]
+    return equivalents.difference(rule, library, dtype, *shapes)
+
+
+EQUIVALENTS = [(library, rule) for library, known in equivalents.LIBRARIES.items() for rule in known.rules]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("library", "rule"), EQUIVALENTS)
+def test_agrees_with_its_equivalents(library, rule, dtype):
+    assert difference(rule, library, dtype) <= equivalents.TOLERANCES[dtype]
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("rule", "shape"), [("Adafactor", (3, 40, 20)), ("Muon", (30, 20))])
-def test_agrees_with_its_witness_in_other_shapes(rule, shape, dtype):
+def test_agrees_with_its_equivalent_in_other_shapes(rule, shape, dtype):
     library = equivalents.witness(rule)
-    if not equivalents.version_of(library):
-        pytest.skip(f"{library} is not installed")
-    assert equivalents.difference(rule, library, dtype, [shape]) <= equivalents.TOLERANCES[dtype]
+    assert difference(rule, library, dtype, [shape]) <= equivalents.TOLERANCES[dtype]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("library", "rule", "theirs"),
+    [
+        ("PyTorch", "Adam", {"betas": (0.91, 0.999)}),
+        ("optax", "Adam", {"b1": 0.91}),
+        ("Keras", "FTRL", {"beta": 0.75}),
+    ],
+)
+def test_another_rule_disagrees(monkeypatch, library, rule, theirs):
+    name, before, ours = equivalents.LIBRARIES[library].rules[rule]
+    monkeypatch.setitem(equivalents.LIBRARIES[library].rules, rule, (name, {**before, **theirs}, ours))
+    assert difference(rule, library, "float64") > 1e-5
 
 
 @pytest.mark.filterwarnings("ignore")
