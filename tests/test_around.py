@@ -80,7 +80,7 @@ BY_HAND = [
         ([1], [12], [12 * shrink(6.5, 13)]),
     ),
     ({"clip_norm": 6.5}, ([1, 1], [3, -4], [3, -4]), ([1], [4.1], [4.1])),  # a norm of 6.47
-    # Units: a vector, a number, each column, each last index of four dimensions.
+    # A unit is a vector, a number or a column.
     (
         {"clip_adaptive": 0.25},
         ([3, 4], [6, 8], [0.75, 1]),
@@ -88,9 +88,6 @@ BY_HAND = [
         ([[3, 4]], [[6, 8]], [[0.75, 1]]),
         (8, -4, -2),
         ([[3, 6], [4, 8]], [[6, 1.5], [8, 1.75]], [[0.75, 1.5], [1, 1.75]]),
-        ([[[3, 6]], [[4, 8]]], [[[6, 1.5]], [[8, 1.75]]], [[[0.75, 1.5]], [[1, 1.75]]]),
-        ([[[[2, 4], [2, 4]], [[2, 4], [2, 4]]]], [[[[6, 1]] * 2] * 2], [[[[0.5, 1]] * 2] * 2]),
-        ([[[[3], [4]]], [[[0], [0]]]], [[[[0], [8]]], [[[6], [0]]]], [[[[0], [1]]], [[[0.75], [0]]]]),
     ),
     # A unit of parameters close to 0 counts as 0.001.
     (
@@ -129,6 +126,39 @@ def test_clipping_worked_out_by_hand(options, arrays):
     fastopt.SGD(1.0, **options).update(params, grads)
     for old, new, clipped in zip(before, params, expected, strict=True):
         np.testing.assert_allclose(new, old - clipped, rtol=1e-13, atol=1e-15)
+
+
+# The shape of an array, its elements but 0, the index of its only gradient, and the norm of the unit there.
+UNITS = [
+    ((2,), {(0,): 3, (1,): 4}, (1,), 5),
+    ((1, 2), {(0, 0): 3, (0, 1): 4}, (0, 1), 5),
+    ((2, 2), {(0, 0): 3, (1, 0): 4, (0, 1): 12}, (1, 0), 5),
+    ((2, 2, 2), {(0, 0, 0): 3, (1, 0, 0): 4, (0, 1, 0): 12, (0, 0, 1): 84}, (1, 0, 0), 5),
+    (
+        (2, 2, 2, 2),
+        {(0, 0, 0, 0): 3, (1, 0, 0, 0): 4, (0, 1, 0, 0): 12, (0, 0, 1, 0): 84, (0, 0, 0, 1): 3612},
+        (1, 1, 1, 0),
+        85,
+    ),
+    (
+        (2, 2, 1, 2, 2),
+        {(0, 0, 0, 0, 0): 3, (1, 0, 0, 0, 0): 4, (0, 1, 0, 0, 0): 12, (0, 0, 0, 1, 0): 84},
+        (1, 1, 0, 1, 0),
+        85,
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("shape", "values", "index", "norm"), UNITS)
+def test_units_worked_out_by_hand(shape, values, index, norm):
+    param, grad = np.zeros(shape), np.zeros(shape)
+    for place, value in values.items():
+        param[place] = value
+    grad[index] = 100.0
+    expected = param.copy()
+    expected[index] -= norm / 8
+    fastopt.SGD(1.0, clip_adaptive=0.125).update([param], [grad])
+    np.testing.assert_allclose(param, expected, rtol=1e-14)
 
 
 CLIPPINGS = {
