@@ -62,7 +62,8 @@ class Optimizer:
         self.lr = lr(1) if callable(lr) else defaults["lr"] if lr is None else lr
         self.decay, self.groups, self.maximize = decay, groups, maximize
         self.clip_value, self.clip_each, self.clip_adaptive = clip_value, clip_each, clip_adaptive
-        self.clip_norm, self.grad_norm = clip_norm, 0.0
+        self.clip_norm = clip_norm
+        self.grad_norm: float | None = None
         self.lookahead, self.ema, self.swa = lookahead, ema, swa
         self.accumulate, self.nonfinite = accumulate, nonfinite
         self.iter = self.skipped = 0
@@ -73,6 +74,7 @@ class Optimizer:
         self.slow: dict[Any, np.ndarray] = {}
         self.averages: dict[Any, np.ndarray] = {}
 
+    @np.errstate(all="ignore")
     def update(self, params: Any, grads: Any) -> bool:
         """Take one step, or take in a micro-batch; return whether a step was taken."""
         batch = {key: np.array(g, order="C") for key, g in pairs(params, grads)}
@@ -90,9 +92,10 @@ class Optimizer:
         p = {key: np.array(params[key], g[key].dtype, order="C") for key in keys}
         clipped = {key: self.clip(g[key], p[key]) for key in keys}
         scale = -1.0 if self.maximize else 1.0
+        norm = None
         if self.clip_norm is not None:
-            self.grad_norm = sqrt(sum(map(sum_of_squares, clipped.values())))
-            scale *= rate(self.clip_norm, self.grad_norm)
+            norm = sqrt(sum(map(sum_of_squares, clipped.values())))
+            scale *= rate(self.clip_norm, norm)
         for key in keys:
             self.begin(key, p[key])
             g[key] = self.decayed(g[key].dtype.type(scale) * clipped[key], p[key], chosen[key])
@@ -101,7 +104,7 @@ class Optimizer:
         for key in keys:
             self.average(key, p[key])
             put(params, key, p[key])
-        self.lr = lr
+        self.lr, self.grad_norm = lr, norm
         self.iter += 1
         return True
 
@@ -114,16 +117,13 @@ class Optimizer:
         return {key: self.sums.pop(key)[0] / self.accumulate for key in full}
 
     def hyperparameters_of(self, key: Any, param: Any, lr: float) -> dict[str, Any]:
-        """Return a parameter's hyperparameters, those of later groups first.
-
-        A group's own lr isn't scheduled.
-        """
+        """Return a parameter's hyperparameters. A group's own lr isn't scheduled, but scaled by lr_scale."""
         own = {**self.hyperparameters, "lr": lr}
         if self.decay == "matrices" and np.ndim(param) < 2:
             own["weight_decay"] = 0.0
         for selector, values in (self.groups or {}).items():
-            if selector(key, param) if callable(selector) else fnmatchcase(str(key), str(selector)):
-                own |= values
+            if selects(selector, key, param):
+                own |= values  # later groups take precedence
         own["lr"] *= own.pop("lr_scale", 1.0)
         return own
 
@@ -191,6 +191,14 @@ class Optimizer:
             follow(self.averages[key], p, (1 - self.ema) / (1 - self.ema**t))
         if self.swa is not None:
             follow(self.averages[key], p, 1 / max(t - self.swa, 1))
+
+
+def selects(selector: Any, key: Any, param: Any) -> bool:
+    """Whether a group has a parameter: by a function, by its key or index, or by a pattern of names."""
+    if callable(selector):
+        return bool(selector(key, param))
+    is_pattern = isinstance(selector, str) and isinstance(key, str)
+    return bool(selector == key or (is_pattern and fnmatchcase(key, selector)))
 
 
 def follow(average: np.ndarray, p: np.ndarray, weight: float) -> None:
