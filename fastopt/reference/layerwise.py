@@ -16,6 +16,7 @@ from fastopt.reference.common import (
     full,
     norm,
     one,
+    pairs,
     put,
     row_totals,
     total,
@@ -289,37 +290,54 @@ class Prodigy:
         self.p0: Any = None
         self.d: Any = None
         self.r: Any = None
+        self.corrected_lr = 0.0
+        self.old_and_new_d: dict[Any, tuple[float, float]] = {}
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
+        moved, size = self.measure(params, grads)
+        self.estimate(self.corrected_lr, moved, size)
+        self.move(params, grads)
+
+    def measure(self, params: Any, grads: Any) -> tuple[float, float]:
+        """Update m, v and s; return Σ⟨g, p₀ − p⟩ and ‖s‖₁."""
         if self.m is None:
             self.m = zeros(params)
             self.v = zeros(params)
             self.s = zeros(params)
             self.p0 = copies(params, params)
+        if self.d is None:
             self.d = full(params, self.d0, one)
             self.r = zeros(params, one)
         self.iter += 1
         t = self.iter
         beta3 = sqrt(self.beta2)
-        lr = self.lr * sqrt(1 - self.beta2**t) / (1 - self.beta1**t)
+        self.corrected_lr = self.lr * sqrt(1 - self.beta2**t) / (1 - self.beta1**t)
         moved = size = 0.0
         for key, p, g in triples(params, grads):
             d = self.d[key].item()
-            weight = d / self.d0 * (d * lr)
+            weight = d / self.d0 * (d * self.corrected_lr)
             moved += total(double(g) * double(self.p0[key] - p))
             dg = d * g
             self.m[key] += (1 - self.beta1) * (dg - self.m[key])
             self.v[key] += (1 - self.beta2) * (dg * dg - self.v[key])
             self.s[key] = beta3 * self.s[key] + weight * g
             size += total(abs(double(self.s[key])))
-        for key, p, _ in triples(params, grads):
+        return moved, size
+
+    def estimate(self, corrected_lr: float, moved: float, size: float) -> None:
+        """Update r and d by the sums over all arrays."""
+        beta3 = sqrt(self.beta2)
+        for key, r in pairs(self.r, self.r):
             d = self.d[key].item()
-            lr_t = d * lr
-            r = beta3 * self.r[key].item() + d / self.d0 * lr_t * moved
-            if size > 0:
-                d = max(d, r / size)
-            self.d[key][...] = d
-            self.r[key][...] = r
+            r[...] = new_r = beta3 * r.item() + d / self.d0 * (d * corrected_lr) * moved
+            self.d[key][...] = new_d = max(d, new_r / size) if size > 0 else d
+            self.old_and_new_d[key] = d, new_d
+
+    def move(self, params: Any, grads: Any) -> None:
+        """Update the parameters."""
+        for key, p, _ in triples(params, grads):
+            old_d, new_d = self.old_and_new_d[key]
+            lr_t = old_d * self.corrected_lr
             kept = (1 - lr_t * self.weight_decay) * p
-            put(params, key, kept - lr_t * self.m[key] / (np.sqrt(self.v[key]) + d * self.eps))
+            put(params, key, kept - lr_t * self.m[key] / (np.sqrt(self.v[key]) + new_d * self.eps))

@@ -1,0 +1,226 @@
+"""The options of an optimizer in plain NumPy, around any rule of the reference: their specification.
+
+Every parameter has its own history: an instance of the rule with its own count of steps, averages and
+micro-batches. So a parameter that comes late, was frozen or takes turns with others is updated as by a new
+optimizer of its own. Three things belong to the whole optimizer: the schedule, which goes by the number of
+updates; the norm of all gradients; and Prodigy's r and d. A late parameter starts with the present r and d.
+
+Gradients are rounded to their parameter's dtype first. Scalars are computed in float64 and rounded to that
+dtype where they meet an array. Sums over arrays are taken in C order, whatever the memory layout.
+"""
+
+from fnmatch import fnmatchcase
+from inspect import signature
+from math import sqrt
+from typing import Any
+
+import numpy as np
+
+from fastopt.reference.common import double, pairs, put, total
+from fastopt.reference.layerwise import Prodigy
+from fastopt.reference.sgd import ScheduleFreeSGD
+
+__all__ = ["Optimizer"]
+
+
+class Optimizer:
+    """A rule of the reference with the options of `fastopt.Optimizer`, under the same names.
+
+    Parameters
+    ----------
+    rule : type
+        A class of `fastopt.reference`.
+    lr : float or callable, optional
+        The learning rate, or a schedule: a function of the number of the update, from 1.
+    **hyperparameters
+        The rule's other arguments, and ``weight_decay`` and ``decoupled``.
+    """
+
+    def __init__(
+        self,
+        rule: Any,
+        lr: Any = None,
+        *,
+        decay: str = "all",
+        groups: dict[Any, dict[str, Any]] | None = None,
+        maximize: bool = False,
+        clip_value: float | None = None,
+        clip_each: float | None = None,
+        clip_adaptive: float | None = None,
+        clip_norm: float | None = None,
+        lookahead: tuple[int, float] | None = None,
+        ema: float | None = None,
+        swa: int | None = None,
+        accumulate: int = 1,
+        nonfinite: str = "warn",
+        **hyperparameters: Any,
+    ) -> None:
+        defaults = {name: argument.default for name, argument in signature(rule).parameters.items()}
+        self.rule, self.decays_itself = rule, "weight_decay" in defaults
+        self.hyperparameters = {"weight_decay": 0.0, **defaults, **hyperparameters}
+        self.schedule = lr if callable(lr) else None
+        self.lr = lr(1) if callable(lr) else defaults["lr"] if lr is None else lr
+        self.decay, self.groups, self.maximize = decay, groups, maximize
+        self.clip_value, self.clip_each, self.clip_adaptive = clip_value, clip_each, clip_adaptive
+        self.clip_norm = clip_norm
+        self.grad_norm: float | None = None
+        self.lookahead, self.ema, self.swa = lookahead, ema, swa
+        self.accumulate, self.nonfinite = accumulate, nonfinite
+        self.iter = self.skipped = 0
+        # The history of each parameter.
+        self.rules: dict[Any, Any] = {}
+        self.counts: dict[Any, int] = {}
+        self.sums: dict[Any, tuple[Any, int]] = {}
+        self.slow: dict[Any, np.ndarray] = {}
+        self.averages: dict[Any, np.ndarray] = {}
+
+    @np.errstate(all="ignore")
+    def update(self, params: Any, grads: Any) -> bool:
+        """Take one step, or take in a micro-batch; return whether a step was taken."""
+        batch = {key: np.array(g, order="C") for key, g in pairs(params, grads)}
+        if self.nonfinite != "warn" and not all(np.isfinite(g * g).all() for g in batch.values()):
+            if self.nonfinite == "raise":
+                raise FloatingPointError("gradients and their squares must be finite")
+            self.skipped += 1
+            return False
+        g = self.add(batch)
+        if batch and not g:
+            return False
+        lr = self.schedule(self.iter + 1) if self.schedule else self.lr
+        chosen = {key: self.hyperparameters_of(key, params[key], lr) for key in g}
+        keys = [key for key in g if not chosen[key].pop("freeze", False)]
+        p = {key: np.array(params[key], g[key].dtype, order="C") for key in keys}
+        clipped = {key: self.clip(g[key], p[key]) for key in keys}
+        scale = -1.0 if self.maximize else 1.0
+        norm = None
+        if self.clip_norm is not None:
+            norm = sqrt(sum(map(sum_of_squares, clipped.values())))
+            scale *= rate(self.clip_norm, norm)
+        for key in keys:
+            self.begin(key, p[key])
+            g[key] = self.decayed(g[key].dtype.type(scale) * clipped[key], p[key], chosen[key])
+            vars(self.rules[key]).update(chosen[key])
+        self.apply_rules(p, g, keys)
+        for key in keys:
+            self.average(key, p[key])
+            put(params, key, p[key])
+        self.lr, self.grad_norm = lr, norm
+        self.iter += 1
+        return True
+
+    def add(self, batch: dict[Any, np.ndarray]) -> dict[Any, np.ndarray]:
+        """Add a micro-batch; return the means of those gradients that are the last of ``accumulate``."""
+        for key, g in batch.items():
+            so_far, n = self.sums.get(key, (-0.0, 0))
+            self.sums[key] = so_far + g, n + 1
+        full = [key for key in batch if self.sums[key][1] == self.accumulate]
+        return {key: self.sums.pop(key)[0] / self.accumulate for key in full}
+
+    def hyperparameters_of(self, key: Any, param: Any, lr: float) -> dict[str, Any]:
+        """Return a parameter's hyperparameters. A group's own lr isn't scheduled, but scaled by lr_scale."""
+        own = {**self.hyperparameters, "lr": lr}
+        if self.decay == "matrices" and np.ndim(param) < 2:
+            own["weight_decay"] = 0.0
+        for selector, values in (self.groups or {}).items():
+            if selects(selector, key, param):
+                own |= values  # later groups take precedence
+        own["lr"] *= own.pop("lr_scale", 1.0)
+        return own
+
+    def clip(self, g: np.ndarray, p: np.ndarray) -> np.ndarray:
+        """Return the gradient clipped by element, then by array, then by unit."""
+        if self.clip_value is not None:
+            g = np.clip(g, -self.clip_value, self.clip_value)
+        if self.clip_each is not None:
+            g = g.dtype.type(rate(self.clip_each, sqrt(sum_of_squares(g)))) * g
+        if self.clip_adaptive is not None:
+            most, norms = self.clip_adaptive * np.maximum(unit_norms(p), 1e-3), unit_norms(g)
+            g = np.where(norms > most, g * (most / np.maximum(norms, 1e-6)), g)
+        return g
+
+    def decayed(self, g: np.ndarray, p: np.ndarray, own: dict[str, Any]) -> np.ndarray:
+        """Return g + weight_decay·p; or, with decoupled, shrink p; or leave weight_decay to the rule."""
+        decay, decoupled = own.pop("weight_decay"), own.pop("decoupled", None)
+        if self.decays_itself and decoupled is not False:
+            own["weight_decay"] = decay
+            return g
+        own |= {"weight_decay": 0.0} if self.decays_itself else {}
+        # z must decay as p does, so that schedule-free rules add weight_decay·p to their direction: g, here.
+        if decoupled and self.rule is not ScheduleFreeSGD:
+            p *= p.dtype.type(1 - own["lr"] * decay)
+            return g
+        return g + p.dtype.type(decay) * p if decay else g
+
+    def begin(self, key: Any, p: np.ndarray) -> None:
+        """Begin the history of a parameter that has none."""
+        if key in self.rules:
+            return
+        rule = self.rule()
+        first = next(iter(self.rules.values()), None)
+        if self.rule is Prodigy and first is not None and first.d is not None:
+            now = (next(iter(values.values())).item() for values in (first.r, first.d))
+            rule.r, rule.d = ({key: np.full((1,) * p.ndim, value, p.dtype)} for value in now)
+        self.rules[key], self.counts[key] = rule, 0
+        self.slow[key], self.averages[key] = p.copy(), p.copy()
+
+    def apply_rules(self, p: dict[Any, np.ndarray], g: dict[Any, np.ndarray], keys: list[Any]) -> None:
+        """Update each parameter by its rule."""
+        rules = [(self.rules[key], {key: p[key]}, {key: g[key]}) for key in keys]
+        if self.rule is not Prodigy:
+            for rule, param, grad in rules:
+                rule.update(param, grad)
+        elif rules:
+            # The sums run over all arrays of the step, and r and d are the same for all, absent ones too.
+            sums = [rule.measure(param, grad) for rule, param, grad in rules]
+            lr = max(rule.corrected_lr for rule, _, _ in rules)
+            weights = [rule.corrected_lr / lr if lr else 0.0 for rule, _, _ in rules]
+            moved = sum(weight * moved for weight, (moved, _) in zip(weights, sums, strict=True))
+            for rule in self.rules.values():
+                rule.estimate(lr, moved, sum(size for _, size in sums))
+            for rule, param, grad in rules:
+                rule.move(param, grad)
+
+    def average(self, key: Any, p: np.ndarray) -> None:
+        """Update Lookahead's average, to which the parameter goes back, then that of ema or swa."""
+        self.counts[key] += 1
+        t = self.counts[key]
+        if self.lookahead is not None and t % self.lookahead[0] == 0:
+            follow(self.slow[key], p, self.lookahead[1])
+            p[...] = self.slow[key]
+        if self.ema is not None:
+            follow(self.averages[key], p, (1 - self.ema) / (1 - self.ema**t))
+        if self.swa is not None:
+            follow(self.averages[key], p, 1 / max(t - self.swa, 1))
+
+
+def selects(selector: Any, key: Any, param: Any) -> bool:
+    """Whether a group has a parameter: by a function, by its key or index, or by a pattern of names."""
+    if callable(selector):
+        return bool(selector(key, param))
+    is_pattern = isinstance(selector, str) and isinstance(key, str)
+    return bool(selector == key or (is_pattern and fnmatchcase(key, selector)))
+
+
+def follow(average: np.ndarray, p: np.ndarray, weight: float) -> None:
+    """Average ← average + weight·(p − average)."""
+    average[...] = average + p.dtype.type(weight) * (p - average) if weight != 1 else p
+
+
+def rate(bound: float, norm: float) -> float:
+    """Return the factor that scales a norm down to a bound: the book's, with 10⁻⁶ in the divisor."""
+    factor = bound / (norm + 1e-6)
+    return factor if factor < 1 else 1.0
+
+
+def sum_of_squares(x: np.ndarray) -> float:
+    """Return Σx²: blocks of 65,536 elements, one after the other."""
+    squares = np.square(double(x)).reshape(-1)
+    return sum((total(squares[i : i + 65_536]) for i in range(0, x.size, 65_536)), 0.0)
+
+
+def unit_norms(x: np.ndarray) -> np.ndarray:
+    """Return the norm of each column, or with four dimensions of each last index, or of a vector."""
+    axes = (0,) if x.ndim < 4 else tuple(range(x.ndim - 1))
+    is_vector = sum(n != 1 for n in x.shape) <= 1
+    norms: np.ndarray = np.sqrt(np.sum(np.square(x), None if is_vector else axes, keepdims=True))
+    return norms

@@ -1,0 +1,223 @@
+"""Every rule with every option, and all pairs of options, in every container: right to the last bit.
+
+What is right is `fastopt.reference.options`. Thousands of cases are run without the compiler, in a process of
+its own; a few are compiled. ``NUMBA_DISABLE_JIT=1 pytest -n0 tests/test_matrix.py -k Adam-ema-dict`` runs one
+of them; with ``FASTOPT_MATRIX=full`` there are all.
+"""
+
+import os
+from collections.abc import Callable
+from itertools import combinations
+from typing import NamedTuple
+
+import pytest
+from matrix import (
+    LONG,
+    OPTIONS,
+    RULES,
+    SCENARIOS,
+    Case,
+    Run,
+    check_own_optimizers,
+    check_resumed,
+    check_steps,
+    combined,
+    has_option,
+)
+from uncompiled import COMPILES, check_uncompiled
+
+AVERAGES = {"lookahead", "ema", "swa"}
+# What a parameter has of its own, and what the optimizer counts today.
+HISTORIES = {"late", "turns", "thawed", "forgotten"}
+SCHEDULE_FREE = {"ScheduleFreeSGD", "ScheduleFreeAdamW"}
+USING_COUNTS = {
+    "Adam", "AdamW", "AMSGrad", "AdaMax", "NAdam", "RAdam", "AdaBelief", "Yogi", "Adan", "AdEMAMix", "ASGD",
+    "ScheduleFreeSGD", "ScheduleFreeAdamW", "LAMB", "NovoGrad", "Adafactor", "Prodigy",
+}  # fmt: skip
+
+
+class Fault(NamedTuple):
+    """What is known to be wrong, in which cases, and in which of the two tests."""
+
+    reason: str
+    has: Callable[[str, set[str], str], bool]
+    tests: str = "steps"
+
+
+# Mending a fault deletes its row. The arguments are the rule, its options and the scenario.
+KNOWN_FAULTS = [
+    Fault(
+        "AdEMAMix and lookahead both have a state with the name slow",
+        lambda rule, options, scenario: rule == "AdEMAMix" and "lookahead" in options,
+        "steps, resumed",
+    ),
+    Fault(
+        "schedule-free rules have a method with the name average, so that ema and swa raise AttributeError",
+        lambda rule, options, scenario: rule in SCHEDULE_FREE and bool(options & {"ema", "swa"}),
+        "steps, resumed",
+    ),
+    Fault(
+        "decoupled decay of ScheduleFreeSGD shrinks p, but not z",
+        lambda rule, options, scenario: rule == "ScheduleFreeSGD" and "decoupled" in options,
+    ),
+    Fault(
+        "all parameters have the optimizer's count of steps",
+        lambda rule, options, scenario: rule in USING_COUNTS and scenario in HISTORIES,
+    ),
+    Fault(
+        "lookahead, ema and swa go by the optimizer's count of steps",
+        lambda rule, options, scenario: bool(options & AVERAGES) and scenario in HISTORIES,
+    ),
+    Fault(
+        "the state of a frozen parameter begins when it is frozen, not when it is thawed",
+        lambda rule, options, scenario: (
+            scenario == "thawed" and (rule == "OptimisticGD" or (rule == "Rprop" and "schedule" in options))
+        ),
+    ),
+    Fault(
+        "accumulate refuses a micro-batch with other parameters than that before",
+        lambda rule, options, scenario: (
+            "accumulate" in options and scenario in ("late", "turns", "forgotten")
+        ),
+        "steps, resumed",
+    ),
+    Fault(
+        "Prodigy has a d for each group",
+        lambda rule, options, scenario: rule == "Prodigy" and bool(options & {"groups", "hyperparameters"}),
+    ),
+    Fault(
+        "clipping makes a gradient finite before nonfinite looks at it",
+        lambda rule, options, scenario: (
+            bool(options & {"clip_value", "clip_each", "clip_adaptive"}) and bool(options & {"skip", "raise"})
+        ),
+    ),
+    Fault(
+        "lr and grad_norm are those of a step that was refused or skipped",
+        lambda rule, options, scenario: (
+            bool(options & {"schedule", "clip_norm"}) and bool(options & {"skip", "raise"})
+        ),
+    ),
+    Fault(
+        "clip_norm takes the norm of gradients that aren't rounded to the parameter's dtype",
+        lambda rule, options, scenario: scenario == "mixed, long" and "clip_norm" in options,
+    ),
+    Fault(
+        "clipping sums up in the order in which a parameter lies, with other last bits",
+        lambda rule, options, scenario: scenario == "fortran, long",
+    ),
+    Fault(
+        "a resumed optimizer without state doesn't know the parameters that others' groups are for",
+        lambda rule, options, scenario: (
+            rule == "SGD" and scenario == "turns" and bool(options & {"groups", "hyperparameters", "freeze"})
+        ),
+        "resumed",
+    ),
+]
+
+
+def marked(cases, test):
+    """Return the cases as parameters of a test, which has to fail where a fault is known."""
+    faults = [fault for fault in KNOWN_FAULTS if test in fault.tests]
+    params = []
+    for case in cases:
+        reasons = [fault.reason for fault in faults if fault.has(case.rule, {*case.options}, case.scenario)]
+        marks = [pytest.mark.xfail(strict=True, reason=reasons[0])] if reasons else []
+        params.append(pytest.param(case, marks=marks, id=str(case)))
+    return params
+
+
+# Rules that each option has every container with; the others have some of the containers in turn.
+MAIN = ["SGD", "Momentum", "Adam", "LAMB", "AdEMAMix", "ScheduleFreeSGD", "Prodigy"]
+LAYOUTS = [scenario for scenario in SCENARIOS if scenario not in HISTORIES]
+SCALING = {"clip_each", "clip_adaptive", "clip_norm"}
+
+
+def has_exact_sums(options, scenario):
+    """Whether the bits of a clipped gradient don't depend on the order of sums: see `matrix.LONG`."""
+    return scenario not in ("fortran", "strided") or (
+        "clip_adaptive" not in options and len(SCALING & {*options}) < 2
+    )
+
+
+def singles(is_full):
+    """Yield the cases with one option."""
+    for i, rule in enumerate(RULES):
+        own = [(), *((option,) for option in OPTIONS if has_option(rule, option))]
+        for j, options in enumerate(own):
+            scenarios = {"dict", "mixed", LAYOUTS[(i + j) % len(LAYOUTS)], sorted(HISTORIES)[(i + j) % 4]}
+            for scenario in SCENARIOS:
+                if (is_full or rule in MAIN or scenario in scenarios) and has_exact_sums(options, scenario):
+                    yield Case(rule, options, scenario)
+    yield from (Case("Adam", (option,), scenario) for option in sorted(SCALING) for scenario in LONG)
+
+
+def pairs(is_full):
+    """Yield the cases with two options."""
+    for i, rule in enumerate(MAIN[:4]):
+        own = [option for option in OPTIONS if has_option(rule, option)]
+        for j, pair in enumerate(pair for pair in combinations(own, 2) if combined(*pair) is not None):
+            scenarios = {"dict", LAYOUTS[(i + j) % len(LAYOUTS)], sorted(HISTORIES)[(i + j) % 4]}
+            for scenario in SCENARIOS:
+                if (is_full or scenario in scenarios) and has_exact_sums(pair, scenario):
+                    yield Case(rule, pair, scenario)
+
+
+# Each rule and dtype takes the compiler a second.
+COMPILED = [
+    *(Case("Momentum", (option,), scenario) for option in OPTIONS for scenario in ("packed", "mixed")),
+    *(Case("Momentum", (), scenario) for scenario in SCENARIOS),
+    *(Case("LAMB", (option,), "mixed") for option in OPTIONS if has_option("LAMB", option)),
+    *(Case("Prodigy", (), scenario) for scenario in ("dict", "late", "mixed")),
+]
+IS_FULL = os.environ.get("FASTOPT_MATRIX") == "full"
+SINGLES = COMPILED if COMPILES else [*singles(IS_FULL)]
+RESUMED = [case for case in SINGLES if case.scenario not in ("odd", "rebound", "strided", "mixed")]
+PAIRS = [] if COMPILES else [*pairs(IS_FULL)]
+
+
+@pytest.mark.parametrize("case", marked(SINGLES, "steps"))
+def test_steps(case):
+    check_steps(case)
+
+
+@pytest.mark.parametrize("case", marked(RESUMED, "resumed"))
+def test_resumed(case):
+    check_resumed(case)
+
+
+if COMPILES:
+
+    @pytest.mark.parametrize("tests", ["test_steps", "test_resumed", "test_pairs or test_histories"])
+    def test_without_the_compiler(tests):
+        check_uncompiled(__file__, "-k", tests)
+
+    @pytest.mark.soak
+    def test_all_without_the_compiler(monkeypatch):
+        monkeypatch.setenv("FASTOPT_MATRIX", "full")
+        check_uncompiled(__file__)
+
+else:
+
+    @pytest.mark.parametrize("case", marked(PAIRS, "steps"))
+    def test_pairs(case):
+        check_steps(case)
+
+    @pytest.mark.parametrize("scenario", sorted(HISTORIES))
+    @pytest.mark.parametrize("rule", [rule for rule in RULES if rule != "Prodigy"])
+    def test_histories_of_the_reference(rule, scenario):
+        """So what is right in these scenarios is known, though today's code isn't."""
+        for option in ("", "lookahead", "ema", "swa", "accumulate"):
+            case = Case(rule, (option,) if option else (), scenario)
+            is_frozen_batch = (option, scenario) == ("accumulate", "thawed")  # which is the first of two
+            if not is_frozen_batch and not any(f.has(rule, {option}, "dict") for f in KNOWN_FAULTS):
+                check_own_optimizers(case)
+
+    @pytest.mark.parametrize("scenario", sorted(HISTORIES))
+    def test_histories_of_prodigy(scenario):
+        """In the reference r and d are the same for all arrays, and d grows."""
+        run = Run(Case("Prodigy", ("groups",), scenario), is_reference=True)
+        for step in range(6):
+            run.update(step)
+            rules = run.optimizer.rules.items()
+            assert len({(rule.r[key].item(), rule.d[key].item()) for key, rule in rules}) == 1
+        assert run.optimizer.rules["K"].d["K"] > 0.02  # from 0.01

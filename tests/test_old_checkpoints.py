@@ -1,0 +1,58 @@
+"""Checkpoints written by commit 9d3eba2: each still loads, and the run goes on with the same bits."""
+
+import json
+
+import numpy as np
+import pytest
+from uncompiled import COMPILES, check_uncompiled
+from write_checkpoints import AFTER, BEFORE, FOLDER, ROWS, SHAPES, bytes_of, params_for, path_of, update
+
+EXPECTED = json.loads((FOLDER / "expected.json").read_text())
+# The compiler takes about a second for each rule and dtype, so that its own process has these only.
+COMPILED = ["SGD, lookahead", "Adam, ema", "Adam, accumulate", "Adam, odd", "Adam, packed"]
+
+
+def resumed(name):
+    """Return an optimizer and parameters as the file has them; what is made again has other values."""
+    if path_of(name).suffix == ".safetensors":
+        pytest.importorskip("safetensors")
+    row = ROWS[name]
+    optimizer, params = row.make(), params_for(row.kind)
+    optimizer.load(path_of(name), params)
+    return optimizer, params
+
+
+def check_bytes(name, found, expected):
+    assert found.keys() == expected.keys()
+    for key in found:
+        if name.startswith("Muon"):  # the bits of a product of matrices depend on the machine
+            dtype = np.dtype(SHAPES[ROWS[name].kind][key][1])
+            ours, theirs = (np.frombuffer(bytes.fromhex(side[key]), dtype) for side in (found, expected))
+            np.testing.assert_allclose(ours, theirs, rtol=1e-12 if dtype == "f8" else 1e-4)
+        else:
+            assert found[key] == expected[key], key
+
+
+@pytest.mark.parametrize("name", COMPILED if COMPILES else ROWS)
+def test_an_old_checkpoint_goes_on_with_the_same_bits(name):
+    optimizer, params = resumed(name)
+    row, expected = ROWS[name], EXPECTED[name]
+    assert optimizer.skipped == expected["skipped"]
+    for step in range(BEFORE, BEFORE + AFTER):
+        update(optimizer, row.kind, params, step)
+    check_bytes(name, bytes_of(params), expected["params"])
+    if "average" in expected:
+        check_bytes(name, bytes_of(optimizer.average), expected["average"])
+    assert (optimizer.iter, optimizer.lr) == (expected["iter"], expected["lr"])
+
+
+if COMPILES:
+
+    def test_all_old_checkpoints_without_the_compiler():
+        check_uncompiled(__file__)
+
+
+def test_every_file_has_a_row():
+    files = {path.name for path in FOLDER.iterdir()}
+    assert files == {path_of(name).name for name in ROWS} | {"expected.json"}
+    assert ROWS.keys() == EXPECTED.keys()
