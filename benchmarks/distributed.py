@@ -32,6 +32,7 @@ def main() -> None:
 
     import fastopt
     from fastopt.adapters.mpi import DataParallel
+    from fastopt.adapters.mpi.consensus import Consensus
 
     comm = MPI.COMM_WORLD
     rng = np.random.default_rng(0)
@@ -45,16 +46,16 @@ def main() -> None:
 
         spent = 0.0
 
-        def update(self, params: Any, grads: Any) -> bool:
+        def take(self, step: Any) -> bool:
             start = perf_counter()
-            done = super().update(params, grads)
+            done = super().take(step)
             Timed.spent += perf_counter() - start
             return done
 
     alone, naive = fastopt.Adam(threads=1), fastopt.Adam(threads=1)
     ours, unpacked = DataParallel(Timed(threads=1)), DataParallel(fastopt.Adam(threads=1))
     ours.update(params, grads)
-    shares, exchange = ours._shares, ours._exchange
+    sharding, exchange = ours.distribution.sharding, ours.distribution.exchange
 
     def one_rank() -> None:
         if comm.rank == 0:
@@ -65,9 +66,10 @@ def main() -> None:
             pass
 
     def gather() -> None:
-        gathers = [request for piece in shares.pieces for request in exchange.gather(piece, params.buffers)]
-        MPI.Request.Waitall(gathers)
+        for_buckets = (exchange.gather(bucket, params.buffers) for bucket in sharding.buckets)
+        MPI.Request.Waitall([request for requests in for_buckets for request in requests])
 
+    consensus = Consensus(comm)
     sums = {key: np.empty_like(array) for key, array in arrays.items()}
 
     def allreduce() -> None:
@@ -83,10 +85,10 @@ def main() -> None:
         "whole step": lambda: ours.update(params, grads),
         "whole step, not packed": lambda: unpacked.update(loose, arrays),
         "naive step: allreduce of each array, whole update": allreduce,
-        "agreement (allreduce of 32 bytes)": lambda: ours._agreement.anywhere(False),
+        "consensus (allreduce of 32 bytes)": lambda: consensus.is_any(False),
     }
     times: dict[str, list[float]] = {name: [] for name in works}
-    shared = times["update, each rank its share, within the whole step"] = []
+    shared = times["update, each rank its shard, within the whole step"] = []
     for turn in range(options.turns + 2):
         for name, work in works.items():
             comm.Barrier()
@@ -102,9 +104,9 @@ def main() -> None:
     print(f"{comm.size} ranks, {params.buffer.size:,} parameters in {options.arrays} arrays, float32, Adam")
     for name, seconds in found.items():
         print(f"{name:52} {seconds * 1e3:9.3f} ms")
-    full, _, _, whole, _, slow, _, share = found.values()
-    own = sum(array.nbytes for state in ours.optimizer._buffers.values() for array in state)
-    print(f"\nupdate {full / share:.2f}× one rank's; step {slow / whole:.2f}× the naive one's")
+    full, _, _, whole, _, slow, _, shard = found.values()
+    own = sum(array.nbytes for state in ours.optimizer.engine.memory.buffers.values() for array in state)
+    print(f"\nupdate {full / shard:.2f}× one rank's; step {slow / whole:.2f}× the naive one's")
     print(f"state a rank: {own / 1e6:.1f} of {2 * params.buffer.nbytes / 1e6:.1f} MB\n")
 
     print(

@@ -1,15 +1,22 @@
 """fastopt: the optimizers of networks written from scratch in NumPy, as fused Numba kernels.
 
-``from fastopt import Adam`` stands where ``from common.optimizer import Adam`` stood in programs after
-*Deep Learning from Scratch*: the same arguments, the same ``update(params, grads)``, the same results.
+``from fastopt import Adam`` replaces ``from common.optimizer import Adam`` in programs after *Deep Learning
+from Scratch*. The arguments, ``update(params, grads)`` and the results stay the same.
+
+Each update rule is a class, listed by `rules`. All take the options that `Optimizer` documents, and
+`fastopt.schedules` as their learning rate. `pack` puts small arrays into one buffer. A new rule is a subclass
+of `Optimizer` with a `kernel`, `hyperparameter` fields and `State` arrays.
 """
 
 from fastopt import adapters as adapters
 from fastopt import schedules
 from fastopt.arrays.gradients import clip_grads, remove_duplicate
-from fastopt.arrays.packing import pack
+from fastopt.arrays.packing import PackedDict, PackedList, pack
 from fastopt.arrays.rows import Rows
+from fastopt.checks import hyperparameter
 from fastopt.engine.threads import set_num_threads
+from fastopt.kernels.common import kernel
+from fastopt.optimizer import Optimizer
 from fastopt.optimizers import (
     ASGD,
     FTRL,
@@ -44,6 +51,9 @@ from fastopt.optimizers import (
     Signum,
     Yogi,
 )
+from fastopt.options.history import Record
+from fastopt.partition import Partition
+from fastopt.state import State
 from fastopt.tools.benchmarking import bench
 from fastopt.tools.precompilation import warmup
 from fastopt.tools.range_test import lr_finder
@@ -76,18 +86,26 @@ __all__ = [
     "Nesterov",
     "NovoGrad",
     "OptimisticGD",
+    "Optimizer",
+    "PackedDict",
+    "PackedList",
+    "Partition",
     "Prodigy",
     "RAdam",
     "RMSprop",
     "RMSpropGraves",
+    "Record",
     "Rows",
     "Rprop",
     "ScheduleFreeAdamW",
     "ScheduleFreeSGD",
     "Signum",
+    "State",
     "Yogi",
     "bench",
     "clip_grads",
+    "hyperparameter",
+    "kernel",
     "lr_finder",
     "pack",
     "remove_duplicate",

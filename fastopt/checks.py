@@ -71,7 +71,7 @@ def computed(name: str, dtype: Any) -> str:
     return found
 
 
-def hyperparameter(default: float | None, *, repr: bool = True, **bounds: float) -> Any:
+def hyperparameter(default: float | None, *, repr: bool = True, fixed: bool = False, **bounds: float) -> Any:
     """Give the field of a rule for a finite number between bounds, those of `number`.
 
     Parameters
@@ -80,6 +80,8 @@ def hyperparameter(default: float | None, *, repr: bool = True, **bounds: float)
         The value if none is given. If it is None, so may the value be.
     repr : bool
         Whether the optimizer shows it.
+    fixed : bool
+        Whether it can no longer change after the first step.
     **bounds : float
         ``least`` (0 if it isn't given), ``above``, ``most`` and ``below``.
     """
@@ -87,7 +89,7 @@ def hyperparameter(default: float | None, *, repr: bool = True, **bounds: float)
     def check(name: str, value: Any) -> float | None:
         return None if value is None and default is None else number(name, value, **bounds)
 
-    return field(default=default, repr=repr, metadata={"check": check})
+    return field(default=default, repr=repr, metadata={"check": check, "fixed": fixed})
 
 
 def whole(default: int, *, repr: bool = True, least: int = 0) -> Any:

@@ -260,10 +260,13 @@ BOOK = RULES[:6]  # whatever holds for all rules alike is tested on these
 DTYPES = ["float32", "float64"]
 
 
+def takes(rule: str, shape: tuple[int, ...]) -> bool:
+    """Whether a rule takes arrays of a shape: Muon takes matrices only."""
+    return rule != "Muon" or len(shape) == 2
+
+
 def made(module: Any, rule: str, *arguments: float, **others: Any) -> Any:
-    """Make an optimizer of the reference or of fastopt; Muon leaves what isn't a matrix to SGD."""
-    if rule == "Muon":
-        others.setdefault("fallback", module.SGD())
+    """Make an optimizer of the reference or of fastopt."""
     return getattr(module, rule)(*arguments, **others)
 
 
@@ -284,12 +287,20 @@ def snapshot(container: Any) -> list[bytes]:
     return [np.asarray(value).tobytes() for value in values]
 
 
-def state_bytes(optimizer: Any) -> list[Any]:
-    """Give the bytes of the whole state, and the counter."""
-    names = type(optimizer).states
-    states = [getattr(optimizer, name) for name in names]
-    inner = map(state_bytes, optimizer._inner().values())
-    return [optimizer.iter, *(None if state is None else snapshot(state) for state in states), *inner]
+def state_bytes(optimizer: Any) -> Any:
+    """Return the bytes of the whole state and all counts, with those of options and of optimizers inside."""
+    return frozen(optimizer.state_dict())
+
+
+def frozen(state: Any) -> Any:
+    """Return a state dict without hyperparameters, with the bytes in the place of the arrays."""
+    if isinstance(state, dict):
+        return {
+            key: frozen(value) for key, value in state.items() if key not in ("hyperparameters", "skipped")
+        }
+    if isinstance(state, list):
+        return list(map(frozen, state))
+    return state.tobytes() if isinstance(state, np.ndarray) else state
 
 
 def hyperparameters(optimizer):

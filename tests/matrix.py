@@ -122,7 +122,7 @@ class Case(NamedTuple):
 
 def has_option(rule: str, option: str) -> bool:
     """Whether a rule has an option: some have their weight decay in their formula."""
-    return option not in ("decoupled", "coupled") or getattr(fastopt, rule).decays is not None
+    return option not in ("decoupled", "coupled") or getattr(fastopt, rule).default_decoupled is not None
 
 
 def combined(*options: str) -> dict[str, Any] | None:
@@ -334,10 +334,13 @@ class Run:
 
     def averages(self) -> dict[Any, np.ndarray]:
         """Return the averages of ema or swa, of the parameters that have been updated."""
-        found = self.optimizer.averages if self.is_reference else self.optimizer.average
-        if found is None or callable(found):
+        if self.is_reference:
+            return dict(self.optimizer.averages)
+        if self.optimizer.ema is None and self.optimizer.swa is None:
             return {}
-        return dict(enumerate(found)) if isinstance(found, list) else dict(found)
+        names = [name.split(".")[0] for name in self.optimizer.state_dict()["state"]]
+        states = self.optimizer.state_dict()["state"][f"{'ema' if 'ema' in names else 'swa'}.average"]
+        return dict(enumerate(states)) if isinstance(states, list) else dict(states or {})
 
     def shown(self) -> tuple[Any, ...]:
         """Return what the optimizer tells about itself."""

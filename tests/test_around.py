@@ -10,7 +10,6 @@ from cases import RULES, same_bits, snapshot, state_bytes
 
 import fastopt
 from fastopt import reference
-from fastopt.around import Around
 from fastopt.schedules import Constant, Cosine, Exponential, Plateau, Warmup
 
 SHAPES = [(7, 30), (30,), (3, 3, 4, 5), (), (1, 6), (0,)]
@@ -405,8 +404,11 @@ def test_a_schedule_that_leaves_the_bounds():
 def test_a_rule_with_a_decay_of_its_own_says_so(rule):
     """Else its weight_decay would count twice."""
     cls = getattr(fastopt, rule)
-    own = cls.__dataclass_fields__["weight_decay"] is not Around.__dataclass_fields__["weight_decay"]
-    assert own == (cls.decays is not False)
+    own = (
+        cls.__dataclass_fields__["weight_decay"]
+        is not fastopt.optimizer.Optimizer.__dataclass_fields__["weight_decay"]
+    )
+    assert own == (cls.default_decoupled is not False)
 
 
 @pytest.mark.parametrize("seed", range(10))

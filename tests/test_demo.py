@@ -121,6 +121,15 @@ def test_training_agrees_bit_for_bit_and_learns(dtype):
     assert not comparisons[0].same_bits
 
 
+def test_muon_learns_the_matrices_and_adam_the_rest():
+    (comparison,) = train(digits("float64"), ["Muon"], [20], epochs=2, batch=50, packed=True)
+    assert comparison.same_bits
+    assert comparison.accuracy > 0.7
+    assert [optimizer.iter for optimizer in vars(comparison.fast.optimizer).values()] == [
+        2 * (1438 // 50)
+    ] * 2
+
+
 def test_times_of_a_training_are_medians():
     """One slow batch of three changes nothing; the share is the step's of the batch."""
     net = MultiLayerNet([2, 2], seed=0)

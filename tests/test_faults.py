@@ -12,12 +12,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cases import BOOK, RULES, hyperparameters, made, snapshot, state_bytes
+from numba import config
 from test_compiled import needs_jit, python
 
 import fastopt
-from fastopt import Adam, driver, pack
+from fastopt import Adam, pack
+from fastopt.arrays.layout import Layout
 from fastopt.demo import invalid_inputs
-from fastopt.plan import Layout, Plan
+from fastopt.engine import driver
+from fastopt.engine.memory import Memory
+from fastopt.engine.plan import Arrays, Plan
 
 # A third parameter, for which the step goes another way.
 COMPANIONS = {
@@ -136,7 +140,6 @@ def test_row_09_each_parameter_goes_on_as_if_alone(rule, container):
     for names in ("ab", "a", "abc", "ab", *(("cb", "bca") if container is dict else ("a", "abc"))):
         grads = {key: rng.standard_normal(start[key].shape).astype(start[key].dtype) for key in names}
         for key in names:
-            alone[key].iter = opt.iter
             alone[key].update({key: twins[key]}, {key: grads[key]})
         if container is dict:
             opt.update({key: params[key] for key in names}, grads)
@@ -199,23 +202,32 @@ def test_row_17_a_read_only_gradient_is_fine():
 
 @needs_jit
 @pytest.mark.skipif(sys.platform == "win32", reason="files there aren't sparse by themselves")
-def test_row_19_more_elements_than_32_bits_count(tmp_path):
-    """The last of 2²⁰ parts, as one of so many threads would take it, of sparse files of 8 GiB."""
+@pytest.mark.parametrize("grad_dtype", ["float32", "float64"])
+def test_row_19_more_elements_than_32_bits_count(grad_dtype, tmp_path):
+    """The last of 2²⁰ parts, as one of so many threads would take it, of sparse files of 8 and 16 GiB."""
     size, parts = 2**31 + 2**12, 2**20
     param, grad = (
-        np.asarray(np.memmap(tmp_path / name, "float32", "w+", shape=(size,))) for name in ("p", "g")
+        np.asarray(np.memmap(tmp_path / name, dtype, "w+", shape=(size,)))
+        for name, dtype in (("p", "float32"), ("g", grad_dtype))
     )
     grad[-4:] = 1
     layout = Layout()
     layout.place(0, param.shape, param.dtype)
-    arguments = ([param], [grad], layout, {0: ()}, np.ones((), np.int64), None, 4, 0, [0])
-    plan = Plan([fastopt.SGD.kernel], [0], *arguments, lambda elements: 1, size + 1, False, [0], 0, 0)
-    scalars = (1.0, 0.0, 1.0, 0.5)
-    ((table,),) = plan.tables
-    drive = driver.specialized(fastopt.SGD.kernel, param.dtype, 0, 4, False)
-    table[driver.HEADER + driver.ADDRESSES + 1] = grad.ctypes.data
-    found = drive.py_func.__globals__["share"](table.ctypes.data, id(scalars), parts - 1, parts)
-    assert found == 0
+    arrays = Arrays([0], [param], [grad], [param])
+    plan = Plan(
+        fastopt.SGD.rule(),
+        Memory([], layout, list),
+        arrays,
+        [0],
+        n_averages=0,
+        n_threads=lambda n: 1,
+        is_strict=False,
+    )
+    scalars, table = (1.0, 0.0, 1.0, 0.5), plan.main.address
+    plan.main.header["scratch_bytes"] = 0  # all threads share the room of the only one
+    drive = driver.get_driver(False)
+    assert drive(id(arrays.params), id(arrays.grads), table, id(scalars), 0, driver.CHECK) == driver.DONE
+    assert driver.run_part(table, driver.UPDATE, parts - 1, parts) == 0
     assert param[-5:].tolist() == [0, -0.5, -0.5, -0.5, -0.5]
 
 
@@ -259,12 +271,12 @@ def test_row_20_by_default_no_gradient_is_read_twice(monkeypatch):
     def passed(*_):
         raise AssertionError("another pass")
 
-    monkeypatch.setattr("fastopt.optimizer.finite", passed)
+    monkeypatch.setattr("fastopt.engine.engine.all_finite", passed)
     params = KINDS["mixed"]()
     opt = Adam()
     for _ in range(2):
         opt.update(params, copy.deepcopy(params))
-    assert [table[driver.STRICT] for table in opt._plan.tables[0]] == [False, False]
+    assert not opt.engine.plan.main.header["is_strict"]
     with pytest.raises(AssertionError, match="another pass"):
         Adam(nonfinite="raise").update(params, params)
 
@@ -280,7 +292,7 @@ def test_row_20_raise_and_skip_change_nothing(kind, bad, started, threads):
         grads = copy.deepcopy(params)
         value = 2e154 if bad == "a large square" and params[1].dtype == np.float64 else BAD_VALUES[bad]
         grads[1][(-1,) * grads[1].ndim] = value
-        opt = Adam(0.1, nonfinite=nonfinite, threads=min(threads, driver.config.NUMBA_NUM_THREADS))
+        opt = Adam(0.1, nonfinite=nonfinite, threads=min(threads, config.NUMBA_NUM_THREADS))
         if started:
             opt.update(params, good)
         before, bits = state_bytes(opt), snapshot(params)
@@ -301,14 +313,26 @@ def test_row_20_raise_and_skip_change_nothing(kind, bad, started, threads):
         assert snapshot(params) == snapshot(twins)
 
 
-@pytest.mark.parametrize(
-    "bias", [np.zeros(3), np.zeros((3, 2))[:, 0], 0.0], ids=["plain", "strided", "number"]
-)
-def test_row_20_a_fallback_warns_too(bias):
-    params = {"W": np.ones((2, 2)), "b": bias}
-    opt = fastopt.Muon(fallback=fastopt.SGD())
-    with pytest.warns(RuntimeWarning, match="gradient of 'b' has NaN.* at step 1"):
-        opt.update(params, {"W": np.ones((2, 2)), "b": np.full(np.shape(bias), np.nan)})
+@pytest.mark.parametrize("rule", ["SGD", "LAMB"])
+@pytest.mark.parametrize("bias", COMPANIONS)
+def test_row_20_the_gradient_is_named_however_it_is_read(bias, rule):
+    bias = COMPANIONS[bias]() if COMPANIONS[bias] else np.zeros(3)
+    params = {"W": np.ones((2, 2)), "b": bias, "c": np.ones(2)}
+    grads = {"W": np.ones((2, 2)), "b": np.full(np.shape(bias), np.nan), "c": np.ones(2)}
+    for groups in (None, {"W": {"lr_scale": 0.5}}, {"b": {"freeze": True}}):
+        opt = getattr(fastopt, rule)(groups=groups)
+        if groups == {"b": {"freeze": True}}:  # it isn't read
+            opt.update(dict(params), grads)
+            continue
+        with pytest.warns(RuntimeWarning, match="gradient of 'b' has NaN.* at step 1"):
+            opt.update(dict(params), grads)
+        for nonfinite in ("raise", "skip"):
+            opt = getattr(fastopt, rule)(groups=groups, nonfinite=nonfinite)
+            if nonfinite == "skip":
+                assert opt.update(params, grads) is False
+                continue
+            with pytest.raises(FloatingPointError, match="gradient of 'b' has NaN.* at step 1"):
+                opt.update(params, grads)
 
 
 def test_row_20_the_policy_may_change_between_steps():
@@ -393,7 +417,7 @@ def test_row_25_one_optimizer_in_several_threads(kind, parallel):
     interval = sys.getswitchinterval()
     params, twins = KINDS[kind](), KINDS[kind]()
     grads = copy.deepcopy(params)
-    opt = Adam(0.01, threads=min(parallel, driver.config.NUMBA_NUM_THREADS))
+    opt = Adam(0.01, threads=min(parallel, config.NUMBA_NUM_THREADS))
     steps = 30 if kind == "large" else 300
     try:
         sys.setswitchinterval(1e-5)
@@ -410,10 +434,10 @@ def test_row_25_one_optimizer_in_several_threads(kind, parallel):
 
 def test_row_26_spawned_processes():
     code = """
-import multiprocessing, numpy as np, fastopt
+import multiprocessing, numba, numpy as np, fastopt
 def train(seed):
     params = [np.full(30_000, float(seed))]
-    opt = fastopt.Adam(threads=min(2, fastopt.driver.config.NUMBA_NUM_THREADS))
+    opt = fastopt.Adam(threads=min(2, numba.config.NUMBA_NUM_THREADS))
     for _ in range(3):
         opt.update(params, params)
     return params[0].tobytes()

@@ -261,7 +261,7 @@ def test_a_step_with_groups_chosen_anew_is_like_any_other():
                 opt.update(params, bad)
         odd = {"a": np.ones(3), "s": np.repeat([1, np.nan, 1, 1], 2)[::2]}
         opt.update(other, {"b": np.ones(3)})
-        opt._warned = False
+        vars(opt)["_has_warned"] = False
         if nonfinite == "warn":
             with pytest.warns(RuntimeWarning, match="the gradient of 's' has NaN"):
                 opt.update(params, odd)

@@ -42,7 +42,10 @@ def ranks(count, *arguments):
 
 @pytest.mark.parametrize("count", COUNTS)  # the first compiles for all
 def test_ranks(count):
-    ranks(count, "bits,batch,kinds,around,grouped,as_the_rule,changes,micro,share,lean,faults,warn")
+    ranks(
+        count,
+        "bits,batch,kinds,around,grouped,frozen,flushed,as_the_rule,changes,micro,share,lean,faults,warn",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +57,7 @@ def saved(tmp_path_factory):
 
 @pytest.mark.parametrize("count", COUNTS)
 def test_resume(saved, count):
-    ranks(count, "resume,between,turned,some", saved)
+    ranks(count, "resume,between,turned,some,thawed", saved)
 
 
 @pytest.mark.parametrize(

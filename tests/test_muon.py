@@ -1,6 +1,4 @@
-"""Muon with a fallback: two optimizers, one step."""
-
-from contextlib import nullcontext
+"""Muon, which takes matrices only, alone and in a partition."""
 
 import numpy as np
 import pytest
@@ -10,22 +8,15 @@ import fastopt
 from fastopt import reference
 
 
-def network(rng, keys="WVUb"):
-    return {key: rng.standard_normal(3 if key == "b" else (4, 3)) for key in keys}
-
-
-def both():
-    return (
-        reference.Muon(fallback=reference.AdamW()),
-        fastopt.Muon(fallback=fastopt.AdamW()),
-    )
+def network(rng, keys="WVU"):
+    return {key: rng.standard_normal((4, 3)) for key in keys}
 
 
 def test_matrices_that_come_later_and_that_are_left_out():
     rng = np.random.default_rng(0)
-    params, optimizer = network(rng), fastopt.Muon(fallback=fastopt.AdamW())
-    for keys in ("WVUb", "WVb", "Wb", "b", "WVUb", "UWb"):
-        twin = fastopt.Muon(fallback=fastopt.AdamW())
+    params, optimizer = network(rng), fastopt.Muon()
+    for keys in ("WVU", "WV", "W", "U", "WVU", "UW"):
+        twin = fastopt.Muon()
         twin.load_state_dict(optimizer.state_dict())
         own, theirs = ({key: params[key].copy() for key in keys} for _ in range(2))
         grads = network(rng, keys)
@@ -40,7 +31,7 @@ def test_matrices_that_come_later_and_that_are_left_out():
 def test_keys_that_change_places_are_other_parameters():
     rng = np.random.default_rng(1)
     params, grads = network(rng), network(rng)
-    ref, comp = both()
+    ref, comp = reference.Muon(), fastopt.Muon()
     theirs = {key: p.copy() for key, p in params.items()}
     for _ in range(2):
         ref.update(theirs, grads)
@@ -50,57 +41,53 @@ def test_keys_that_change_places_are_other_parameters():
     assert snapshot(params) == snapshot(theirs)
 
 
-@pytest.mark.parametrize("bad", [np.full((4, 3), np.nan), np.ones((3, 4)), None])
-@pytest.mark.parametrize("nonfinite", ["raise", "skip"])
-def test_a_refused_step_leaves_the_fallback_as_it_was(bad, nonfinite):
+def test_the_message_says_what_to_write():
     rng = np.random.default_rng(2)
-    params = network(rng)
-    optimizer = fastopt.Muon(nonfinite=nonfinite, fallback=fastopt.Prodigy())
-    for _ in range(2):  # before the first step, and after it
-        before = snapshot(params), state_bytes(optimizer), state_bytes(optimizer.fallback)
-        skipped = nonfinite == "skip" and np.shape(bad) == (4, 3)
-        errors = (FloatingPointError, TypeError, ValueError)
-        with nullcontext() if skipped else pytest.raises(errors, match="'U'"):
-            assert not optimizer.update(params, network(rng) | {"U": bad})
-        assert (snapshot(params), state_bytes(optimizer), state_bytes(optimizer.fallback)) == before
-        optimizer.update(params, network(rng))
-
-
-def test_a_number_that_cannot_be_replaced_is_refused():
-    params, optimizer = (np.ones((2, 2)), 1.0), fastopt.Muon(fallback=fastopt.AdamW())
-    with pytest.raises(TypeError, match="parameter 1 is a number in a container that can't be assigned to"):
+    params, optimizer = network(rng) | {"b": np.ones(3), "K": np.ones((2, 2, 2))}, fastopt.Muon()
+    before = snapshot(params), state_bytes(optimizer)
+    with pytest.raises(ValueError, match=r"Muon takes matrices.*: \['b', 'K'\]") as caught:
         optimizer.update(params, params)
-    assert (optimizer.iter, optimizer.fallback.iter, params[0].tolist()) == (0, 0, [[1, 1], [1, 1]])
+    assert (snapshot(params), state_bytes(optimizer)) == before
+    start = str(caught.value).index("Partition(")
+    code = str(caught.value)[start:].rpartition(":")[0]
+    names = {name: getattr(fastopt, name) for name in ("Partition", "Muon", "AdamW")}
+    partition = eval(code, names)
+    assert partition.update(params, {key: np.ones_like(p) for key, p in params.items()})
+    muon, adamw = partition.members.values()
+    assert ({*muon.m}, {*adamw.m}) == ({*"WVU"}, {"b", "K"})
 
 
-def test_lists_may_lose_what_is_not_a_matrix():
-    params, optimizer = [np.ones((2, 2)), np.ones(3)], fastopt.Muon(fallback=fastopt.AdamW())
-    for some in (params, params[:1], params):
-        optimizer.update(some, [p * 0.5 for p in some])
-    assert (optimizer.iter, [*optimizer.m], [*optimizer.fallback.m]) == (3, [0], [1])
+@pytest.mark.parametrize("shape", [(3, 4), (4, 3), (1, 5), (5, 1), (1, 1), (0, 3), (6, 6)])
+@pytest.mark.parametrize("ns_steps", [0, 1, 5])
+def test_whatever_the_shape(shape, ns_steps):
+    rng = np.random.default_rng(3)
+    param = rng.standard_normal(shape)
+    ref, comp = reference.Muon(0.1, ns_steps=ns_steps), fastopt.Muon(0.1, ns_steps=ns_steps)
+    theirs = [param.copy()]
+    ours = [np.repeat(np.asfortranarray(param), 2, 0)[::2]]
+    for _ in range(3):
+        grad = rng.standard_normal(shape)
+        ref.update(theirs, [grad])
+        comp.update(ours, [np.asfortranarray(grad)])
+        assert same_bits(ours[0], theirs[0])
+        assert same_bits(comp.m[0], ref.m[0])
 
 
-def test_what_was_saved_with_a_fallback_asks_for_it(tmp_path):
-    optimizer = fastopt.Muon(fallback=fastopt.AdamW())
-    optimizer.update({"W": np.ones((2, 2))}, {"W": np.ones((2, 2))})
-    optimizer.save(tmp_path / "run.npz")
-    with pytest.raises(ValueError, match=r"saved with fallback, this is Muon\(\): make one like it"):
-        fastopt.Muon().load(tmp_path / "run.npz")
-    with pytest.raises(ValueError, match="its fallback: it is the state of 'AdamW', not of SGD"):
-        fastopt.Muon(fallback=fastopt.SGD()).load(tmp_path / "run.npz")
+def test_the_number_of_iterations_may_change():
+    rng = np.random.default_rng(4)
+    ref, comp = reference.Muon(0.1), fastopt.Muon(0.1)
+    theirs, ours = [np.ones((3, 2))], [np.ones((3, 2))]
+    for ns_steps in (5, 2, 5, 0):
+        ref.ns_steps = comp.ns_steps = ns_steps
+        grad = rng.standard_normal((3, 2))
+        ref.update(theirs, [grad])
+        comp.update(ours, [grad])
+        assert same_bits(ours[0], theirs[0])
 
 
-def test_an_unused_copy_has_a_fallback_of_its_own():
-    rule = fastopt.Muon(0.5, fallback=fastopt.AdamW(eps=1))
-    rule.update([np.ones((2, 2)), np.ones(2)], [np.ones((2, 2)), np.ones(2)])
-    unused = rule._unused()
-    assert (unused.lr, unused.fallback.eps, unused.iter, unused.fallback.iter) == (0.5, 1, 0, 0)
-    assert unused.fallback is not rule.fallback
-
-
-def test_the_widest_array_is_no_measure_for_the_others():
+def test_the_widest_array_makes_no_room_for_the_others():
     shapes = [(1, 50_000), *[(8, 8)] * 60]
     params = [np.ones(shape, "f4") for shape in shapes]
     optimizer = fastopt.SM3()
     optimizer.update(params, [p * 0.5 for p in params])
-    assert optimizer._plan is None or sum(a.nbytes for a in optimizer._plan.measured) < 500_000
+    assert sum(a.nbytes for a in optimizer.engine.plan.main.statistics) < 500_000

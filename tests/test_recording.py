@@ -8,7 +8,7 @@ import pytest
 from cases import same_bits, state_bytes
 
 import fastopt
-from fastopt.recording import SAMPLE
+from fastopt.options.history import SAMPLE
 
 
 def problem(steps=7):

@@ -50,7 +50,9 @@ def run(*arguments):
 def rows(text):
     """Give the cells of the table by rule."""
     lines = [line.split() for line in text.splitlines()]
-    return {line[0]: line[1:] for line in lines if line and line[0] in ("Adam", "SGD", "Momentum", "Muon")}
+    return {
+        line[0]: line[1:] for line in lines if line and line[0] in ("Adam", "SGD", "Momentum", "Muon", "Mine")
+    }
 
 
 def test_a_script_of_the_books(tmp_path):
@@ -125,19 +127,29 @@ def test_a_script_without_a_common(tmp_path):
     assert "has ASGD, " in result.stderr.splitlines()[-1]
 
 
-def test_muon_is_metered_and_its_fallback_left_alone(tmp_path):
+def test_a_rule_of_one_s_own_is_metered(tmp_path):
+    """It has no equivalent in plain NumPy; the book's rules in the same script have."""
     (tmp_path / "own.py").write_text(
         "import fastopt, numpy as np\n"
-        "optimizer = fastopt.Muon(fallback=fastopt.SGD())\n"
-        "params = [np.ones((2, 2)), np.ones(2)]\n"
-        "for _ in range(4):\n"
-        "    optimizer.update(params, params)\n"
-        "fastopt.Muon().update(params[:1], params[:1])\n"
-        "print(optimizer.fallback.iter)\n"
+        "from dataclasses import dataclass\n"
+        "from fastopt.optimizer import Optimizer, hyperparameter\n"
+        "@dataclass(eq=False)\n"
+        "class Mine(Optimizer):\n"
+        "    kernel = fastopt.SGD.kernel\n"
+        "    lr: float = hyperparameter(0.5)\n"
+        "    def scalars(self, t):\n"
+        "        return (self.lr,)\n"
+        "params = [np.ones((2, 2))]\n"
+        "for optimizer in (Mine(), fastopt.Muon()):\n"
+        "    for _ in range(4):\n"
+        "        optimizer.update(params, [np.ones((2, 2))])\n"
+        "print(params[0][0, 0])\n"
     )
     result = run(tmp_path / "own.py")
-    assert result.stdout == "4\n", result.stderr
-    assert rows(result.stderr)["Muon"][0] == "5"
+    assert result.returncode == 0, result.stderr
+    table = rows(result.stderr)
+    assert [len(table[rule]) for rule in ("Mine", "Muon")] == [4, 6]
+    assert [table[rule][0] for rule in ("Mine", "Muon")] == ["4", "4"]
 
 
 def test_no_script(tmp_path, capsys):

@@ -269,7 +269,7 @@ def test_survives_a_pickle_and_json(schedule):
 
 def test_every_schedule_has_an_example():
     there = {type(schedule).__name__ for schedule in EXAMPLES}
-    assert there | {"Schedule"} == set(schedules.__all__)
+    assert there | {"Schedule", "Timed"} == set(schedules.__all__)
 
 
 @pytest.mark.parametrize(

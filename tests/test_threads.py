@@ -45,7 +45,7 @@ def test_threads_do_not_change_a_bit(rule, dtype):
         params, opt = [p.copy() for p in start], getattr(fastopt, rule)(threads=threads)
         for grads in steps:
             opt.update(params, grads)
-        assert opt._plan.threads == threads
+        assert opt.engine.plan.n_threads == threads
         results.append([a.tobytes() for a in (*params, *(s for n in opt.states for s in getattr(opt, n)))])
     assert results[0] == results[1]
 
@@ -60,15 +60,15 @@ def test_the_number_of_threads_can_change_between_steps():
         for n in (None, 2, 1, None):
             set_num_threads(n)
             opt.update(params, grads)
-            seen.append(opt._plan.threads)
+            seen.append(opt.engine.plan.n_threads)
         for own in (2, 1):
             opt.threads = own
             opt.update(params, grads)
-            seen.append(opt._plan.threads)
+            seen.append(opt.engine.plan.n_threads)
         assert seen == [unasked, 2, 1, unasked, 2, 1]
     small = fastopt.Adam(threads=2)
     small.update([np.ones(100)], [np.ones(100)])
-    assert small._plan.threads == 1
+    assert small.engine.plan.n_threads == 1
 
 
 @needs_jit
@@ -219,6 +219,84 @@ print(True)
 @pytest.mark.parametrize("kind", ["plain", "mixed", "wide", "slow", "large"])
 def test_row_23_ctrl_c_falls_before_a_step_or_after_it(kind):
     code = f"import sys; sys.argv = ['', '{kind}']\n" + INTERRUPTED
+    assert python(code)[0] == "True\n"
+
+
+HANDLED = """
+import signal, sys, tempfile, time
+from pathlib import Path
+import numpy as np
+import fastopt
+
+KINDS = {
+    "plain": lambda: {"a": np.zeros(300), "b": np.zeros((20, 30))},
+    "strided": lambda: {"a": np.zeros(300), "b": np.zeros((20, 30), "f4").T},
+    "slow": lambda: {"b": np.zeros((3, 4)), "c": np.zeros(30, ">f8"), "d": np.zeros(9, "f2")},
+    "options": lambda: {"a": np.zeros(300), "b": np.zeros((20, 30))},
+    "turns": lambda: {"a": np.zeros(30), "b": np.zeros((2, 3))},
+}
+kind = sys.argv[1]
+def make():
+    options = {"ema": 0.5, "clip_norm": 1e9, "groups": {"b": {"lr_scale": 0.5}}} if kind == "options" else {}
+    return fastopt.Momentum(1.0, 0.5, **options)
+def ones(params):
+    return {key: np.ones(np.shape(p)) for key, p in params.items()}
+
+params = KINDS[kind]()
+grads = ones(params)
+opt, fired, path = make(), 0, Path(tempfile.mkdtemp(), "a.npz")
+opt.update(params, grads)  # Numba imports numpy.ma, and NumPy can't be interrupted in that
+done = dict.fromkeys(params, 1)
+def strike(*_):
+    global fired
+    fired += 1
+    try:
+        handle()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.003)
+def handle():
+    if fired % 4 == 0:
+        opt.save(path)
+        opt.load(path)
+    elif fired % 4 == 1:
+        opt.state_dict()
+        opt.lr = 0.5
+        opt.lr = 1.0
+    elif kind == "turns":
+        opt.update({"a": params["a"]}, {"a": grads["a"]})
+        done["a"] += 1
+        opt.update({f"new {fired}": np.ones(2)}, {f"new {fired}": np.ones(2)})
+        opt.forget(f"new {fired}")
+    else:
+        opt.update(params, grads)
+        for key in done:
+            done[key] += 1
+signal.signal(signal.SIGALRM, strike)
+signal.setitimer(signal.ITIMER_REAL, 0.003)
+end = time.monotonic() + 30
+while fired < 400 and time.monotonic() < end:
+    opt.update(params, grads)
+    for key in done:
+        done[key] += 1
+signal.setitimer(signal.ITIMER_REAL, 0)
+for key, p in params.items():  # an element of each, stepped as often in peace
+    few, peace = {key: np.zeros(1, p.dtype)}, make() if kind != "options" else fastopt.Momentum(
+        1.0, 0.5, groups={key: {"lr_scale": 0.5 if key == "b" else 1.0}})
+    for _ in range(done[key]):
+        peace.update(few, ones(few))
+    assert np.unique(p).tolist() == few[key].tolist(), (key, np.unique(p), few[key], done)
+    assert np.unique(opt.v[key]).tolist() == peace.v[key].tolist()
+assert fired >= 100, fired
+print(True)
+"""
+
+
+@needs_jit
+@pytest.mark.skipif(sys.platform == "win32", reason="no timer")
+@pytest.mark.parametrize("kind", ["plain", "strided", "slow", "options", "turns"])
+def test_handlers_of_signals_may_step_save_and_load(kind):
+    """Whatever they do falls before a step or after it; no step is lost, and none fails."""
+    code = f"import sys; sys.argv = ['', '{kind}']\n" + HANDLED
     assert python(code)[0] == "True\n"
 
 

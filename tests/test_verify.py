@@ -74,8 +74,8 @@ def test_no_reference_to_compare_with():
 
 
 def test_the_command(monkeypatch, capsys):
-    monkeypatch.setattr(fastopt.optimizers, "__all__", ["SGD", "Adam"])
+    monkeypatch.setattr(fastopt.optimizers, "__all__", ["SGD", "Adam", "Muon"])
     assert main(["verify"]) == 0
     out = capsys.readouterr().out
     assert "the same bits throughout" in out
-    assert out.count(" 0") == 20
+    assert out.count(" 0") == 30

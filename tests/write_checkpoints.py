@@ -178,11 +178,11 @@ ROWS = {
     "Adam, Step": Row("Adam", ADAM | {"lr": schedules.Step(0.25, 2, 0.5)}),
     "SGD, Warmup": Row("SGD", {"lr": schedules.Warmup(schedules.Linear(0.5, 8, 0.125), 3, 0.0625)}),
     "SGD, Plateau": Row("SGD", {"lr": schedules.Plateau(0.5, 0.5, 2)}),
-    # Muon with an optimizer inside.
+    # Muon(0.125, ns_steps=2, fallback=Momentum(0.25, 0.75)), which is a Partition today.
     "Muon, fallback": Row(
-        "Muon",
-        {"lr": 0.125, "ns_steps": 2},
-        lambda: {"fallback": fastopt.Momentum(0.25, 0.75)},
+        "Partition",
+        {},
+        lambda: {"members": {lambda key, param: param.ndim == 2: fastopt.Muon(), "*": fastopt.Momentum()}},
     ),
 }
 

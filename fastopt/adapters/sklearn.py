@@ -132,8 +132,8 @@ def other_step(solver: Any, optimizer: Optimizer, params: list[Any], grads: list
     """Take a step of another rule, which is kept by the solver and pickled with it."""
     rule = vars(solver).get("fastopt")
     if type(rule) is not type(optimizer):
-        rule = solver.fastopt = optimizer._unused()
-    names = {field.name for field in fields(optimizer)} - optimizer._inner().keys()
+        rule = solver.fastopt = optimizer.unused()
+    names = {field.name for field in fields(optimizer)}
     wanted = {name: getattr(optimizer, name) for name in names}
     if hasattr(solver, "lr_schedule"):
         wanted["lr"] *= solver.learning_rate / solver.learning_rate_init

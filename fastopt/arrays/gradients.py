@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from fastopt.arrays.containers import check_grad, is_masked, match_grads
 from fastopt.checks import kind, number
-from fastopt.plan import align, check_grad
 
 __all__ = ["clip_grads", "remove_duplicate"]
 
@@ -40,9 +40,9 @@ def clip_grads(grads: Any, max_norm: float) -> float:
     Saito, *Deep Learning from Scratch 2*, section 6.1.4 (``common/util.py``).
     """
     max_norm = number("max_norm", max_norm, above=0)
-    keys, _, slopes = align(grads, grads)
+    keys, _, slopes = match_grads(grads, grads)
     for key, grad in zip(keys, slopes, strict=True):
-        if not isinstance(grad, np.ndarray) or isinstance(grad, np.ma.MaskedArray):
+        if not isinstance(grad, np.ndarray) or is_masked(grad):
             raise TypeError(f"the gradient of {key!r} is {kind(grad)}: it must be an array, as it is written")
         if grad.dtype.kind != "f":
             raise TypeError(f"the gradient of {key!r} is {grad.dtype}: it must be of floating point numbers")
@@ -87,7 +87,7 @@ def remove_duplicate(params: Any, grads: Any) -> tuple[Any, Any]:
     """
     kept: dict[Hashable, tuple[Any, Any]] = {}
     first: dict[Any, Hashable] = {}
-    for key, param, grad in zip(*align(params, grads), strict=True):
+    for key, param, grad in zip(*match_grads(params, grads), strict=True):
         check_grad(key, grad, np.shape(param))
         if isinstance(param, np.ndarray) and param.size:
             own, turned = memory_of(param), memory_of(param.T)

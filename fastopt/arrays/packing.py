@@ -5,8 +5,9 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from fastopt.arrays.containers import compute_dtype, is_sequence
+from fastopt.arrays.layout import Layout, aligned_zeros, order_of
 from fastopt.checks import kind
-from fastopt.plan import Layout, aligned_zeros, compute_dtype, is_list, order_of
 
 __all__ = ["Packed", "PackedDict", "PackedList", "pack"]
 
@@ -37,7 +38,7 @@ class Packed:
         self.layout = layout
         self.buffers = {dtype: aligned_zeros(size, dtype) for dtype, size in sizes.items()}
         self.flats = list(self.buffers.values())
-        return {key: slot.shaped(self.buffers[slot.dtype]) for key, slot in layout.items()}
+        return {key: slot.view(self.buffers[slot.dtype]) for key, slot in layout.items()}
 
     @property
     def buffer(self) -> np.ndarray:
@@ -183,7 +184,7 @@ def pack(params: Any) -> Any:
     cls: type[Packed]
     if isinstance(params, Mapping):
         items, cls = dict(params), PackedDict
-    elif is_list(params):
+    elif is_sequence(params):
         items, cls = dict(enumerate(params)), PackedList
     else:
         raise TypeError(f"params must be a dict or list of arrays, not {kind(params)}")

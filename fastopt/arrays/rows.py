@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fastopt.arrays.containers import is_masked
 from fastopt.checks import kind
 from fastopt.kernels.sums import add_rows
 
@@ -43,14 +44,20 @@ class Rows:
     def __repr__(self) -> str:
         return f"Rows({self.indices!r}, {self.values!r})"
 
-    def summed(self, key: Hashable, shape: tuple[int, ...], dtype: np.dtype[Any]) -> "Rows":
-        """Give each row once, as the gradient of a parameter; or say why it can't be that."""
+    def coalesce(self, key: Hashable, shape: tuple[int, ...], dtype: np.dtype[Any]) -> "Rows":
+        """Return an equivalent gradient in which each row occurs once.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it can't be the gradient of a parameter of this key, shape and dtype.
+        """
         name, indices, values = f"the gradient of {key!r}", self.indices, self.values
         if not shape:
             raise ValueError(f"{name} is of rows, but its parameter is a number: it must be one, too")
         if indices.dtype.kind not in "iu" and indices.size:
             raise TypeError(f"{name} has indices of {indices.dtype}: they must be whole numbers")
-        if isinstance(values, np.ma.MaskedArray):
+        if is_masked(values):
             raise TypeError(f"{name} has {kind(values)} of values: pass its data, or a filled copy")
         if values.dtype.kind not in "fiu":
             raise TypeError(f"{name} has values of {values.dtype}: they must be real numbers")

@@ -81,7 +81,9 @@ def in_list(values: Mapping[Any, Any]) -> list[Any]:
 
 def described(state: Mapping[str, Any], prefix: str = "") -> tuple[dict[str, Any], Parts]:
     """Give the header of a state dict, and its arrays by part and parameter."""
-    header = {key: value for key, value in state.items() if key not in ("state", "inner")}
+    header = {key: value for key, value in state.items() if key not in ("state", "inner", "counts")}
+    if "counts" in state:
+        header["counts"] = list(state["counts"].items())  # JSON would make strings of integer keys
     parts = {part: dict(items(values)) for part, values in state["state"].items() if values is not None}
     first = next(iter(state["state"].values()), None)
     header["container"] = None if first is None else "list" if isinstance(first, list) else "dict"
@@ -154,6 +156,8 @@ def load(path: Any, check: Callable[[Mapping[str, Any], Any], Any]) -> tuple[dic
             state["state"] = {name: in_list(values) for name, values in state["state"].items()}
         elif header["container"] is None:
             state["state"] = dict.fromkeys(state["state"])
+        if "counts" in header:
+            state["counts"] = dict(header["counts"])
         if "inner" in header:
             state["inner"] = {
                 name: state_of(inner, arrays, f"{prefix}{name}/") for name, inner in header["inner"].items()

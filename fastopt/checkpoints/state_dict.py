@@ -1,57 +1,283 @@
-"""What a state dict has to be, and which parameters fit to what was saved."""
+"""State dicts: what is saved of an optimizer, what a saved one must be, and how it is put in place."""
 
-from collections.abc import Callable, Mapping, MutableMapping, MutableSequence
+from collections.abc import Callable, Hashable, Mapping, MutableMapping, MutableSequence
 from functools import partial
 from operator import setitem
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastopt.checkpoints.files import items
-from fastopt.plan import Layout, align, order_of, survey
+from fastopt.arrays.containers import check_param, keys_and_values
+from fastopt.arrays.layout import Layout, order_of
+from fastopt.checkpoints.files import in_list, items
+from fastopt.engine.memory import Memory
+from fastopt.schedules import Schedule
+from fastopt.schedules.base import resume_calls
 
-__all__ = ["MOST_STEPS", "check_state", "copied", "copies"]
+__all__ = ["MAX_STEPS", "Calls", "capture", "copy_params", "param_calls", "parse", "restore_calls"]
 
-MOST_STEPS = 2**62  # which int64 can count on from
+MAX_STEPS = 2**62  # which int64 can count on from
 
-# The options that states come from.
-BY_OPTION = {"average": "ema or swa", "slow": "lookahead", "touched": "rows='exact'"}
+Calls = list[Callable[[], Any]]
+
+WANTED = ["class", "hyperparameters", "iter", "skipped", "state"]
+SUMS = "accumulate"
 
 
-def check_state(
-    state: Any,
-    own: str,
-    shapes: Mapping[str, Callable[[tuple[int, ...]], tuple[int, ...]] | None],
-    checks: Mapping[str, Callable[[str, Any], Any]],
-    known: Layout,
-    kind: type | None,
-    by_rows: bool,
-) -> tuple[dict[str, Any], Layout, type | None]:
-    """Give hyperparameters, layout and container of a state dict, or say what is wrong with it."""
-    wanted = ["class", "hyperparameters", "iter", "skipped", "state"]
-    if not isinstance(state, Mapping) or sorted(state) != wanted:
-        raise ValueError(f"it must be a dict of {', '.join(wanted)}, as state_dict gives it")
+def capture(optimizer: Any, *, with_inner: bool = True) -> dict[str, Any]:
+    """Return the state dict of an optimizer, if need be without those of the optimizers inside."""
+    memory, schedule = optimizer.engine.memory, optimizer.schedule
+    own = {name: getattr(optimizer, name) for name in optimizer.saved_fields()}
+    if schedule is not None:
+        own["lr"] = schedule.to_dict()
+    state = captured_memory(memory, type(optimizer).__name__, own, optimizer.skipped)
+    inner = {} if optimizer.accumulation is None else {SUMS: captured_sums(optimizer.accumulation)}
+    if with_inner:
+        inner |= {name: other.capture() for name, other in optimizer.inner.items()}
+    return state | {"inner": inner} if inner else state
+
+
+def captured_sums(accumulation: Any) -> dict[str, Any]:
+    """Return the state dict of the sums of micro-batches that are in."""
+    memory, filled = accumulation.engine.memory, dict(accumulation.filled)
+    for key in [key for key in memory.layout if key not in filled]:
+        memory = memory.without(key)
+    if not filled:
+        memory = Memory(memory.specs)
+    return captured_memory(memory, "Accumulation", {}, 0) | {"iter": 0, "counts": filled}
+
+
+def captured_memory(
+    memory: Memory, name: str, hyperparameters: dict[str, Any], skipped: int
+) -> dict[str, Any]:
+    """Return the state dict of a memory."""
+    states: dict[str, Any] = {}
+    for spec in memory.specs:
+        copies: dict[Any, np.ndarray] = {
+            key: view.copy(order="K") for key, view in memory.views(spec.name).items()
+        }
+        states[spec.name] = (
+            None if memory.container is None else in_list(copies) if memory.container is list else copies
+        )
+    steps = max(memory.steps.item(), 0)
+    counts = {key: memory.count_of(key) for key in memory.layout}
+    result = {
+        "class": name,
+        "iter": steps,
+        "skipped": skipped,
+        "hyperparameters": hyperparameters,
+        "state": states,
+    }
+    if not memory.specs:  # nothing else tells which parameters there are
+        counts = {**memory.saved_counts, **counts}
+        return result | {"counts": counts} if counts else result
+    return result if set(counts.values()) <= {steps} else result | {"counts": counts}
+
+
+def restore_calls(optimizer: Any, state: Any) -> Calls:
+    """Return the C calls that put a state dict in the place of an optimizer's state."""
+    state = upgraded(state, optimizer)
+    checked, saved, sums = parse(optimizer, state)
+    schedule = checked.get("lr")
+    schedule = schedule if isinstance(schedule, Schedule) else None
+    calls: Calls = []
+    if schedule is not None:
+        checked["lr"] = optimizer.saved_fields()["lr"]("lr", schedule(max(state["iter"], 1)))
+        resumed = None if optimizer.schedule is None else resume_calls(optimizer.schedule, schedule)
+        if resumed is not None:
+            calls += resumed
+            schedule = optimizer.schedule
+    attributes = optimizer.changed_attributes(checked, schedule, state["skipped"])
+    calls.append(partial(vars(optimizer).update, attributes))
+    calls += optimizer.engine.replace_calls(saved.memory(optimizer.engine.memory))
+    accumulation = attributes["accumulation"]
+    if accumulation is not None:
+        memory = Memory([accumulation.spec])
+        calls += accumulation.engine.replace_calls(memory if sums is None else sums.memory(memory))
+    for name, other in optimizer.inner.items():
+        calls += other.restore_calls(state["inner"][name])
+    return calls
+
+
+class Saved(NamedTuple):
+    """The state that a state dict has, checked, before any memory is taken for it."""
+
+    layout: Layout
+    container: type | None
+    states: Mapping[str, Mapping[Hashable, Any]]
+    counts: Mapping[Hashable, int]
+    steps: int
+
+    def memory(self, like: Memory) -> Memory:
+        """Return a memory that holds copies of it."""
+        return like.with_states(self.layout, self.container, self.states, self.counts, self.steps)
+
+
+def parse(optimizer: Any, state: Any) -> tuple[dict[str, Any], Saved, Saved | None]:
+    """Return hyperparameters, state and sums of micro-batches of a state dict.
+
+    Raises
+    ------
+    ValueError
+        If it isn't a state dict, or doesn't fit to the optimizer.
+    """
+    own = type(optimizer).__name__
+    state = upgraded(state, optimizer)
+    checks = dict(optimizer.saved_fields())
+    if "lr" in checks:
+        check_number = checks["lr"]
+
+        def check_lr(name: str, value: Any) -> Any:
+            return Schedule.from_dict(value) if isinstance(value, Mapping) else check_number(name, value)
+
+        checks["lr"] = check_lr
+    memory = optimizer.engine.memory
+    checked, saved = parse_memory(state, own, memory, checks, optimizer.engine.rule.is_whole)
+    inner = state.get("inner", {})
+    wanted = {SUMS} if optimizer.accumulation is not None else set()
+    if not isinstance(inner, Mapping) or set(inner) != wanted | {*optimizer.inner}:
+        names = [f"accumulate={checked.get('accumulate')}" if name == SUMS else str(name) for name in inner]
+        here = [f"accumulate={optimizer.accumulate}"] * len(wanted) + list(optimizer.inner)
+        raise ValueError(
+            f"it was saved with {', '.join(names) or 'nothing inside'}, "
+            f"this is {own}({', '.join(here)}): make one like it"
+        )
+    for name, other in optimizer.inner.items():
+        try:
+            other.check_state(inner[name])
+        except ValueError as error:
+            raise ValueError(f"its {name}: {error}") from None
+    if not wanted:
+        return checked, saved, None
+    try:
+        _, sums = parse_memory(inner[SUMS], "Accumulation", Memory([optimizer.accumulation.spec]), {}, False)
+    except ValueError as error:
+        raise ValueError(f"its {SUMS}: {error}") from None
+    most = max(sums.counts.values(), default=0)
+    if most >= checked["accumulate"]:
+        raise ValueError(f"its {SUMS}: there are {most} micro-batches in")
+    return checked, saved, sums
+
+
+def upgraded(state: Any, optimizer: Any) -> Any:
+    """Return a state dict as it is written today, from one of fastopt 0.1.0 before its options were parts."""
+    if not isinstance(state, Mapping) or not isinstance(state.get("state"), Mapping):
+        return state
+    if optimizer.inner and state.get("class") == "Muon":
+        state = without_fallback(state, optimizer)
+    own = {spec.name: spec for spec in optimizer.engine.memory.specs}
+    hyperparameters = state.get("hyperparameters")
+    result = dict(state)
+    average = (
+        "swa.average"
+        if isinstance(hyperparameters, Mapping) and hyperparameters.get("swa") is not None
+        else "ema.average"
+    )
+    names = {"slow": "lookahead.slow", "average": average}
+    result["state"] = {
+        names[name] if name in names and name not in type(optimizer).states else name: values
+        for name, values in state["state"].items()
+        if name != "touched" or name in own
+    }
+    inner = state.get("inner")
+    if isinstance(inner, Mapping) and isinstance(inner.get("accumulated"), Mapping):
+        old = dict(inner["accumulated"])
+        every = hyperparameters.get("accumulate", 1) if isinstance(hyperparameters, Mapping) else 1
+        try:
+            count = old["iter"] - state["iter"] * every
+            total = old["state"]["total"]
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"its accumulated: {error!r}") from None
+        count = count if 0 <= count < every else 0
+        old |= {
+            "class": "Accumulation",
+            "hyperparameters": {},
+            "state": {"accumulate.total": total},
+            "counts": {key: count for key, _ in items(total or {})},
+        }
+        result["inner"] = {
+            SUMS: old,
+            **{name: value for name, value in inner.items() if name != "accumulated"},
+        }
+    return result
+
+
+def without_fallback(state: Mapping[str, Any], partition: Any) -> Mapping[str, Any]:
+    """Return the state dict of a partition, from one of Muon with a fallback of fastopt 0.1.0."""
+    inner = dict(state["inner"]) if isinstance(state.get("inner"), Mapping) else {}
+    parts = {
+        str(part.get("class")): {key: part[key] for key in WANTED if key in part}
+        for part in (state, inner.pop("fallback", None))
+        if isinstance(part, Mapping) and isinstance(part.get("state"), Mapping)
+    }
+    names = {type(member).__name__: name for name, member in partition.inner.items()}
+    if names.keys() != parts.keys() or len(names) < len(partition.inner):
+        raise ValueError(f"it is the state of {' and '.join(parts)}, not of {' and '.join(names)}")
+    # Both had options of their own, but the micro-batches were those of all arrays.
+    given: list[Any] = [part.get("hyperparameters") for part in parts.values()]
+    if not all(isinstance(values, Mapping) for values in given):
+        raise ValueError("its hyperparameters must be dicts")
+    own = {name: getattr(partition, name) for name in partition.saved_fields()}
+    for name, default in (("nonfinite", "warn"), ("accumulate", 1)):
+        own[name] = next((values[name] for values in given if values.get(name, default) != default), default)
+    # The arrays of a list were in dicts by their indices.
+    found = [kept for part in parts.values() for kept in part["state"].values() if isinstance(kept, Mapping)]
+    is_list = any(found) and all(type(key) is int for kept in found for key in kept)
+    for part in parts.values():
+        part["hyperparameters"] = {**part["hyperparameters"], "accumulate": 1, "nonfinite": own["nonfinite"]}
+        part["state"] = {
+            name: in_list(kept) if kept and is_list else kept or None for name, kept in part["state"].items()
+        }
+    result = {"class": type(partition).__name__, "hyperparameters": own, "state": {}}
+    result |= {key: state[key] for key in ("iter", "skipped") if key in state}
+    return result | {"inner": inner | {names[kind]: part for kind, part in parts.items()}}
+
+
+def parse_memory(
+    state: Any, own: str, known: Memory, checks: Mapping[str, Callable[[str, Any], Any]], is_whole: bool
+) -> tuple[dict[str, Any], Saved]:
+    """Return the hyperparameters and the state of a state dict.
+
+    Raises
+    ------
+    ValueError
+        If it isn't a state dict, or of other parameters than those that are known.
+    """
+    if not isinstance(state, Mapping) or sorted({*state} - {"counts", "inner"}) != WANTED:
+        raise ValueError(f"it must be a dict of {', '.join(WANTED)}, as state_dict gives it")
     if state["class"] != own:
         raise ValueError(f"it is the state of {state['class']!r}, not of {own}")
     for name in ("iter", "skipped"):
-        if type(state[name]) is not int or not 0 <= state[name] < MOST_STEPS:
+        if type(state[name]) is not int or not 0 <= state[name] < MAX_STEPS:
             raise ValueError(f"its {name} is {state[name]!r}, which is no number of steps")
+    specs = {spec.name: spec for spec in known.specs}
     for name, there, wanted in (
         ("hyperparameters", state["hyperparameters"], list(checks)),
-        ("states", state["state"], list(shapes)),
+        ("states", state["state"], list(specs)),
     ):
         if not isinstance(there, Mapping) or sorted(there) != sorted(wanted):
-            by = [BY_OPTION[odd] for odd in {*there} ^ {*wanted} if odd in BY_OPTION]
-            hint = f": that is by {' and '.join(by)}, so make one with the same" if by else ""
+            odd = {str(key).split(".")[0] for key in {*there} ^ {*wanted} if "." in str(key)}
+            hint = f": that is by {' and '.join(sorted(odd))}, so make one with the same" if odd else ""
             raise ValueError(f"its {name} are {list(there)}, those of {own} are {wanted}{hint}")
     checked = {name: checks[name](name, value) for name, value in state["hyperparameters"].items()}
     kinds = {type(values) for values in state["state"].values()}
     if len(kinds) > 1 or not kinds <= {dict, list, type(None)}:
         raise ValueError("its states must all be dicts, or all lists, or all None")
     container = None if kinds <= {type(None)} else kinds.pop()
-    if container is not None and known and container is not kind:
+    if container is not None and known.layout and container is not known.container:
         raise ValueError(f"its states are in a {container.__name__}, this optimizer's are not")
-    parts = {n: dict(items(values or {})) for n, values in state["state"].items()}
+    parts = {name: dict(items(values or {})) for name, values in state["state"].items()}
+    layout = parse_layout(parts, specs, is_whole)
+    if known.layout and container is not None:
+        compare_layouts(layout, known.layout)
+    counts = parse_counts(state.get("counts"), layout if specs else None, state["iter"])
+    return checked, Saved(layout, container, parts, counts, state["iter"])
+
+
+def parse_layout(
+    parts: Mapping[str, Mapping[Hashable, Any]], specs: Mapping[str, Any], is_whole: bool
+) -> Layout:
+    """Return the layout of the parameters, from the arrays of their states."""
     first = next(iter(parts.values()), {})
     for name, part in parts.items():
         if part.keys() != first.keys():
@@ -68,45 +294,68 @@ def check_state(
         except ValueError:
             shape = one.shape
         for name, array in arrays.items():
-            wanted_shape = shapes[name]
-            if (array.shape, array.dtype) != (wanted_shape(shape) if wanted_shape else shape, one.dtype):
+            wanted = specs[name].shape
+            if (array.shape, array.dtype) != (wanted(shape) if wanted else shape, one.dtype):
                 raise ValueError(f"its {name} of {key!r} is unlike its other states")
-        layout.place(key, shape, one.dtype, "C" if by_rows else order_of(one))
-    if known and container is not None:
-        if layout.keys() != known.keys():
-            odd = [*(layout.keys() ^ known.keys())]
-            raise ValueError(f"it has other parameters than this optimizer: only one has {odd[:5]}")
-        for key, slot in layout.items():
-            if slot[:2] != known[key][:2]:
-                raise ValueError(
-                    f"its state of {key!r} is {slot.dtype} of shape {slot.shape}, this optimizer's is "
-                    f"{known[key].dtype} of shape {known[key].shape}"
-                )
-    return checked, layout, container
+        layout.place(key, shape, one.dtype, "C" if is_whole else order_of(one))
+    return layout
 
 
-def copied(params: Any) -> Any:
-    """Give copies of parameters that can be stepped on."""
-    keys, values, _ = align(params, params)
+def compare_layouts(layout: Layout, known: Layout) -> None:
+    """Raise ValueError if saved parameters aren't those of the optimizer."""
+    if layout.keys() != known.keys():
+        odd = [*(layout.keys() ^ known.keys())]
+        raise ValueError(f"it has other parameters than this optimizer: only one has {odd[:5]}")
+    for key, slot in layout.items():
+        if slot[:2] != known[key][:2]:
+            raise ValueError(
+                f"its state of {key!r} is {slot.dtype} of shape {slot.shape}, this optimizer's is "
+                f"{known[key].dtype} of shape {known[key].shape}"
+            )
+
+
+def parse_counts(counts: Any, layout: Layout | None, steps: int) -> dict[Hashable, int]:
+    """Return how many steps each parameter has taken.
+
+    A state dict of a rule without states names its parameters in the counts only.
+    """
+    if counts is None:
+        return dict.fromkeys(layout or (), steps)
+    pairs = dict(counts) if isinstance(counts, Mapping) else {}
+    is_known = layout is None or pairs.keys() == layout.keys()
+    if not is_known or not all(type(n) is int and 0 <= n < MAX_STEPS for n in pairs.values()):
+        raise ValueError(f"its counts are {counts!r}, not a number of steps for each parameter")
+    return pairs
+
+
+def copy_params(params: Any) -> Any:
+    """Return copies of parameters that can be stepped on."""
+    keys, values = keys_and_values(params)
     for key, value in zip(keys, values, strict=True):
-        survey([key], [value], [value], Layout(), True)
+        check_param(key, value, True)
     copies = [np.array(value, order="C", subok=False) for value in values]
     return dict(zip(keys, copies, strict=True))
 
 
-def copies(saved: Any, params: Any) -> list[Callable[[], Any]]:
-    """Give what copies the saved into these parameters, or say why it doesn't fit."""
+def param_calls(saved: Any, params: Any) -> Calls:
+    """Return the C calls that copy saved parameters into these.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they don't fit.
+    """
     if params is None:
         return []
     if saved is None:
         raise ValueError("it has no parameters: save(path, params) writes them")
-    keys, values, _ = align(params, params)
+    keys, values = keys_and_values(params)
     if {*keys} != {*saved}:
         odd = [*({*keys} ^ {*saved})]
         raise ValueError(f"it has other parameters than these: only one has {odd[:5]}")
     result: list[Callable[[], Any]] = []
     for key, value in zip(keys, values, strict=True):
-        survey([key], [value], [value], Layout(), isinstance(params, MutableMapping | MutableSequence))
+        check_param(key, value, isinstance(params, MutableMapping | MutableSequence))
         new, old = saved[key], np.asarray(value)
         if (new.shape, new.dtype) != (old.shape, old.dtype.newbyteorder("=")):
             raise ValueError(

@@ -9,8 +9,8 @@ import numpy as np
 from tqdm import tqdm
 
 import fastopt
-from fastopt.adapters.mpi import MPI, DataParallel, committed
-from fastopt.adapters.mpi.parallel import cores
+from fastopt.adapters.mpi import MPI, DataParallel, abort_on_error
+from fastopt.adapters.mpi.consensus import rank_threads
 from fastopt.demo.data import Data
 from fastopt.demo.network import MultiLayerNet
 from fastopt.demo.report import table
@@ -20,7 +20,7 @@ __all__ = ["Outcome", "report", "summary", "train"]
 
 
 class Outcome(NamedTuple):
-    """What came out for one rule: of one rank alone on whole batches, and of all.
+    """The results of one rule: of one rank alone on whole batches, and of all ranks.
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ class Outcome(NamedTuple):
     steps: tuple[float, ...]
 
 
-class Run:
+class TrainingRun:
     """A network that some ranks train."""
 
     def __init__(
@@ -58,7 +58,7 @@ class Run:
         self.comm = comm
         self.steps: list[float] = []
 
-    def learn(self, x: np.ndarray, t: np.ndarray) -> None:
+    def train_step(self, x: np.ndarray, t: np.ndarray) -> None:
         """Take a step on one batch, of which this rank has its part."""
         mine = slice(self.comm.rank, None, self.comm.size)
         _, grads = self.net.gradient(x[mine], t[mine])
@@ -69,18 +69,17 @@ class Run:
         self.optimizer.update(self.net.params, grads)
         self.steps.append(perf_counter() - start)
 
-    def held(self) -> int:
-        """Give the bytes of state that a rank holds at most."""
-        state = self.optimizer.optimizer.state_dict()
-        parts = [part for own in (state, *state.get("inner", {}).values()) for part in own["state"].values()]
-        own = sum(array.nbytes for part in parts for array in (part or {}).values())
+    def state_bytes(self) -> int:
+        """Return the number of bytes of state of the rank that holds most."""
+        state = self.optimizer.optimizer.state_dict()["state"]
+        own = sum(array.nbytes for arrays in state.values() for array in (arrays or {}).values())
         return self.comm.allreduce(own, MPI.MAX)
 
 
 def report(
     data: Data, rules: Sequence[str], hidden: Sequence[int], epochs: int, batch: int, *how: Any
 ) -> str:
-    """Give the table of `train` on rank 0, "" on the others; an error on one rank ends all.
+    """Return the table of `train` on rank 0, "" on the others. An error on one rank ends all.
 
     Raises
     ------
@@ -92,7 +91,7 @@ def report(
         raise ValueError(
             f"a batch of {batch} is too small for {comm.size} ranks, of which each needs a sample"
         )
-    with committed(comm):
+    with abort_on_error(comm):
         outcomes = train(data, rules, hidden, epochs, batch, *how)
     return summary(outcomes) if outcomes else ""
 
@@ -127,7 +126,7 @@ def train(
     """
     comm = MPI.COMM_WORLD
     sizes, batches = data.widths(hidden), data.steps(batch)
-    threads = cores(comm)  # as many for one rank alone
+    threads = rank_threads(comm)  # as many for one rank alone
     outcomes = []
     with tqdm(total=len(rules) * epochs * 2 * batches, unit="step", disable=comm.rank > 0) as bar:
         for rule in rules:
@@ -136,14 +135,14 @@ def train(
                 bar.set_description(f"{rule}, {ranks} of {comm.size} ranks")
                 some = comm.Split(0 if comm.rank < ranks else 1, comm.rank)
                 if comm.rank < ranks:
-                    run = Run(rule, sizes, dtype, seed, some, threads)
+                    run = TrainingRun(rule, sizes, dtype, seed, some, threads)
                     rng = np.random.default_rng(seed)
                     for _ in range(epochs):
                         for chosen in data.shuffled(batch, rng):
-                            run.learn(data.x_train[chosen], data.y_train[chosen])
+                            run.train_step(data.x_train[chosen], data.y_train[chosen])
                             bar.update()
                     runs.append(run)
-                    held.append(run.held())
+                    held.append(run.state_bytes())
                 everyone = comm.Ibarrier()
                 while not everyone.Test():  # without a core that spins
                     sleep(0.01)
@@ -163,7 +162,7 @@ def train(
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:
-    """Give the table, a row a rule."""
+    """Return the table, with a row for each rule."""
     size = MPI.COMM_WORLD.size
     ranks = f"{size} rank" + "s" * (size > 1)
     header = (

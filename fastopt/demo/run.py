@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from fastopt import optimizers, reference
+from fastopt.arrays.containers import match_grads
 from fastopt.demo.report import table
 from fastopt.optimizer import Optimizer
-from fastopt.plan import align
 
 __all__ = ["Cost", "run", "summary"]
 
@@ -75,23 +75,22 @@ class Cost:
 
 
 def rule_of(optimizer: Optimizer) -> str:
-    """Name the rule that an optimizer is, or, if it is an adapter's, has."""
-    return next(
-        cls.__name__ for cls in type(optimizer).__mro__ if cls is getattr(optimizers, cls.__name__, 0)
-    )
+    """Return the name of the rule that an optimizer is, or, if it is an adapter's, has."""
+    names = [cls.__name__ for cls in type(optimizer).__mro__ if cls is getattr(optimizers, cls.__name__, 0)]
+    return names[0] if names else type(optimizer).__name__
 
 
 def textbook(optimizer: Optimizer) -> Any:
-    """Give the rule in plain NumPy, new, with the hyperparameters of an optimizer."""
+    """Return the rule in plain NumPy, new, with the hyperparameters of an optimizer."""
     cls = getattr(reference, rule_of(optimizer))
-    values = {name: getattr(optimizer, name) for name in signature(cls).parameters}
-    return cls(**{k: textbook(v) if isinstance(v, Optimizer) else v for k, v in values.items()})
+    names = signature(cls).parameters.keys() & type(optimizer).__dataclass_fields__
+    return cls(**{name: getattr(optimizer, name) for name in names})
 
 
 def plain(optimizer: Optimizer, params: Any, grads: Any, turns: int = 3) -> list[float]:
     """Give the seconds of some steps of plain NumPy with these hyperparameters on copies of these arrays."""
     naive = textbook(optimizer)
-    keys, values, slopes = align(params, grads)
+    keys, values, slopes = match_grads(params, grads)
     copies = {key: np.array(value) for key, value in zip(keys, values, strict=True)}
     seconds = []
     for _ in range(1 + turns):
@@ -103,31 +102,23 @@ def plain(optimizer: Optimizer, params: Any, grads: Any, turns: int = 3) -> list
 
 def meter(costs: dict[str, Cost]) -> None:
     """Let every optimizer of fastopt note what its steps cost."""
-    rules = [getattr(optimizers, name) for name in optimizers.__all__]
-    updates = {cls: cls.update for cls in (Optimizer, *rules) if "update" in vars(cls)}
+    update = Optimizer.update
 
-    def timed(owner: Any) -> Any:
-        update = updates[owner]
+    @wraps(update)
+    def step(self: Optimizer, params: Any, grads: Any) -> bool:
+        start = perf_counter()
+        taken = update(self, params, grads)
+        seconds = perf_counter() - start
+        rule = rule_of(self)
+        cost = costs.setdefault(rule, Cost())
+        cost.steps.append(seconds)
+        n = len(cost.steps)
+        if n > 1 and n & (n - 1) == 0 and rule in reference.__all__:  # at steps 2, 4, 8, ...
+            with np.errstate(all="ignore"):
+                cost.plain += plain(self, params, grads)
+        return taken
 
-        @wraps(update)
-        def step(self: Optimizer, params: Any, grads: Any) -> bool:
-            if owner is not next(cls for cls in type(self).__mro__ if cls in updates):
-                return update(self, params, grads)  # within a step of Muon's
-            start = perf_counter()
-            taken = update(self, params, grads)
-            seconds = perf_counter() - start
-            cost = costs.setdefault(rule_of(self), Cost())
-            cost.steps.append(seconds)
-            n = len(cost.steps)
-            if n > 1 and n & (n - 1) == 0:  # at steps 2, 4, 8, ...
-                with np.errstate(all="ignore"):
-                    cost.plain += plain(self, params, grads)
-            return taken
-
-        return step
-
-    for cls in updates:
-        cls.update = timed(cls)
+    Optimizer.update = step  # type: ignore[method-assign]
 
 
 def summary(costs: Mapping[str, Cost], seconds: float) -> str:

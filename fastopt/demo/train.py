@@ -168,10 +168,28 @@ def train(
     return comparisons
 
 
+class MuonAndAdam:
+    """Muon for the matrices and Adam for the other parameters.
+
+    Parameters
+    ----------
+    module : module
+        `fastopt` or `fastopt.reference`.
+    """
+
+    def __init__(self, module: Any) -> None:
+        self.muon, self.adam = (getattr(module, name)(LEARNING_RATES[name]) for name in ("Muon", "Adam"))
+
+    def update(self, params: Any, grads: Any) -> None:
+        """Take a step."""
+        for optimizer, is_for_matrices in ((self.muon, True), (self.adam, False)):
+            own = {key: p for key, p in params.items() if (p.ndim == 2) is is_for_matrices}
+            optimizer.update(own, grads)
+
+
 def made(module: Any, rule: str) -> Any:
-    """Make an optimizer, in plain NumPy or fastopt's; Muon leaves what isn't a matrix to Adam."""
-    others = {"fallback": made(module, "Adam")} if rule == "Muon" else {}
-    return getattr(module, rule)(LEARNING_RATES[rule], **others)
+    """Return an optimizer, in plain NumPy or fastopt's."""
+    return MuonAndAdam(module) if rule == "Muon" else getattr(module, rule)(LEARNING_RATES[rule])
 
 
 def first_step(rule: str, sizes: Sequence[int], dtype: str) -> float:

@@ -4,10 +4,12 @@ import os
 import threading
 import warnings
 from functools import cache
+from typing import Any
+from weakref import ref
 
 import numba
 
-__all__ = ["allowed", "check_threads", "launch", "set_num_threads"]
+__all__ = ["allowed", "check_threads", "launch", "set_num_threads", "stays_one", "step_lock"]
 
 # With fewer elements a step takes one thread unless more are asked for: in a training loop the cores are
 # BLAS's, whose threads wait actively, and two groups of threads that wait for each other cost milliseconds.
@@ -48,6 +50,8 @@ def set_num_threads(n: int | None) -> None:
     """
     global chosen
     chosen = check_threads("n", n)
+    for owner in living_owners():  # whose next step may be for another number
+        vars(owner)["kept"] = None
 
 
 def check_threads(name: str, n: int | None) -> int | None:
@@ -67,8 +71,15 @@ def allowed(own: int | None = None, elements: int = UNASKED) -> int:
     wanted = own or chosen
     if wanted == 1 or (wanted is None and elements < UNASKED):
         return 1
-    start()
+    with launch:  # as another thread may be starting them
+        start()
     return 1 if alone else wanted or int(numba.get_num_threads())
+
+
+def stays_one(own: int | None, elements: int) -> bool:
+    """Whether steps over so many elements take one thread until another number is set."""
+    wanted = own or chosen
+    return wanted == 1 or (wanted is None and elements < UNASKED)
 
 
 @cache
@@ -91,10 +102,61 @@ def start() -> None:
             del os.environ["OMP_WAIT_POLICY"]
 
 
+# The optimizers and their locks, which a fork must not find held.
+owners: set[ref[Any]] = set()
+
+# The locks that a fork has taken.
+held: list[Any] = []
+
+
+def step_lock(owner: Any) -> Any:
+    """Return a lock for the steps of an optimizer, which the same thread may take again."""
+    owners.add(ref(owner, owners.discard))
+    return threading.RLock()
+
+
+def living_owners() -> list[Any]:
+    """Return the optimizers that there are."""
+    # Another thread may make one meanwhile: a set is copied without a gap, a WeakSet is not.
+    return [owner for owner in (known() for known in list(owners)) if owner is not None]
+
+
+def before_fork() -> None:
+    """Let the steps of other threads end, so that the child has no half of one."""
+    global held
+    while True:
+        locks = [launch, *(vars(owner)["lock"] for owner in living_owners() if "lock" in vars(owner))]
+        taken: list[Any] = []
+        for lock in locks:
+            if not lock.acquire(blocking=False):
+                break
+            taken.append(lock)
+        else:
+            held = taken
+            return
+        # Whoever has this one may wait for one of those: wait for it without them.
+        for other in taken:
+            other.release()
+        with lock:
+            pass
+
+
+def after_fork_in_parent() -> None:
+    """Let other threads go on."""
+    global held
+    locks, held = held, []
+    for lock in locks:
+        lock.release()
+
+
 def after_fork() -> None:
     """Notice in a forked child whether the parent had started threads."""
-    global alone
-    launch._at_fork_reinit()  # type: ignore[attr-defined]  # whoever held it isn't here
+    global alone, held
+    held = []
+    launch.release()
+    fresh: dict[int, Any] = {}  # those that share a lock go on to share one
+    for owner in living_owners():
+        vars(owner)["lock"] = fresh.setdefault(id(vars(owner).get("lock")), threading.RLock())
     try:
         numba.threading_layer()
     except ValueError:  # none was started
@@ -103,4 +165,4 @@ def after_fork() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=after_fork)
+    os.register_at_fork(before=before_fork, after_in_parent=after_fork_in_parent, after_in_child=after_fork)

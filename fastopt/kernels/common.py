@@ -27,6 +27,8 @@ __all__ = [
 # have the same bits on every machine. With fewer the compiler unrolls the loop instead.
 LANES = 64
 
+PACKAGE = str(Path(__file__).parents[1])
+
 
 @cache
 def digest(file: str) -> str:
@@ -35,10 +37,27 @@ def digest(file: str) -> str:
 
 
 def kernel(function: Callable[..., Any]) -> Any:
-    """Compile a rule."""
-    # Numba's disk cache notices edits in the function's own file only, so that the name tells this one's.
+    """Compile the kernel of an update rule.
+
+    Parameters
+    ----------
+    function : function
+        ``function(param, grad, *states, grad_scale, l2, keep, *scalars)``: one loop over
+        ``range(param.size)`` that updates the parameter and its states in place. All arrays are flat, of one
+        length and one dtype; scalars have this dtype, too. The rule's gradient is
+        ``grad_scale * grad + l2 * param``; the update starts from ``keep * param``. ``grad`` must not be
+        written.
+
+    Returns
+    -------
+    compiled function
+        The attribute ``kernel`` of a subclass of `Optimizer`.
+    """
+    # Numba's disk cache notices edits in the function's own file only, so that the name tells this one's. For
+    # kernels of other programs even that isn't enough: only the step that calls them is cached, whose name
+    # tells all that they are made of.
     function.__qualname__ = f"{function.__name__}_{digest(__file__)}"
-    return compiled(function)
+    return compiled(function, is_cached=function.__code__.co_filename.startswith(PACKAGE))
 
 
 @compiled

@@ -1,17 +1,35 @@
 """The compile policy of everything here, and a disk cache that never stops a program."""
 
+import hashlib
 import warnings
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from numba import config, njit
-from numba.core.caching import FunctionCache
+from numba.core.caching import FunctionCache, IndexDataCacheFile
 
 __all__ = ["compiled"]
 
 
+@cache
+def sources_digest() -> str:
+    """Return a digest of all sources that are compiled."""
+    package = Path(__file__).parents[1]
+    files = sorted(file for folder in ("engine", "kernels") for file in (package / folder).glob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
 class SafeCache(FunctionCache):
     """Numba's disk cache, in which a damaged, foreign or unwritable file costs one warning at most."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        # Numba notices edits in the function's own file only, but what it calls, and the offsets and field
+        # names that are compiled into it, are in others.
+        stamp = self._impl.locator.get_source_stamp(), sources_digest()
+        self._cache_file = IndexDataCacheFile(self.cache_path, self._impl.filename_base, stamp)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Give what was compiled for a signature, or None if it has to be compiled."""
@@ -37,7 +55,9 @@ class SafeCache(FunctionCache):
             warn_once(f"{self.cache_path} can't be written ({error!r}), so each process compiles for itself")
 
 
-def compiled(function: Callable[..., Any], *, parallel: bool = False, fastmath: Any = False) -> Any:
+def compiled(
+    function: Callable[..., Any], *, parallel: bool = False, fastmath: Any = False, is_cached: bool = True
+) -> Any:
     """Compile on first use and cache on disk.
 
     ``error_model="numpy"``, since the check for a zero divisor stops vectorization, and no
@@ -45,7 +65,7 @@ def compiled(function: Callable[..., Any], *, parallel: bool = False, fastmath: 
     written (``NUMBA_CACHE_DIR`` names another), each process compiles for itself.
     """
     dispatcher = njit(error_model="numpy", parallel=parallel, fastmath=fastmath)(function)
-    if not config.DISABLE_JIT:
+    if is_cached and not config.DISABLE_JIT:
         try:
             dispatcher._cache = SafeCache(function)
         except RuntimeError:  # Numba found no folder that it may write to

@@ -347,7 +347,7 @@ def prodigy_products(i, lane, param, grad, s, p0, sums, grad_scale, l2, keep):
 @kernel
 def prodigy_measure(
     rows, cols, param, grad, m, v, s, p0, d, r, sums, totals, grad_scale, l2, keep,
-    one_minus_beta1, one_minus_beta2, beta3, lr, d0, eps, weight_decay,
+    one_minus_beta1, one_minus_beta2, beta3, lr, d0, eps, weight_decay, shared_lr, share,
 ):  # fmt: skip
     """M, v and s average d·g, (d·g)² and g; ⟨g, p₀ − p⟩ and ‖s‖₁ (Mishchenko and Defazio 2024)."""
     own = param.dtype.type
@@ -365,13 +365,13 @@ def prodigy_measure(
         v[i] = v[i] + new_v * (dg * dg - v[i])
         s[i] = old_s * s[i] + weight * g
     prodigy_products(param.size, param, grad, s, p0, sums, scale, decay, kept)
-    sums[0], sums[1] = lane_sum(sums, 0), lane_sum(sums, LANES)
+    sums[0], sums[1] = share * lane_sum(sums, 0), lane_sum(sums, LANES)
 
 
 @kernel
 def prodigy(
     rows, cols, param, grad, m, v, s, p0, d, r, sums, totals, grad_scale, l2, keep,
-    one_minus_beta1, one_minus_beta2, beta3, lr, d0, eps, weight_decay,
+    one_minus_beta1, one_minus_beta2, beta3, lr, d0, eps, weight_decay, shared_lr, share,
 ):  # fmt: skip
     """R ← β₃·r + (d / d₀·lr_t)·⟨g, p₀ − p⟩; d ← max(d, r / ‖s‖₁); p ← p − lr_t·m / (√v + d·eps).
 
@@ -382,7 +382,7 @@ def prodigy(
         return
     old = np.float64(d[0])
     lr_t = old * lr
-    sum_r = beta3 * np.float64(r[0]) + old / d0 * lr_t * totals[0]
+    sum_r = beta3 * np.float64(r[0]) + old / d0 * (old * shared_lr) * totals[0]
     new = sum_r / totals[1] if totals[1] > 0 else old
     new = new if new > old else old
     d[0], r[0] = new, sum_r

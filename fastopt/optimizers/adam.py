@@ -2,11 +2,10 @@
 
 from dataclasses import KW_ONLY, dataclass
 from math import sqrt
-from typing import ClassVar
 
 from fastopt import kernels
 from fastopt.optimizer import Optimizer, State, hyperparameter, whole
-from fastopt.optimizers.common import Averaging, averaging
+from fastopt.optimizers.common import ScheduleFree, averaging
 
 __all__ = [
     "AMSGrad",
@@ -116,7 +115,7 @@ class AdamW(Optimizer):
     """
 
     kernel = kernels.adam
-    decays = True
+    default_decoupled = True
     lr: float = hyperparameter(0.001)
     beta1: float = hyperparameter(0.9, below=1)
     beta2: float = hyperparameter(0.999, below=1)
@@ -287,7 +286,6 @@ class NAdam(Optimizer):
     momentum_decay: float = hyperparameter(4e-3)
     m = State()
     v = State()
-    _last: ClassVar[tuple[float, float, int, float]] = (0.0, 0.0, 0, 1.0)
 
     def _mu(self, t: int) -> float:
         """Give μₜ."""
@@ -295,12 +293,13 @@ class NAdam(Optimizer):
 
     def _product(self, t: int) -> float:
         """Give Mₜ."""
-        beta1, decay, last, product = self._last
-        if (beta1, decay) != (self.beta1, self.momentum_decay) or last > t:
-            last, product = 0, 1.0
+        last, product = last_product(self.beta1, self.momentum_decay, t)
         for i in range(last + 1, t + 1):
+            # From here on 1 − Mₜ is 1 to the last bit. (Mₜ never gets 0, as the least number is rounded up.)
+            if product < 2**-64:
+                break
             product *= self._mu(i)
-        self._last = self.beta1, self.momentum_decay, t, product  # type: ignore[misc]
+        PRODUCTS[self.beta1, self.momentum_decay, t] = product
         return product
 
     def scalars(self, t: int) -> tuple[float, ...]:
@@ -311,6 +310,21 @@ class NAdam(Optimizer):
         lr_g = self.lr * root * (1 - now) / (1 - product)
         lr_m = self.lr * root * ahead / (1 - product * ahead)
         return 1.0 - self.beta1, 1.0 - self.beta2, lr_g, lr_m, self.eps * root
+
+
+# The last products of NAdam's μ, so that a step takes one more factor.
+PRODUCTS: dict[tuple[float, float, int], float] = {}
+
+
+def last_product(beta1: float, decay: float, t: int) -> tuple[int, float]:
+    """Return the step before t, and its product; 0 and 1 if it isn't known."""
+    if len(PRODUCTS) > 1000:
+        PRODUCTS.clear()
+    for step in (t, t - 1):
+        product = PRODUCTS.get((beta1, decay, step))
+        if product is not None:
+            return step, product
+    return 0, 1.0
 
 
 @dataclass(eq=False)
@@ -529,7 +543,7 @@ class Adan(Optimizer):
     """
 
     kernel = kernels.adan
-    decays = True
+    default_decoupled = True
     lr: float = hyperparameter(0.001)
     beta1: float = hyperparameter(0.98, below=1)
     beta2: float = hyperparameter(0.92, below=1)
@@ -615,7 +629,7 @@ class AdEMAMix(Optimizer):
 
 
 @dataclass(eq=False)
-class ScheduleFreeAdamW(Averaging, Optimizer):
+class ScheduleFreeAdamW(ScheduleFree, Optimizer):
     """Adam without a schedule: an average over the steps takes its place, and that of the momentum.
 
     v as Adam; d ← g / (√v̂ + eps) + weight_decay·p; p ← p + c·(z − p) + lr·(β·(1 − c) − 1)·d; z ← z − lr·d
@@ -656,7 +670,7 @@ class ScheduleFreeAdamW(Averaging, Optimizer):
     """
 
     kernel = kernels.schedule_free_adamw
-    decays = None
+    default_decoupled = None
     lr: float = hyperparameter(0.0025)
     beta: float = hyperparameter(0.9, above=0, most=1)
     warmup_steps: int = whole(0)

@@ -38,7 +38,7 @@ class AdaGrad(Optimizer):
     """
 
     kernel = kernels.adagrad
-    still = True
+    zero_grad_is_noop = True
     lr: float = hyperparameter(0.01)
     _: KW_ONLY
     eps: float = hyperparameter(1e-7)

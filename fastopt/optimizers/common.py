@@ -1,13 +1,13 @@
 """What several rules share."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
 
-from fastopt.plan import align
+from fastopt.configuration import Derived
 
-__all__ = ["Averaging", "averaging", "coasting"]
+__all__ = ["ScheduleFree", "averaging"]
 
 
 def averaging(t: int, warmup: int, lr: float) -> tuple[float, float]:
@@ -22,39 +22,11 @@ def averaging(t: int, warmup: int, lr: float) -> tuple[float, float]:
     return factor * factor / total, lr * factor
 
 
-def coasting(mu: float, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Give μ + μ² + … + μⁿ and μⁿ."""
-    left = mu**steps
-    return steps if mu == 1 else mu * (1 - left) / (1 - mu), left
+class ScheduleFree(Derived):
+    """What the schedule-free rules share: the average that they keep."""
 
-
-class Averaging:
-    """What can be asked of a schedule-free rule."""
-
-    beta: float
-    z: Any
-
-    def average(self, params: Any) -> Any:
-        """Give the averaged parameters, to be used for predictions; the training goes on from ``params``.
-
-        x = (p − (1 − β)·z) / β
-
-        Parameters
-        ----------
-        params : dict or list
-            What `update` has stepped on.
-
-        Returns
-        -------
-        dict or list
-            New arrays.
-        """
-        keys, values, _ = align(params, params)
-        z = self.z
-        new = [
-            np.asarray(value).copy()
-            if z is None
-            else ((value - (1 - self.beta) * z[key]) / self.beta).astype(np.asarray(value).dtype)
-            for key, value in zip(keys, values, strict=True)
-        ]
-        return dict(zip(keys, new, strict=True)) if isinstance(params, Mapping) else new
+    def own_average(self, view: Any, key: Hashable, param: np.ndarray) -> np.ndarray:
+        """Return x = (p − (1 − β)·z) / β, with the β of the parameter's group."""
+        z = self.engine.memory.views("z")[key]
+        result: np.ndarray = (param - (1 - view.beta) * z) / view.beta
+        return result

@@ -1,5 +1,6 @@
 """Steps that depend on a whole array: its norm, its rows and columns, or all arrays at once."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from math import inf, sqrt
 from typing import Any
@@ -57,9 +58,9 @@ class LARS(Optimizer):
     """
 
     kernel = kernels.lars
-    decays = None
-    measure = kernels.lars_measure
-    sums = 2
+    default_decoupled = None
+    statistics_kernel = kernels.lars_measure
+    n_additive = 2
     lr: float = hyperparameter(0.1)
     momentum: float = hyperparameter(0.9, most=1)
     trust_coefficient: float = hyperparameter(1e-3)
@@ -72,7 +73,7 @@ class LARS(Optimizer):
         """Give μ, lr, the trust coefficient, weight_decay and eps."""
         return self.momentum, self.lr, self.trust_coefficient, self.weight_decay, self.eps
 
-    def measures(self, shape: Shape) -> int:
+    def n_statistics(self, shape: Shape) -> int:
         """Give the room for two norms."""
         return 2 * LANES
 
@@ -116,9 +117,9 @@ class LAMB(Optimizer):
     """
 
     kernel = kernels.lamb
-    decays = None
-    measure = kernels.lamb_measure
-    sums = 2
+    default_decoupled = None
+    statistics_kernel = kernels.lamb_measure
+    n_additive = 2
     lr: float = hyperparameter(0.001)
     beta1: float = hyperparameter(0.9, below=1)
     beta2: float = hyperparameter(0.999, below=1)
@@ -134,7 +135,7 @@ class LAMB(Optimizer):
         root = sqrt(1 - beta2**t)
         return 1 - beta1, 1 - beta2, self.lr, root / (1 - beta1**t), self.eps * root, self.weight_decay
 
-    def measures(self, shape: Shape) -> int:
+    def n_statistics(self, shape: Shape) -> int:
         """Give the room for two norms."""
         return 2 * LANES
 
@@ -177,9 +178,9 @@ class NovoGrad(Optimizer):
     """
 
     kernel = kernels.novograd
-    decays = None
-    measure = kernels.novograd_measure
-    sums = 1
+    default_decoupled = None
+    statistics_kernel = kernels.novograd_measure
+    n_additive = 1
     lr: float = hyperparameter(0.001)
     beta1: float = hyperparameter(0.9, below=1)
     beta2: float = hyperparameter(0.25, below=1)
@@ -193,7 +194,7 @@ class NovoGrad(Optimizer):
         """Give β₁, β₂ (0 at first), lr, eps and weight_decay."""
         return self.beta1, self.beta2 if t > 1 else 0.0, self.lr, self.eps, self.weight_decay
 
-    def measures(self, shape: Shape) -> int:
+    def n_statistics(self, shape: Shape) -> int:
         """Give the room for a norm."""
         return LANES
 
@@ -237,7 +238,7 @@ class SM3(Optimizer):
     """
 
     kernel = kernels.sm3
-    measure = kernels.sm3_measure
+    statistics_kernel = kernels.sm3_measure
     lr: float = hyperparameter(0.1)
     momentum: float = hyperparameter(0.9, most=1)
     _: KW_ONLY
@@ -250,7 +251,7 @@ class SM3(Optimizer):
         """Give 1 − μ, lr and eps."""
         return 1 - self.momentum, self.lr, self.eps
 
-    def measures(self, shape: Shape) -> int:
+    def n_statistics(self, shape: Shape) -> int:
         """Give the room for the largest of a row and of each column."""
         return LANES + (shape[-1] if shape else 1)
 
@@ -300,8 +301,8 @@ class Adafactor(Optimizer):
     """
 
     kernel = kernels.adafactor
-    decays = None
-    measure = kernels.adafactor_measure
+    default_decoupled = None
+    statistics_kernel = kernels.adafactor_measure
     lr: float = hyperparameter(0.01)
     beta2_decay: float = hyperparameter(-0.8, least=-inf, most=0)
     _: KW_ONLY
@@ -318,7 +319,7 @@ class Adafactor(Optimizer):
         kept = 1 - self.lr * self.weight_decay
         return t**self.beta2_decay, min(self.lr, 1 / sqrt(t)), eps1, self.eps2, self.d, kept
 
-    def measures(self, shape: Shape) -> int:
+    def n_statistics(self, shape: Shape) -> int:
         """Give the room for a sum of a row and one of each column."""
         return LANES + (shape[-1] if shape else 1)
 
@@ -375,9 +376,10 @@ class Prodigy(Optimizer):
     """
 
     kernel = kernels.prodigy
-    decays = None
-    measure = kernels.prodigy_measure
-    sums = totals = 2
+    default_decoupled = None
+    statistics_kernel = kernels.prodigy_measure
+    n_additive = n_totals = 2
+    ungrouped = ("beta2", "d0")  # on which r and d depend, which all parameters have alike
     lr: float = hyperparameter(1.0)
     beta1: float = hyperparameter(0.9, below=1)
     beta2: float = hyperparameter(0.999, below=1)
@@ -389,19 +391,28 @@ class Prodigy(Optimizer):
     v = State()
     s = State()
     p0 = State(lambda self, param, grad: param)
-    d = State(lambda self, param, grad: self.of_all("d", self.d0), shape=one)
-    r = State(lambda self, param, grad: self.of_all("r", 0.0), shape=one)
-
-    def of_all(self, name: str, default: float) -> Any:
-        """Give d or r, which all arrays have alike, late ones too."""
-        return next((view.item() for view in self._views()[name].values()), default)
+    d = State(lambda self, param, grad: self.d0, shape=one, is_shared=True)
+    r = State(shape=one, is_shared=True)
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give 1 − β₁, 1 − β₂, √β₂, lr·√(1 − β₂ᵗ) / (1 − β₁ᵗ), d₀, eps and weight_decay."""
         beta1, beta2 = self.beta1, self.beta2
-        lr = self.lr * sqrt(1 - beta2**t) / (1 - beta1**t)
-        return 1 - beta1, 1 - beta2, sqrt(beta2), lr, self.d0, self.eps, self.weight_decay
+        lr = self.step_size(t)
+        # r is the same for all parameters, so it goes by the largest lr.
+        shared = vars(self).get("shared_lr", lr)
+        share = lr / shared if shared else 0.0
+        return 1 - beta1, 1 - beta2, sqrt(beta2), lr, self.d0, self.eps, self.weight_decay, shared, share
 
-    def measures(self, shape: Shape) -> int:
+    def step_size(self, t: int) -> float:
+        """Return lr·√(1 − β₂ᵗ) / (1 − β₁ᵗ)."""
+        return self.lr * sqrt(1 - self.beta2**t) / (1 - self.beta1**t)
+
+    def share(self, sets: Sequence[tuple[Any, int]], maximum: Callable[[float], float]) -> None:
+        """Let each set of parameters know the largest lr, corrected for the start."""
+        largest = maximum(max((own.step_size(t) for own, t in sets), default=0.0))
+        for own, _ in sets:
+            vars(own)["shared_lr"] = largest
+
+    def n_statistics(self, shape: Shape) -> int:
         """Give the room for two sums."""
         return 2 * LANES

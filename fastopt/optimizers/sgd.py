@@ -1,12 +1,14 @@
 """Gradient descent and its momentum."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from fastopt import kernels
 from fastopt.optimizer import Optimizer, State, hyperparameter, whole
-from fastopt.optimizers.common import Averaging, averaging, coasting
+from fastopt.optimizers.common import ScheduleFree, averaging
 
 __all__ = ["ASGD", "SGD", "Momentum", "Nesterov", "OptimisticGD", "ScheduleFreeSGD"]
 
@@ -33,8 +35,8 @@ class SGD(Optimizer):
     """
 
     kernel = kernels.sgd
-    parallel_from = 50_000
-    still = True
+    min_parallel_size = 50_000
+    zero_grad_is_noop = True
     lr: float = hyperparameter(0.01)
 
     def scalars(self, t: int) -> tuple[float, ...]:
@@ -74,7 +76,7 @@ class Momentum(Optimizer):
     """
 
     kernel = kernels.momentum
-    parallel_from = 50_000
+    min_parallel_size = 50_000
     lr: float = hyperparameter(0.01)
     momentum: float = hyperparameter(0.9, most=1)
     v = State()
@@ -82,10 +84,6 @@ class Momentum(Optimizer):
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give μ and lr."""
         return self.momentum, self.lr
-
-    def owed(self, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Give μ + … + μⁿ and μⁿ: what so many steps without gradient do with v."""
-        return coasting(self.momentum, steps)
 
 
 @dataclass(eq=False)
@@ -121,7 +119,7 @@ class Nesterov(Optimizer):
     """
 
     kernel = kernels.nesterov
-    parallel_from = 50_000
+    min_parallel_size = 50_000
     lr: float = hyperparameter(0.01)
     momentum: float = hyperparameter(0.9, most=1)
     v = State()
@@ -130,11 +128,6 @@ class Nesterov(Optimizer):
         """Give μ, lr, μ² and (1 + μ)·lr."""
         mu, lr = self.momentum, self.lr
         return mu, lr, mu * mu, (1 + mu) * lr
-
-    def owed(self, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Give μ² + … + μⁿ⁺¹ and μⁿ: what so many steps without gradient do with v."""
-        total, left = coasting(self.momentum, steps)
-        return self.momentum * total, left
 
 
 @dataclass(eq=False)
@@ -172,7 +165,7 @@ class OptimisticGD(Optimizer):
     """
 
     kernel = kernels.optimistic_gd
-    parallel_from = 50_000
+    min_parallel_size = 50_000
     lr: float = hyperparameter(0.01)
     alpha: float = hyperparameter(1.0)
     beta: float = hyperparameter(1.0)
@@ -220,7 +213,7 @@ class ASGD(Optimizer):
     """
 
     kernel = kernels.asgd
-    parallel_from = 50_000
+    min_parallel_size = 50_000
     lr: float = hyperparameter(0.01)
     lambd: float = hyperparameter(1e-4)
     alpha: float = hyperparameter(0.75)
@@ -232,9 +225,14 @@ class ASGD(Optimizer):
         eta = self.lr / (1 + self.lambd * self.lr * (t - 1)) ** self.alpha
         return 1 - self.lambd * eta, eta, 1 / max(1.0, t - 1 - self.t0)
 
+    def own_average(self, view: Any, key: Hashable, param: np.ndarray) -> np.ndarray:
+        """Return ax."""
+        ax: np.ndarray = self.engine.memory.views("ax")[key]
+        return ax
+
 
 @dataclass(eq=False)
-class ScheduleFreeSGD(Averaging, Optimizer):
+class ScheduleFreeSGD(ScheduleFree, Optimizer):
     """Gradient descent that needs no schedule, for an average over the steps takes its place.
 
     p ← p + c·(z − p) + lr·(β·(1 − c) − 1)·g; z ← z − lr·g, where c = rₜ² / (r₁² + … + rₜ²)
@@ -268,7 +266,7 @@ class ScheduleFreeSGD(Averaging, Optimizer):
     """
 
     kernel = kernels.schedule_free_sgd
-    parallel_from = 50_000
+    min_parallel_size = 50_000
     lr: float = hyperparameter(1.0)
     beta: float = hyperparameter(0.9, above=0, most=1)
     warmup_steps: int = whole(0)
@@ -278,3 +276,7 @@ class ScheduleFreeSGD(Averaging, Optimizer):
         """Give c, lr and lr·(β·(1 − c) − 1)."""
         c, lr = averaging(t, self.warmup_steps, self.lr)
         return c, lr, lr * (self.beta * (1 - c) - 1)
+
+    def decay_scalars(self, decay: float) -> tuple[float, float]:
+        """Return l2 and keep: as in the paper, decay is a part of the gradient at p, so that it reaches z."""
+        return decay, 1.0

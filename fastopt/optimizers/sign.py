@@ -95,7 +95,7 @@ class Signum(Optimizer):
     """
 
     kernel = kernels.signum
-    parallel_from = 50_000
+    min_parallel_size = 50_000
     lr: float = hyperparameter(1e-4)
     momentum: float = hyperparameter(0.9, most=1)
     m = State()
@@ -138,8 +138,8 @@ class Lion(Optimizer):
     """
 
     kernel = kernels.lion
-    decays = True
-    parallel_from = 50_000
+    default_decoupled = True
+    min_parallel_size = 50_000
     lr: float = hyperparameter(1e-4)
     beta1: float = hyperparameter(0.9, below=1)
     beta2: float = hyperparameter(0.99, below=1)

@@ -17,7 +17,7 @@ import numpy as np
 
 from fastopt import optimizers, reference
 from fastopt.arrays.packing import pack
-from fastopt.checks import computed, integer, listed, number
+from fastopt.checks import computed, hyperparameter, integer, listed, number
 from fastopt.kernels.compiling import compiled
 from fastopt.optimizer import Optimizer, State
 from fastopt.tools import equivalents
@@ -102,6 +102,8 @@ def stream_6(param, grad, a, b, c, d, e, f, grad_scale, l2, keep):
 class Stream(Optimizer):
     """The limit of a rule: the step's own way, memory traffic only."""
 
+    lr: float = hyperparameter(0.0)
+
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give nothing."""
         return ()
@@ -135,6 +137,8 @@ class Timing:
         "limit", and "PyTorch", "optax" and "Keras" where they are installed and have the rule.
     spread : dict of str to float
         Quartile distance over median.
+    rule_class : type, optional
+        The class, where it isn't fastopt's own of that name.
     """
 
     rule: str
@@ -142,6 +146,7 @@ class Timing:
     shapes: tuple[tuple[int, ...], ...]
     seconds: Mapping[str, float]
     spread: Mapping[str, float]
+    rule_class: type[Optimizer] | None = None
 
     @property
     def elements(self) -> int:
@@ -151,7 +156,7 @@ class Timing:
     @property
     def bytes(self) -> int:
         """What a step has to read and write."""
-        return self.elements * describe(getattr(optimizers, self.rule)).traffic(self.dtype)
+        return self.elements * describe(self.rule_class or class_of(self.rule)).traffic(self.dtype)
 
     @property
     def gigabytes_per_second(self) -> float:
@@ -164,11 +169,32 @@ class Timing:
         return self.seconds["limit"] / self.seconds["packed"]
 
 
-def taken(rule: str, network: Shapes) -> tuple[tuple[int, ...], ...]:
-    """Give the arrays of a network that a rule takes, or say that it takes none."""
-    shapes = tuple(shape for shape in network if takes(getattr(optimizers, rule), len(shape)))
+def class_of(rule: Any) -> type[Optimizer]:
+    """Return the class of a rule, which may be its name.
+
+    Raises
+    ------
+    ValueError
+        If there is no such rule.
+    """
+    if isinstance(rule, type) and issubclass(rule, Optimizer):
+        return rule
+    found: type[Optimizer] = getattr(optimizers, check_rule(rule))
+    return found
+
+
+def taken(rule: str | type[Optimizer], network: Shapes) -> tuple[tuple[int, ...], ...]:
+    """Return the shapes of the arrays of a network that a rule supports.
+
+    Raises
+    ------
+    ValueError
+        If it supports none.
+    """
+    cls: Any = class_of(rule)
+    shapes = tuple(shape for shape in network if takes(cls, len(shape)))
     if not shapes:
-        raise ValueError(f"{rule} takes no array of shape {' or '.join(map(str, network))}")
+        raise ValueError(f"{cls.__name__} takes no array of shape {' or '.join(map(str, network))}")
     return shapes
 
 
@@ -187,8 +213,8 @@ def networks_of(shapes: Any) -> list[Shapes]:
         raise type(error)(text) from None
 
 
-def steps(rule: str, dtype: str, shapes: Shapes, others: ExitStack) -> dict[str, Callable[[], Any]]:
-    """Give a step of each implementation; those of other libraries run until the stack is closed."""
+def steps(fast: Any, dtype: str, shapes: Shapes, others: ExitStack) -> dict[str, Callable[[], Any]]:
+    """Return a step of each implementation; those of other libraries run until the stack is closed."""
     rng = np.random.default_rng(0)
 
     def make() -> list[np.ndarray]:
@@ -200,14 +226,16 @@ def steps(rule: str, dtype: str, shapes: Shapes, others: ExitStack) -> dict[str,
     def own(optimizer: Any, params: Any, grads: Any) -> Callable[[], Any]:
         return lambda: optimizer.update(params, grads)
 
-    fast = getattr(optimizers, rule)
-    found: dict[str, Callable[[], Any]] = {
-        "reference": own(getattr(reference, rule)(1e-4), [p.copy() for p in params], grads),
-        "fastopt": own(fast(1e-4), [p.copy() for p in params], grads),
-        "packed": own(fast(1e-4), pack(params), packed_grads),
-        "limit": own(LIMITS[len(describe(fast).states)](), pack([p * 0 for p in params]), packed_grads),
-    }
-    for name, library in equivalents.LIBRARIES.items():
+    rule, n_states = fast.__name__, len(describe(fast).states)
+    is_builtin = getattr(optimizers, rule, None) is fast
+    found: dict[str, Callable[[], Any]] = {}
+    if is_builtin:
+        found["reference"] = own(getattr(reference, rule)(1e-4), [p.copy() for p in params], grads)
+    found["fastopt"] = own(fast(1e-4), [p.copy() for p in params], grads)
+    found["packed"] = own(fast(1e-4), pack(params), packed_grads)
+    if n_states < len(LIMITS):
+        found["limit"] = own(LIMITS[n_states](), pack([p * 0 for p in params]), packed_grads)
+    for name, library in equivalents.LIBRARIES.items() if is_builtin else ():
         if rule in library.rules and equivalents.version_of(name):
             twin = others.enter_context(equivalents.twin(name, rule, params, 1e-4))
             twin.give(grads)
@@ -225,7 +253,7 @@ def seconds_a_step(step: Callable[[], Any], times: int) -> float:
 
 def bench(
     shapes: Iterable[Shapes],
-    rules: Iterable[str] = tuple(optimizers.__all__),
+    rules: Iterable[str | type[Optimizer]] = tuple(optimizers.__all__),
     dtypes: Iterable[str] = ("float32", "float64"),
     blocks: int = 15,
     block_seconds: float = 0.01,
@@ -236,8 +264,11 @@ def bench(
     ----------
     shapes : iterable of lists of shapes
         The networks: ``[[(784, 100), (100,)], [(1_000_000,)]]``.
-    rules, dtypes : iterable of str
-        What to time.
+    rules : iterable of str or classes
+        Names of rules, or subclasses of `Optimizer` whose first argument is the learning rate. A class that
+        isn't fastopt's has no "reference".
+    dtypes : iterable of str
+        "float32", "float64" or both, the default.
     blocks : int
         How often each implementation has its turn. Results are medians.
     block_seconds : float
@@ -261,7 +292,7 @@ def bench(
     ['fastopt', 'limit', 'packed', 'reference']
     """
     networks = networks_of(shapes)
-    own = {check_rule(rule): [taken(rule, n) for n in networks] for rule in listed("rules", rules)}
+    own = {class_of(rule): [taken(rule, n) for n in networks] for rule in listed("rules", rules)}
     kinds = [computed("dtypes", dtype) for dtype in listed("dtypes", dtypes)]
     blocks = integer("blocks", blocks, 1)
     block_seconds = number("block_seconds", block_seconds, above=0)
@@ -281,7 +312,8 @@ def bench(
                     seconds[name] = median(ordered)
                     quartiles = ordered[3 * blocks // 4] - ordered[blocks // 4]
                     spread[name] = quartiles / seconds[name]
-                timings.append(Timing(rule, dtype, network, seconds, spread))
+                own_class = None if getattr(optimizers, rule.__name__, None) is rule else rule
+                timings.append(Timing(rule.__name__, dtype, network, seconds, spread, own_class))
     return timings
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastopt.arrays.snapshots import restored
+from fastopt.arrays.snapshots import Restoration
 from fastopt.checks import integer, number
 from fastopt.figures import figure
 from fastopt.optimizer import Optimizer
@@ -64,8 +64,8 @@ def lr_finder(
 ) -> RangeTest:
     """Raise the learning rate from step to step until the loss rises, and suggest a good one.
 
-    Parameters and optimizer are afterwards as they were, bit for bit, also if something is raised. What else
-    ``step`` changes (the next batch, a random generator) is its own affair.
+    Parameters and optimizer are afterwards as they were, bit for bit, also after an exception or Ctrl-C. What
+    else ``step`` changes (the next batch, a random generator) isn't undone.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def lr_finder(
     losses: list[float] = []
     smoothed: list[float] = []
     mean = 0.0
-    with restored(params, optimizer):
+    with Restoration(params, optimizer):
         optimizer.nonfinite = "skip"
         for lr in lrs:
             optimizer.lr = float(lr)

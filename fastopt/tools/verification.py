@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from fastopt import optimizers, reference
-from fastopt.arrays.snapshots import restored
+from fastopt.arrays.containers import match_grads
+from fastopt.arrays.snapshots import Restoration
 from fastopt.checks import integer, kind
 from fastopt.optimizer import Optimizer
-from fastopt.plan import align
 
 __all__ = ["ulps", "verify"]
 
@@ -54,14 +54,14 @@ def verify(
     {'params': {0: 0}, 'v': {0: 0}}
     """
     ours, theirs = again(optimizer, optimizers), again(optimizer, reference)
-    keys, values, _ = align(params, params)
+    keys, values, _ = match_grads(params, params)
     copies = like(
         params, keys, [np.array(v, subok=False) if isinstance(v, np.ndarray) else v for v in values]
     )
-    with restored(params):
+    with Restoration(params):
         for _ in range(integer("steps", steps)):
             grads = grads_fn(params)
-            _, _, slopes = align(params, grads)
+            _, _, slopes = match_grads(params, grads)
             same = [
                 np.array(grad) for grad in slopes
             ]  # theirs may be changed by the step, if they share memory
@@ -73,7 +73,7 @@ def verify(
             pairs |= {name: (getattr(ours, name), getattr(theirs, name)) for name in type(ours).states}
         return {
             name: {key: ulps(a[key], b[key]) for key in (a if isinstance(a, Mapping) else range(len(a)))}
-            for name, (a, b) in pairs.items()  # Muon has a state of the matrices only
+            for name, (a, b) in pairs.items()
         }
 
 
@@ -88,11 +88,10 @@ def again(optimizer: Optimizer, module: Any) -> Any:
     if not isinstance(optimizer, Optimizer) or name not in reference.__all__:
         there = ", ".join(reference.__all__)
         raise TypeError(f"there is no plain NumPy version of {kind(optimizer)}, only of {there}")
-    values = {}
-    for argument in inspect.signature(getattr(reference, name)).parameters:
-        value = getattr(optimizer, argument)
-        values[argument] = again(value, module) if isinstance(value, Optimizer) else value
-    return getattr(module, name)(**values)
+    arguments = (
+        inspect.signature(getattr(reference, name)).parameters.keys() & type(optimizer).__dataclass_fields__
+    )
+    return getattr(module, name)(**{argument: getattr(optimizer, argument) for argument in arguments})
 
 
 def ulps(a: Any, b: Any) -> int:

@@ -1,6 +1,6 @@
-"""Training in several processes, also on several machines, by MPI: each holds its share of the state."""
+"""Training in several processes, also on several machines, by MPI: each holds a shard of the state."""
 
-from fastopt.adapters.mpi.agreement import MPI, committed
+from fastopt.adapters.mpi.consensus import MPI, abort_on_error
 from fastopt.adapters.mpi.parallel import DataParallel
 
-__all__ = ["MPI", "DataParallel", "committed"]
+__all__ = ["MPI", "DataParallel", "abort_on_error"]

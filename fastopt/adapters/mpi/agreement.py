@@ -1,120 +1,213 @@
-"""That all ranks do the same: what one can't do is raised on all."""
+"""The agreement before a step: what every rank must have alike, and the check that it has."""
 
-import sys
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-try:
-    from mpi4py import MPI
-    from mpi4py.util import pkl5
-except ImportError as error:
-    raise ModuleNotFoundError(
-        f'this needs mpi4py and an MPI ({error}): python -m pip install "fastopt[mpi]", '
-        "and mpich if the machine has no MPI",
-        name="mpi4py",
-    ) from error
-except RuntimeError as error:  # mpi4py without an MPI
-    raise ModuleNotFoundError(
-        f"this needs an MPI ({str(error).splitlines()[0]}): python -m pip install mpich", name="mpi4py"
-    ) from None
+from fastopt.adapters.mpi.consensus import Consensus
+from fastopt.adapters.mpi.distribution import Distribution
+from fastopt.arrays.containers import keys_and_values, match_grads
+from fastopt.arrays.layout import Layout
+from fastopt.engine.engine import find_nonfinite
+from fastopt.engine.plan import Arrays
+from fastopt.options.groups import Grouping
 
-__all__ = ["MPI", "Agreement", "committed"]
+__all__ = ["WHOLE", "Agreement", "describe_nonfinite"]
 
-# What a rank can fail with before a step, so that all raise it.
-ERRORS = (
-    *(KeyError, TypeError, FloatingPointError, MemoryError, ValueError),
-    *(FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError, OSError),
-)
-
-
-@contextmanager
-def committed(comm: Any) -> Iterator[None]:
-    """End all processes if something fails that can't be taken back: the others would wait forever."""
-    try:
-        yield
-    except BaseException:
-        traceback.print_exc()
-        sys.stderr.flush()
-        comm.Abort(1)
-        raise
+WHOLE = "clip_each and clip_adaptive need whole arrays:"
 
 
 class Agreement:
-    """The ranks of a communicator, which go on only together.
+    """What the ranks have agreed on: the parameters, their distribution and their groups.
 
     Parameters
     ----------
+    optimizer : Optimizer
+        The update rule.
     comm : mpi4py.MPI.Comm
         The processes.
+    reduce_dtype : dtype, optional
+        The dtype in which gradients are summed.
+
+    Attributes
+    ----------
+    consensus : Consensus
+        The ranks.
+    distribution : Distribution
+        How they share the parameters.
+    grouping : Grouping or None
+        The groups of the parameters.
+    has_stepped : bool
+        Whether the state of all parameters is there.
     """
 
-    def __init__(self, comm: Any) -> None:
-        self.comm = comm
+    def __init__(self, optimizer: Any, comm: Any, reduce_dtype: np.dtype[Any] | None) -> None:
+        self.optimizer, self.comm, self.reduce_dtype = optimizer, comm, reduce_dtype
+        self.consensus = Consensus(comm)
+        self.distribution = Distribution(comm, Layout(), dict, False, False, reduce_dtype)
+        self.grouping: Grouping | None = None
+        self.has_stepped = False
+        self._token: object = None
+        self._names = list(optimizer.saved_fields())
+        self._digest = 0
 
-    def on(
-        self,
-        action: Callable[[], Any],
-        number: Callable[[], int] = lambda: 0,
-        details: Callable[[], dict[str, Any]] = dict,
-    ) -> bool:
-        """Do something on each rank, and tell all whether it gave something true on any.
+    @property
+    def n_accumulated(self) -> int:
+        """Number of micro-batches that are in."""
+        accumulation = self.optimizer.accumulation
+        return 0 if accumulation is None else max(accumulation.filled.values(), default=0)
+
+    @property
+    def is_accumulating(self) -> bool:
+        """Whether the next gradients are those of a micro-batch that others follow."""
+        accumulation = self.optimizer.accumulation
+        return accumulation is not None and self.n_accumulated + 1 < accumulation.every
+
+    def needs_whole(self, *clips: Any) -> bool:
+        """Whether arrays must not be cut, with these clip_each and clip_adaptive or the optimizer's own."""
+        rule = self.optimizer
+        clips = clips or (rule.clip_each, rule.clip_adaptive)
+        return (rule.rule_is_whole() and not rule.n_additive) or clips != (None, None)
+
+    def check_new(self) -> None:
+        """Raise ValueError if the optimizer has state."""
+        if self.optimizer.iter or self.optimizer.engine.memory.layout or self.n_accumulated:
+            raise ValueError("optimizer has taken steps already: wrap a new one, and load a checkpoint")
+
+    def check_options(self) -> None:
+        """Raise ValueError if an option can't be had on several ranks."""
+        if self.optimizer.recorded is not None:
+            raise ValueError("record can't be had with DataParallel: a rank sees its shard only")
+
+    def on_arrays(self, params: Any, grads: Any, *, is_step: bool = False, is_flush: bool = False) -> bool:
+        """Check these arrays on all ranks, and that all are about to take the same step.
 
         Parameters
         ----------
-        action : callable
-            What to do.
-        number : callable
-            Gives a number afterwards that has to be the same on all ranks.
-        details : callable
-            Gives a dict of what the number stands for.
+        params, grads : dict or list
+            The arrays.
+        is_step : bool
+            Whether a step follows.
+        is_flush : bool
+            Whether it takes the micro-batches that are in, and not these gradients.
+
+        Returns
+        -------
+        bool
+            Whether a micro-batch has to be skipped.
 
         Raises
         ------
-        KeyError, TypeError, FloatingPointError, MemoryError, OSError, ValueError, RuntimeError
-            On all ranks, the first rank's that failed; or ValueError if the numbers differ.
+        KeyError, TypeError, ValueError, FloatingPointError
+            On all ranks.
         """
-        comm, error, flag = self.comm, None, False
-        try:
-            flag = bool(action())
-        except Exception as caught:
-            error = caught
-        result = np.array([error is not None, flag, number(), -number()], np.int64)
-        with committed(comm):
-            comm.Allreduce(MPI.IN_PLACE, result, MPI.MAX)
-            if not result[0] and result[2] == -result[3]:
-                return bool(result[1])
-            failure = None
-            if error is not None:
-                known = next((kind for kind in ERRORS if isinstance(error, kind)), RuntimeError)
-                failure = known, str(error.args[0] if len(error.args) == 1 else error)
-            everyone = comm.allgather((failure, details()))
-        failures = [(rank, failure) for rank, (failure, _) in enumerate(everyone) if failure]
-        if failures:
-            rank, (known, message) = failures[0]
-            more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
-            raise known(f"rank {rank}{more}: {message}") from error
-        first = everyone[0][1]
-        for rank, (_, theirs) in enumerate(everyone):
-            for name in [*first, *theirs]:
-                if theirs.get(name) != first.get(name):
-                    raise ValueError(
-                        f"{name} must be the same on all ranks, but is {theirs.get(name, 'missing')} on rank "
-                        f"{rank}, {first.get(name, 'missing')} on rank 0"
-                    )
-        raise ValueError("the ranks are about to take different steps")
+        layout, number, optimizer = self.distribution.layout, 0, self.optimizer
+        checksums = {}
 
-    def anywhere(self, here: bool) -> bool:
-        """Whether something is so on any rank."""
-        return self.on(lambda: here)
+        def prepare() -> bool:
+            nonlocal layout, number, checksums
+            if is_step:
+                self.check_options()
+            sharding = self.distribution.sharding
+            if self.has_stepped and self.needs_whole() != sharding.is_whole:
+                raise ValueError(f"{WHOLE} choose before the first step")
+            if len(optimizer.engine.memory.layout) > len(sharding.combined.slots):
+                raise ValueError("optimizer has been stepped by itself: only DataParallel.update may")
+            layout = self.distribution.check(optimizer, params, grads)
+            if layout is not self.distribution.layout:
+                self._digest = zlib.crc32(repr(describe_layout(layout)).encode())
+            if self._token is not optimizer.token or layout is not self.distribution.layout:
+                self.grouping = self._grouping_of(params)
+                self._token = optimizer.token
+            self._check_sums(layout)
+            checksums = param_checksums(params) if is_step and not self.has_stepped else {}
+            number = self._number(is_step, is_flush, checksums)
+            key = None
+            if is_step and self.is_accumulating and not is_flush and optimizer.nonfinite != "warn":
+                key = nonfinite_key(params, grads, layout)
+            if key is not None and optimizer.nonfinite == "raise":
+                raise FloatingPointError(describe_nonfinite(f"gradient of {key!r}", optimizer.iter + 1))
+            return key is not None
 
-    def collect(self, own: Any) -> list[Any]:
-        """Give rank 0 what each rank has; the others nothing."""
-        messages = pkl5.Intracomm(self.comm)  # of any size
-        if self.comm.rank:
-            messages.send(own, 0)
-            return []
-        return [own, *(messages.recv(source=rank) for rank in range(1, self.comm.size))]
+        def details() -> dict[str, Any]:
+            name = type(optimizer).__name__
+            values = {"the rule": name, "reduce_dtype": str(self.reduce_dtype), "iter": optimizer.iter}
+            values |= {f"{name}'s {key}": value for key, value in self._hyperparameters().items()}
+            values |= {"groups": self._describe_groups(), "the parameters": [*layout]}
+            return values | describe_layout(layout) | checksums
+
+        is_skipped = self.consensus.run_on_all(prepare, lambda: number, details)
+        is_whole = self.needs_whole()
+        if layout is not self.distribution.layout or is_whole != self.distribution.sharding.is_whole:
+            container = dict if isinstance(params, Mapping) else list
+            self.distribution = Distribution(
+                self.comm, layout, container, is_whole, optimizer.rule_is_whole(), self.reduce_dtype
+            )
+        return is_skipped
+
+    def _check_sums(self, layout: Layout) -> None:
+        """Raise ValueError if the micro-batches that are in aren't those of all parameters."""
+        accumulation = self.optimizer.accumulation
+        if accumulation is not None and accumulation.filled:
+            filled = accumulation.filled
+            if filled.keys() != layout.keys() or len({*filled.values()}) > 1:
+                raise ValueError(
+                    "the micro-batches of a step must be of all parameters, but those that are in are of "
+                    f"{filled}"
+                )
+
+    def _grouping_of(self, params: Any) -> Grouping | None:
+        """Return the groups of the parameters, if there are any."""
+        optimizer = self.optimizer
+        if optimizer.groups is None and optimizer.decay == "all":
+            return None
+        keys, values = keys_and_values(params)
+        return Grouping(optimizer.groups or {}, optimizer.decay == "matrices", keys, values)
+
+    def _number(self, is_step: bool, is_flush: bool, checksums: dict[str, str]) -> int:
+        """Return a number that depends on all that must be the same on all ranks."""
+        optimizer = self.optimizer
+        turn, schedule = optimizer.iter + 1, optimizer.schedule
+        rate = optimizer.saved_fields()["lr"]("lr", schedule(turn)) if is_step and schedule else None
+        own = type(optimizer).__name__, self._hyperparameters(), rate, self._describe_groups()
+        counts = turn, self.n_accumulated, is_flush
+        return zlib.crc32(f"{self._digest} {self.reduce_dtype} {counts} {own} {checksums}".encode())
+
+    def _hyperparameters(self) -> dict[str, Any]:
+        """Return the hyperparameters, with the schedule in the place of the learning rate."""
+        schedule = self.optimizer.schedule
+        own = {name: getattr(self.optimizer, name) for name in self._names}
+        return own if schedule is None else own | {"lr": schedule.to_dict()}
+
+    def _describe_groups(self) -> str:
+        """Return the hyperparameters that differ between the parameters."""
+        return "none" if self.grouping is None else f"{self.grouping.sets} for {self.grouping.which}"
+
+
+def describe_layout(layout: Layout) -> dict[str, str]:
+    """Return a description of each parameter, which all ranks must have alike."""
+    return {
+        f"parameter {key!r}": f"{slot.dtype} of shape {slot.shape}, in order {slot.order}"
+        for key, slot in layout.items()
+    }
+
+
+def param_checksums(params: Any) -> dict[str, str]:
+    """Return a checksum of each parameter's values."""
+    return {
+        f"parameter {key!r} before the first step (broadcast makes it so)": "of checksum "
+        f"{zlib.crc32(np.asarray(value).tobytes()):08x}"
+        for key, value in zip(*keys_and_values(params), strict=True)
+    }
+
+
+def nonfinite_key(params: Any, grads: Any, layout: Layout) -> Any:
+    """Return the key of the first gradient that isn't finite, or None."""
+    return find_nonfinite(Arrays(*match_grads(params, grads), params), layout)
+
+
+def describe_nonfinite(name: str, step: int) -> str:
+    """Return the message for gradients that aren't finite."""
+    return f"{name} has NaN, infinity, or a value whose square overflows at step {step}"

@@ -1,109 +1,108 @@
-"""What goes between the ranks in a step: gradients, whose mean each gets of its share, and parameters."""
+"""The messages of a step: each rank gets the mean gradients of its shard, and all ranks its parameters."""
 
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from fastopt.adapters.mpi.agreement import MPI
-from fastopt.adapters.mpi.shares import Buffers, Piece, Shares
+from fastopt.adapters.mpi.consensus import MPI
+from fastopt.adapters.mpi.sharding import Bucket, Buffers, Sharding
+from fastopt.arrays.layout import aligned_zeros
 from fastopt.kernels.sums import mean_of_ranks
-from fastopt.plan import aligned_zeros
 
 __all__ = ["Exchange"]
 
-# So many pieces are on their way at a time, so that there is memory for these only.
-DEPTH = 2
+# Number of buckets that are on their way at a time: there is memory for these only.
+MAX_IN_FLIGHT = 2
 
-# So many elements are summed up at a time, which stay in the first cache.
-TILE = 512
+# Number of elements that are summed at a time, which stay in the first cache.
+TILE_SIZE = 512
 
 
 class Exchange:
     """The messages of a step.
 
-    Every rank sends each of the others its gradients of that one's share, and sums up what it gets in the
-    order of the ranks: as many bytes as a reduction takes, but the bits depend on nothing else, and sums in
-    double precision take no more of them.
+    Each rank sends every other rank its gradients of the other's shard, and sums what it receives in the
+    order of the ranks. That takes as many bytes as a reduction, but the bits depend on nothing else, and sums
+    in double precision take no more bytes.
 
     Parameters
     ----------
     comm : mpi4py.MPI.Comm
         The processes.
-    shares : Shares
-        What is whose.
+    sharding : Sharding
+        The shards of the ranks.
     reduce_dtype : dtype, optional
-        What to sum in; by default the gradients' dtype.
+        The dtype of the sums; by default the gradients'.
 
     Attributes
     ----------
     means : dict of dtype to flat array
-        This rank's share of the mean gradients.
+        The mean gradients of this rank's shard.
     """
 
-    def __init__(self, comm: Any, shares: Shares, reduce_dtype: np.dtype[Any] | None) -> None:
-        self.comm, self.shares = comm, shares
-        rank = comm.rank
-        total = shares.all.runs
-        self.means = {dtype: aligned_zeros(run.counts[rank], dtype) for dtype, run in total.items()}
-        self._starts = {dtype: run.starts[rank] for dtype, run in total.items()}
+    def __init__(self, comm: Any, sharding: Sharding, reduce_dtype: np.dtype[Any] | None) -> None:
+        self.comm, self.sharding = comm, sharding
+        rank, total = comm.rank, sharding.combined.segments
+        self.means = {dtype: aligned_zeros(own.counts[rank], dtype) for dtype, own in total.items()}
+        self._starts = {dtype: own.starts[rank] for dtype, own in total.items()}
         longest = {
-            dtype: max(piece.runs[dtype].counts[rank] for piece in shares.pieces if dtype in piece.runs)
+            dtype: max(b.segments[dtype].counts[rank] for b in sharding.buckets if dtype in b.segments)
             for dtype in total
         }
         self._received = [
-            {dtype: np.empty((comm.size - 1) * count, dtype) for dtype, count in longest.items()}
-            for _ in shares.pieces[:DEPTH]
+            {dtype: np.empty((comm.size - 1) * count, dtype=dtype) for dtype, count in longest.items()}
+            for _ in sharding.buckets[:MAX_IN_FLIGHT]
         ]
-        self._work = {dtype: np.empty(TILE, reduce_dtype or dtype) for dtype in total}
+        self._work = {dtype: np.empty(TILE_SIZE, dtype=reduce_dtype or dtype) for dtype in total}
 
-    def own(self, piece: Piece) -> list[np.ndarray]:
-        """Give this rank's mean gradients of a piece, flat."""
-        return [self._own(dtype, piece) for dtype in piece.runs]
+    def means_of(self, bucket: Bucket) -> list[np.ndarray]:
+        """Return this rank's mean gradients of a bucket, flat, for each dtype."""
+        return [self._mean(dtype, bucket) for dtype in bucket.segments]
 
-    def reduce(self, slopes: Buffers) -> Iterator[Piece]:
-        """Exchange gradients; give each piece when ``means`` has it."""
-        pieces = self.shares.pieces
-        # The requests keep what is sent, and what comes in, alive.
-        sent = [self._send(piece, slopes, k) for k, piece in enumerate(pieces[:DEPTH])]
-        for k, piece in enumerate(pieces):
+    def reduce(self, grads: Buffers) -> Iterator[Bucket]:
+        """Exchange gradients. Yields each bucket as soon as ``means`` holds its mean gradients."""
+        buckets = self.sharding.buckets
+        # The requests keep the memory of what is sent and received alive.
+        sent = [self._send(bucket, grads, k) for k, bucket in enumerate(buckets[:MAX_IN_FLIGHT])]
+        for k, bucket in enumerate(buckets):
             MPI.Request.Waitall(sent[k])
-            self._average(piece, slopes, k)
-            if k + DEPTH < len(pieces):
-                sent.append(self._send(pieces[k + DEPTH], slopes, k + DEPTH))
-            yield piece
+            self._average(bucket, grads, k)
+            if k + MAX_IN_FLIGHT < len(buckets):
+                sent.append(self._send(buckets[k + MAX_IN_FLIGHT], grads, k + MAX_IN_FLIGHT))
+            yield bucket
 
-    def gather(self, piece: Piece, buffers: Buffers) -> list[Any]:
-        """Begin to send each rank's share of a piece of the parameters to all; give the requests."""
+    def gather(self, bucket: Bucket, params: Buffers) -> list[Any]:
+        """Begin to send each rank's shard of a bucket of the parameters to all. Returns the requests."""
         return [
-            self.comm.Iallgatherv(MPI.IN_PLACE, [buffers[dtype], (run.counts, run.starts)])
-            for dtype, run in piece.runs.items()
+            self.comm.Iallgatherv(MPI.IN_PLACE, [params[dtype], (own.counts, own.starts)])
+            for dtype, own in bucket.segments.items()
         ]
 
-    def _send(self, piece: Piece, slopes: Buffers, k: int) -> list[Any]:
-        """Begin to send the other ranks their parts of a piece."""
-        rank, requests = self.comm.rank, []
-        for dtype, run in piece.runs.items():
-            others = [0 if other == rank else count for other, count in enumerate(run.counts)]
-            count = run.counts[rank]
-            counts = [0 if other == rank else count for other in range(self.comm.size)]
-            places = [count * (other - (other > rank)) for other in range(self.comm.size)]
-            there = self._received[k % DEPTH][dtype]
+    def _send(self, bucket: Bucket, grads: Buffers, k: int) -> list[Any]:
+        """Begin to send the other ranks their segments of a bucket. Returns the requests."""
+        rank, size, requests = self.comm.rank, self.comm.size, []
+        for dtype, own in bucket.segments.items():
+            sent = [0 if other == rank else count for other, count in enumerate(own.counts)]
+            count = own.counts[rank]
+            counts = [0 if other == rank else count for other in range(size)]
+            starts = [count * (other - (other > rank)) for other in range(size)]
+            received = self._received[k % MAX_IN_FLIGHT][dtype]
             requests.append(
-                self.comm.Ialltoallv([slopes[dtype], (others, run.starts)], [there, (counts, places)])
+                self.comm.Ialltoallv([grads[dtype], (sent, own.starts)], [received, (counts, starts)])
             )
         return requests
 
-    def _average(self, piece: Piece, slopes: Buffers, k: int) -> None:
-        """Put the mean of what has come and of this rank's own in its place."""
-        rank, others = self.comm.rank, self.comm.size - 1
-        for dtype, run in piece.runs.items():
-            count = run.counts[rank]
-            own = slopes[dtype][run.starts[rank] :][:count]
-            there = self._received[k % DEPTH][dtype][: others * count].reshape(others, count)
-            mean_of_ranks(own, rank, there, self._work[dtype], self._own(dtype, piece))
+    def _average(self, bucket: Bucket, grads: Buffers, k: int) -> None:
+        """Compute the mean of this rank's gradients of a bucket and of the received ones."""
+        rank, n_others = self.comm.rank, self.comm.size - 1
+        for dtype, segments in bucket.segments.items():
+            count = segments.counts[rank]
+            own = grads[dtype][segments.starts[rank] :][:count]
+            received = self._received[k % MAX_IN_FLIGHT][dtype][: n_others * count].reshape(n_others, count)
+            mean_of_ranks(own, rank, received, self._work[dtype], self._mean(dtype, bucket))
 
-    def _own(self, dtype: np.dtype[Any], piece: Piece) -> np.ndarray:
-        """Give this rank's mean gradients of one dtype in a piece."""
-        run, rank = piece.runs[dtype], self.comm.rank
-        return self.means[dtype][run.starts[rank] - self._starts[dtype] :][: run.counts[rank]]
+    def _mean(self, dtype: np.dtype[Any], bucket: Bucket) -> np.ndarray:
+        """Return this rank's mean gradients of one dtype in a bucket."""
+        segments, rank = bucket.segments[dtype], self.comm.rank
+        return self.means[dtype][segments.starts[rank] - self._starts[dtype] :][: segments.counts[rank]]

@@ -5,35 +5,35 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from fastopt.adapters.mpi.agreement import Agreement
+from fastopt.adapters.mpi.consensus import Consensus
 from fastopt.checkpoints import files
-from fastopt.checkpoints.state_dict import copied
+from fastopt.checkpoints.state_dict import copy_params
 
-__all__ = ["files_of", "save"]
+__all__ = ["save", "shard_paths"]
 
 INDEX = "index.npz"
 
 
-def files_of(folder: Path) -> list[Path]:
-    """Give the files that belong together, in the order of the ranks that wrote them."""
+def shard_paths(folder: Path) -> list[Path]:
+    """Return the files that belong together, in the order of the ranks that wrote them."""
     names, _ = files.read(folder / INDEX, lambda header: {})
     shards: list[str] = names["shards"]
     if any(not isinstance(name, str) or Path(name).name != name for name in shards):
-        raise ValueError(f"{str(folder / INDEX)!r} names {shards}, which are no files of its folder")
+        raise ValueError(f"{str(folder / INDEX)!r} must name files of its folder, got {shards}")
     return [folder / name for name in shards]
 
 
-def save(folder: Path, state: dict[str, Any], params: Any, agreement: Agreement) -> None:
-    """Write each rank's state dict, and parameters with the first's.
+def save(folder: Path, state: dict[str, Any], params: Any, consensus: Consensus) -> None:
+    """Write each rank's state dict to a file, on rank 0 with the parameters.
 
-    The files from before stay until all are there.
+    The files of the last checkpoint stay until all new ones are there.
 
     Raises
     ------
     ValueError, TypeError, OSError
         As `Optimizer.save`; on every rank.
     """
-    comm, first = agreement.comm, agreement.comm.rank == 0
+    comm, is_first = consensus.comm, consensus.comm.rank == 0
     stem = f"{state['iter']}-{comm.bcast(secrets.token_hex(4))}"
     names = [f"{stem}-{rank}-of-{comm.size}.npz" for rank in range(comm.size)]
     own = folder / names[comm.rank]
@@ -41,12 +41,12 @@ def save(folder: Path, state: dict[str, Any], params: Any, agreement: Agreement)
 
     def write() -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        files.save(own, state, copied(params) if first else None)
+        files.save(own, state, copy_params(params) if is_first else None)
 
     def publish() -> None:
-        if first:
-            with suppress(ValueError, OSError):  # there is no index, or a damaged one
-                old.extend(files_of(folder))
+        if is_first:
+            with suppress(ValueError, OSError):  # the index may be missing, or damaged
+                old.extend(shard_paths(folder))
             files.write(folder / INDEX, {"shards": names}, {})
 
     def clean() -> None:
@@ -54,9 +54,9 @@ def save(folder: Path, state: dict[str, Any], params: Any, agreement: Agreement)
             file.unlink(missing_ok=True)
 
     try:
-        agreement.on(write)
-        agreement.on(publish)
+        consensus.run_on_all(write)
+        consensus.run_on_all(publish)
     except BaseException:
         own.unlink(missing_ok=True)
         raise
-    agreement.on(clean)
+    consensus.run_on_all(clean)

@@ -1,17 +1,21 @@
 """`Record`: what happens to each array at every so many steps, and its picture."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from math import hypot, nan, sqrt
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastopt.arrays.containers import check_grad, compute_dtype
 from fastopt.arrays.rows import Rows
 from fastopt.checks import integer
 from fastopt.figures import figure
 from fastopt.kernels.norms import squares
-from fastopt.plan import align, check_grad, compute_dtype
+from fastopt.options.base import Option
+
+if TYPE_CHECKING:
+    from fastopt.step import Step
 
 __all__ = ["Record", "Trace"]
 
@@ -47,7 +51,7 @@ class Trace:
         return [update / param if param else nan for update, param in pairs]
 
 
-class Record:
+class Record(Option):
     """What `Optimizer.record` keeps; ``str(record)`` is the last step in one line, for a progress bar.
 
     Attributes
@@ -71,37 +75,37 @@ class Record:
         self.lr: list[float] = []
         self.skipped: list[int] = []
         self.arrays: dict[Hashable, Trace] = {}
+        self._before: list[tuple[np.ndarray, float, float]] | None = None
 
-    def around(self, optimizer: Any, step: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
-        """Give what takes a step, and records it if it is due."""
-        self._optimizer, self._step = optimizer, step
-        return self.take
+    def before(self, step: "Step") -> bool:
+        """Keep what is known before the step."""
+        is_due = (step.number - 1) % self.every == 0
+        self._before = list(map(looked_at, *step.by_array())) if is_due else None
+        return True
 
-    def take(self, params: Any, grads: Any) -> bool:
-        """Take a step, and record it if it is due."""
-        t = self._optimizer.iter + 1
-        if (t - 1) % self.every:
-            return self._step(params, grads)
-        keys, values, slopes = align(params, grads)
-        before = list(map(looked_at, keys, values, slopes))
-        if not self._step(params, grads):
-            return False
-        now = align(params, grads)[1]  # numbers are others
-        self.steps.append(t)
-        self.lr.append(self._optimizer.lr)
-        self.skipped.append(self._optimizer.skipped)
-        for key, value, (kept, grad_norm, zeros) in zip(keys, now, before, strict=True):
+    def after(self, step: "Step") -> None:
+        """Record a step that was taken."""
+        before, self._before = self._before, None
+        if before is None:
+            return
+        keys, params, _ = step.by_array()
+        if not step.is_packed:  # numbers are others now
+            params = [step.arrays.container[key] for key in keys]
+        self.steps.append(step.number)
+        optimizer: Any = step.optimizer
+        self.lr.append(optimizer.lr if step.lr is None else step.lr)
+        self.skipped.append(optimizer.skipped)
+        for key, value, (kept, grad_norm, zeros) in zip(keys, params, before, strict=True):
             trace = self.arrays.setdefault(key, Trace())
             scale, moved = scale_of(np.size(value)), sample(value, kept.dtype) - kept
             missing = len(self.steps) - 1 - len(trace.zeros)
-            for values, value in (
+            for values, number in (
                 (trace.grad_norm, grad_norm),
                 (trace.update_norm, scale * norm(moved)),
                 (trace.param_norm, scale * norm(kept)),
                 (trace.zeros, zeros),
             ):
-                values += [nan] * missing + [value]
-        return True
+                values += [nan] * missing + [number]
 
     def __str__(self) -> str:
         if not self.steps:
@@ -142,7 +146,7 @@ def looked_at(key: Hashable, param: Any, grad: Any) -> tuple[np.ndarray, float, 
     """Give a copy of a parameter's sample, the norm of its gradient, and the share of zeros in that."""
     shape, dtype = compute_dtype(key, param)
     if isinstance(grad, Rows):
-        slope = grad.summed(key, shape, dtype).values.reshape(-1)
+        slope = grad.coalesce(key, shape, dtype).values.reshape(-1)
         zeros = 1 - np.count_nonzero(slope) / max(np.size(param), 1)
         return sample(param, dtype).copy(), norm(slope), zeros
     check_grad(key, grad, shape)

@@ -1,0 +1,166 @@
+"""The step of one rank: its optimizer updates its shard, with what the other ranks have to tell of theirs."""
+
+from functools import cache, partial
+from math import sqrt
+from operator import setitem
+from typing import Any
+
+import numpy as np
+
+from fastopt.adapters.mpi.consensus import MPI
+from fastopt.adapters.mpi.distribution import Distribution
+from fastopt.adapters.mpi.sharding import Bucket, Buffers, param_key
+from fastopt.engine.engine import Engine
+from fastopt.engine.plan import FROZEN, Arrays
+from fastopt.engine.segment import Calls, Segment
+from fastopt.options.base import Option
+from fastopt.options.clipping import ClipNorm, sum_of_squares
+from fastopt.options.groups import Grouping
+from fastopt.step import Step
+
+__all__ = ["RankStep", "take_step"]
+
+
+class GlobalNorm(Option):
+    """The norm of the gradients of all ranks, which ``clip_norm`` takes.
+
+    Parameters
+    ----------
+    comm : mpi4py.MPI.Comm
+        The processes.
+    """
+
+    def __init__(self, comm: Any) -> None:
+        self.comm = comm
+
+    def before(self, step: Step) -> bool:
+        """Compute the norm."""
+        grouping = step.grouping
+        keys, _, grads = step.by_array()
+        pairs = zip(keys, grads, strict=True)
+        arrays = [grad for key, grad in pairs if grouping is None or not grouping.is_frozen(key)]
+        total = np.array([sum_of_squares(arrays, threads=step.optimizer.threads)])
+        self.comm.Allreduce(MPI.IN_PLACE, total)
+        step.grad_norm = sqrt(total[0])
+        return True
+
+
+class RankStep:
+    """A step of this rank's optimizer on its shard of the parameters, a bucket after the other.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        The optimizer.
+    comm : mpi4py.MPI.Comm
+        The processes.
+    distribution : Distribution
+        How the ranks share the parameters.
+    grouping : Grouping or None
+        The groups of the parameters.
+    also : list of callables
+        C calls that belong to the step.
+    """
+
+    def __init__(
+        self, optimizer: Any, comm: Any, distribution: Distribution, grouping: Grouping | None, also: Calls
+    ) -> None:
+        self.optimizer, self.comm, self.distribution, self.also = optimizer, comm, distribution, also
+        self.grouping = distribution.group_slices(grouping)
+        self.n_steps = optimizer.iter
+        self.has_frozen = grouping is not None and FROZEN in grouping.which.values()
+
+    def take(self, bucket: Bucket, params: Buffers, means: Buffers) -> RuntimeWarning | None:
+        """Update this rank's elements of a bucket. Returns the warning that has become an error."""
+        optimizer = self.optimizer
+        optimizer.engine.memory.steps[()] = self.n_steps  # the update is the same for all buckets
+        views = bucket.params.of(params)
+        arrays = Arrays(bucket.keys, [*views.values()], [*bucket.grads.of(means).values()], views)
+        step = Step(optimizer, arrays, grouping=self.grouping)
+        step.options = tuple(
+            option
+            for own in step.options
+            if own is not optimizer.accumulation
+            for option in ([GlobalNorm(self.comm), own] if isinstance(own, ClipNorm) else [own])
+        )
+        step.is_strict = False  # the mean gradients of all ranks have been checked
+        step.also, self.also = self.also, []
+        if optimizer.n_totals or optimizer.n_additive:
+            step.between = partial(self._calls_between, bucket, step.between)
+        if optimizer.n_totals:
+            step.maximum = cache(self._maximum)  # once, even if a plan of before doesn't fit
+        late = take_step(optimizer, optimizer.engine, step)
+        if optimizer.n_totals and self.has_frozen:
+            self._share_states(bucket)
+        return late
+
+    def _calls_between(self, bucket: Bucket, own: Any, segment: Segment) -> Calls:
+        """Return the calls between the statistics pass and the update."""
+        return self._reduce_calls(bucket, segment) + (own(segment) if own else [])
+
+    def _reduce_calls(self, bucket: Bucket, segment: Segment) -> Calls:
+        """Return the C calls that add the statistics of other ranks' slices of the same arrays, or of all."""
+        reduce = partial(self.comm.Allreduce, MPI.IN_PLACE)
+        sharding = self.distribution.sharding
+        if self.optimizer.n_totals:
+            return [partial(reduce, segment.totals)]
+        if sharding.is_whole:
+            return []
+        positions = {key: position for position, key in enumerate(sharding.layout)}
+        keys = [param_key(bucket.keys[entry.position]) for entry in segment.entries]
+        own = np.array([positions[key] for key in keys], dtype=np.intp)
+        everything = np.zeros((len(positions), self.optimizer.n_additive), dtype=np.float64)
+        sums = np.zeros((own.size, self.optimizer.n_additive), dtype=np.float64)
+        return [
+            partial(everything.fill, 0),
+            partial(setitem, everything, own, segment.sums),
+            partial(reduce, everything),
+            partial(everything.take, own, 0, sums, "clip"),
+            partial(setitem, segment.sums, ..., sums),
+        ]
+
+    def _updated(self, bucket: Bucket) -> list[Any]:
+        """Return the keys of the slices that are updated."""
+        if self.grouping is None:
+            return bucket.keys
+        return [key for key in bucket.keys if not self.grouping.is_frozen(key)]
+
+    def _maximum(self, value: float) -> float:
+        """Return the largest of the ranks' values."""
+        result = np.array([value], dtype=np.float64)
+        self.comm.Allreduce(MPI.IN_PLACE, result, MPI.MAX)
+        return float(result[0])
+
+    def _share_states(self, bucket: Bucket) -> None:
+        """Copy the states that all parameters have alike to ranks whose slices are all frozen."""
+        memory, size = self.optimizer.engine.memory, self.comm.size
+        updated = [key for key in self._updated(bucket) if memory.layout[key].size]
+        source = np.array([self.comm.rank if updated else size])
+        self.comm.Allreduce(MPI.IN_PLACE, source, MPI.MIN)
+        if source[0] == size:
+            return
+        for spec in memory.specs:
+            if spec.is_shared:
+                views = memory.views(spec.name)
+                value = np.array([views[updated[0]].item() if updated else 0.0])
+                self.comm.Bcast(value, int(source[0]))
+                for view in views.values() if not updated else ():
+                    view[...] = value[0]
+
+
+def take_step(optimizer: Any, engine: Engine, step: Step) -> RuntimeWarning | None:
+    """Take a step. Returns the warning that has become an error after it was taken.
+
+    Raises
+    ------
+    RuntimeError
+        If it was left out.
+    """
+    before, late = engine.memory.steps.item(), None
+    try:
+        optimizer.take(step)
+    except RuntimeWarning as warning:
+        late = warning
+    if engine.memory.steps.item() == before:
+        raise RuntimeError("the step was left out on this rank alone") from late
+    return late

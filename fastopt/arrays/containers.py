@@ -1,0 +1,143 @@
+"""Containers of parameters and gradients: their keys and arrays, and what each array must be."""
+
+import sys
+from collections import OrderedDict
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastopt.checks import kind
+
+__all__ = [
+    "ASSIGNMENTS",
+    "Keys",
+    "check_grad",
+    "check_param",
+    "compute_dtype",
+    "is_masked",
+    "is_sequence",
+    "keys_and_values",
+    "match_grads",
+]
+
+Keys = Sequence[Hashable]
+
+# How containers are assigned to without any Python code.
+ASSIGNMENTS = (dict.__setitem__, list.__setitem__, OrderedDict.__setitem__)
+
+# The dtype in which a parameter is updated, which is the dtype of its state.
+COMPUTE_DTYPES = {np.dtype(np.float16): np.dtype(np.float32)} | {
+    np.dtype(t): np.dtype(t) for t in (np.float32, np.float64)
+}
+
+
+def match_grads(params: Any, grads: Any) -> tuple[Keys, list[Any], list[Any]]:
+    """Return the keys, parameters and gradients as three lists in the order of the parameters.
+
+    Keys of a list are its indices.
+
+    Raises
+    ------
+    KeyError
+        If a gradient is missing.
+    TypeError
+        If params and grads aren't both mappings or both sequences.
+    ValueError
+        If two sequences differ in length.
+    """
+    if isinstance(params, (dict, Mapping)):
+        if not isinstance(grads, (dict, Mapping)):
+            raise TypeError(f"grads must be a dict like params, not {kind(grads)}")
+        keys = list(params)
+        try:
+            gradients = [grads[key] for key in keys]
+        except KeyError as error:
+            missing = next((key for key in keys if key not in grads), error)
+            raise KeyError(f"no gradient for parameter {missing!r} in {list(grads)}") from None
+        return keys, [params[key] for key in keys], gradients
+    if not is_sequence(params):
+        raise TypeError(f"params must be a dict or list of arrays, not {kind(params)}")
+    if not is_sequence(grads):
+        raise TypeError(f"grads must be a list like params, not {kind(grads)}")
+    values, gradients = list(params), list(grads)
+    if len(values) != len(gradients):
+        raise ValueError(f"{len(values)} parameters need as many gradients, not {len(gradients)}")
+    return range(len(values)), values, gradients
+
+
+def keys_and_values(params: Any) -> tuple[Keys, list[Any]]:
+    """Return the keys or indices of a container and its values as two lists."""
+    keys, values, _ = match_grads(params, params)
+    return keys, values
+
+
+def is_sequence(container: Any) -> bool:
+    """Whether a container is a sequence of arrays."""
+    return type(container) is list or (
+        isinstance(container, Sequence) and not isinstance(container, str | bytes)
+    )
+
+
+def is_masked(array: Any) -> bool:
+    """Whether an array is a masked one, without importing `numpy.ma`, which takes 25 ms."""
+    return isinstance(array, getattr(sys.modules.get("numpy.ma"), "MaskedArray", ()))
+
+
+def compute_dtype(key: Hashable, param: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Return the shape of a parameter and the dtype in which it is updated.
+
+    Raises
+    ------
+    TypeError
+        If it can't be a parameter.
+    """
+    dtype = None
+    if is_masked(param):
+        raise TypeError(f"parameter {key!r} is a masked array: pass its data, or a filled copy")
+    if isinstance(param, np.ndarray):
+        dtype = param.dtype
+    elif isinstance(param, float | np.floating):
+        dtype = np.asarray(param).dtype
+    elif isinstance(param, int | np.integer) and not isinstance(param, bool):
+        raise TypeError(f"parameter {key!r} is the integer {param}: make it {float(param)}")
+    if dtype is None:
+        raise TypeError(f"parameter {key!r} is {kind(param)}: it must be a NumPy array or a float")
+    compute = COMPUTE_DTYPES.get(dtype.newbyteorder("="))
+    if compute is None:
+        hint = ", so pass .astype(float)" if dtype.kind in "iu" else ""
+        raise TypeError(f"parameter {key!r} is {dtype}: it must be float32 or float64{hint}")
+    return np.shape(param), compute
+
+
+def check_param(key: Hashable, param: Any, is_assignable: bool) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Return the shape of a parameter and the dtype of its state.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it can't be updated in place, nor be replaced in its container.
+    """
+    shape, dtype = compute_dtype(key, param)
+    if isinstance(param, np.ndarray):
+        if not param.flags.writeable:
+            raise ValueError(f"parameter {key!r} is read-only: it is updated in place, so pass a copy")
+    elif not is_assignable:
+        raise TypeError(
+            f"parameter {key!r} is a number in a container that can't be assigned to: "
+            "make it a 0-d array, or use a dict or a list"
+        )
+    return shape, dtype
+
+
+def check_grad(key: Hashable, grad: Any, shape: tuple[int, ...]) -> None:
+    """Raise TypeError or ValueError if a gradient isn't an array of real numbers of the parameter's shape."""
+    if is_masked(grad):
+        raise TypeError(f"the gradient of {key!r} is a masked array: pass its data, or a filled copy")
+    if not isinstance(grad, np.ndarray | np.number | float | int) or isinstance(grad, bool):
+        raise TypeError(f"the gradient of {key!r} is {kind(grad)}: it must be a NumPy array of numbers")
+    array = np.asarray(grad)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"the gradient of {key!r} is {array.dtype}: it must be real numbers")
+    if array.shape != shape:
+        raise ValueError(f"the gradient of {key!r} has shape {array.shape}, its parameter {shape}")

@@ -1,0 +1,294 @@
+"""`Configuration`: the hyperparameters and options of an optimizer, and the order of those that are on."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass, field, fields
+from functools import partial
+from typing import Any, NamedTuple
+
+from fastopt.engine.engine import Engine
+from fastopt.engine.plan import Arrays, Plan, run_calls
+from fastopt.engine.segment import Calls, Segment
+from fastopt.engine.threads import allowed, check_threads
+from fastopt.fields import CheckedFields
+from fastopt.options.accumulation import Accumulation, AccumulationFields
+from fastopt.options.averages import AverageFields, Lookahead, MovingAverage, WeightAverage
+from fastopt.options.base import Option
+from fastopt.options.clipping import ClipNorm, ClippingFields, GradientCopies
+from fastopt.options.decay import DecayFields
+from fastopt.options.groups import GroupFields, Grouping, GroupViews, check_group_values
+from fastopt.options.history import Record
+from fastopt.options.nonfinite import NonfiniteFields
+from fastopt.options.schedule import ScheduledRate
+from fastopt.options.sparse import SparseFields
+from fastopt.rule import UpdateRule
+from fastopt.schedules import Schedule
+from fastopt.schedules.base import resume_calls
+
+__all__ = ["Configuration", "KeptStep", "gradient_options"]
+
+# Options whose value is part of a plan.
+PLANNED = frozenset(("groups", "decay", "nonfinite", "threads"))
+
+
+class KeptStep(NamedTuple):
+    """What the next step takes if it is like the last one."""
+
+    plan: Plan
+    keys: Any
+    count: Any  # returns the count of the parameters
+    drive: Any
+    grouping: Grouping | None
+
+
+class Derived:
+    """What an optimizer has besides its fields.
+
+    Attributes
+    ----------
+    engine : Engine
+        The state, and the plans of steps.
+    lock : RLock
+        Held during a step, and whenever something of it is read or changed.
+    token : object
+        Stands for all settings that plans depend on.
+    options : tuple of Option
+        Those that are on, in the order in which they act.
+    averaging : list of Option
+        Those of them that keep an average.
+    accumulation : Accumulation or None
+        The sums of micro-batches.
+    history : Record or None
+        What `record` keeps.
+    rate_schedule : Schedule or None
+        That of the learning rate.
+    grad_sign : float
+        −1 with ``maximize``, else 1.
+    is_plain, is_neutral : bool
+        Whether a step needs no more than scalars; and whether these are the rule's alone.
+    views : GroupViews
+        The hyperparameters of groups.
+    kept : KeptStep or None
+        The last step, if the next one may be like it.
+    last_grouping : tuple
+        The token and the groups of the last step.
+    """
+
+    engine: Engine
+    lock: Any
+    token: object
+    options: tuple[Option, ...]
+    averaging: list[Option]
+    accumulation: Accumulation | None
+    history: Record | None
+    rate_schedule: Schedule | None
+    grad_sign: float
+    is_plain: bool
+    is_neutral: bool
+    views: GroupViews
+    kept: KeptStep | None
+    last_grouping: tuple[object, Grouping | None]
+
+
+def gradient_options(owner: Any) -> list[Option]:
+    """Make the options that act on the gradients, in their order; micro-batches that are in are kept."""
+    own, options = vars(owner), list[Option]()
+    kept, own["accumulation"] = own["accumulation"], None
+    if owner.accumulate > 1:
+        is_same = kept is not None and kept.every == owner.accumulate
+        own["accumulation"] = kept if is_same else Accumulation(owner.accumulate)
+        options.append(own["accumulation"])
+    if own["history"] is not None:
+        options.append(own["history"])
+    bounds = owner.clip_value, owner.clip_each, owner.clip_adaptive
+    if any(bound is not None for bound in bounds):
+        options.append(GradientCopies(*bounds))
+    if owner.clip_norm is not None:
+        options.append(ClipNorm(owner.clip_norm, owner.threads))
+    return options
+
+
+@dataclass(eq=False, kw_only=True)
+class Configuration(
+    CheckedFields, UpdateRule, Derived,
+    DecayFields, GroupFields, ClippingFields, AverageFields, AccumulationFields, SparseFields,
+    NonfiniteFields,
+):  # fmt: skip
+    """The fields of an optimizer, and what follows from them."""
+
+    threads: int | None = field(default=None, repr=False, metadata={"check": check_threads, "saved": False})
+
+    def arrange(self) -> None:
+        """Note which options are on, in the order in which they act."""
+        own, options = vars(self), gradient_options(self)
+        if own["rate_schedule"] is not None:
+            options.append(ScheduledRate(own["rate_schedule"], self.check_of("lr")))
+        averages: Any = ((Lookahead, self.lookahead), (MovingAverage, self.ema), (WeightAverage, self.swa))
+        averaging = [make(value) for make, value in averages if value is not None]
+        own |= {"options": (*options, *averaging), "averaging": averaging}
+        own |= {"grad_sign": -1.0 if self.maximize else 1.0, "views": GroupViews(self)}
+        # Whether a step needs no more than scalars; and whether these are the rule's alone.
+        own["is_plain"] = not options and self.n_totals == 0
+        own["is_neutral"] = not (
+            options
+            or averaging
+            or self.groups
+            or self.decay != "all"
+            or self.maximize
+            or self.decays_weights()
+        )
+        own["kept"] = None
+
+    @property
+    def has_groups(self) -> bool:
+        """Whether hyperparameters differ between parameters."""
+        return self.groups is not None or self.decay != "all"
+
+    @property
+    def has_average(self) -> bool:
+        """Whether an option or the rule keeps an average of the parameters."""
+        has_own = type(self).own_average is not UpdateRule.own_average
+        return has_own or self.ema is not None or self.swa is not None
+
+    def decays_weights(self) -> bool:
+        """Whether there is any weight decay that isn't a part of the rule's formula."""
+        groups = (self.groups or {}).values()
+        is_on = self.weight_decay or any(own.get("weight_decay") for own in groups)
+        return bool(is_on) and self.default_decoupled is not None
+
+    def check_options(self) -> None:
+        """Raise ValueError or TypeError if options don't go together."""
+        name = type(self).__name__
+        check_group_values(self.groups, self.group_names(), self.check_of, vars(self)["lr"])
+        if self.decoupled is not None and self.default_decoupled is None:
+            raise ValueError(f"{name} has its weight decay in its formula: decoupled can't be chosen")
+        if self.ema is not None and self.swa is not None:
+            raise ValueError("ema and swa are two averages: choose one")
+        if self.decoupled is not None and not self.decays_weights():
+            raise ValueError(
+                f"decoupled={self.decoupled} says how to decay, but weight_decay is 0: give both, or neither"
+            )
+
+    def group_names(self) -> list[str]:
+        """Return the names of the hyperparameters that groups may have."""
+        shared = {*Configuration.__dataclass_fields__, *self.ungrouped} - {"weight_decay", "decoupled"}
+        return [known.name for known in fields(self) if known.name not in shared]
+
+    def checked(self, name: str, value: Any) -> dict[str, Any]:
+        """Return the attributes that a field's new value changes: with ``lr`` the schedule, too."""
+        if name != "lr":
+            return super().checked(name, value)
+        check = self.check_of("lr")
+        if isinstance(value, Schedule):
+            return {"lr": ScheduledRate(value, check).rate(self.n_steps), "rate_schedule": value}
+        changes = {"lr": check("lr", value)}
+        return changes | {"rate_schedule": None} if vars(self).get("rate_schedule") is not None else changes
+
+    def check_change(self, name: str, changes: dict[str, Any]) -> None:
+        """Raise ValueError or TypeError if a field can't change now, or not to this value."""
+        if name == "groups":
+            check_group_values(changes[name], self.group_names(), self.check_of, vars(self)["lr"])
+        if self.__dataclass_fields__[name].metadata.get("fixed") and self.n_steps:
+            raise ValueError(f"{name} can't change after the first step: make another optimizer with it")
+        if name == "accumulate" and self.accumulation is not None and self.accumulation.filled:
+            there = max(self.accumulation.filled.values())
+            raise ValueError(f"accumulate can't change now: {there} micro-batches are in")
+
+    def apply_changes(self, name: str, changes: dict[str, Any]) -> None:
+        """Assign a field's new value together with all that depends on it, in one chain of C calls."""
+        known = self.__dataclass_fields__
+        is_fixed = name in known and known[name].metadata.get("fixed")
+        own, before = vars(self), dict[str, Any]()
+        # A signal's handler may assign another field in the middle: then all is arranged again.
+        while not before or any(own[key] is not before[key] for key in known if key in before):
+            before = {**own, **changes}
+            other = object.__new__(type(self))
+            vars(other).update(before)
+            if is_fixed:
+                other.begin()
+            else:
+                other.arrange()
+            derived = {key: value for key, value in vars(other).items() if before.get(key, self) is not value}
+            new = {**changes, **derived, "views": GroupViews(self)}
+            calls: Calls = [partial(own.update, new)]
+            if name in PLANNED:
+                new["token"] = object()  # no plan of before is for it
+                calls += self.engine.unpack_calls()
+            if is_fixed:
+                calls += self.engine.retire_calls()
+            run_calls(calls)
+            changes = {}
+
+    def return_calls(self) -> Calls:
+        """Return the C calls after which everything is as it is now, whatever a trial does until then."""
+        own, schedule = vars(self), self.rate_schedule
+        calls: Calls = [partial(own.update, {"grad_norm": getattr(self, "grad_norm", None), **own})]
+        resumed = None if schedule is None else resume_calls(schedule, deepcopy(schedule))
+        return calls + (resumed or [])
+
+    def begin_trial(self) -> None:
+        """Go on with copies of the state, and record nothing. The calls from `return_calls` end the trial."""
+        with self.lock:
+            engine = self.engine.copy()
+            sums = None if self.accumulation is None else self.accumulation.copy()
+            vars(self).update({"engine": engine, "accumulation": sums, "history": None})
+            self.arrange()
+
+    @property
+    def n_steps(self) -> int:
+        """Number of updates taken."""
+        engine = vars(self).get("engine")
+        return 0 if engine is None else max(engine.memory.steps.item(), 0)
+
+    def begin(self) -> None:
+        """Make options and engine anew, without state."""
+        own = vars(self)
+        own.setdefault("rate_schedule", None)
+        own.setdefault("history", None)
+        own["accumulation"] = None
+        self.check_options()
+        self.arrange()
+        averages = [spec for option in self.averaging for spec in option.averages]
+        specs = [getattr(type(self), name).spec for name in type(self).states]
+        own["engine"] = Engine(self.rule(), [*specs, *averages], len(averages))
+
+    def grouping_of(self, arrays: Arrays) -> Grouping | None:
+        """Return the groups of these parameters, if there are any."""
+        if not self.has_groups:
+            return None
+        token = self.token  # before the groups that it stands for
+        last, grouping = self.last_grouping
+        if grouping is None or last is not token or grouping.keys != list(arrays.keys):
+            memory = self.engine.memory
+            known = {**memory.saved_counts, **memory.layout}
+            if self.accumulation is not None:
+                known |= self.accumulation.engine.memory.layout
+            only_matrices = self.decay == "matrices"
+            grouping = Grouping(self.groups or {}, only_matrices, list(arrays.keys), arrays.params, known)
+            vars(self)["last_grouping"] = token, grouping
+        return grouping
+
+    def group_views(self, grouping: Grouping | None, lr: float | None) -> list[Any]:
+        """Return an optimizer for each group, with its hyperparameters, to ask for scalars."""
+        if grouping is None and lr is None and not self.n_totals:
+            return [self]
+        views: list[Any] = self.views.of(grouping, lr)
+        return views
+
+    def calls_between(self) -> Callable[[Segment], Calls] | None:
+        """Return what gives the calls between the statistics pass and the update, if there are any."""
+        has_own = type(self).intermediate_calls is not UpdateRule.intermediate_calls
+        return self.intermediate_calls if has_own else None
+
+    def threads_for(self, n_elements: int) -> int:
+        """Return the number of threads for a number of elements."""
+        return allowed(self.threads, n_elements) if n_elements >= self.min_parallel_size else 1
+
+    def changes_of_all_rows(self) -> list[str]:
+        """Return what changes rows of a parameter that have no gradient."""
+        if self.rows == "lazy":
+            return []
+        decays = self.decays_weights()
+        averages = [spec.name.split(".")[0] for option in self.options for spec in option.averages]
+        own = [] if self.zero_grad_is_noop else [type(self).__name__]
+        return own + ["weight decay"] * bool(decays) + averages

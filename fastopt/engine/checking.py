@@ -1,0 +1,227 @@
+"""What the compiled step checks before it changes anything."""
+
+from math import sqrt
+
+import numpy as np
+from numba import float32, float64, int64
+
+from fastopt.engine.pointers import array_at, call, int8_at, int32_at, pointer, word_at
+from fastopt.engine.strided import MAX_LINES, PIECE
+from fastopt.engine.structs import (
+    ARRAY_FLAGS,
+    BYTE_ORDER,
+    DATA,
+    DESCR,
+    FLOAT_VALUE,
+    LENGTH,
+    LIST_ITEMS,
+    NDIM,
+    SHAPE,
+    STRIDES,
+    TUPLE_ITEMS,
+    TYPE,
+    TYPE_NUMBER,
+)
+from fastopt.engine.table import DIRECT, GATHERED, NUMBER, SPARSE
+from fastopt.kernels.compiling import compiled
+
+__all__ = ["check_arrays", "check_finite", "check_scalars", "is_finite"]
+
+
+@compiled
+def is_array(array, class_, type_number, byte_order, flags, row, strides_at, pool):
+    """Whether the object at an address is an array as its row says."""
+    if word_at(array + TYPE) != class_:
+        return False
+    descr = word_at(array + DESCR)
+    if int32_at(descr + TYPE_NUMBER) != type_number or int8_at(descr + BYTE_ORDER) != byte_order:
+        return False
+    if int32_at(array + ARRAY_FLAGS) & flags != flags or int32_at(array + NDIM) != row.ndim:
+        return False
+    shape = word_at(array + SHAPE)
+    for axis in range(row.ndim):
+        if word_at(shape + 8 * axis) != pool[row.shape_at + axis]:
+            return False
+    if strides_at >= 0:
+        strides = word_at(array + STRIDES)
+        for axis in range(row.ndim):
+            if word_at(strides + 8 * axis) != pool[strides_at + axis] and pool[row.shape_at + axis] > 1:
+                return False
+    return True
+
+
+@compiled
+def sort_ranges(ranges, count):
+    """Sort pairs of integers by the first. They are nearly in order when one parameter has moved."""
+    gap = count // 2
+    while gap > 0:
+        for i in range(gap, count):
+            low, high, j = ranges[2 * i], ranges[2 * i + 1], i
+            while j >= gap and ranges[2 * (j - gap)] > low:
+                ranges[2 * j], ranges[2 * j + 1] = ranges[2 * (j - gap)], ranges[2 * (j - gap) + 1]
+                j -= gap
+            ranges[2 * j], ranges[2 * j + 1] = low, high
+        gap //= 2
+
+
+@compiled
+def are_apart(rows, ranges):
+    """Whether no two parameters share memory; notes their address ranges in order, and how many."""
+    count = 0
+    for i in range(rows.size):
+        row = rows[i]
+        if row.size > 0 and row.param_mode != NUMBER:
+            ranges[2 * count + 1] = row.param_address + row.param_low
+            ranges[2 * count + 2] = row.param_address + row.param_high
+            count += 1
+    ranges[0] = count
+    pairs = ranges[1 : 2 * count + 1]
+    sort_ranges(pairs, count)
+    for i in range(1, count):  # noqa: SIM110
+        if pairs[2 * i] < pairs[2 * i - 1]:
+            return False
+    return True
+
+
+@compiled
+def is_apart(first, last, ranges):
+    """Whether the bytes from first to last lie outside the address ranges of all parameters."""
+    low, high = 0, ranges[0]
+    while low < high:
+        middle = (low + high) // 2
+        if ranges[2 * middle + 2] > first:
+            high = middle
+        else:
+            low = middle + 1
+    return low == ranges[0] or ranges[2 * low + 1] >= last
+
+
+@compiled
+def check_arrays(params, grads, header, rows, pool):
+    """Whether all arrays and counts are as the table says, and share no memory; notes their addresses."""
+    if word_at(params + LENGTH) != header.n_params or word_at(grads + LENGTH) != header.n_params:
+        return False
+    params, grads = word_at(params + LIST_ITEMS), word_at(grads + LIST_ITEMS)
+    counts, guard = pointer(header.counts_address, int64), word_at(header.guard_address)
+    ranges = array_at(header.ranges_address, 2 * rows.size + 1, int64)
+    for i in range(rows.size):
+        row = rows[i]
+        param = word_at(params + 8 * row.index)
+        if row.param_mode == NUMBER:
+            if word_at(param + TYPE) != row.param_class:
+                return False
+        else:
+            if not is_array(
+                param, row.param_class, row.param_type, row.param_order, row.param_flags, row,
+                row.param_strides_at, pool,
+            ):  # fmt: skip
+                return False
+            address = word_at(param + DATA)
+            if address != row.param_address:
+                row.param_address = address
+                header.is_moved = 1
+        if row.grad_mode != SPARSE:
+            grad = word_at(grads + 8 * row.index)
+            if row.grad_mode == NUMBER:
+                if word_at(grad + TYPE) != row.grad_class:
+                    return False
+            else:
+                if not is_array(
+                    grad, row.grad_class, row.grad_type, row.grad_order, row.grad_flags, row,
+                    row.grad_strides_at, pool,
+                ):  # fmt: skip
+                    return False
+                address = word_at(grad + DATA)
+                if address != row.grad_address:
+                    row.grad_address = address
+                    if not (header.is_moved or is_grad_apart(row, ranges)):
+                        row.grad_address = 0
+                        return False
+        if not row.is_frozen:
+            for k in range(row.count, row.count + row.n_counts):
+                if counts[k] - guard != row.count_difference:
+                    return False
+    if header.is_moved:
+        if not are_apart(rows, ranges):
+            return False
+        for i in range(rows.size):
+            if not is_grad_apart(rows[i], ranges):
+                return False
+        header.is_moved = 0
+    return True
+
+
+@compiled
+def is_grad_apart(row, ranges):
+    """Whether a gradient shares no memory with any parameter."""
+    if row.size == 0 or row.grad_mode == SPARSE or row.grad_mode == NUMBER:
+        return True
+    return is_apart(row.grad_address + row.grad_low, row.grad_address + row.grad_high, ranges)
+
+
+@compiled
+def check_scalars(scalars, header):
+    """Whether there are as many scalars as the rules take, all Python floats; copies them."""
+    if word_at(scalars + LENGTH) != header.n_scalars:
+        return False
+    values = pointer(header.scalars_address, float64)
+    for k in range(header.n_scalars):
+        scalar = word_at(scalars + TUPLE_ITEMS + 8 * k)
+        if word_at(scalar + TYPE) != header.float_class:
+            return False
+        values[k] = pointer(scalar + FLOAT_VALUE, float64)[0]
+    return True
+
+
+def finite_array(values):
+    """Whether all values and their squares are finite."""
+    total = values.dtype.type(0)
+    for i in range(values.size):
+        total += abs(values[i])
+    if total < sqrt(np.finfo(values.dtype).max):
+        return True
+    beyond = 0
+    for i in range(values.size):
+        beyond += not values[i] * values[i] < np.inf
+    return beyond == 0
+
+
+# The one place where a sum may be reordered: its bits don't matter, and in order it would not be vectorized.
+finite_array = compiled(finite_array, fastmath={"reassoc"})
+
+
+@compiled
+def is_finite(address, size, itemsize):
+    """Whether so many values at an address and their squares are finite."""
+    if itemsize == 8:
+        return int64(finite_array(array_at(address, size, float64)))
+    return int64(finite_array(array_at(address, size, float32)))
+
+
+@compiled
+def check_finite(header, rows, pool):
+    """Whether all gradients, rounded to the parameters' dtypes, and their squares are finite."""
+    room = header.scratch_address
+    target = room + 8 * MAX_LINES
+    for i in range(rows.size):
+        row = rows[i]
+        address, size = row.grad_copy_address, row.size
+        if row.grad_mode == GATHERED:
+            inner = pool[row.axes_at]
+            for line in range(row.size // max(inner, 1)):
+                for first in range(0, inner, PIECE):
+                    width = min(PIECE, inner - first)
+                    call(header.gather_address, (
+                        row.address, header.pool_address, room, 2, row.grad_itemsize, line, 1, first, width,
+                        target, width,
+                    ))  # fmt: skip
+                    if not call(header.is_finite_address, (target, width, row.itemsize)):
+                        return False
+            continue
+        if row.grad_mode == SPARSE:
+            size = row.n_indices * (row.size // max(pool[row.shape_at], 1))
+        if row.grad_mode == SPARSE or row.grad_mode == DIRECT:
+            address = row.grad_address
+        if not call(header.is_finite_address, (address, size, row.itemsize)):
+            return False
+    return True

@@ -1,0 +1,339 @@
+"""The engine: the state of some parameters, and the plans by which steps update them."""
+
+from collections.abc import Callable, Hashable, Mapping, MutableMapping, MutableSequence, Sequence
+from functools import partial
+from operator import setitem
+from typing import Any, Protocol
+
+import numpy as np
+
+from fastopt.arrays.containers import check_grad, check_param
+from fastopt.arrays.layout import Layout, order_of
+from fastopt.arrays.packing import Packed
+from fastopt.arrays.rows import Rows
+from fastopt.engine.driver import DONE, NONFINITE
+from fastopt.engine.interpreted import all_finite
+from fastopt.engine.memory import Memory, StateSpec
+from fastopt.engine.plan import FROZEN, Arrays, Plan, run_calls
+from fastopt.engine.rules import Rule
+from fastopt.engine.segment import Calls, Segment
+from fastopt.engine.threads import launch
+
+__all__ = ["Engine", "Job", "NonfiniteGradientError", "find_nonfinite", "take_together"]
+
+# Sets of parameters that take turns are each planned only once, if they are so many arrays at most.
+MAX_CACHED_ARRAYS = 16_384
+
+
+class NonfiniteGradientError(FloatingPointError):
+    """A gradient has NaN, infinity, or a value whose square overflows."""
+
+
+class Job(Protocol):
+    """What the engine asks of a step."""
+
+    arrays: Arrays
+    also: Sequence[Callable[[], Any]]
+    token: object
+    is_strict: bool
+    between: Callable[[Segment], Calls] | None
+
+    def groups(self) -> Sequence[int]:
+        """Return the group of each parameter."""
+
+    def scalars(self, plan: Plan) -> tuple[float, ...]:
+        """Return the scalars of a step."""
+
+    def n_threads(self, n_elements: int) -> int:
+        """Return the number of threads for a number of elements."""
+
+    def initialize(self, memory: Memory, new: Sequence[tuple[Hashable, Any, Any]]) -> None:
+        """Give the states of new parameters their first values."""
+
+
+class Engine:
+    """Takes the steps of a rule on the parameters whose state it has.
+
+    Parameters
+    ----------
+    rule : Rule
+        The rule.
+    specs : sequence of StateSpec
+        Its states, then those of the averages.
+    n_averages : int
+        Number of averages.
+
+    Attributes
+    ----------
+    memory : Memory
+        The state.
+    plan : Plan or None
+        The plan of the last step, if it is kept.
+    """
+
+    def __init__(self, rule: Rule, specs: Sequence[StateSpec], n_averages: int = 0) -> None:
+        self.rule, self.n_averages = rule, n_averages
+        self.has_shared = any(spec.is_shared for spec in specs)
+        self.memory = Memory(specs)
+        self.plan: Plan | None = None
+        self.plans: dict[tuple[Hashable, ...], Plan] = {}
+
+    def copy(self) -> "Engine":
+        """Return an engine with a copy of the state."""
+        new = Engine(self.rule, self.memory.specs, self.n_averages)
+        new.memory = self.memory.copy()
+        return new
+
+    def find(self, keys: Any, token: object) -> Plan | None:
+        """Return the plan that is kept for these keys."""
+        plan = self.plan
+        if plan is None or (plan.keys is not keys and plan.keys != keys):
+            plan = self.plans.get(tuple(keys))
+            if plan is None or plan.keys != keys:
+                return None
+        return plan if plan.token is token else None
+
+    def unpack_calls(self) -> Calls:
+        """Return the C calls after which a step decides anew whether packed parameters take one pass."""
+        return [partial(setattr, self.memory, "layout", Layout(self.memory.layout))]
+
+    def is_one_pass(self, params: Packed, grads: Packed) -> bool:
+        """Whether parameters, gradients and state are packed alike, and the rule doesn't need the arrays."""
+        layout, memory = params.layout, self.memory
+        if self.rule.is_whole:
+            return False
+        if grads.layout is not layout:
+            if grads.layout != layout or [*grads.buffers] != [*params.buffers]:
+                return False
+            grads.layout = layout  # found at once from now on
+        if memory.layout and (memory.counts != memory.counts[0]).any():
+            return False
+        return layout is memory.layout or not memory.layout or layout == memory.layout
+
+    def take(self, job: Job) -> int:
+        """Take a step: check everything, then update the parameters in one chain of C calls.
+
+        Returns
+        -------
+        int
+            DONE, or NONFINITE if a gradient wasn't finite.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If an array can't be taken, with nothing changed.
+        NonfiniteGradientError
+            If a gradient isn't finite and has to be, with nothing changed.
+        """
+        known = self.find(job.arrays.keys, job.token)
+        drive = None if known is None or job.also or self.has_shared else known.drive
+        if known is not None and drive is not None and known.fits(job.arrays, job.n_threads):
+            self.plan = known
+            count = known.guard.item()  # before anything that a step in between would change
+            scalars = job.scalars(known)
+            done = drive(job.arrays.params, job.arrays.grads, scalars, count)
+            if done is not False:
+                return DONE if done else NONFINITE
+            known = None
+        return run_together([(self, job)], [known])[0]
+
+    def prepare(
+        self, job: Job, known: Plan | None = None, *, is_alone: bool = True
+    ) -> tuple[Plan, Calls, Calls]:
+        """Return the plan of a step, the C calls that come first, and those that take it.
+
+        Those that come first may refuse the step; if it is alone in its chain, one of the others may, too.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError, NonfiniteGradientError
+            As `take`.
+        """
+        also, first = job.also, []
+        if known is not None and known.fits(job.arrays, job.n_threads):
+            self.plan = known
+        else:
+            first = self._unchanged_calls()
+            known, adopt = self._make_plan(job)
+            also = [*adopt, *also]
+        count = known.guard.item()  # before anything that a step in between would change
+        scalars = job.scalars(known)
+        also = [*self._share_calls(known), *also]
+        if is_alone:
+            return known, first, known.calls(job.arrays, scalars, count, also)
+        first += known.check_calls(job.arrays, scalars, count)
+        return known, first, known.calls(job.arrays, scalars, count, also, check=0)
+
+    def _unchanged_calls(self) -> Calls:
+        """Return the C calls that refuse the step if the state isn't what it is now."""
+        steps, is_other = self.memory.steps, np.zeros((), dtype=np.int64)
+        compare = partial(np.not_equal, steps, steps.item(), is_other)
+        return [self.memory.is_retired.item, compare, is_other.item]
+
+    def _make_plan(self, job: Job) -> tuple[Plan, Calls]:
+        """Return a plan for these arrays, and the C calls that make it and its state the engine's."""
+        arrays = job.arrays
+        container = dict if isinstance(arrays.container, Mapping) else list
+        memory = self.memory
+        if memory.container not in (None, container):
+            raise TypeError(f"params was a {memory.container.__name__} at earlier steps, now it is not")
+        layout, new = self._check_arrays(arrays)
+        if job.is_strict:
+            check_finite(arrays, layout)
+        groups = job.groups()
+        frozen = {key for key, group in zip(arrays.keys, groups, strict=True) if group == FROZEN}
+        started: list[Hashable] = []
+        if new or memory.container is None:
+            memory = memory.extended(layout, container)
+            memory.unstarted |= {key for key, _, _ in new if key in frozen}
+            self._initialize(memory, new, job)
+        if memory.unstarted and not isinstance(arrays.keys, Layout):
+            # The state of a frozen parameter begins when it is thawed.
+            thawed = [
+                item
+                for item in zip(arrays.keys, arrays.params, arrays.grads, strict=True)
+                if item[0] in memory.unstarted and item[0] not in frozen
+            ]
+            self._initialize(memory, thawed, job)
+            started = [key for key, _, _ in thawed]
+        if isinstance(arrays.keys, Layout):
+            memory.layout = arrays.keys  # found at once from now on
+        plan = Plan(
+            self.rule,
+            memory,
+            arrays,
+            groups,
+            n_averages=self.n_averages,
+            n_threads=job.n_threads,
+            is_strict=job.is_strict,
+            between=job.between,
+            token=job.token,
+        )
+        # Nothing is new before the step is taken, of which this is a part.
+        now: dict[str, Any] = {"memory": memory}
+        place = tuple(arrays.keys)
+        others = {keys: other for keys, other in self.plans.items() if keys != place}
+        n_arrays = sum(map(len, others)) + len(place)
+        if memory is not self.memory or self.rule.n_work or n_arrays > MAX_CACHED_ARRAYS:
+            others = {}
+        now["plan"] = plan if plan.is_kept else None
+        now["plans"] = others | {place: plan} if plan.is_kept else others
+        start = partial(memory.unstarted.difference_update, started)
+        adopt: Calls = [partial(self.__dict__.update, now), start]
+        return plan, adopt if memory is self.memory else adopt + self.retire_calls()
+
+    def _check_arrays(self, arrays: Arrays) -> tuple[Layout, list[tuple[Hashable, Any, Any]]]:
+        """Check every parameter and gradient. Returns the layout with the new ones, and these."""
+        known = self.memory.layout
+        if isinstance(arrays.keys, Layout):
+            views = [
+                [slot.view(flats[slot.dtype]) for slot in arrays.keys.values()]
+                for flats in ({flat.dtype: flat for flat in given} for given in (arrays.params, arrays.grads))
+            ]
+            items = list(zip(arrays.keys, *views, strict=True))
+        else:
+            items = list(zip(arrays.keys, arrays.params, arrays.grads, strict=True))
+        is_assignable = isinstance(arrays.container, MutableMapping | MutableSequence)
+        layout, new = known, []
+        for key, param, grad in items:
+            shape, dtype = check_param(key, param, is_assignable)
+            if not isinstance(grad, Rows):  # which has been checked
+                check_grad(key, grad, shape)
+            slot = layout.get(key)
+            if slot is None:
+                layout = Layout(known) if layout is known else layout
+                layout.place(key, shape, dtype, "C" if self.rule.is_whole else order_of(param))
+                new.append((key, param, grad))
+            elif (shape, dtype) != (slot.shape, slot.dtype):
+                raise ValueError(
+                    f"parameter {key!r} is now {dtype} of shape {shape}, but its state is {slot.dtype} "
+                    f"of shape {slot.shape}: a new parameter needs a new key or a new optimizer"
+                )
+        return layout, new
+
+    def _initialize(self, memory: Memory, items: Sequence[tuple[Hashable, Any, Any]], job: Job) -> None:
+        """Give parameters their first values, and the present ones of states that all have alike."""
+        job.initialize(memory, items)
+        starting = {key for key, _, _ in items}
+        source = next((key for key in memory.layout if key not in starting), None)
+        for spec in memory.specs if source is not None else ():
+            if spec.is_shared:
+                views = memory.views(spec.name)
+                for key in starting:
+                    views[key][...] = views[source].item() if views[source].size else 0
+
+    def _share_calls(self, plan: Plan) -> Calls:
+        """Return the calls that copy shared states to the parameters that weren't updated."""
+        memory = plan.memory
+        calls: Calls = []
+        if not self.has_shared:
+            return []
+        shared = [i for i, spec in enumerate(memory.specs) if spec.is_shared]
+        updated = [entry for entry in plan.main_entries if not entry.is_frozen and entry.slot.size]
+        if not updated or len(updated) == len(memory.layout):
+            return []
+        for i in shared:
+            for dtype, buffers in memory.buffers.items():
+                entry = next((e for e in updated if e.slot.dtype == dtype), updated[0])
+                value = entry.states[i].flat_view(memory.buffers[entry.slot.dtype][i])
+                calls.append(partial(setitem, buffers[i], ..., value))
+        return calls
+
+    def replace_calls(self, memory: Memory) -> Calls:
+        """Return the C calls that put another state in the place of this one."""
+        now: dict[str, Any] = {"memory": memory, "plan": None, "plans": {}}
+        return [partial(self.__dict__.update, now), *self.retire_calls()]
+
+    def retire_calls(self) -> Calls:
+        """Return the C calls after which every plan for the present memory refuses its step.
+
+        A step that a signal interrupted, and whose handler changes the memory, has one of these.
+        """
+        return [partial(setitem, self.memory.is_retired, ..., 1)]
+
+
+def take_together(jobs: Sequence[tuple[Engine, Job]]) -> list[int]:
+    """Take the steps of several engines, all or none of them. Returns what `Engine.take` does, for each."""
+    if len(jobs) == 1:
+        return [jobs[0][0].take(jobs[0][1])]
+    return run_together(jobs, [engine.find(job.arrays.keys, job.token) for engine, job in jobs])
+
+
+def run_together(jobs: Sequence[tuple[Engine, Job]], known: Sequence[Plan | None]) -> list[int]:
+    """Take steps in one chain of C calls, if need be by other plans than those that are known."""
+    # A signal's handler may have taken a step or loaded a checkpoint meanwhile: plan anew.
+    for plans in (known, *[[None] * len(jobs)] * 2):
+        prepared = [
+            engine.prepare(job, plan, is_alone=len(jobs) == 1)
+            for (engine, job), plan in zip(jobs, plans, strict=True)
+        ]
+        # Whatever can refuse comes before anything changes.
+        calls = [call for _, first, _ in prepared for call in first]
+        calls += [call for _, _, then in prepared for call in then]
+        with launch:  # as there may be threads in it
+            is_taken = run_calls(calls)
+        if is_taken:
+            return [NONFINITE if plan.found_nonfinite else DONE for plan, _, _ in prepared]
+    raise RuntimeError("params, grads and options must not change while update() runs; no step was taken")
+
+
+def check_finite(arrays: Arrays, layout: Layout) -> None:
+    """Raise NonfiniteGradientError if a gradient isn't finite."""
+    key = find_nonfinite(arrays, layout)
+    if key is not None:
+        raise NonfiniteGradientError(key)
+
+
+def find_nonfinite(arrays: Arrays, layout: Layout) -> Hashable | None:
+    """Return the key of the first gradient that, in its parameter's dtype, isn't finite."""
+    if isinstance(arrays.keys, Layout):
+        flats = {flat.dtype: flat for flat in arrays.grads}
+        pairs = [(key, slot.flat_view(flats[slot.dtype])) for key, slot in arrays.keys.items()]
+    else:
+        pairs = list(zip(arrays.keys, arrays.grads, strict=True))
+    for key, grad in pairs:
+        values = grad.values if isinstance(grad, Rows) else grad
+        with np.errstate(all="ignore"):
+            if not all_finite(np.asarray(values, layout[key].dtype)):
+                return key
+    return None

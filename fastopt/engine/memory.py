@@ -1,0 +1,174 @@
+"""The state of an optimizer: flat buffers, and how many steps each parameter has taken."""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastopt.arrays.layout import Layout, aligned_zeros
+
+__all__ = ["Memory", "StateSpec"]
+
+
+class StateSpec(NamedTuple):
+    """One array of state for each parameter.
+
+    Attributes
+    ----------
+    name : str
+        Unique among the states of the rule and of its options: those of an option are named
+        ``"lookahead.slow"``.
+    init : callable, optional
+        Returns the values before a parameter's first step, from the optimizer, the parameter and its
+        gradient; without it they are 0.
+    shape : callable, optional
+        Returns the shape of the state from the parameter's; without it they are equal.
+    is_shared : bool
+        Whether all parameters have the same values, which a step computes from all of them.
+    """
+
+    name: str
+    init: Callable[[Any, Any, Any], Any] | None = None
+    shape: Callable[[tuple[int, ...]], tuple[int, ...]] | None = None
+    is_shared: bool = False
+
+    def layout(self, params: Layout) -> Layout:
+        """Return the layout of the state, given that of the parameters."""
+        if self.shape is None:
+            return params
+        own = Layout()
+        for key, slot in params.items():
+            own.place(key, self.shape(slot.shape), slot.dtype)
+        return own
+
+
+class Memory:
+    """The state of some parameters. It doesn't change its layout: another one takes its place.
+
+    Parameters
+    ----------
+    specs : sequence of StateSpec
+        The states, in the order of the kernel's arguments, then those of the options.
+    layout : Layout
+        The parameters.
+    container : {dict, list}, optional
+        What the parameters are in; None before the first step.
+    n_steps : int
+        Number of steps taken so far.
+
+    Attributes
+    ----------
+    buffers : dict of dtype to tuple of flat arrays
+        One array for each state.
+    layouts : list of Layout
+        One for each state.
+    counts : int64 array
+        Number of steps that each parameter has taken; those of one dtype are neighbors.
+    positions : dict
+        For each key the index of its count.
+    steps : int64 array without dimensions
+        Number of steps taken; compiled code counts here.
+    is_retired : int64 array without dimensions
+        1 when another memory has taken its place: no plan for this one takes a step any longer.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[StateSpec],
+        layout: Layout | None = None,
+        container: type | None = None,
+        n_steps: int = 0,
+    ) -> None:
+        self.specs = tuple(specs)
+        self.layout = Layout() if layout is None else layout
+        self.container = container
+        self.layouts = [spec.layout(self.layout) for spec in specs]
+        self.buffers = {
+            dtype: tuple(aligned_zeros(own.sizes[dtype], dtype) for own in self.layouts)
+            for dtype in self.layout.sizes
+        }
+        ordered = sorted(self.layout, key=lambda key: self.layout[key].dtype.num)
+        self.positions = {key: position for position, key in enumerate(ordered)}
+        self.counts = np.zeros(len(ordered), dtype=np.int64)
+        self.steps = np.array(n_steps, dtype=np.int64)
+        self.is_retired = np.zeros((), dtype=np.int64)
+        # What a checkpoint says of parameters without states, which it doesn't describe otherwise.
+        self.saved_counts: Mapping[Hashable, int] = {}
+        self.saved_count = 0
+        # Parameters that have been frozen so far: their states have no first values yet.
+        self.unstarted: set[Hashable] = set()
+
+    def extended(self, layout: Layout, container: type | None) -> "Memory":
+        """Return a memory with room for further parameters, whose states are 0."""
+        new = Memory(self.specs, layout, container)
+        new.steps = self.steps
+        for dtype, buffers in self.buffers.items():
+            for target, source in zip(new.buffers[dtype], buffers, strict=True):
+                target[: source.size] = source
+        new.saved_counts, new.saved_count = self.saved_counts, self.saved_count
+        new.unstarted = set(self.unstarted)
+        for key, position in new.positions.items():
+            new.counts[position] = (
+                self.count_of(key) if key in self.positions else self.saved_counts.get(key, self.saved_count)
+            )
+        return new
+
+    def copy(self) -> "Memory":
+        """Return a copy that counts its own steps."""
+        new = self.extended(self.layout, self.container)
+        new.steps = self.steps.copy()
+        return new
+
+    def flat_states(self, key: Hashable) -> tuple[np.ndarray, ...]:
+        """Return flat views of the states of one parameter."""
+        buffers = self.buffers[self.layout[key].dtype]
+        return tuple(own[key].flat_view(b) for own, b in zip(self.layouts, buffers, strict=True))
+
+    def views(self, name: str) -> dict[Hashable, np.ndarray]:
+        """Return views of one state, in the parameters' shapes."""
+        index = next(i for i, spec in enumerate(self.specs) if spec.name == name)
+        return {key: slot.view(self.buffers[slot.dtype][index]) for key, slot in self.layouts[index].items()}
+
+    def contained(self, values: Mapping[Any, Any]) -> Any:
+        """Return values by key in a container like that of the parameters; None before the first step."""
+        if self.container is None:
+            return None
+        if self.container is list:
+            return [values.get(index) for index in range(max(values, default=-1) + 1)]
+        return dict(values)
+
+    def count_of(self, key: Hashable) -> int:
+        """Return how many steps a parameter has taken."""
+        return int(self.counts[self.positions[key]])
+
+    def with_states(
+        self, layout: Layout, container: type | None, states: Mapping[str, Mapping[Hashable, Any]],
+        counts: Mapping[Hashable, int], n_steps: int,
+    ) -> "Memory":  # fmt: skip
+        """Return a memory of another layout that holds the given states and counts."""
+        new = Memory(self.specs, layout, container, n_steps)
+        for spec in new.specs:
+            for key, view in new.views(spec.name).items():
+                view[...] = states[spec.name][key]
+        for key, position in new.positions.items():
+            new.counts[position] = counts.get(key, 0)
+        new.unstarted = {key for key in layout if n_steps and not counts.get(key, 0)}
+        if not self.specs:
+            new.saved_counts, new.saved_count = counts, n_steps
+        return new
+
+    def without(self, key: Hashable) -> "Memory":
+        """Return a memory without one parameter."""
+        layout = Layout()
+        for other, slot in self.layout.items():
+            if other != key:
+                layout.place(other, slot.shape, slot.dtype, slot.order)
+        states = {spec.name: self.views(spec.name) for spec in self.specs}
+        counts = {other: self.count_of(other) for other in layout}
+        return self.with_states(layout, self.container, states, counts, self.steps.item())
+
+    def guard(self, position: int | None) -> np.ndarray:
+        """Return the count that a plan compares before a step: a parameter's, else that of all steps."""
+        if position is None:
+            return self.steps
+        return self.counts[position : position + 1].reshape(())

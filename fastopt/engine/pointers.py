@@ -1,0 +1,142 @@
+"""What compiled code needs to read memory by its address, and to call a rule by its address."""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import float64, from_dtype, int64, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numba.np.arrayobj import make_array, populate_array
+
+from fastopt.kernels.compiling import compiled
+
+__all__ = ["address_of", "array_at", "arrays_at", "call", "int8_at", "int32_at", "scalars_at", "word_at"]
+
+
+@intrinsic
+def pointer(typingctx, address, dtype):
+    """Return the pointer to values of a type at an address."""
+
+    def codegen(context, builder, signature, arguments):
+        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+
+    return types.CPointer(dtype.instance_type)(address, dtype), codegen
+
+
+@compiled
+def word_at(address):
+    """Return the int64 at an address."""
+    return pointer(address, int64)[0]
+
+
+@compiled
+def int32_at(address):
+    """Return the int32 at an address."""
+    return pointer(address, types.int32)[0]
+
+
+@compiled
+def int8_at(address):
+    """Return the int8 at an address."""
+    return pointer(address, types.int8)[0]
+
+
+def build_array(context: Any, builder: Any, array: Any, address: Any, size: Any) -> Any:
+    """Build a flat array of an element type from the address and number of its elements."""
+    item = context.get_data_type(array.dtype)
+    itemsize = context.get_constant(types.intp, context.get_abi_sizeof(item))
+    view = make_array(array)(context, builder)
+    populate_array(
+        view,
+        data=builder.inttoptr(address, item.as_pointer()),
+        shape=[size],
+        strides=[itemsize],
+        itemsize=itemsize,
+        meminfo=None,
+    )
+    return view._getvalue()
+
+
+@intrinsic
+def array_at(typingctx, address, size, dtype):
+    """Return the flat array of so many elements of a dtype (or record type) at an address."""
+    result = types.Array(dtype.dtype if hasattr(dtype, "dtype") else dtype.instance_type, 1, "C")
+
+    def codegen(context, builder, signature, arguments):
+        return build_array(context, builder, result, arguments[0], arguments[1])
+
+    return result(address, size, dtype), codegen
+
+
+@intrinsic(prefer_literal=True)
+def arrays_at(typingctx, pairs, count, dtype):
+    """Return a tuple of ``count`` flat arrays, from the pairs of address and size in memory at an address."""
+    result = types.UniTuple(types.Array(dtype.dtype, 1, "C"), count.literal_value)
+
+    def codegen(context, builder, signature, arguments):
+        word = context.get_value_type(int64)
+        pairs = builder.inttoptr(arguments[0], word.as_pointer())
+        views = []
+        for k in range(result.count):
+            address, size = (builder.load(builder.gep(pairs, [word(2 * k + i)])) for i in (0, 1))
+            views.append(build_array(context, builder, result.dtype, address, size))
+        return context.make_tuple(builder, result, views)
+
+    return result(pairs, count, dtype), codegen
+
+
+@intrinsic(prefer_literal=True)
+def scalars_at(typingctx, address, count, dtype):
+    """Return a tuple of the ``count`` doubles at an address, rounded to a dtype."""
+    result = types.UniTuple(dtype.dtype, count.literal_value)
+
+    def codegen(context, builder, signature, arguments):
+        double = context.get_value_type(float64)
+        doubles = builder.inttoptr(arguments[0], double.as_pointer())
+        index = context.get_value_type(int64)
+        values = [
+            context.cast(builder, builder.load(builder.gep(doubles, [index(k)])), float64, result.dtype)
+            for k in range(result.count)
+        ]
+        return context.make_tuple(builder, result, values)
+
+    return result(address, count, dtype), codegen
+
+
+@intrinsic
+def call(typingctx, address, arguments):
+    """Return what the compiled function at an address returns for a tuple of int64: an int64.
+
+    LLVM can't put such a function into its caller, which it would optimize again with all that it contains:
+    the step compiles in a tenth of the time. A call takes 2 ns.
+    """
+    count = len(arguments)
+
+    def codegen(context, builder, signature, given):
+        word, byte = context.get_value_type(int64), ir.IntType(8).as_pointer()
+        # A function that Numba compiled without wrappers is ``status f(result*, exception**, arguments...)``.
+        kind = ir.FunctionType(ir.IntType(32), [word.as_pointer(), byte.as_pointer(), *[word] * count])
+        result, exception = cgutils.alloca_once(builder, word), cgutils.alloca_once(builder, byte)
+        values = cgutils.unpack_tuple(builder, given[1], count)
+        function = builder.inttoptr(given[0], kind.as_pointer())
+        builder.call(function, [result, exception, *values])
+        return builder.load(result)
+
+    return int64(address, arguments), codegen
+
+
+@cache
+def address_of(function: Any, n_arguments: int) -> int:
+    """Compile a function of int64 that returns an int64, for `call`, and return its address."""
+    signature = (int64,) * n_arguments
+    function.compile(signature)
+    compiled_function = function.overloads[signature]
+    address: int = compiled_function.library.get_pointer_to_function(compiled_function.fndesc.llvm_func_name)
+    return address
+
+
+def record_type(dtype: np.dtype[Any]) -> Any:
+    """Return the Numba type of a structured dtype."""
+    return from_dtype(dtype)

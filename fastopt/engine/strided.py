@@ -1,0 +1,139 @@
+"""Gathering strided arrays into contiguous memory in the first cache, and scattering them back.
+
+An array is read as lines along its innermost axis. A block is some whole lines, or a part of one.
+"""
+
+from numba import float32, float64, int64
+
+from fastopt.engine.pointers import array_at, pointer, record_type
+from fastopt.engine.table import ROW
+from fastopt.kernels.compiling import compiled
+
+__all__ = [
+    "MAX_LINES",
+    "PIECE",
+    "ROOM",
+    "TILE_LINES",
+    "TILE_PITCH",
+    "TILE_WIDTH",
+    "gather",
+    "is_across",
+    "scatter",
+]
+
+ROW_TYPE = record_type(ROW)
+
+# Number of elements of a piece: with six arrays of float64 a piece fills 200 kB.
+PIECE = 4096
+MAX_LINES = 512
+
+# A tile of an array whose lines are closer neighbors than the elements of a line: whole cache lines are read.
+# Lines lie in the scratch at a distance that isn't a power of 2, else they share the same few places of the
+# first cache.
+TILE_LINES, TILE_WIDTH, TILE_PITCH = 16, 256, 264
+ROOM = TILE_LINES * TILE_PITCH
+
+
+@compiled
+def line_offset(pool, axes_at, n_axes, line, which):
+    """Return the distance in bytes of a line's first element from the array's.
+
+    ``which`` is 1 for the parameter, 2 for the gradient.
+    """
+    offset = 0
+    for axis in range(1, n_axes):
+        at = axes_at + 3 * axis
+        size = pool[at]
+        offset += line % size * pool[at + which]
+        line //= size
+    return offset
+
+
+@compiled
+def copy_in(source, stride, offsets, n_lines, width, target, pitch, by_columns):
+    """Copy lines of a strided array, whose elements are ``stride`` apart, to lines ``pitch`` apart."""
+    if stride == 1:
+        for k in range(n_lines):
+            first, start = k * pitch, offsets[k]
+            for j in range(width):
+                target[first + j] = source[start + j]
+    elif by_columns:  # neighbors in memory belong to different lines: read whole cache lines
+        for j in range(width):
+            for k in range(n_lines):
+                target[k * pitch + j] = source[offsets[k] + j * stride]
+    else:
+        for k in range(n_lines):
+            first, start = k * pitch, offsets[k]
+            for j in range(width):
+                target[first + j] = source[start + j * stride]
+
+
+@compiled
+def copy_out(source, stride, offsets, n_lines, width, target, pitch, by_columns):
+    """Copy lines ``pitch`` apart to the lines of a strided array, as `copy_in` reads them."""
+    if by_columns:
+        for j in range(width):
+            for k in range(n_lines):
+                target[offsets[k] + j * stride] = source[k * pitch + j]
+    else:
+        for k in range(n_lines):
+            first, start = k * pitch, offsets[k]
+            for j in range(width):
+                target[start + j * stride] = source[first + j]
+
+
+@compiled
+def find_lines(pool, row, which, line, n_lines, first, itemsize, offsets):
+    """Note where lines begin, in elements. Returns the stride and whether to copy column by column."""
+    stride = pool[row.axes_at + which]
+    for k in range(n_lines):
+        at = line_offset(pool, row.axes_at, row.n_axes, line + k, which)
+        offsets[k] = (at + first * stride) // itemsize
+    return stride // itemsize, n_lines > 1 and is_across(pool, row, which)
+
+
+@compiled
+def is_across(pool, row, which):
+    """Whether neighboring lines are closer in memory than neighbors in a line."""
+    at = row.axes_at + which
+    return row.n_axes > 1 and abs(pool[at + 3]) < abs(pool[at])
+
+
+@compiled
+def gather(row_address, pool_address, room, which, itemsize, line, n_lines, first, width, target, pitch):
+    """Copy a block of a parameter (which = 1) or gradient (2), rounded to the parameter's dtype.
+
+    ``room`` is memory for `MAX_LINES` integers; lines lie ``pitch`` elements apart at the address ``target``.
+    """
+    row, pool = array_at(row_address, 1, ROW_TYPE)[0], pointer(pool_address, int64)
+    offsets = pointer(room, int64)
+    address = row.param_address if which == 1 else row.grad_address
+    stride, by_columns = find_lines(pool, row, which, line, n_lines, first, itemsize, offsets)
+    if itemsize == 8:
+        source = pointer(address, float64)
+        if row.itemsize == 8:
+            copy_in(source, stride, offsets, n_lines, width, pointer(target, float64), pitch, by_columns)
+        else:
+            copy_in(source, stride, offsets, n_lines, width, pointer(target, float32), pitch, by_columns)
+    else:
+        narrow = pointer(address, float32)
+        if row.itemsize == 8:
+            copy_in(narrow, stride, offsets, n_lines, width, pointer(target, float64), pitch, by_columns)
+        else:
+            copy_in(narrow, stride, offsets, n_lines, width, pointer(target, float32), pitch, by_columns)
+    return 0
+
+
+@compiled
+def scatter(row_address, pool_address, room, line, n_lines, first, width, source, pitch):
+    """Copy a block back to the parameter."""
+    row, pool = array_at(row_address, 1, ROW_TYPE)[0], pointer(pool_address, int64)
+    offsets = pointer(room, int64)
+    stride, by_columns = find_lines(pool, row, 1, line, n_lines, first, row.itemsize, offsets)
+    if row.itemsize == 8:
+        values, doubles = pointer(source, float64), pointer(row.param_address, float64)
+        copy_out(values, stride, offsets, n_lines, width, doubles, pitch, by_columns)
+    else:
+        narrow, singles = pointer(source, float32), pointer(row.param_address, float32)
+        copy_out(narrow, stride, offsets, n_lines, width, singles, pitch, by_columns)
+    return 0

@@ -1,0 +1,73 @@
+"""The table that the compiled step reads: a header, a row for each array, and a pool of integers.
+
+Compiled code reads the fields by name. All are int64; a field whose name ends in ``_address`` is an address,
+one that ends in ``_at`` a position in the pool.
+"""
+
+import numpy as np
+
+__all__ = ["DIRECT", "GATHERED", "HEADER", "NUMBER", "ROW", "SPARSE", "STAGED"]
+
+# How an array reaches the kernel: directly; piece by piece through a scratch in the first cache; through a
+# copy that Python makes before the step; as a number, copied likewise; as the rows that have a gradient.
+DIRECT, GATHERED, STAGED, NUMBER, SPARSE = range(5)
+
+
+def record(*names: str) -> np.dtype[np.void]:
+    """Return a structured dtype whose fields are all int64."""
+    return np.dtype([(name, np.int64) for name in names])
+
+
+HEADER = record(
+    "n_params",  # length of the lists of parameters and gradients
+    "n_scalars",  # length of the tuple of scalars
+    "ndarray_class",  # id of numpy.ndarray
+    "float_class",  # id of float
+    "n_rows",
+    "rows_address",
+    "pool_address",
+    "ranges_address",  # room for the sorted address ranges of the parameters
+    "is_moved",  # whether a parameter has moved since these were sorted
+    "steps_address",  # number of steps of the optimizer so far
+    "counts_address",  # number of steps of each parameter so far
+    "guard_address",  # the count that must be as the caller read it
+    "is_retired_address",  # whether another memory has taken the place of the one with these states
+    "scalars_address",  # room for the scalars of a step
+    "is_strict",  # whether a gradient that isn't finite refuses the step
+    "n_threads",
+    "n_elements",  # in rows that are updated element by element
+    "n_totals",  # number of statistics that are summed over all arrays
+    "totals_address",
+    "scratch_address",  # room for each thread
+    "scratch_bytes",
+    # Compiled functions.
+    *("is_finite_address", "gather_address", "scatter_address", "averages_address", "elements_address"),
+    "found_nonfinite",  # whether the last step met a gradient that isn't finite
+)
+
+ROW = record(
+    "address",  # of the row
+    "index",  # position in the lists
+    "size",
+    "itemsize",
+    "is_frozen",  # whether the array is checked, but not updated
+    "ndim",
+    "shape_at",
+    # The parameter: how it reaches the kernel, its class, dtype and byte order, the flags that it needs, its
+    # strides (-1: its flags tell all), the bytes that it spans around its first element.
+    *("param_mode", "param_class", "param_type", "param_order", "param_flags", "param_strides_at"),
+    *("param_low", "param_high", "param_address", "param_copy_address"),
+    *("grad_mode", "grad_class", "grad_type", "grad_order", "grad_flags", "grad_strides_at"),
+    *("grad_low", "grad_high", "grad_address", "grad_copy_address", "grad_itemsize"),
+    # The fewest loops that run through both, innermost first: size, strides of parameter and gradient.
+    *("n_axes", "axes_at"),
+    # Pairs of address and size of each state, then of each average.
+    *("arrays_at", "n_states", "n_averages"),
+    # The rule's addresses, and the position of its scalars and the number of those before the averages' own.
+    *("rule_address", "statistics_rule_address", "scalars", "n_rule_scalars"),
+    # A rule of whole arrays: rows and columns of the matrices, room for the statistics, and the thread.
+    *("is_whole", "n_matrix_rows", "n_matrix_columns", "statistics_address", "n_statistics", "thread"),
+    *("start",),  # number of elements in the rows before this one
+    *("count", "n_counts", "count_difference"),  # where its steps are counted, and how many others' with it
+    *("n_indices", "indices_address"),  # of a sparse gradient
+)

@@ -1,0 +1,197 @@
+"""Several micro-batches to a step: the sums of their gradients, and their mean."""
+
+from collections import deque
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from operator import call, setitem
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastopt.arrays.containers import check_grad
+from fastopt.arrays.rows import Rows
+from fastopt.checks import whole
+from fastopt.engine.engine import Engine
+from fastopt.engine.memory import Memory, StateSpec
+from fastopt.engine.plan import Arrays, Plan
+from fastopt.engine.rules import Rule
+from fastopt.engine.segment import Calls, Segment
+from fastopt.kernels.sums import accumulate
+from fastopt.options.base import Option
+
+if TYPE_CHECKING:
+    from fastopt.step import Step
+
+__all__ = ["Accumulation", "AccumulationFields"]
+
+TOTAL = StateSpec("accumulate.total")
+
+# grad_scale, l2, keep, and whether a sum begins.
+SCALARS = {True: (1.0, 0.0, 1.0, 1.0), False: (1.0, 0.0, 1.0, 0.0)}
+
+
+@dataclass(eq=False, kw_only=True)
+class AccumulationFields:
+    """The field of this option.
+
+    Parameters
+    ----------
+    accumulate : int, default 1
+        Number of micro-batches of a step, at least 1. `update` adds the gradients to their sums and returns
+        False; with the last micro-batch it takes one step with their mean and returns True. Each parameter
+        has its own window: one that comes late takes its step later than the others. ``flush(params)``
+        takes a step with the mean of a partial window, such as the last one of an epoch. Checkpoints
+        contain the sums. With ``nonfinite="skip"`` a micro-batch with a non-finite gradient is left out of
+        the mean. The value can't change while micro-batches are in.
+    """
+
+    accumulate: int = whole(1, repr=False, least=1)
+
+
+class MicroBatch:
+    """The job of adding a micro-batch to the sums."""
+
+    between: Callable[[Segment], Calls] | None = None
+
+    def __init__(self, arrays: Arrays, is_strict: bool, n_threads: Callable[[int], int]) -> None:
+        self.arrays, self.is_strict, self.n_threads = arrays, is_strict, n_threads
+        self.token: object = is_strict
+        self.also: Sequence[Callable[[], Any]] = ()
+
+    def groups(self) -> Sequence[int]:
+        """Return one group for all."""
+        return [0] * len(self.arrays.keys)
+
+    def scalars(self, plan: Plan) -> tuple[float, ...]:
+        """Return, for parameters with the same number of micro-batches in, whether their sums begin."""
+        counts = plan.memory.counts
+        return sum((SCALARS[counts.item(own.count_at) == 0] for own in plan.sets), ())
+
+    def initialize(self, memory: Memory, new: Sequence[tuple[Hashable, Any, Any]]) -> None:
+        """Leave the sums 0."""
+
+
+class Accumulation(Option):
+    """Sums of the gradients of micro-batches, of which the last is followed by a step with their mean.
+
+    Each parameter has a window of its own: one that comes late isn't in the step of the others.
+
+    Parameters
+    ----------
+    every : int
+        Number of micro-batches of a step.
+
+    Attributes
+    ----------
+    engine : Engine
+        Its memory holds the sums, and counts the micro-batches that are in each.
+    """
+
+    spec = TOTAL
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+        self.engine = Engine(Rule(accumulate, None, 4), [TOTAL])
+        self.means: Any = None
+
+    def copy(self) -> "Accumulation":
+        """Return one with copies of the sums."""
+        new = Accumulation(self.every)
+        new.engine = self.engine.copy()
+        return new
+
+    @property
+    def filled(self) -> dict[Hashable, int]:
+        """For each parameter the number of micro-batches in its sum, where that isn't 0."""
+        memory = self.engine.memory
+        counts = memory.counts.tolist()
+        return {key: counts[position] for key, position in memory.positions.items() if counts[position]}
+
+    def counts(self, keys: Sequence[Hashable]) -> list[int]:
+        """Return how many micro-batches each of these parameters has in."""
+        positions, counts = self.engine.memory.positions, self.engine.memory.counts.tolist()
+        return [counts[positions[key]] if key in positions else 0 for key in keys]
+
+    def add(self, keys: Any, params: list[Any], grads: list[Any], is_strict: bool) -> bool | None:
+        """Add a micro-batch that is like the last one and no last one.
+
+        Returns
+        -------
+        bool or None
+            True if it was added; None if it was, but isn't finite; False if it wasn't.
+        """
+        plan = self.engine.plan
+        if plan is None or plan.drive is None or plan.token is not is_strict or len(plan.sets) != 1:
+            return False
+        count = plan.guard.item()
+        if count + 1 >= self.every or not (plan.keys is keys or plan.keys == keys):
+            return False
+        return plan.drive(params, grads, SCALARS[count == 0], count)
+
+    def check_dense(self, step: "Step") -> None:
+        """Raise TypeError if a gradient is of some rows."""
+        for key, grad in zip(step.arrays.keys, step.arrays.grads, strict=True):
+            if isinstance(grad, Rows):
+                raise TypeError(f"the gradient of {key!r} is of rows: accumulate takes whole ones")
+
+    def before(self, step: "Step") -> bool:
+        """Add a micro-batch, or put the mean in the place of the last one's gradients."""
+        counts = self.counts(list(step.arrays.keys))
+        is_last = [count > 0 if step.is_flush else count + 1 >= self.every for count in counts]
+        if all(is_last) and counts:
+            self._take_mean(step, counts)
+            self._empty(step, self.engine.memory)
+            return True
+        if step.is_flush:
+            return False
+        if not any(is_last):
+            step.other_jobs = [(self.engine, MicroBatch(step.arrays, step.is_strict, step.n_threads))]
+            return False
+        step.split()
+        arrays, now = step.arrays, [i for i, is_due in enumerate(is_last) if is_due]
+        others = arrays.select([i for i, is_due in enumerate(is_last) if not is_due])
+        plan, first, then = self.engine.prepare(MicroBatch(others, step.is_strict, step.n_threads))
+        step.arrays = arrays.select(now)
+        self._take_mean(step, [counts[i] for i in now])
+        step.add(partial(deque, map(call, [*first, *then]), 0))
+        self._empty(step, plan.memory)
+        return True
+
+    def _empty(self, step: "Step", memory: Memory) -> None:
+        """Empty the sums of a step's parameters when it has been taken."""
+        emptied = [memory.positions[key] for key in step.arrays.keys if key in memory.positions]
+        step.add(partial(setitem, memory.counts, emptied, 0))
+
+    def _take_mean(self, step: "Step", counts: list[int]) -> None:
+        """Put the mean in the place of the gradients."""
+        keys, params, grads = step.by_array()
+        totals = self.engine.memory.views(TOTAL.name) if any(counts) else {}
+        if step.is_packed:
+            if getattr(self.means, "layout", None) is not step.arrays.keys:
+                self.means = step.arrays.container.like()
+            arrays = list(self.means.values() if isinstance(self.means, Mapping) else self.means)
+        else:
+            known = self.means if isinstance(self.means, dict) else {}
+            arrays = []
+            for key, param in zip(keys, params, strict=True):
+                like, old = totals.get(key, np.asarray(param)), known.get(key)
+                is_fit = old is not None and (old.shape, old.dtype) == (like.shape, like.dtype)
+                arrays.append(old if is_fit else np.empty_like(like))
+            self.means = {**known, **dict(zip(keys, arrays, strict=True))}
+        with np.errstate(all="ignore"):
+            for key, param, grad, mean, count in zip(keys, params, grads, arrays, counts, strict=True):
+                check_grad(key, grad, np.shape(param))
+                if step.is_flush:
+                    mean[...] = totals[key]
+                elif count:
+                    np.add(totals[key], np.asarray(grad, mean.dtype), out=mean)
+                else:
+                    mean[...] = grad
+                np.divide(mean, count if step.is_flush else count + 1, out=mean)
+        step.replace_grads(self.means.flats if step.is_packed else arrays)
+
+    def drop_calls(self, key: Hashable) -> Calls:
+        """Return the calls that drop what is known of one parameter."""
+        memory = self.engine.memory
+        return self.engine.replace_calls(memory.without(key)) if key in memory.layout else []

@@ -1,0 +1,103 @@
+"""Averages of the parameters: exponential moving average, stochastic weight averaging, Lookahead."""
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from fastopt.checks import hyperparameter, integer, number
+from fastopt.engine.memory import StateSpec
+from fastopt.options.base import Option
+
+__all__ = ["AverageFields", "Lookahead", "MovingAverage", "WeightAverage"]
+
+
+def first_param(optimizer: Any, param: Any, grad: Any) -> Any:
+    """Return a parameter as it was before its first step."""
+    return param
+
+
+def check_lookahead(name: str, value: Any) -> tuple[int, float] | None:
+    """Return the two numbers of Lookahead; raise TypeError or ValueError if these aren't two such numbers."""
+    if value is None:
+        return None
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise TypeError(f"{name} must be a pair such as (6, 0.5), not {value!r}")
+    return integer(f"{name}[0]", value[0], 1), number(f"{name}[1]", value[1], above=0, most=1)
+
+
+def check_swa(name: str, value: Any) -> int | None:
+    """Return a number of steps or None; raise TypeError or ValueError if it is neither."""
+    return None if value is None else integer(name, value)
+
+
+@dataclass(eq=False, kw_only=True)
+class AverageFields:
+    """The fields of these options. Each parameter has its own averages and counts its own steps t = 1, 2, ...
+
+    A parameter that comes late, or was frozen, is averaged from its own first step. ``average(params)``
+    returns the averaged parameters of ``ema`` or ``swa``; ``averaged(params)`` is a context manager in
+    which they replace the parameters. The values of these options can't change after the first step.
+
+    Parameters
+    ----------
+    lookahead : tuple of int and float, optional
+        ``(k, α)``, with k ≥ 1 and α in (0, 1]. After every k-th step of a parameter p, p and a slow copy of
+        it move together (Zhang et al. 2019, arXiv:1907.08610; optax's ``lookahead``). ``slow`` starts as
+        the parameter before its first step.
+
+        slow ← slow + α·(p − slow)
+        p ← slow
+    ema : float, optional
+        Decay d of an exponential moving average of the parameters, in (0, 1). The average is corrected for
+        its start and updated after every step. It can't be combined with ``swa``.
+
+        average ← average + (1 − d) / (1 − dᵗ)·(p − average)
+    swa : int, optional
+        Number of steps after which the parameters are averaged, at least 0 (Izmailov et al. 2018,
+        arXiv:1803.05407). From then on ``average`` is the mean of p after each step; before, it is p. It
+        can't be combined with ``ema``.
+    """
+
+    lookahead: tuple[int, float] | None = field(
+        default=None, repr=False, metadata={"check": check_lookahead, "fixed": True}
+    )
+    ema: float | None = hyperparameter(None, above=0, below=1, repr=False, fixed=True)
+    swa: int | None = field(default=None, repr=False, metadata={"check": check_swa, "fixed": True})
+
+
+class Lookahead(Option):
+    """Every k-th step of a parameter p ← slow ← slow + α·(p − slow)."""
+
+    averages: ClassVar = (StateSpec("lookahead.slow", first_param),)
+
+    def __init__(self, pair: tuple[int, float]) -> None:
+        self.k, self.alpha = pair
+
+    def average_scalars(self, t: int) -> tuple[float, ...]:
+        """Return α and 1 at every k-th step, else 0 and 0."""
+        return (self.alpha, 1.0) if t % self.k == 0 else (0.0, 0.0)
+
+
+class MovingAverage(Option):
+    """The exponential moving average of a parameter, corrected for its start."""
+
+    averages: ClassVar = (StateSpec("ema.average", first_param),)
+
+    def __init__(self, decay: float) -> None:
+        self.decay = decay
+
+    def average_scalars(self, t: int) -> tuple[float, ...]:
+        """Return (1 − d) / (1 − dᵗ) and 0."""
+        return ((1 - self.decay) / (1 - self.decay**t), 0.0)
+
+
+class WeightAverage(Option):
+    """The mean of a parameter from one of its steps on."""
+
+    averages: ClassVar = (StateSpec("swa.average", first_param),)
+
+    def __init__(self, start: int) -> None:
+        self.start = start
+
+    def average_scalars(self, t: int) -> tuple[float, ...]:
+        """Return 1 over the number of averaged steps, and 0."""
+        return (1 / max(t - self.start, 1), 0.0)

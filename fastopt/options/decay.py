@@ -1,0 +1,36 @@
+"""Weight decay and the sign of the gradients."""
+
+from dataclasses import dataclass
+
+from fastopt.checks import choice, hyperparameter
+
+__all__ = ["DecayFields"]
+
+
+@dataclass(eq=False, kw_only=True)
+class DecayFields:
+    """The fields of these options. In a rule's formula g is the gradient after all options.
+
+    Parameters
+    ----------
+    weight_decay : float, default 0.0
+        Factor λ of the weight decay, at least 0. By default it is an L2 penalty: g + λ·p replaces g. Rules
+        with a weight decay in their own formula (`LARS`, `LAMB`, `NovoGrad`, `Adafactor`, `Prodigy`,
+        `ScheduleFreeAdamW`) document it themselves.
+    decoupled : bool, optional
+        Whether p shrinks by lr·λ·p at each step, independently of the gradient, instead of the L2 penalty.
+        lr is the learning rate of the step and of the parameter's group. The default is True for `AdamW`,
+        `Adan`, `Lion` and `Muon`, else False. Rules with a weight decay in their own formula have no
+        choice; `ScheduleFreeSGD` decays at the point where gradients are taken in both cases, as in its
+        paper.
+    decay : {"all", "matrices"}, default "all"
+        Parameters to which weight_decay applies: all, as in PyTorch, or arrays of at least two dimensions,
+        which excludes biases and the parameters of normalization layers.
+    maximize : bool, default False
+        Whether to maximize: −g replaces g, before weight decay is added.
+    """
+
+    weight_decay: float = hyperparameter(0.0, repr=False)
+    decoupled: bool | None = choice(None, None, False, True)
+    decay: str = choice("all", "all", "matrices")
+    maximize: bool = choice(False, False, True)

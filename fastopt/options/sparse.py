@@ -1,0 +1,63 @@
+"""Gradients of some rows of a table: which rules can take them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fastopt.arrays.containers import compute_dtype
+from fastopt.arrays.rows import Rows
+from fastopt.checks import choice
+
+if TYPE_CHECKING:
+    from fastopt.step import Step
+
+__all__ = ["SparseFields", "coalesce_grads"]
+
+
+@dataclass(eq=False, kw_only=True)
+class SparseFields:
+    """The field of this option.
+
+    Parameters
+    ----------
+    rows : {None, "lazy"}, default None
+        How rows without a gradient are treated if a gradient is `fastopt.Rows`. `SGD` and `AdaGrad`, without
+        weight decay and averages, leave such rows unchanged, so that they take the same step as with a dense
+        gradient. All others raise ValueError, unless rows is "lazy": then these rows stay unchanged, with
+        their states and averages (PyTorch's ``SparseAdam``). Rules that need whole arrays take no `Rows`.
+    """
+
+    rows: str | None = choice(None, None, "lazy")
+
+
+def coalesce_grads(step: "Step", name: str, others_change_by: Sequence[str], is_whole: bool) -> None:
+    """Replace row-sparse gradients by equivalent ones in which each row occurs once.
+
+    Parameters
+    ----------
+    step : Step
+        The step.
+    name : str
+        Of the rule.
+    others_change_by : sequence of str
+        What would change rows without a gradient as well.
+    is_whole : bool
+        Whether the rule needs whole arrays.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If such a gradient isn't valid, or the rule can't take it.
+    """
+    grads: list[Any] = list(step.arrays.grads)
+    for i, (key, param, grad) in enumerate(zip(*step.arrays[:3], strict=True)):
+        if isinstance(grad, Rows):
+            grads[i] = grad.coalesce(key, *compute_dtype(key, param))
+            if is_whole:
+                raise ValueError(f"the gradient of {key!r} is of rows, but {name} measures whole arrays")
+            if others_change_by:
+                raise ValueError(
+                    f"the gradient of {key!r} is of rows, but {others_change_by[0]} changes the others, too: "
+                    "rows='lazy' leaves them as they are"
+                )
+    step.arrays = step.arrays._replace(grads=grads)

@@ -1,0 +1,95 @@
+"""`UpdateRule`: what a class of optimizers says of its rule."""
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import fields
+from typing import Any, ClassVar
+
+import numpy as np
+
+from fastopt.engine.driver import get_driver, routines
+from fastopt.engine.rules import Rule
+from fastopt.engine.segment import Calls, Segment
+from fastopt.engine.structs import is_layout_known
+from fastopt.engine.threads import allowed
+
+__all__ = ["UpdateRule"]
+
+
+class UpdateRule:
+    """What a rule says of itself: a subclass is a dataclass that names kernel, states and scalars."""
+
+    kernel: ClassVar[Any]
+    # For a rule that needs statistics of whole arrays: the kernel that takes them. It runs over all arrays
+    # before any is updated, and may change the state.
+    statistics_kernel: ClassVar[Any] = None
+    # How many of the statistics, the first, are sums over the elements; how many are summed over all arrays.
+    n_additive: ClassVar[int] = 0
+    n_totals: ClassVar[int] = 0
+    # Number of further arrays like the parameter that both kernels get after the states.
+    n_work: ClassVar[int] = 0
+    # Smaller steps use one thread: two would take longer.
+    min_parallel_size: ClassVar[int] = 20_000
+    # Whether weight_decay is decoupled by default; None: it is a part of the rule's own formula.
+    default_decoupled: ClassVar[bool | None] = False
+    # Whether a zero gradient changes nothing.
+    zero_grad_is_noop: ClassVar[bool] = False
+    # Hyperparameters that groups can't have, as not only scalars depend on them.
+    ungrouped: ClassVar[tuple[str, ...]] = ()
+    # Names of the states, in the order of the kernel's arguments.
+    states: ClassVar[tuple[str, ...]] = ()
+
+    def scalars(self, t: int) -> tuple[float, ...]:
+        """Return the kernel's scalars after grad_scale, l2 and keep, at step t = 1, 2, ... of a parameter."""
+        raise NotImplementedError
+
+    def n_statistics(self, shape: tuple[int, ...]) -> int:
+        """Return the number of statistics of an array of a shape, room to compute them included."""
+        return 0
+
+    def check_supported(self, keys: Sequence[Hashable], params: Sequence[Any]) -> None:
+        """Raise ValueError if the rule doesn't support the shape of a parameter."""
+
+    def intermediate_calls(self, segment: Segment) -> Calls:
+        """Return the C calls between the statistics pass and the update."""
+        return []
+
+    def share(self, sets: Sequence[tuple[Any, int]], maximum: Callable[[float], float]) -> None:
+        """Let sets of parameters know of each other, given an optimizer and a step for each.
+
+        ``maximum`` returns the largest of a number over all ranks.
+        """
+
+    def decay_scalars(self, decay: float) -> tuple[float, float]:
+        """Return l2 and keep for a weight decay."""
+        own: Any = self
+        if decay and (self.default_decoupled if own.decoupled is None else own.decoupled):
+            return 0.0, 1 - own.lr * decay
+        return decay, 1.0
+
+    def own_average(self, view: Any, key: Hashable, param: np.ndarray) -> np.ndarray | None:
+        """Return the average that the rule itself keeps of a parameter, if it does."""
+        return None
+
+    @classmethod
+    def rule_is_whole(cls) -> bool:
+        """Whether the rule needs whole arrays."""
+        return cls.statistics_kernel is not None
+
+    @classmethod
+    def rule(cls) -> Rule:
+        """Return what the engine must know of the rule."""
+        some = object.__new__(cls)
+        vars(some).update({known.name: known.default for known in fields(cls)})  # type: ignore[arg-type]
+        return Rule(
+            cls.kernel, cls.statistics_kernel, 3 + len(some.scalars(1)), cls.n_work, cls.n_additive,
+            cls.n_totals, some.n_statistics,
+        )  # fmt: skip
+
+    @classmethod
+    def compile(cls, dtype: Any) -> None:
+        """Compile what steps on arrays of one dtype will use, or read it from the disk."""
+        if is_layout_known():
+            routines()
+            for is_parallel in {False, allowed() > 1}:
+                get_driver(is_parallel)
+            cls.rule().addresses(np.dtype(dtype), len(cls.states))

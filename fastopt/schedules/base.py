@@ -1,0 +1,140 @@
+"""What all schedules share: checked fields, their form in a checkpoint, and time in steps or epochs."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass, field, fields
+from functools import partial
+from typing import Any, ClassVar
+
+from fastopt.checks import integer, kind, number
+
+__all__ = [
+    "Schedule", "Timed", "check_boundaries", "check_schedule", "checked", "length", "resume_calls", "several",
+]  # fmt: skip
+
+
+class Schedule:
+    """A function of the step. A subclass is a dataclass of numbers, so that a checkpoint can have it."""
+
+    known: ClassVar[dict[str, type["Schedule"]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        Schedule.known[cls.__name__] = cls
+
+    def __post_init__(self) -> None:
+        for known in fields(self):  # type: ignore[arg-type]
+            if (check := known.metadata.get("check")) is not None:
+                object.__setattr__(self, known.name, check(known.name, getattr(self, known.name)))
+
+    def __call__(self, t: int) -> float:
+        """Give the value at step t = 1, 2, ..."""
+        raise NotImplementedError
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the name of the class and its arguments, in types that JSON has."""
+        return {"class": type(self).__name__} | {
+            known.name: plain(getattr(self, known.name))
+            for known in fields(self)  # type: ignore[arg-type]
+        }
+
+    @staticmethod
+    def from_dict(data: Any) -> "Schedule":
+        """Make the schedule that `to_dict` was called on.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the class isn't known, or has other arguments.
+        """
+        name = data.get("class") if isinstance(data, Mapping) else None
+        if not isinstance(name, str) or name not in Schedule.known:
+            raise ValueError(f"{data!r} is no schedule; there are {', '.join(sorted(Schedule.known))}")
+        return Schedule.known[name](**{key: built(value) for key, value in data.items() if key != "class"})
+
+
+def resume_calls(schedule: Schedule, saved: Schedule) -> list[Callable[[], Any]] | None:
+    """Return the C calls after which a schedule, and those in it, have the values of a saved one.
+
+    So the object on which the caller calls ``report`` stays in use. None if a frozen one has other values.
+    """
+    if type(schedule) is not type(saved):
+        return None
+    is_frozen = vars(type(schedule))["__dataclass_params__"].frozen
+    calls: list[Callable[[], Any]] = []
+    values = {}
+    for name, new in vars(saved).items():
+        old = vars(schedule).get(name)
+        olds, news = (old, new) if isinstance(old, tuple) and isinstance(new, tuple) else ((old,), (new,))
+        if any(isinstance(value, Schedule) for value in olds):
+            if len(olds) != len(news):
+                return None
+            for pair in zip(olds, news, strict=True):
+                inner = resume_calls(*pair)
+                if inner is None:
+                    return None
+                calls += inner
+        elif is_frozen and old != new:
+            return None
+        else:
+            values[name] = new
+    return calls if is_frozen else [*calls, partial(vars(schedule).update, values)]
+
+
+def plain(value: Any) -> Any:
+    """Give a schedule's argument in types that JSON has."""
+    if isinstance(value, Schedule):
+        return value.to_dict()
+    return [plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+def built(value: Any) -> Any:
+    """Give the argument that `plain` was called on."""
+    if isinstance(value, Mapping):
+        return Schedule.from_dict(value)
+    return tuple(built(item) for item in value) if isinstance(value, list) else value
+
+
+def several(check: Callable[[str, Any], Any], name: str, values: Any) -> tuple[Any, ...]:
+    """Check each of several values; give them as a tuple."""
+    if not isinstance(values, tuple | list):
+        raise TypeError(f"{name} must be a list, not {kind(values)}")
+    return tuple(check(f"{name}[{i}]", value) for i, value in enumerate(values))
+
+
+def check_schedule(name: str, value: Any) -> Schedule:
+    """Give a schedule, or say that it is none."""
+    if not isinstance(value, Schedule):
+        raise TypeError(f"{name} must be a schedule, not {kind(value)}")
+    return value
+
+
+def checked(check: Callable[[str, Any], Any] = number, **arguments: Any) -> Any:
+    """Give the field of a schedule whose value is checked; ``default`` is the field's."""
+    default = {"default": arguments.pop("default")} if "default" in arguments else {}
+    return field(metadata={"check": partial(check, **arguments)}, **default)
+
+
+length = partial(number, above=0)
+
+
+@dataclass(frozen=True)
+class Timed(Schedule):
+    """A schedule that depends on time alone."""
+
+    _: KW_ONLY
+    steps_per_epoch: int = checked(integer, least=1, default=1)
+
+    def __call__(self, t: int) -> float:
+        """Give the value at step t = 1, 2, ..."""
+        return self.at((t - 1) / self.steps_per_epoch)
+
+    def at(self, c: float) -> float:
+        """Give the value after c steps, or epochs."""
+        raise NotImplementedError
+
+
+def check_boundaries(boundaries: tuple[float, ...], name: str, pieces: int) -> None:
+    """Say what is wrong with the boundaries between several pieces, if something is."""
+    if pieces != len(boundaries) + 1:
+        raise ValueError(f"{len(boundaries)} boundaries need {len(boundaries) + 1} {name}, not {pieces}")
+    if sorted(set(boundaries)) != list(boundaries):
+        raise ValueError(f"boundaries must increase, not {list(boundaries)}")

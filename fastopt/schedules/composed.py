@@ -1,0 +1,62 @@
+"""Schedules made of others."""
+
+from dataclasses import dataclass
+from functools import partial
+
+from fastopt.schedules.base import Schedule, Timed, check_boundaries, check_schedule, checked, length, several
+
+__all__ = ["Join", "Warmup"]
+
+
+@dataclass(frozen=True)
+class Warmup(Timed):
+    """In a straight line to the first value of another schedule, then that schedule from its beginning.
+
+    optax's ``warmup_cosine_decay_schedule`` counts it among its ``decay_steps``; here they come after it.
+
+    Parameters
+    ----------
+    schedule : Schedule
+        What follows; if it counts epochs, it has a ``steps_per_epoch`` of its own.
+    steps : float
+        After so many steps, or epochs, it follows.
+    start : float, default 0
+        At the first step.
+    """
+
+    schedule: Schedule = checked(check_schedule)  # noqa: RUF009 (it gives a field)
+    steps: float = checked(length)
+    start: float = checked(default=0.0)
+
+    def __call__(self, t: int) -> float:
+        """Give the value at step t = 1, 2, ..."""
+        steps = round(self.steps * self.steps_per_epoch)
+        if t > steps:
+            return self.schedule(t - steps)
+        return self.start + (self.schedule(1) - self.start) * ((t - 1) / steps)
+
+
+@dataclass(frozen=True)
+class Join(Timed):
+    """One schedule after the other, each from its beginning (optax's ``join_schedules``).
+
+    Parameters
+    ----------
+    schedules : list of Schedule
+        If they count epochs, they have a ``steps_per_epoch`` of their own.
+    boundaries : list of float
+        After so many steps, or epochs, the next one begins; increasing.
+    """
+
+    schedules: tuple[Schedule, ...] = checked(partial(several, check_schedule))
+    boundaries: tuple[float, ...] = checked(partial(several, length))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_boundaries(self.boundaries, "schedules", len(self.schedules))
+
+    def __call__(self, t: int) -> float:
+        """Give the value at step t = 1, 2, ..."""
+        starts = [0, *(round(boundary * self.steps_per_epoch) for boundary in self.boundaries)]
+        n = sum(start < t for start in starts) - 1
+        return self.schedules[n](t - starts[n])

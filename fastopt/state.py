@@ -1,0 +1,58 @@
+"""`State`: one array for each parameter, which an optimizer's class declares."""
+
+from collections.abc import Callable
+from typing import Any
+
+from fastopt.engine.memory import StateSpec
+
+__all__ = ["State"]
+
+
+class State:
+    """An array of state for each parameter, in the order in which the kernel takes them.
+
+    Reads as None before the first step, then as a dict or list like the caller's, of arrays in the
+    parameters' shapes. The arrays are views, so that writing into them changes the state; the
+    container is made at each reading.
+
+    Parameters
+    ----------
+    init : callable, optional
+        Returns the values before a parameter's first step, from the optimizer, the parameter and its
+        gradient; without it they are 0.
+    shape : callable, optional
+        Returns the shape of the state from that of the parameter; without it they are equal. The shapes of
+        all states of a parameter, broadcast, are its own.
+    is_shared : bool
+        Whether all parameters have the same values, which a step computes from all of them.
+    """
+
+    def __init__(
+        self,
+        init: Callable[[Any, Any, Any], Any] | None = None,
+        *,
+        shape: Callable[[tuple[int, ...]], tuple[int, ...]] | None = None,
+        is_shared: bool = False,
+    ) -> None:
+        self.init, self.shape, self.is_shared = init, shape, is_shared
+        self.name = ""
+
+    def __set_name__(self, owner: Any, name: str) -> None:
+        self.name = name
+        owner.states = (*owner.states, name)
+
+    @property
+    def spec(self) -> StateSpec:
+        """What the engine must know of it."""
+        return StateSpec(self.name, self.init, self.shape, self.is_shared)
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        if instance is None:
+            return self
+        memory = instance.engine.memory
+        return memory.contained(memory.views(self.name))
+
+    def __set__(self, instance: object, value: Any) -> None:
+        raise AttributeError(
+            f"the state can't be replaced; write into its arrays: optimizer.{self.name}[key][...] = value"
+        )

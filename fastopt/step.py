@@ -1,0 +1,254 @@
+"""A step as a value: what it was given, what the options make of it, and what it shows afterwards."""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastopt.arrays.layout import Layout
+from fastopt.arrays.rows import Rows
+from fastopt.engine.engine import Engine, NonfiniteGradientError
+from fastopt.engine.memory import Memory
+from fastopt.engine.plan import Arrays, Plan
+from fastopt.engine.segment import Calls, Segment
+from fastopt.options.sparse import coalesce_grads
+
+if TYPE_CHECKING:
+    from fastopt.optimizer import Optimizer
+    from fastopt.options.base import Option
+    from fastopt.options.groups import Grouping
+
+__all__ = ["Step"]
+
+
+class Step:
+    """One call of `Optimizer.update`.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        Whose hyperparameters and options are read when the step begins.
+    arrays : Arrays
+        Keys, parameters and gradients.
+    is_flush : bool
+        Whether to step with the micro-batches that are in.
+    grouping : Grouping, optional
+        The groups of these parameters, if the optimizer's can't be told from their keys.
+
+    Attributes
+    ----------
+    number : int
+        That of the update, from 1.
+    lr : float or None
+        The learning rate by a schedule.
+    grad_scale : float
+        What the gradients are multiplied by.
+    grad_norm : float or None
+        Norm of all gradients as one vector, once it is known.
+    also : sequence of callables
+        C calls that belong to the step, from `add`.
+    is_taken : bool
+        Whether the step itself is to be done once the options have changed it.
+    other_jobs : sequence of tuple of Engine and Job
+        What is to be done instead: an option's job, or those of several optimizers.
+    shown : dict
+        What the optimizer is to show when the step was taken, from `show`.
+    maximum : callable
+        Returns the largest of a number in all processes that take this step together.
+    options : tuple of Option
+        What is done before and after it, in this order.
+    grouping : Grouping or None
+        The groups of these parameters.
+    """
+
+    # What most steps leave as it is needs no time when a step begins.
+    lr: float | None = None
+    grad_norm: float | None = None
+    also: Sequence[Callable[[], Any]] = ()
+    is_taken = False
+    other_jobs: Sequence[tuple[Engine, Any]] = ()
+    nonfinite_key: Hashable | None = None
+    shown: Mapping[str, Any] = MappingProxyType({})
+    between: Callable[[Segment], Calls] | None
+
+    def __init__(
+        self,
+        optimizer: "Optimizer",
+        arrays: Arrays,
+        *,
+        is_flush: bool = False,
+        grouping: "Grouping | None" = None,
+    ) -> None:
+        # The token comes first: whatever a signal's handler assigns from here on makes it another one.
+        self.token = optimizer.token
+        self.optimizer, self.arrays, self.is_flush = optimizer, arrays, is_flush
+        self.number = optimizer.iter + 1
+        self.grad_scale: float = optimizer.grad_sign
+        self.maximum: Callable[[float], float] = float
+        self.nonfinite = optimizer.nonfinite
+        self.is_strict = self.nonfinite != "warn"
+        self.between = optimizer.calls_between()
+        self.options: tuple[Option, ...] = optimizer.options
+        if isinstance(arrays.keys, Layout):
+            if optimizer.has_groups:  # which a handler has assigned since the container was looked at
+                self.split()
+                grouping = optimizer.grouping_of(self.arrays)
+        elif grouping is None:
+            grouping = optimizer.grouping_of(arrays)
+        self.grouping = grouping
+
+    def coalesce(self) -> None:
+        """Let each row occur once in row-sparse gradients."""
+        owner = self.optimizer
+        if Rows in map(type, self.arrays.grads):
+            if owner.accumulation is not None:
+                owner.accumulation.check_dense(self)
+            coalesce_grads(self, type(owner).__name__, owner.changes_of_all_rows(), owner.rule_is_whole())
+
+    def begin(self) -> None:
+        """Let the options change what the step is given. Then `jobs` has what is to be done."""
+        self.coalesce()
+        if all(option.before(self) for option in self.options):
+            self.is_taken = True
+
+    def end(self) -> None:
+        """Let the options note what is shown of the step, which was taken."""
+        for option in self.options:
+            option.after(self)
+        vars(self.optimizer).update(self.shown)
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether the arrays are the buffers of a packed container."""
+        return isinstance(self.arrays.keys, Layout)
+
+    def by_array(self) -> tuple[Sequence[Hashable], list[Any], list[Any]]:
+        """Return keys, parameters and gradients one by one, also of packed containers."""
+        keys, params, grads, _ = self.arrays
+        if not isinstance(keys, Layout):
+            return keys, params, grads
+        views = []
+        for given in (params, grads):
+            flats = {flat.dtype: flat for flat in given}
+            views.append([slot.view(flats[slot.dtype]) for slot in keys.values()])
+        return list(keys), views[0], views[1]
+
+    def split(self) -> None:
+        """Look at the arrays of a packed container one by one."""
+        self.arrays = Arrays(*self.by_array(), self.arrays.container)
+
+    def replace_grads(self, grads: list[Any]) -> None:
+        """Put other gradients in the place of those that were given."""
+        self.arrays = self.arrays._replace(grads=grads)
+
+    def note_nonfinite(self, key: Hashable) -> None:
+        """Note that a gradient isn't finite, before an option hides it.
+
+        Raises
+        ------
+        NonfiniteGradientError
+            If the optimizer refuses these.
+        """
+        if self.is_strict:
+            raise NonfiniteGradientError(key)
+        self.nonfinite_key = key if self.nonfinite_key is None else self.nonfinite_key
+
+    @property
+    def jobs(self) -> Sequence[tuple[Engine, Any]]:
+        """What is to be done: made anew, as a step that kept this would keep itself and its arrays alive."""
+        return [(self.optimizer.engine, self)] if self.is_taken else self.other_jobs
+
+    def show(self, name: str, value: Any) -> None:
+        """Show a value in an attribute of the optimizer, now that the step was taken."""
+        self.shown = {**self.shown, name: value}
+
+    def add(self, call: Callable[[], Any]) -> None:
+        """Add a C call that belongs to the step, and runs after it without an interrupt in between."""
+        self.also = [*self.also, call]
+
+    def groups(self) -> Sequence[int]:
+        """Return the group of each parameter."""
+        self.optimizer.check_supported(list(self.arrays.keys), self.arrays.params)
+        if self.grouping is None:
+            return [0] * len(self.arrays.keys)
+        return [self.grouping.which[key] for key in self.arrays.keys]
+
+    def scalars(self, plan: Plan) -> tuple[float, ...]:
+        """Return the scalars of all sets of parameters."""
+        values = plan_scalars(self.optimizer, plan, self.grouping, self.lr, self.grad_scale, self.maximum)
+        if len(values) != plan.main.scalars.size:
+            n_sets, n_own = len(plan.sets), plan.main.n_set_scalars
+            raise ValueError(
+                f"{type(self.optimizer).__name__}.scalars(t) must return as many floats at each step, "
+                f"got {len(values)} instead of {n_sets * n_own} with those of the options"
+            )
+        return tuple(map(float, values))  # a rule may return NumPy's, or integers
+
+    def n_threads(self, n_elements: int) -> int:
+        """Return the number of threads for a number of elements."""
+        return self.optimizer.threads_for(n_elements)
+
+    def initialize(self, memory: Memory, new: Sequence[tuple[Hashable, Any, Any]]) -> None:
+        """Give the states of new parameters their first values."""
+        specs = [spec for spec in memory.specs if spec.init is not None]
+        if not specs:
+            return
+        states = {spec.name: memory.views(spec.name) for spec in specs}
+        views = self.optimizer.group_views(self.grouping, self.lr)
+        for key, param, grad in new:
+            dtype, view, l2 = memory.layout[key].dtype, self.optimizer, 0.0
+            if self.grouping is None or not self.grouping.is_frozen(key):
+                view = views[0 if self.grouping is None else self.grouping.which[key]]
+                l2, _ = view.decay_scalars(view.weight_decay if view.default_decoupled is not None else 0.0)
+            given = grad.dense(memory.layout[key].shape) if isinstance(grad, Rows) else grad
+            with np.errstate(all="ignore"):
+                given = dtype.type(self.grad_scale) * np.asarray(given, dtype)
+                if l2:
+                    given = given + dtype.type(l2) * np.asarray(param, dtype)
+            for spec in specs:
+                assert spec.init is not None
+                states[spec.name][key][...] = spec.init(view, param, given)
+
+
+def plan_scalars(
+    optimizer: Any,
+    plan: Plan,
+    grouping: "Grouping | None",
+    lr: float | None = None,
+    grad_scale: float | None = None,
+    maximum: Callable[[float], float] = float,
+) -> tuple[float, ...]:
+    """Return the scalars of all sets of parameters of a plan.
+
+    For each set these are grad_scale, l2, keep, the rule's, and those of the averages.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        Whose hyperparameters are used.
+    plan : Plan
+        The plan.
+    grouping : Grouping or None
+        The groups of its parameters.
+    lr : float, optional
+        The learning rate by a schedule.
+    grad_scale : float, optional
+        What the gradients are multiplied by; by default 1, or with ``maximize`` −1.
+    maximum : callable
+        Returns the largest of a number over all ranks.
+    """
+    views = optimizer.group_views(grouping, lr)
+    counts = plan.memory.counts
+    if optimizer.n_totals:
+        sets = [(views[own.group], counts.item(own.count_at) + 1) for own in plan.sets]
+        optimizer.share(sets, maximum)
+    scale = optimizer.grad_sign if grad_scale is None else grad_scale
+    is_decayed = optimizer.default_decoupled is not None
+    result: tuple[float, ...] = ()
+    for group, position in plan.sets:
+        view, t = views[group], counts.item(position) + 1
+        result += (scale, *view.decay_scalars(view.weight_decay if is_decayed else 0.0), *view.scalars(t))
+        for option in optimizer.averaging:
+            result += option.average_scalars(t)
+    return result
