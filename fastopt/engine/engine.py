@@ -226,6 +226,11 @@ class Engine:
         """Check every parameter and gradient. Returns the layout with the new ones, and these."""
         known = self.memory.layout
         if isinstance(arrays.keys, Layout):
+            for name, given in (("parameters", arrays.params), ("gradients", arrays.grads)):
+                sizes = [(flat.dtype, flat.shape) for flat in given if isinstance(flat, np.ndarray)]
+                wanted = {dtype: (size,) for dtype, size in arrays.keys.sizes.items()}
+                if len(sizes) != len(given) or len(given) != len(wanted) or dict(sizes) != wanted:
+                    raise ValueError(f"buffers of packed {name} were replaced; pack them again")
             views = [
                 [slot.view(flats[slot.dtype]) for slot in arrays.keys.values()]
                 for flats in ({flat.dtype: flat for flat in given} for given in (arrays.params, arrays.grads))
