@@ -303,7 +303,7 @@ def test_every_schedule_has_an_example():
         (lambda: Piecewise([0], [1, 2]), ValueError, "boundaries[0] must be above 0 and finite, not 0"),
         (lambda: Piecewise([1, 1], [1, 2, 3]), ValueError, "boundaries must increase, not [1.0, 1.0]"),
         (lambda: Join([Constant(1)], [1]), ValueError, "1 boundaries need 2 schedules, not 1"),
-        (lambda: Schedule.from_dict({"class": "os"}), ValueError, "is no schedule; there are Constant"),
+        (lambda: Schedule.from_dict({"class": "os"}), ValueError, "'os'} is no schedule; there are "),
     ],
 )  # fmt: skip
 def test_wrong_arguments(make, error, message):
