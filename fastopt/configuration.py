@@ -4,10 +4,10 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field, fields
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from fastopt.engine.engine import Engine
-from fastopt.engine.plan import Arrays, Plan, run_calls
+from fastopt.engine.plan import Arrays, run_calls
 from fastopt.engine.segment import Calls, Segment
 from fastopt.engine.threads import allowed, check_threads
 from fastopt.fields import CheckedFields
@@ -25,20 +25,10 @@ from fastopt.rule import UpdateRule
 from fastopt.schedules import Schedule
 from fastopt.schedules.base import resume_calls
 
-__all__ = ["Configuration", "KeptStep", "gradient_options"]
+__all__ = ["Configuration", "gradient_options"]
 
 # Options whose value is part of a plan.
 PLANNED = frozenset(("groups", "decay", "nonfinite", "threads"))
-
-
-class KeptStep(NamedTuple):
-    """What the next step takes if it is like the last one."""
-
-    plan: Plan
-    keys: Any
-    count: Any  # returns the count of the parameters
-    drive: Any
-    grouping: Grouping | None
 
 
 class Derived:
@@ -69,7 +59,7 @@ class Derived:
     views : GroupViews
         The hyperparameters of groups.
     kept : KeptStep or None
-        The last step, if the next one may be like it.
+        The step that is taken if the next one is like the last one.
     last_grouping : tuple
         The token and the groups of the last step.
     """
@@ -86,7 +76,7 @@ class Derived:
     is_plain: bool
     is_neutral: bool
     views: GroupViews
-    kept: KeptStep | None
+    kept: Any
     last_grouping: tuple[object, Grouping | None]
 
 

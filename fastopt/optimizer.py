@@ -14,12 +14,13 @@ from fastopt.averaging import Averaging, averages_in
 from fastopt.checkpoints.saving import Saving
 from fastopt.checkpoints.state_dict import MAX_STEPS
 from fastopt.checks import hyperparameter, whole
-from fastopt.configuration import Configuration, KeptStep
+from fastopt.configuration import Configuration
 from fastopt.engine.driver import DONE, NONFINITE
 from fastopt.engine.engine import NonfiniteGradientError, find_nonfinite
 from fastopt.engine.plan import Arrays, Plan, run_calls
 from fastopt.engine.segment import Calls
 from fastopt.engine.threads import stays_one, step_lock
+from fastopt.kept import keep_step
 from fastopt.options.groups import (
     Grouping,
     GroupViews,
@@ -29,12 +30,9 @@ from fastopt.options.history import Record
 from fastopt.options.nonfinite import describe_nonfinite, warn_of_nonfinite
 from fastopt.schedules import Schedule
 from fastopt.state import State
-from fastopt.step import Step, plan_scalars
+from fastopt.step import Step
 
 __all__ = ["Optimizer", "State", "hyperparameter", "whole"]
-
-# grad_scale, l2 and keep without options. (Joined to the others with +: unpacking takes five times as long.)
-NEUTRAL_SCALARS = (1.0, 0.0, 1.0)
 
 
 @dataclass(eq=False, kw_only=True)
@@ -190,42 +188,41 @@ class Optimizer(Configuration, Averaging, Saving):
         several Python threads are taken one after the other. Each parameter counts its own steps.
         """
         with self.lock:
-            engine = self.engine
-            if (
-                isinstance(params, Packed)
-                and isinstance(grads, Packed)
-                and (
-                    params.layout is grads.layout is engine.memory.layout
-                    or (not self.has_groups and engine.is_one_pass(params, grads))
-                )
-            ):
-                keys: Any = params.layout
-                values, gradients = params.flats, grads.flats
-            else:
-                keys, values, gradients = match_grads(params, grads)
             kept = self.kept
-            if kept is not None and kept[0] is engine.plan and (kept[1] is keys or kept[1] == keys):
-                plan, _, count_of, drive, grouping = kept
-                count = count_of()
-                if self.is_neutral:
-                    scalars = NEUTRAL_SCALARS + self.scalars(count + 1)
-                else:
-                    scalars = plan_scalars(self, plan, grouping)
-                is_done = drive(values, gradients, scalars, count)
+            if kept is not None:
+                is_done = kept(self, params, grads)
                 if is_done:
                     return True
                 if is_done is None:
-                    step = Step(self, Arrays(keys, values, gradients, params))
+                    step = Step(self, self.arrays_of(params, grads))
                     step.number -= 1  # it was taken
                     self._warn_of(step, NONFINITE)
                     return True
-            elif self.accumulation is not None:
-                done = self.accumulation.add(keys, values, gradients, self.nonfinite != "warn")
+            arrays = self.arrays_of(params, grads)
+            if self.accumulation is not None:
+                done = self.accumulation.add(*arrays[:3], self.nonfinite != "warn")
                 if done is not False:
                     if done is None:
-                        self._warn_of(Step(self, Arrays(keys, values, gradients, params)), NONFINITE)
+                        self._warn_of(Step(self, arrays), NONFINITE)
                     return False
-            return self.take(Step(self, Arrays(keys, values, gradients, params)))
+            step = Step(self, arrays)
+            if not self.take(step):
+                return False
+            plan = self.engine.plan
+            if self.is_plain and plan is not None and plan.drive is not None:
+                vars(self)["kept"] = keep_step(plan, step.grouping, params, grads)
+                # Only now, as a signal's handler may have assigned an option since.
+                if not self._is_repeatable(plan):
+                    vars(self)["kept"] = None
+            return True
+
+    def arrays_of(self, params: Any, grads: Any) -> Arrays:
+        """Return the keys and arrays of a step, or the buffers of packed ones if these take one pass."""
+        if isinstance(params, Packed) and isinstance(grads, Packed):
+            is_known = params.layout is grads.layout is self.engine.memory.layout
+            if is_known or (not self.has_groups and self.engine.is_one_pass(params, grads)):
+                return Arrays(params.layout, params.flats, grads.flats, params)
+        return Arrays(*match_grads(params, grads), params)
 
     def flush(self, params: Any) -> bool:
         """Take a step with the mean of the micro-batches that are in, be they fewer than ``accumulate``.
@@ -268,15 +265,7 @@ class Optimizer(Configuration, Averaging, Saving):
         if step.is_taken:
             step.end()
         self._warn_of(step, status)
-        if not step.is_taken:
-            return False
-        plan = self.engine.plan
-        if self.is_plain and plan is not None and plan.drive is not None:
-            vars(self)["kept"] = KeptStep(plan, plan.keys, plan.guard.item, plan.drive, step.grouping)
-            # Only now, as a signal's handler may have assigned an option since.
-            if not self._is_repeatable(plan):
-                vars(self)["kept"] = None
-        return True
+        return step.is_taken
 
     def _is_repeatable(self, plan: Plan) -> bool:
         """Whether the next step by a plan takes no more than `update` looks at."""

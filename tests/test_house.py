@@ -20,7 +20,7 @@ FLOORS = [
     ["options"],
     ["checkpoints"],
     ["averaging", "fields", "rule", "state", "step"],
-    ["configuration"],
+    ["configuration", "kept"],
     ["optimizer"],
     ["optimizers"],
     ["members", "partition"],

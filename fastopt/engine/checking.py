@@ -25,7 +25,7 @@ from fastopt.engine.structs import (
 from fastopt.engine.table import DIRECT, GATHERED, NUMBER, SPARSE
 from fastopt.kernels.compiling import compiled
 
-__all__ = ["check_arrays", "check_finite", "check_scalars", "is_finite"]
+__all__ = ["check_arrays", "check_finite", "check_scalars", "finite_array", "is_finite"]
 
 
 @compiled
@@ -138,9 +138,11 @@ def check_arrays(params, grads, header, rows, pool):
                         row.grad_address = 0
                         return False
         if not row.is_frozen:
-            for k in range(row.count, row.count + row.n_counts):
-                if counts[k] - guard != row.count_difference:
-                    return False
+            wanted, different = guard + row.count_difference, 0
+            for k in range(row.count, row.count + row.n_counts):  # without a branch it is vectorized
+                different |= counts[k] ^ wanted
+            if different:
+                return False
     if header.is_moved:
         if not are_apart(rows, ranges):
             return False

@@ -133,7 +133,8 @@ def finish(table, phases, found):
         for i in range(rows.size):
             row = rows[i]
             if not row.is_frozen:
-                for k in range(row.count, row.count + row.n_counts):
+                first = row.count
+                for k in range(first, first + row.n_counts):
                     counts[k] += 1
     return NONFINITE if header.found_nonfinite else DONE
 
@@ -178,9 +179,9 @@ def run_step_in_threads(params, grads, table, scalars, count, phases):
     found = 0
     if phases & STATISTICS:
         n_threads = begin_pass(table, STATISTICS)
-        for part in prange(n_threads):
-            found += run_part(table, STATISTICS, int64(part), n_threads)
-        if n_threads:
+        if n_threads:  # as a loop over nothing would wake the threads, too
+            for part in prange(n_threads):
+                found += run_part(table, STATISTICS, int64(part), n_threads)
             total(table)
     if phases & UPDATE:
         n_parts = begin_pass(table, UPDATE)

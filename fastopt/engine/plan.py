@@ -141,7 +141,7 @@ class Plan:
             if entry.position not in left and not entry.is_frozen
         ]
         self.is_kept = is_layout_known() and not self.apart and len(self.main_entries) == len(entries)
-        simple = self.is_kept and between is None and not self.main.has_copies and self.n_threads == 1
+        simple = self.is_kept and between is None and not self.main.has_copies
         self.drive = make_drive(self.main) if simple else None
         self.guard = self.main.guard
         self.sparse = [entry.position for entry in self.main_entries if entry.grad.mode == SPARSE]

@@ -71,20 +71,26 @@ def array_at(typingctx, address, size, dtype):
 
 
 @intrinsic(prefer_literal=True)
-def arrays_at(typingctx, pairs, count, dtype):
-    """Return a tuple of ``count`` flat arrays, from the pairs of address and size in memory at an address."""
+def arrays_at(typingctx, pairs, count, dtype, first, size):
+    """Return a tuple of ``count`` flat arrays, from the pairs of address and size in memory at an address.
+
+    Each has ``size`` elements from the one at ``first`` on; all of them if the size is negative.
+    """
     result = types.UniTuple(types.Array(dtype.dtype, 1, "C"), count.literal_value)
 
     def codegen(context, builder, signature, arguments):
         word = context.get_value_type(int64)
         pairs = builder.inttoptr(arguments[0], word.as_pointer())
+        offset = builder.mul(arguments[3], word(dtype.dtype.bitwidth // 8))
+        is_part = builder.icmp_signed(">=", arguments[4], word(0))
         views = []
         for k in range(result.count):
             address, size = (builder.load(builder.gep(pairs, [word(2 * k + i)])) for i in (0, 1))
+            address, size = builder.add(address, offset), builder.select(is_part, arguments[4], size)
             views.append(build_array(context, builder, result.dtype, address, size))
         return context.make_tuple(builder, result, views)
 
-    return result(pairs, count, dtype), codegen
+    return result(pairs, count, dtype, int64, int64), codegen
 
 
 @intrinsic(prefer_literal=True)

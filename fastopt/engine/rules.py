@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastopt.engine.checking import finite_array
 from fastopt.engine.pointers import address_of, arrays_at, scalars_at, word_at
+from fastopt.engine.strided import PIECE
 from fastopt.engine.threads import launch
 from fastopt.kernels.compiling import compiled
 
@@ -71,17 +73,24 @@ DTYPE, N_ARRAYS, N_SCALARS = np.dtype(np.float64), 2, 3
 DOUBLE = np.dtype(np.float64)
 
 
-def run_on_piece(piece, scalars):
-    """Run an element-wise kernel on a piece of each array."""
-    rule(*arrays_at(piece + 16, N_ARRAYS, DTYPE), *scalars_at(scalars, N_SCALARS, DTYPE))
-    return 0
+def run_on_elements(elements, scalars):
+    """Run an element-wise kernel piece by piece. Returns 1 if the gradient isn't finite, else 0."""
+    values = scalars_at(scalars, N_SCALARS, DTYPE)
+    size = word_at(elements + 24)
+    found = 0
+    for first in range(0, size, PIECE):
+        arrays = arrays_at(elements + 16, N_ARRAYS, DTYPE, first, min(PIECE, size - first))
+        if not finite_array(arrays[1]):
+            found = 1
+        rule(*arrays, *values)
+    return found
 
 
-def run_on_arrays(piece, scalars):
+def run_on_arrays(arguments, scalars):
     """Run a kernel of whole arrays, with the room for its statistics and their totals."""
-    arrays = arrays_at(piece + 16, N_ARRAYS, DTYPE)
-    room = arrays_at(piece + 16 + 16 * N_ARRAYS, 2, DOUBLE)
-    rule(word_at(piece), word_at(piece + 8), *arrays, *room, *scalars_at(scalars, N_SCALARS, DOUBLE))
+    arrays = arrays_at(arguments + 16, N_ARRAYS, DTYPE, 0, -1)
+    room = arrays_at(arguments + 16 + 16 * N_ARRAYS, 2, DOUBLE, 0, -1)
+    rule(word_at(arguments), word_at(arguments + 8), *arrays, *room, *scalars_at(scalars, N_SCALARS, DOUBLE))
     return 0
 
 
@@ -93,7 +102,7 @@ def rule_address(kernel: Any, dtype: np.dtype[Any], n_arrays: int, n_scalars: in
 
 
 def rule_function(kernel: Any, dtype: np.dtype[Any], n_arrays: int, n_scalars: int, is_whole: bool) -> Any:
-    """Return the function ``run(piece, scalars)`` that calls a kernel, before it is compiled.
+    """Return the function ``run(arguments, scalars)`` that calls a kernel, before it is compiled.
 
     Parameters
     ----------
@@ -114,7 +123,7 @@ def rule_function(kernel: Any, dtype: np.dtype[Any], n_arrays: int, n_scalars: i
     """
     digest = hashlib.sha256("\n".join(code_parts(kernel, set())).encode()).hexdigest()[:12]
     name = f"{kernel.__name__}_{dtype}_{n_arrays}_{n_scalars}_{digest}"
-    template = run_on_arrays if is_whole else run_on_piece
+    template = run_on_arrays if is_whole else run_on_elements
     own = {"rule": kernel, "DTYPE": dtype, "N_ARRAYS": n_arrays, "N_SCALARS": n_scalars}
     copy: Callable[..., Any] = FunctionType(template.__code__, {**globals(), **own}, name)
     copy.__qualname__, copy.__module__ = name, __name__

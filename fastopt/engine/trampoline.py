@@ -15,6 +15,7 @@ import llvmlite.binding as llvm
 
 from fastopt.engine.driver import ALL, DONE, NONFINITE, REFUSED, driver_address, get_driver
 from fastopt.engine.segment import Segment
+from fastopt.engine.threads import launch
 
 __all__ = ["make_drive"]
 
@@ -104,12 +105,13 @@ def definition() -> Any:
 
 def make_drive(segment: Segment) -> Drive:
     """Return the function that takes a segment's step, in one call."""
-    found = definition()
+    found = definition() if segment.n_threads == 1 else None
     if found is None:
-        driver = get_driver(False)
+        driver = get_driver(segment.n_threads > 1)
 
         def drive(params: Any, grads: Any, scalars: Any, count: int) -> bool | None:
-            return RESULTS[driver(id(params), id(grads), segment.address, id(scalars), count, ALL)]
+            with launch:
+                return RESULTS[driver(id(params), id(grads), segment.address, id(scalars), count, ALL)]
 
         return drive
     make = ctypes.pythonapi.PyCFunction_NewEx

@@ -58,15 +58,14 @@ def update_averages(row_address, pool_address, scalars, param, offset, size):
 
 @compiled
 def update_piece(header, row, pool, room, param, grad, offset, size):
-    """Update some elements. Returns 1 if their gradient isn't finite, else 0."""
+    """Update some elements, contiguous ones. Returns 1 if their gradient isn't finite, else 0."""
     piece = pointer(room + PIECE_ROOM, int64)
     piece[0], piece[1], piece[2], piece[3], piece[4], piece[5] = 0, 0, param, size, grad, size
     for k in range(row.n_states):
         piece[6 + 2 * k] = pool[row.arrays_at + 2 * k] + offset * row.itemsize
         piece[7 + 2 * k] = size
-    found = 1 - call(header.is_finite_address, (grad, size, row.itemsize))
     own = header.scalars_address + 8 * row.scalars
-    call(row.rule_address, (room + PIECE_ROOM, own))
+    found = call(row.rule_address, (room + PIECE_ROOM, own))
     if row.n_averages:
         call(header.averages_address, (row.address, header.pool_address, own, param, offset, size))
     return found
@@ -170,9 +169,11 @@ def update_contiguous(header, row, pool, room, low, high):
     """Update the elements from low to below high. Returns 1 if a gradient isn't finite, else 0."""
     param = row.param_address if row.param_mode == DIRECT else row.param_copy_address
     grad = row.grad_address if row.grad_mode == DIRECT else row.grad_copy_address
+    # The averages follow a piece while it is in the first cache. A rule takes pieces of its own.
+    piece = PIECE if row.n_averages else high - low
     found = 0
     while low < high:
-        size = min(PIECE, high - low)
+        size = min(piece, high - low)
         at = low * row.itemsize
         found |= update_piece(header, row, pool, room, param + at, grad + at, low, size)
         low += size

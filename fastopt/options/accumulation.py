@@ -125,7 +125,7 @@ class Accumulation(Option):
         if plan is None or plan.drive is None or plan.token is not is_strict or len(plan.sets) != 1:
             return False
         count = plan.guard.item()
-        if count + 1 >= self.every or not (plan.keys is keys or plan.keys == keys):
+        if plan.n_threads > 1 or count + 1 >= self.every or not (plan.keys is keys or plan.keys == keys):
             return False
         return plan.drive(params, grads, SCALARS[count == 0], count)
 

@@ -1,0 +1,68 @@
+"""The step that is like the last one: a few lines of Python around one call of compiled code."""
+
+from collections.abc import Callable, Mapping
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
+
+from fastopt.arrays.layout import Layout
+from fastopt.engine.plan import Plan
+from fastopt.options.groups import Grouping
+from fastopt.step import plan_scalars
+
+if TYPE_CHECKING:
+    from fastopt.optimizer import Optimizer
+
+__all__ = ["KeptStep", "keep_step"]
+
+# Takes the optimizer, parameters and gradients. Returns True when the step was taken; None if it was, with a
+# gradient that isn't finite; False, with nothing changed, if it isn't like the last one.
+KeptStep = Callable[["Optimizer", Any, Any], bool | None]
+
+# grad_scale, l2 and keep without options. (Joined to the others with +: unpacking takes five times as long.)
+NEUTRAL_SCALARS = (1.0, 0.0, 1.0)
+
+
+def keep_step(plan: Plan, grouping: Grouping | None, params: Any, grads: Any) -> KeptStep:
+    """Return the step that `Optimizer.update` takes for containers like these.
+
+    Parameters
+    ----------
+    plan : Plan
+        The plan of the last step, which is a single call.
+    grouping : Grouping or None
+        The groups of its parameters.
+    params, grads : dict or list
+        What the last step was given. They aren't kept.
+    """
+    keys, count_of, drive = plan.keys, plan.guard.item, plan.drive
+    assert drive is not None
+    kind, grads_kind, is_packed = type(params), type(grads), isinstance(keys, Layout)
+    pick = picker(keys) if isinstance(params, Mapping) else None
+
+    def take(optimizer: "Optimizer", params: Any, grads: Any) -> bool | None:
+        if type(params) is not kind or type(grads) is not grads_kind:
+            return False
+        if is_packed:
+            if not (params.layout is grads.layout is keys):
+                return False
+            values, gradients = params.flats, grads.flats
+        elif pick is None:
+            values, gradients = list(params), list(grads)
+        elif list(params) != keys:
+            return False
+        else:
+            try:
+                values, gradients = [*pick(params)], [*pick(grads)]
+            except KeyError:
+                return False
+        count = count_of()
+        if optimizer.is_neutral:
+            return drive(values, gradients, NEUTRAL_SCALARS + optimizer.scalars(count + 1), count)
+        return drive(values, gradients, plan_scalars(optimizer, plan, grouping), count)
+
+    return take
+
+
+def picker(keys: Any) -> Callable[[Any], Any]:
+    """Return the function that gives the values of these keys in a mapping."""
+    return itemgetter(*keys) if len(keys) > 1 else lambda mapping: [mapping[key] for key in keys]
