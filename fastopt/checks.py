@@ -30,7 +30,8 @@ def number(
     below: float = inf,
 ) -> float:
     """Give a finite number between bounds as a float, or say why it is none."""
-    if isinstance(value, bool) or not isinstance(value, Real):
+    # The usual type comes first, as a schedule's value is checked at each step.
+    if type(value) is not float and (isinstance(value, bool) or not isinstance(value, Real)):
         shown = repr(value) if isinstance(value, str | bool) else kind(value)
         raise TypeError(f"{name} must be a number, not {shown}")
     try:

@@ -54,8 +54,10 @@ class Derived:
         That of the learning rate.
     grad_sign : float
         −1 with ``maximize``, else 1.
+    is_repeatable : bool
+        Whether the next step may be kept: all that differs is what the options do, and scalars.
     is_plain, is_neutral : bool
-        Whether a step needs no more than scalars; and whether these are the rule's alone.
+        Whether options change no more than scalars; and whether these are the rule's alone.
     views : GroupViews
         The hyperparameters of groups.
     kept : KeptStep or None
@@ -73,6 +75,7 @@ class Derived:
     history: Record | None
     rate_schedule: Schedule | None
     grad_sign: float
+    is_repeatable: bool
     is_plain: bool
     is_neutral: bool
     views: GroupViews
@@ -94,7 +97,7 @@ def gradient_options(owner: Any) -> list[Option]:
     if any(bound is not None for bound in bounds):
         options.append(GradientCopies(*bounds))
     if owner.clip_norm is not None:
-        options.append(ClipNorm(owner.clip_norm, owner.threads))
+        options.append(ClipNorm(owner.clip_norm))
     return options
 
 
@@ -117,8 +120,8 @@ class Configuration(
         averaging = [make(value) for make, value in averages if value is not None]
         own |= {"options": (*options, *averaging), "averaging": averaging}
         own |= {"grad_sign": -1.0 if self.maximize else 1.0, "views": GroupViews(self)}
-        # Whether a step needs no more than scalars; and whether these are the rule's alone.
-        own["is_plain"] = not options and self.n_totals == 0
+        own["is_repeatable"] = own["accumulation"] is None and self.n_totals == 0
+        own["is_plain"] = not options
         own["is_neutral"] = not (
             options
             or averaging

@@ -5,9 +5,11 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from fastopt.arrays.layout import Layout
-from fastopt.engine.plan import Plan
+from fastopt.engine.engine import NonfiniteGradientError
+from fastopt.engine.plan import Arrays, Plan
+from fastopt.options.base import NEUTRAL_SCALARS
 from fastopt.options.groups import Grouping
-from fastopt.step import plan_scalars
+from fastopt.step import Step, plan_scalars
 
 if TYPE_CHECKING:
     from fastopt.optimizer import Optimizer
@@ -17,9 +19,6 @@ __all__ = ["KeptStep", "keep_step"]
 # Takes the optimizer, parameters and gradients. Returns True when the step was taken; None if it was, with a
 # gradient that isn't finite; False, with nothing changed, if it isn't like the last one.
 KeptStep = Callable[["Optimizer", Any, Any], bool | None]
-
-# grad_scale, l2 and keep without options. (Joined to the others with +: unpacking takes five times as long.)
-NEUTRAL_SCALARS = (1.0, 0.0, 1.0)
 
 
 def keep_step(plan: Plan, grouping: Grouping | None, params: Any, grads: Any) -> KeptStep:
@@ -58,7 +57,21 @@ def keep_step(plan: Plan, grouping: Grouping | None, params: Any, grads: Any) ->
         count = count_of()
         if optimizer.is_neutral:
             return drive(values, gradients, NEUTRAL_SCALARS + optimizer.scalars(count + 1), count)
-        return drive(values, gradients, plan_scalars(optimizer, plan, grouping), count)
+        if optimizer.is_plain:
+            return drive(values, gradients, plan_scalars(optimizer, plan, grouping), count)
+        step = Step(optimizer, Arrays(keys, values, gradients, params), grouping=grouping)
+        try:
+            step.begin()
+        except NonfiniteGradientError:
+            return False
+        # Other arrays than those of the last step are refused by compiled code.
+        if step.token is not plan.token or step.also or step.nonfinite_key is not None:
+            return False
+        scalars = plan_scalars(optimizer, plan, grouping, step.lr, step.grad_scale)
+        is_done = drive(step.arrays.params, step.arrays.grads, scalars, count)
+        if is_done is not False:
+            step.end()
+        return is_done
 
     return take
 

@@ -209,7 +209,7 @@ class Optimizer(Configuration, Averaging, Saving):
             if not self.take(step):
                 return False
             plan = self.engine.plan
-            if self.is_plain and plan is not None and plan.drive is not None:
+            if self.is_repeatable and plan is not None and plan.drive is not None:
                 vars(self)["kept"] = keep_step(plan, step.grouping, params, grads)
                 # Only now, as a signal's handler may have assigned an option since.
                 if not self._is_repeatable(plan):
@@ -271,7 +271,7 @@ class Optimizer(Configuration, Averaging, Saving):
         """Whether the next step by a plan takes no more than `update` looks at."""
         is_one = plan.n_elements < self.min_parallel_size or stays_one(self.threads, plan.n_elements)
         is_of_one_set = len(plan.sets) == 1 or not self.is_neutral
-        return self.is_plain and plan.token is self.token and is_one and is_of_one_set
+        return self.is_repeatable and plan.token is self.token and is_one and is_of_one_set
 
     def _warn_of(self, step: Step, status: int) -> None:
         """Warn, the first time, if a step met a gradient that isn't finite."""
@@ -348,6 +348,7 @@ class Optimizer(Configuration, Averaging, Saving):
             "accumulation",
             "token",
             "grad_sign",
+            "is_repeatable",
             "is_plain",
             "is_neutral",
         )

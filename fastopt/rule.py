@@ -10,7 +10,7 @@ from fastopt.engine.driver import get_driver, routines
 from fastopt.engine.rules import Rule
 from fastopt.engine.segment import Calls, Segment
 from fastopt.engine.structs import is_layout_known
-from fastopt.engine.threads import allowed
+from fastopt.engine.threads import MIN_PARALLEL, allowed
 
 __all__ = ["UpdateRule"]
 
@@ -27,8 +27,8 @@ class UpdateRule:
     n_totals: ClassVar[int] = 0
     # Number of further arrays like the parameter that both kernels get after the states.
     n_work: ClassVar[int] = 0
-    # Smaller steps use one thread: two would take longer.
-    min_parallel_size: ClassVar[int] = 20_000
+    # Smaller steps use one thread: two would take longer. No less than this.
+    min_parallel_size: ClassVar[int] = MIN_PARALLEL
     # Whether weight_decay is decoupled by default; None: it is a part of the rule's own formula.
     default_decoupled: ClassVar[bool | None] = False
     # Whether a zero gradient changes nothing.

@@ -1,7 +1,7 @@
 """A step as a value: what it was given, what the options make of it, and what it shows afterwards."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Hashable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,12 +48,12 @@ class Step:
         Norm of all gradients as one vector, once it is known.
     also : sequence of callables
         C calls that belong to the step, from `add`.
+    has_rows : bool
+        Whether there are row-sparse gradients.
     is_taken : bool
         Whether the step itself is to be done once the options have changed it.
     other_jobs : sequence of tuple of Engine and Job
         What is to be done instead: an option's job, or those of several optimizers.
-    shown : dict
-        What the optimizer is to show when the step was taken, from `show`.
     maximum : callable
         Returns the largest of a number in all processes that take this step together.
     options : tuple of Option
@@ -66,11 +66,10 @@ class Step:
     lr: float | None = None
     grad_norm: float | None = None
     also: Sequence[Callable[[], Any]] = ()
-    is_taken = False
+    is_taken = has_rows = False
     other_jobs: Sequence[tuple[Engine, Any]] = ()
     nonfinite_key: Hashable | None = None
-    shown: Mapping[str, Any] = MappingProxyType({})
-    between: Callable[[Segment], Calls] | None
+    maximum: Callable[[float], float] = float
 
     def __init__(
         self,
@@ -83,12 +82,10 @@ class Step:
         # The token comes first: whatever a signal's handler assigns from here on makes it another one.
         self.token = optimizer.token
         self.optimizer, self.arrays, self.is_flush = optimizer, arrays, is_flush
-        self.number = optimizer.iter + 1
+        self.number = optimizer.engine.memory.steps.item() + 1
         self.grad_scale: float = optimizer.grad_sign
-        self.maximum: Callable[[float], float] = float
         self.nonfinite = optimizer.nonfinite
         self.is_strict = self.nonfinite != "warn"
-        self.between = optimizer.calls_between()
         self.options: tuple[Option, ...] = optimizer.options
         if isinstance(arrays.keys, Layout):
             if optimizer.has_groups:  # which a handler has assigned since the container was looked at
@@ -102,6 +99,7 @@ class Step:
         """Let each row occur once in row-sparse gradients."""
         owner = self.optimizer
         if Rows in map(type, self.arrays.grads):
+            self.has_rows = True
             if owner.accumulation is not None:
                 owner.accumulation.check_dense(self)
             coalesce_grads(self, type(owner).__name__, owner.changes_of_all_rows(), owner.rule_is_whole())
@@ -109,14 +107,20 @@ class Step:
     def begin(self) -> None:
         """Let the options change what the step is given. Then `jobs` has what is to be done."""
         self.coalesce()
-        if all(option.before(self) for option in self.options):
-            self.is_taken = True
+        for option in self.options:  # `all` would take longer
+            if not option.before(self):
+                return
+        self.is_taken = True
 
     def end(self) -> None:
         """Let the options note what is shown of the step, which was taken."""
         for option in self.options:
             option.after(self)
-        vars(self.optimizer).update(self.shown)
+
+    @cached_property
+    def between(self) -> Callable[[Segment], Calls] | None:
+        """What gives the calls between the statistics pass and the update, if there are any."""
+        return self.optimizer.calls_between()
 
     @property
     def is_packed(self) -> bool:
@@ -140,7 +144,8 @@ class Step:
 
     def replace_grads(self, grads: list[Any]) -> None:
         """Put other gradients in the place of those that were given."""
-        self.arrays = self.arrays._replace(grads=grads)
+        keys, params, _, container = self.arrays
+        self.arrays = Arrays(keys, params, grads, container)
 
     def note_nonfinite(self, key: Hashable) -> None:
         """Note that a gradient isn't finite, before an option hides it.
@@ -161,7 +166,7 @@ class Step:
 
     def show(self, name: str, value: Any) -> None:
         """Show a value in an attribute of the optimizer, now that the step was taken."""
-        self.shown = {**self.shown, name: value}
+        vars(self.optimizer)[name] = value
 
     def add(self, call: Callable[[], Any]) -> None:
         """Add a C call that belongs to the step, and runs after it without an interrupt in between."""
@@ -176,7 +181,17 @@ class Step:
 
     def scalars(self, plan: Plan) -> tuple[float, ...]:
         """Return the scalars of all sets of parameters."""
-        values = plan_scalars(self.optimizer, plan, self.grouping, self.lr, self.grad_scale, self.maximum)
+        return plan_scalars(self.optimizer, plan, self.grouping, self.lr, self.grad_scale, self.maximum)
+
+    def checked_scalars(self, plan: Plan) -> tuple[float, ...]:
+        """Return the same as floats.
+
+        Raises
+        ------
+        ValueError
+            If the rule gives more or fewer than at other steps.
+        """
+        values = self.scalars(plan)
         if len(values) != plan.main.scalars.size:
             n_sets, n_own = len(plan.sets), plan.main.n_set_scalars
             raise ValueError(
@@ -246,9 +261,11 @@ def plan_scalars(
     scale = optimizer.grad_sign if grad_scale is None else grad_scale
     is_decayed = optimizer.default_decoupled is not None
     result: tuple[float, ...] = ()
+    averaging = optimizer.averaging
     for group, position in plan.sets:
         view, t = views[group], counts.item(position) + 1
-        result += (scale, *view.decay_scalars(view.weight_decay if is_decayed else 0.0), *view.scalars(t))
-        for option in optimizer.averaging:
+        decay = view.weight_decay if is_decayed else 0.0
+        result += (scale, *(view.decay_scalars(decay) if decay else (0.0, 1.0)), *view.scalars(t))
+        for option in averaging:
             result += option.average_scalars(t)
     return result

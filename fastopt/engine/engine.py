@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Hashable, Mapping, MutableMapping, MutableSequence, Sequence
 from functools import partial
-from operator import setitem
+from itertools import takewhile
+from operator import call, is_not, setitem
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,6 +21,9 @@ from fastopt.engine.segment import Calls, Segment
 from fastopt.engine.threads import launch
 
 __all__ = ["Engine", "Job", "NonfiniteGradientError", "find_nonfinite", "take_together"]
+
+# Whether a step was taken, given what its only call returns: False if it was refused.
+was_taken = partial(is_not, False)
 
 # Sets of parameters that take turns are each planned only once, if they are so many arrays at most.
 MAX_CACHED_ARRAYS = 16_384
@@ -42,7 +46,10 @@ class Job(Protocol):
         """Return the group of each parameter."""
 
     def scalars(self, plan: Plan) -> tuple[float, ...]:
-        """Return the scalars of a step."""
+        """Return the scalars of a step; compiled code refuses others than as many floats as planned."""
+
+    def checked_scalars(self, plan: Plan) -> tuple[float, ...]:
+        """Return the same; raise ValueError if a rule has given something else."""
 
     def n_threads(self, n_elements: int) -> int:
         """Return the number of threads for a number of elements."""
@@ -93,6 +100,23 @@ class Engine:
                 return None
         return plan if plan.token is token else None
 
+    def repeat(
+        self, keys: Any, params: list[Any], grads: list[Any], scalars: tuple[float, ...], token: object
+    ) -> bool | None:
+        """Take a step by the plan of the last one, if that takes a single call and one set of scalars.
+
+        Returns
+        -------
+        bool or None
+            True if it was taken; None if it was, and a gradient isn't finite; False if it wasn't.
+        """
+        plan = self.plan
+        if plan is None or plan.drive is None or plan.token is not token or plan.n_threads > 1:
+            return False
+        if len(plan.sets) != 1 or not (plan.keys is keys or plan.keys == keys):
+            return False
+        return plan.drive(params, grads, scalars, plan.guard.item())
+
     def unpack_calls(self) -> Calls:
         """Return the C calls after which a step decides anew whether packed parameters take one pass."""
         return [partial(setattr, self.memory, "layout", Layout(self.memory.layout))]
@@ -125,13 +149,19 @@ class Engine:
         NonfiniteGradientError
             If a gradient isn't finite and has to be, with nothing changed.
         """
-        known = self.find(job.arrays.keys, job.token)
-        drive = None if known is None or job.also or self.has_shared else known.drive
-        if known is not None and drive is not None and known.fits(job.arrays, job.n_threads):
+        arrays = job.arrays
+        known = self.find(arrays.keys, job.token)
+        drive = None if known is None or self.has_shared else known.drive
+        # With a single call nothing is left that compiled code can't see, but the number of threads.
+        if known is not None and drive is not None and (known.is_small or known.fits(arrays, job.n_threads)):
             self.plan = known
             count = known.guard.item()  # before anything that a step in between would change
             scalars = job.scalars(known)
-            done = drive(job.arrays.params, job.arrays.grads, scalars, count)
+            if job.also:  # in one chain of C calls, which ends if the step is refused
+                calls: list[Any] = [partial(drive, arrays.params, arrays.grads, scalars, count), *job.also]
+                done = [*takewhile(was_taken, map(call, calls)), False][0]
+            else:
+                done = drive(arrays.params, arrays.grads, scalars, count)
             if done is not False:
                 return DONE if done else NONFINITE
             known = None
@@ -157,7 +187,7 @@ class Engine:
             known, adopt = self._make_plan(job)
             also = [*adopt, *also]
         count = known.guard.item()  # before anything that a step in between would change
-        scalars = job.scalars(known)
+        scalars = job.checked_scalars(known)
         also = [*self._share_calls(known), *also]
         if is_alone:
             return known, first, known.calls(job.arrays, scalars, count, also)

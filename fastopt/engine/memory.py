@@ -95,6 +95,7 @@ class Memory:
         # What a checkpoint says of parameters without states, which it doesn't describe otherwise.
         self.saved_counts: Mapping[Hashable, int] = {}
         self.saved_count = 0
+        self.last_views: dict[str, tuple[Any, list[np.ndarray]]] = {}
         # Parameters that have been frozen so far: their states have no first values yet.
         self.unstarted: set[Hashable] = set()
 
@@ -128,6 +129,15 @@ class Memory:
         """Return views of one state, in the parameters' shapes."""
         index = next(i for i, spec in enumerate(self.specs) if spec.name == name)
         return {key: slot.view(self.buffers[slot.dtype][index]) for key, slot in self.layouts[index].items()}
+
+    def views_of(self, name: str, keys: Sequence[Hashable]) -> list[np.ndarray]:
+        """Return views of one state, in the order of the keys; those of the last call are kept."""
+        known_keys, found = self.last_views.get(name, (None, []))
+        if known_keys != keys:
+            views = self.views(name)
+            found = [views[key] for key in keys]
+            self.last_views[name] = keys, found
+        return found
 
     def contained(self, values: Mapping[Any, Any]) -> Any:
         """Return values by key in a container like that of the parameters; None before the first step."""

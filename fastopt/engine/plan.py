@@ -21,6 +21,7 @@ from fastopt.engine.rules import Rule
 from fastopt.engine.segment import Calls, Entry, Segment
 from fastopt.engine.structs import is_layout_known
 from fastopt.engine.table import DIRECT, NUMBER, SPARSE, STAGED
+from fastopt.engine.threads import MIN_PARALLEL
 from fastopt.engine.trampoline import make_drive
 
 __all__ = ["FROZEN", "Arrays", "Plan", "ScalarSet", "run_calls"]
@@ -97,6 +98,8 @@ class Plan:
     drive : callable or None
         The step, ``drive(params, grads, scalars, guard.item())``, if it is this one call. Returns True when
         it was taken; None if a gradient wasn't finite; False if it was refused, with nothing changed.
+    is_small : bool
+        Whether it takes one thread, however many are allowed.
     guard : int64 array without dimensions
         The count of all its parameters.
     """
@@ -127,6 +130,7 @@ class Plan:
             e.slot.size for e in self.main_entries if not e.is_frozen and e.grad.mode != SPARSE
         )
         self.n_threads = n_threads(self.n_elements)
+        self.is_small = self.n_threads == 1 and self.n_elements < MIN_PARALLEL
         make = partial(
             Segment, rule, n_averages=n_averages, n_params=len(arrays.params), n_sets=len(self.sets)
         )

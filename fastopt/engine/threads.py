@@ -9,11 +9,14 @@ from weakref import ref
 
 import numba
 
-__all__ = ["allowed", "check_threads", "launch", "set_num_threads", "stays_one", "step_lock"]
+__all__ = ["MIN_PARALLEL", "allowed", "check_threads", "launch", "set_num_threads", "stays_one", "step_lock"]
 
 # With fewer elements a step takes one thread unless more are asked for: in a training loop the cores are
 # BLAS's, whose threads wait actively, and two groups of threads that wait for each other cost milliseconds.
 UNASKED = 1_000_000
+
+# Steps of fewer elements take one thread even if more are asked for: two would take longer.
+MIN_PARALLEL = 20_000
 
 # Held while Numba compiles or starts threads, and during steps of several calls. Numba lets go of the GIL
 # while its threads run, and its workqueue layer ends the process if a second Python thread starts some

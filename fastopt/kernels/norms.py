@@ -1,52 +1,65 @@
-"""Sums of squares, in double precision and in an order that depends on the number of elements only."""
-
-from functools import partial
+"""Norms of gradients and clipping by them; sums are in double precision and depend on the sizes only."""
 
 import numpy as np
-from numba import prange
 
 from fastopt.kernels.common import LANES, add_square, lane_sum
 from fastopt.kernels.compiling import compiled
 
-__all__ = ["BLOCK", "squares", "squares_parallel"]
+__all__ = ["clip_grad", "clip_statistics", "grad_squares", "no_update", "squares"]
 
-# So many elements are summed up by one thread; then these sums, one after the other.
+# So many elements are summed in lanes; then these sums, one after the other.
 BLOCK = 65_536
 
 
 @compiled
-def sum_blocks(values, totals, first, last):
-    """Put Σx² of blocks into their totals."""
-    sums = np.empty(LANES)
-    for k in range(first, last):
-        block = values[k * BLOCK : min((k + 1) * BLOCK, values.size)]
-        sums[:] = 0
-        add_square(block.size, block, sums)
-        totals[k] = lane_sum(sums, 0)
-
-
-@compiled
-def in_order(totals):
-    """Give the sum of numbers, one after the other."""
+def sum_squares(values, lanes):
+    """Σx² of a flat array, with room for `LANES` sums."""
     total = 0.0
-    for k in range(totals.size):
-        total += totals[k]
+    for first in range(0, values.size, BLOCK):
+        block = values[first : min(first + BLOCK, values.size)]
+        for lane in range(LANES):
+            lanes[lane] = 0.0
+        add_square(block.size, block, lanes)
+        total += lane_sum(lanes, 0)
     return total
 
 
 @compiled
 def squares(values):
-    """Give Σx² of a flat array."""
-    totals = np.empty((values.size + BLOCK - 1) // BLOCK)
-    sum_blocks(values, totals, 0, totals.size)
-    return in_order(totals)
+    """Σx² of a flat array."""
+    return sum_squares(values, np.empty(LANES))
 
 
-@partial(compiled, parallel=True)
-def squares_parallel(values, threads):
-    """Give the same, in threads."""
-    totals = np.empty((values.size + BLOCK - 1) // BLOCK)
-    for part in prange(threads):
-        first, last = totals.size * part // threads, totals.size * (part + 1) // threads
-        sum_blocks(values, totals, first, last)
-    return in_order(totals)
+@compiled
+def grad_squares(rows, cols, param, grad, statistics, totals, grad_scale, l2, keep):
+    """Σg² of one array."""
+    statistics[0] = sum_squares(grad, statistics[1:])
+
+
+@compiled
+def no_update(rows, cols, param, grad, statistics, totals, grad_scale, l2, keep):
+    """Leave everything as it is."""
+
+
+@compiled
+def clip_statistics(
+    rows, cols, param, grad, copy, statistics, totals, grad_scale, l2, keep, bound, norm_bound
+):
+    """Copy ← g, each element at most ``bound``; and the factor that brings its norm down to a bound."""
+    most = grad.dtype.type(bound)
+    for i in range(grad.size):
+        x = grad[i]
+        copy[i] = most if x > most else (-most if x < -most else x)
+    statistics[0] = 1.0
+    if norm_bound < np.inf:
+        factor = norm_bound / (np.sqrt(sum_squares(copy, statistics[1:])) + 1e-6)
+        statistics[0] = factor if factor < 1 else 1.0
+
+
+@compiled
+def clip_grad(rows, cols, param, grad, copy, statistics, totals, grad_scale, l2, keep, bound, norm_bound):
+    """Copy ← factor·copy."""
+    factor = grad.dtype.type(statistics[0])
+    if factor != 1:
+        for i in range(copy.size):
+            copy[i] *= factor

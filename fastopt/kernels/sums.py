@@ -3,7 +3,7 @@
 from fastopt.kernels.common import kernel
 from fastopt.kernels.compiling import compiled
 
-__all__ = ["accumulate", "add_rows", "mean_of_ranks"]
+__all__ = ["accumulate", "add_rows", "mean_of_ranks", "mean_with"]
 
 
 @compiled
@@ -35,6 +35,13 @@ def accumulate(param, grad, total, grad_scale, l2, keep, first):
     """Total ← total + g; g itself if it is the first."""
     for i in range(param.size):
         total[i] = grad[i] if first else total[i] + grad[i]
+
+
+@kernel
+def mean_with(param, grad, mean, grad_scale, l2, keep, number):
+    """Mean ← (param + g) / number, where param is the sum of the gradients before the last one."""
+    for i in range(param.size):
+        mean[i] = (param[i] + grad[i]) / number
 
 
 @compiled

@@ -1,7 +1,7 @@
 """Several micro-batches to a step: the sums of their gradients, and their mean."""
 
 from collections import deque
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from operator import call, setitem
@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastopt.arrays.containers import check_grad
+from fastopt.arrays.containers import check_grad, compute_dtype
 from fastopt.arrays.rows import Rows
 from fastopt.checks import whole
 from fastopt.engine.engine import Engine
 from fastopt.engine.memory import Memory, StateSpec
-from fastopt.engine.plan import Arrays, Plan
+from fastopt.engine.plan import Plan
 from fastopt.engine.rules import Rule
-from fastopt.engine.segment import Calls, Segment
-from fastopt.kernels.sums import accumulate
-from fastopt.options.base import Option
+from fastopt.engine.segment import Calls
+from fastopt.kernels.sums import accumulate, mean_with
+from fastopt.options.base import NEUTRAL_SCALARS, GradientPass, Option, Pass
 
 if TYPE_CHECKING:
     from fastopt.step import Step
@@ -49,27 +49,15 @@ class AccumulationFields:
     accumulate: int = whole(1, repr=False, least=1)
 
 
-class MicroBatch:
+class MicroBatch(Pass):
     """The job of adding a micro-batch to the sums."""
-
-    between: Callable[[Segment], Calls] | None = None
-
-    def __init__(self, arrays: Arrays, is_strict: bool, n_threads: Callable[[int], int]) -> None:
-        self.arrays, self.is_strict, self.n_threads = arrays, is_strict, n_threads
-        self.token: object = is_strict
-        self.also: Sequence[Callable[[], Any]] = ()
-
-    def groups(self) -> Sequence[int]:
-        """Return one group for all."""
-        return [0] * len(self.arrays.keys)
 
     def scalars(self, plan: Plan) -> tuple[float, ...]:
         """Return, for parameters with the same number of micro-batches in, whether their sums begin."""
         counts = plan.memory.counts
         return sum((SCALARS[counts.item(own.count_at) == 0] for own in plan.sets), ())
 
-    def initialize(self, memory: Memory, new: Sequence[tuple[Hashable, Any, Any]]) -> None:
-        """Leave the sums 0."""
+    checked_scalars = scalars
 
 
 class Accumulation(Option):
@@ -93,7 +81,7 @@ class Accumulation(Option):
     def __init__(self, every: int) -> None:
         self.every = every
         self.engine = Engine(Rule(accumulate, None, 4), [TOTAL])
-        self.means: Any = None
+        self.means = GradientPass(Rule(mean_with, None, 4))
 
     def copy(self) -> "Accumulation":
         """Return one with copies of the sums."""
@@ -122,12 +110,9 @@ class Accumulation(Option):
             True if it was added; None if it was, but isn't finite; False if it wasn't.
         """
         plan = self.engine.plan
-        if plan is None or plan.drive is None or plan.token is not is_strict or len(plan.sets) != 1:
+        if plan is None or plan.guard.item() + 1 >= self.every:
             return False
-        count = plan.guard.item()
-        if plan.n_threads > 1 or count + 1 >= self.every or not (plan.keys is keys or plan.keys == keys):
-            return False
-        return plan.drive(params, grads, SCALARS[count == 0], count)
+        return self.engine.repeat(keys, params, grads, SCALARS[plan.guard.item() == 0], is_strict)
 
     def check_dense(self, step: "Step") -> None:
         """Raise TypeError if a gradient is of some rows."""
@@ -146,12 +131,16 @@ class Accumulation(Option):
         if step.is_flush:
             return False
         if not any(is_last):
-            step.other_jobs = [(self.engine, MicroBatch(step.arrays, step.is_strict, step.n_threads))]
+            step.other_jobs = [
+                (self.engine, MicroBatch(step.arrays, (), step.n_threads, is_strict=step.is_strict))
+            ]
             return False
         step.split()
         arrays, now = step.arrays, [i for i, is_due in enumerate(is_last) if is_due]
         others = arrays.select([i for i, is_due in enumerate(is_last) if not is_due])
-        plan, first, then = self.engine.prepare(MicroBatch(others, step.is_strict, step.n_threads))
+        plan, first, then = self.engine.prepare(
+            MicroBatch(others, (), step.n_threads, is_strict=step.is_strict)
+        )
         step.arrays = arrays.select(now)
         self._take_mean(step, [counts[i] for i in now])
         step.add(partial(deque, map(call, [*first, *then]), 0))
@@ -160,36 +149,28 @@ class Accumulation(Option):
 
     def _empty(self, step: "Step", memory: Memory) -> None:
         """Empty the sums of a step's parameters when it has been taken."""
-        emptied = [memory.positions[key] for key in step.arrays.keys if key in memory.positions]
-        step.add(partial(setitem, memory.counts, emptied, 0))
+        emptied: Any = [memory.positions[key] for key in step.arrays.keys if key in memory.positions]
+        step.add(partial(setitem, memory.counts, ... if len(emptied) == memory.counts.size else emptied, 0))
 
     def _take_mean(self, step: "Step", counts: list[int]) -> None:
         """Put the mean in the place of the gradients."""
-        keys, params, grads = step.by_array()
-        totals = self.engine.memory.views(TOTAL.name) if any(counts) else {}
-        if step.is_packed:
-            if getattr(self.means, "layout", None) is not step.arrays.keys:
-                self.means = step.arrays.container.like()
-            arrays = list(self.means.values() if isinstance(self.means, Mapping) else self.means)
-        else:
-            known = self.means if isinstance(self.means, dict) else {}
-            arrays = []
-            for key, param in zip(keys, params, strict=True):
-                like, old = totals.get(key, np.asarray(param)), known.get(key)
-                is_fit = old is not None and (old.shape, old.dtype) == (like.shape, like.dtype)
-                arrays.append(old if is_fit else np.empty_like(like))
-            self.means = {**known, **dict(zip(keys, arrays, strict=True))}
+        memory = self.engine.memory
+        if not step.is_flush and min(counts) == max(counts) > 0:
+            totals = memory.views_of(TOTAL.name, step.by_array()[0])
+            if self.means.replace(step, (*NEUTRAL_SCALARS, float(counts[0] + 1)), totals):
+                return
+        step.split()
+        keys, params, grads, _ = step.arrays
+        sums = memory.views(TOTAL.name) if any(counts) else {}
+        means = []
         with np.errstate(all="ignore"):
-            for key, param, grad, mean, count in zip(keys, params, grads, arrays, counts, strict=True):
+            for key, param, grad, count in zip(keys, params, grads, counts, strict=True):
                 check_grad(key, grad, np.shape(param))
-                if step.is_flush:
-                    mean[...] = totals[key]
-                elif count:
-                    np.add(totals[key], np.asarray(grad, mean.dtype), out=mean)
-                else:
-                    mean[...] = grad
-                np.divide(mean, count if step.is_flush else count + 1, out=mean)
-        step.replace_grads(self.means.flats if step.is_packed else arrays)
+                mean = np.array(sums[key] if count else grad, compute_dtype(key, param)[1])
+                if count and not step.is_flush:
+                    mean += np.asarray(grad, mean.dtype)
+                means.append(np.divide(mean, count if step.is_flush else count + 1, out=mean))
+        step.replace_grads(means)
 
     def drop_calls(self, key: Hashable) -> Calls:
         """Return the calls that drop what is known of one parameter."""

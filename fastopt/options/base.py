@@ -1,13 +1,24 @@
 """What an option may do in a step."""
 
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Callable, Hashable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from fastopt.engine.memory import StateSpec
+from fastopt.engine.driver import NONFINITE
+from fastopt.engine.engine import Engine, find_nonfinite
+from fastopt.engine.memory import Memory, StateSpec
+from fastopt.engine.plan import Arrays, Plan
+from fastopt.engine.rules import Rule
+from fastopt.engine.segment import Calls, Segment
+from fastopt.engine.structs import is_layout_known
 
 if TYPE_CHECKING:
+    from fastopt.options.groups import Grouping
     from fastopt.step import Step
 
-__all__ = ["Option"]
+__all__ = ["NEUTRAL_SCALARS", "GradientPass", "Option", "Pass"]
+
+# grad_scale, l2 and keep without options. (Joined to others with +: unpacking takes five times as long.)
+NEUTRAL_SCALARS = (1.0, 0.0, 1.0)
 
 
 class Option:
@@ -40,3 +51,106 @@ class Option:
         Where the way back isn't 0, the parameter becomes its average.
         """
         return ()
+
+
+class Pass:
+    """The job of an option that runs a kernel of its own over the arrays of a step, by an engine of its own.
+
+    Parameters
+    ----------
+    arrays : Arrays
+        The arrays.
+    values : tuple of float
+        The kernel's scalars, grad_scale, l2 and keep included.
+    n_threads : callable
+        Returns the number of threads for a number of elements.
+    is_strict : bool
+        Whether a gradient that isn't finite refuses the step.
+    grouping : Grouping, optional
+        Which of the parameters are frozen: these are left out.
+    """
+
+    between: Callable[[Segment], Calls] | None = None
+    also: Sequence[Callable[[], Any]] = ()
+
+    def __init__(
+        self,
+        arrays: Arrays,
+        values: tuple[float, ...],
+        n_threads: Callable[[int], int],
+        *,
+        is_strict: bool = False,
+        grouping: "Grouping | None" = None,
+    ) -> None:
+        self.arrays, self.values, self.n_threads, self.is_strict = arrays, values, n_threads, is_strict
+        self.grouping = grouping
+        self.token: object = is_strict if grouping is None else grouping
+
+    def groups(self) -> Sequence[int]:
+        """Return one group for all but the frozen parameters."""
+        if self.grouping is None:
+            return [0] * len(self.arrays.keys)
+        return [min(self.grouping.which[key], 0) for key in self.arrays.keys]
+
+    def scalars(self, plan: Plan) -> tuple[float, ...]:
+        """Return the kernel's scalars for each set of parameters."""
+        return self.values * len(plan.sets)
+
+    checked_scalars = scalars
+
+    def initialize(self, memory: Memory, new: Sequence[tuple[Hashable, Any, Any]]) -> None:
+        """Leave the states 0."""
+
+
+class GradientPass:
+    """Puts what a kernel computes, in the arrays of its only state, in the place of the gradients.
+
+    Parameters
+    ----------
+    rule : Rule
+        The kernel.
+    """
+
+    spec = StateSpec("gradient")
+
+    def __init__(self, rule: Rule) -> None:
+        self.engine = Engine(rule, [self.spec])
+
+    def replace(self, step: "Step", scalars: tuple[float, ...], params: list[Any] | None = None) -> bool:
+        """Replace the gradients of a step. Returns False, with nothing done, where only NumPy can.
+
+        Parameters
+        ----------
+        step : Step
+            The step.
+        scalars : tuple of float
+            The kernel's, grad_scale, l2 and keep included.
+        params : list of arrays, optional
+            What the kernel gets as parameters, by default those of the step.
+
+        Raises
+        ------
+        NonfiniteGradientError
+            If a gradient isn't finite and the step has to refuse it.
+        """
+        if step.has_rows or not is_layout_known():
+            return False
+        keys, own, grads = step.by_array()
+        params = own if params is None else params
+        if not self.engine.repeat(keys, params, grads, scalars, step.is_strict):
+            arrays = Arrays(keys, params, grads, step.arrays.container)
+            job = Pass(arrays, scalars, step.n_threads, is_strict=step.is_strict)
+            status = self.engine.take(job)
+            if self.engine.plan is None:
+                return False
+            if status == NONFINITE:
+                step.note_nonfinite(find_nonfinite(arrays, self.engine.memory.layout))
+        memory = self.engine.memory
+        if not step.is_packed:
+            step.replace_grads(memory.views_of(self.spec.name, keys))
+        elif memory.layout == step.arrays.keys and [*memory.buffers] == [*step.arrays.keys.sizes]:
+            step.replace_grads([buffers[0] for buffers in memory.buffers.values()])
+        else:
+            step.split()
+            step.replace_grads(memory.views_of(self.spec.name, keys))
+        return True

@@ -1,8 +1,8 @@
 """Clipping of the gradients: by element, by array, by unit, and all of them as one vector."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from math import sqrt
+from math import inf, sqrt
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,18 +10,19 @@ import numpy as np
 from fastopt.arrays.containers import check_grad, compute_dtype
 from fastopt.arrays.rows import Rows
 from fastopt.checks import hyperparameter
+from fastopt.engine.engine import Engine
 from fastopt.engine.interpreted import all_finite
-from fastopt.engine.threads import allowed, launch
-from fastopt.kernels.norms import BLOCK, squares, squares_parallel
-from fastopt.options.base import Option
+from fastopt.engine.plan import Arrays
+from fastopt.engine.rules import Rule
+from fastopt.engine.structs import is_layout_known
+from fastopt.kernels.common import LANES
+from fastopt.kernels.norms import clip_grad, clip_statistics, grad_squares, no_update, squares
+from fastopt.options.base import NEUTRAL_SCALARS, GradientPass, Option, Pass
 
 if TYPE_CHECKING:
     from fastopt.step import Step
 
 __all__ = ["ClipNorm", "ClippingFields", "GradientCopies", "clip", "sum_of_squares"]
-
-# What `squares` takes as it is. (Looked up in a set, as NumPy compares a dtype with a class slowly.)
-SUMMABLE = frozenset((np.dtype(np.float32), np.dtype(np.float64)))
 
 
 @dataclass(eq=False, kw_only=True)
@@ -69,41 +70,38 @@ class GradientCopies(Option):
 
     def __init__(self, value: float | None, each: float | None, adaptive: float | None) -> None:
         self.bounds = value, each, adaptive
-        self.packed: Any = None
-        self.copies: dict[Any, np.ndarray] = {}
+        bounds = inf if value is None else value, inf if each is None else each
+        self.scalars = NEUTRAL_SCALARS + bounds
+        self.copies = GradientPass(Rule(clip_grad, clip_statistics, 5, n_statistics=room_for_squares))
 
     def before(self, step: "Step") -> bool:
         """Put clipped copies in the place of the gradients."""
-        keys, params, grads = step.by_array()
-        if step.is_packed:
-            if self.packed is None or self.packed.layout is not step.arrays.keys:
-                self.packed = step.arrays.container.like()
-            copies: list[Any] = list(self.packed.values() if isinstance(self.packed, dict) else self.packed)
-        else:
-            copies = [self._copy(*item) for item in zip(keys, params, grads, strict=True)]
+        if self.bounds[2] is not None or not self.copies.replace(step, self.scalars):
+            self._clip_one_by_one(step)
+        return True
+
+    def _clip_one_by_one(self, step: "Step") -> None:
+        """Clip copies of the gradients in NumPy."""
+        step.split()
+        keys, params, grads, _ = step.arrays
+        copies = [copied(*item) for item in zip(keys, params, grads, strict=True)]
         with np.errstate(all="ignore"):
-            for key, param, grad, copy in zip(keys, params, grads, copies, strict=True):
-                values = copy
-                if isinstance(copy, Rows):
-                    values = copy.values
-                else:
-                    values[...] = grad
+            for key, param, copy in zip(keys, params, copies, strict=True):
+                values = copy.values if isinstance(copy, Rows) else copy
                 if not all_finite(values):
                     step.note_nonfinite(key)
                 clip(values, np.asarray(param, values.dtype), *self.bounds)
-        step.replace_grads(self.packed.flats if step.is_packed else copies)
-        return True
+        step.replace_grads(copies)
 
-    def _copy(self, key: Any, param: Any, grad: Any) -> Any:
-        """Return an array for the clipped gradient."""
-        shape, dtype = compute_dtype(key, param)
-        if isinstance(grad, Rows):
-            return Rows(grad.indices, grad.values.copy())
-        check_grad(key, grad, shape)
-        copy = self.copies.get(key)
-        if copy is None or (copy.shape, copy.dtype) != (shape, dtype):
-            copy = self.copies[key] = np.empty(shape, dtype=dtype)
-        return copy
+
+def copied(key: Any, param: Any, grad: Any) -> Any:
+    """Return a copy of a gradient in the dtype in which its parameter is updated."""
+    shape, dtype = compute_dtype(key, param)
+    if isinstance(grad, Rows):
+        return Rows(grad.indices, grad.values.copy())
+    check_grad(key, grad, shape)
+    with np.errstate(all="ignore"):
+        return np.array(grad, dtype, order="C")
 
 
 class ClipNorm(Option):
@@ -113,43 +111,52 @@ class ClipNorm(Option):
     ----------
     bound : float
         The largest norm.
-    threads : int, optional
-        Number of threads.
     """
 
-    def __init__(self, bound: float, threads: int | None) -> None:
-        self.bound, self.threads = bound, threads
-        self.norm = 0.0
+    def __init__(self, bound: float) -> None:
+        self.bound = bound
+        self.engine = Engine(Rule(no_update, grad_squares, 3, n_totals=1, n_statistics=room_for_squares), [])
 
     def before(self, step: "Step") -> bool:
         """Scale the gradients."""
         if step.grad_norm is None:
-            arrays = [
-                rounded(key, param, grad)
-                for key, param, grad in zip(*step.by_array(), strict=True)
-                if step.grouping is None or not step.grouping.is_frozen(key)
-            ]
-            with np.errstate(all="ignore"):
-                step.grad_norm = sqrt(sum_of_squares(arrays, self.threads))
+            step.grad_norm = sqrt(self._sum_of_squares(step))
         step.grad_scale *= rate(self.bound, step.grad_norm)
         return True
+
+    def _sum_of_squares(self, step: "Step") -> float:
+        """Return the sum of squares of all gradients but the frozen ones."""
+        keys, params, grads = step.by_array()
+        if not step.has_rows and is_layout_known():
+            if self.engine.repeat(keys, params, grads, NEUTRAL_SCALARS, step.grouping or False) is False:
+                arrays = Arrays(keys, params, grads, step.arrays.container)
+                self.engine.take(Pass(arrays, NEUTRAL_SCALARS, step.n_threads, grouping=step.grouping))
+            if self.engine.plan is not None:
+                return float(self.engine.plan.main.totals[0])
+        with np.errstate(all="ignore"):
+            return sum_of_squares(
+                rounded(key, param, grad)
+                for key, param, grad in zip(keys, params, grads, strict=True)
+                if step.grouping is None or not step.grouping.is_frozen(key)
+            )
 
     def after(self, step: "Step") -> None:
         """Show the norm."""
         step.show("grad_norm", step.grad_norm)
 
 
+def room_for_squares(shape: tuple[int, ...]) -> int:
+    """Return the number of statistics of an array: one, and room to compute it."""
+    return 1 + LANES
+
+
 def rounded(key: Any, param: Any, grad: Any) -> np.ndarray:
     """Return a gradient in the dtype in which its parameter is updated, aligned."""
     if isinstance(grad, Rows):
         return grad.values
-    is_rounded = type(grad) is np.ndarray and type(param) is np.ndarray and grad.dtype is param.dtype
-    if is_rounded and grad.dtype in SUMMABLE and grad.flags.aligned:
-        return grad
     shape, dtype = compute_dtype(key, param)
     check_grad(key, grad, shape)
-    with np.errstate(all="ignore"):
-        return np.require(grad, dtype, "A")
+    return np.require(grad, dtype, "A")
 
 
 def rate(bound: float, norm: float) -> float:
@@ -192,14 +199,7 @@ def norms_along(axes: tuple[int, ...] | None, array: np.ndarray) -> np.ndarray:
     return norms
 
 
-def sum_of_squares(grads: Sequence[np.ndarray], threads: int | None = None) -> float:
+def sum_of_squares(grads: Iterable[np.ndarray]) -> float:
     """Return the sum of squares of float32 and float64 arrays, whatever their layout in the order "C"."""
-    flats = [grad.reshape(-1) for grad in grads]
-    total, many = 0.0, allowed(threads, sum(map(len, flats)))
-    for flat in flats:
-        if many == 1 or flat.size <= BLOCK:
-            total += squares(flat)
-        else:
-            with launch:
-                total += squares_parallel(flat, many)
+    total: float = sum((squares(grad.reshape(-1)) for grad in grads), 0.0)
     return total

@@ -183,6 +183,7 @@ class GroupViews:
         self.optimizer = optimizer
         self.grouping: Grouping | None = None
         self.views: list[Any] = []
+        self.scheduled: list[tuple[dict[str, Any], float]] = []
 
     def of(self, grouping: Grouping | None, lr: float | None) -> list[Any]:
         """Return one for each set of a grouping.
@@ -196,19 +197,21 @@ class GroupViews:
         lr : float or None
             The learning rate by a schedule.
         """
-        sets = [{}] if grouping is None else grouping.sets
         if self.grouping is not grouping or not self.views:
             own, fields = vars(self.optimizer), type(self.optimizer).__dataclass_fields__
             common = {name: own[name] for name in fields if name in own} | {"engine": own["engine"]}
-            self.grouping, self.views = grouping, []
-            for different in sets:
+            self.grouping, self.views, self.scheduled = grouping, [], []
+            for different in [{}] if grouping is None else grouping.sets:
                 view = object.__new__(type(self.optimizer))
                 vars(view).update(common | different)
-                vars(view)["lr"] *= different.get("lr_scale", 1.0)
+                scale = different.get("lr_scale", 1.0)
+                vars(view)["lr"] *= scale
                 self.views.append(view)
-        for different, view in zip(sets, self.views, strict=True):
-            if lr is not None and "lr" not in different:
-                vars(view)["lr"] = lr * different.get("lr_scale", 1.0)
+                if "lr" not in different:
+                    self.scheduled.append((vars(view), scale))
+        if lr is not None:
+            for hyperparameters, scale in self.scheduled:
+                hyperparameters["lr"] = lr * scale
         return self.views
 
 

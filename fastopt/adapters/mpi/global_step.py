@@ -92,10 +92,10 @@ class GlobalStep:
         accumulation, grouping = self.optimizer.accumulation, self.agreement.grouping
         arrays = self._arrays(params, grads)
         step = Step(self.optimizer, arrays, is_flush=is_flush, grouping=grouping)
+        step.is_strict = False  # its gradients have been checked
         accumulation.before(step)
         keys, _, means = step.by_array()
-        grads = accumulation.means if step.is_packed else dict(zip(keys, means, strict=True))
-        return grads, list(step.also)
+        return dict(zip(keys, means, strict=True)), list(step.also)
 
     def _refuse(self, params: Any, grads: Any) -> bool:
         """Leave a step out, or raise FloatingPointError that names the gradient."""

@@ -39,7 +39,7 @@ class GlobalNorm(Option):
         keys, _, grads = step.by_array()
         pairs = zip(keys, grads, strict=True)
         arrays = [grad for key, grad in pairs if grouping is None or not grouping.is_frozen(key)]
-        total = np.array([sum_of_squares(arrays, threads=step.optimizer.threads)])
+        total = np.array([sum_of_squares(arrays)])
         self.comm.Allreduce(MPI.IN_PLACE, total)
         step.grad_norm = sqrt(total[0])
         return True
