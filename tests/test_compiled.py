@@ -221,12 +221,38 @@ print([name for name in kernels.__all__ if getattr(getattr(kernels, name), "sign
     assert python(code)[0] == "0 0 0\n[]\n"
 
 
+@pytest.fixture(scope="session")
+def first_run(tmp_path_factory):
+    """A cache folder that one process has filled, and what that printed. Compiling takes seconds."""
+    folder = tmp_path_factory.mktemp("cache")
+    return folder, python(HITS, NUMBA_CACHE_DIR=str(folder))[0].split()
+
+
+@pytest.fixture
+def filled_cache(first_run, tmp_path):
+    return shutil.copytree(first_run[0], tmp_path / "filled")
+
+
+@pytest.fixture
+def cache_without_rules(filled_cache):
+    """A cache folder that lacks what depends on rule and dtype, which is compiled soon."""
+    for file in rule_files(filled_cache, "nb?"):
+        file.unlink()
+    return filled_cache
+
+
+def rule_files(folder, kind):
+    files = [file for file in folder.rglob(f"*.{kind}") if "sgd" in file.name]
+    assert files
+    return files
+
+
 @needs_jit
-def test_the_disk_cache_is_hit_by_the_next_process(tmp_path):
-    runs = [python(HITS, NUMBA_CACHE_DIR=str(tmp_path))[0].split() for _ in range(3)]
-    assert int(runs[0][1]) > 5
-    assert [run[0] for run in runs] == ["0.75"] * 3
-    assert [run[1] for run in runs[1:]] == ["0", "0"]
+def test_the_disk_cache_is_hit_by_the_next_process(first_run, filled_cache):
+    result, n_compiled = first_run[1]
+    assert (result, int(n_compiled) > 5) == ("0.75", True)
+    for _ in range(2):
+        assert python(HITS, NUMBA_CACHE_DIR=str(filled_cache))[0].split() == ["0.75", "0"]
 
 
 @needs_jit
@@ -235,21 +261,26 @@ def test_an_edited_kernel_is_compiled_anew(tmp_path):
     copy = shutil.copytree(PACKAGE, tmp_path / "fastopt", ignore=shutil.ignore_patterns("__pycache__"))
     environment = {"root": tmp_path, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
     step = STEP.replace("np.full(9, 0.25)", "np.full((9, 2), 0.25)[:, 0]")
-    assert python(step, **environment)[0].split() == ["0.75"]
-    for file, was, now, result in (
-        ("kernels/sgd.py", "- lr * g\n", "+ lr * g\n", "1.25"),
-        ("kernels/common.py", "return grad_scale", "return -grad_scale", "0.75"),
-        ("engine/strided.py", "= source[start + j * stride]", "= 0", "1.0"),
-        ("engine/table.py", '    "n_params",', '    "something_new",\n    "n_params",', "1.0"),
+    for edits, result in (
+        ([], "0.75"),
+        ([("kernels/common.py", "return grad_scale", "return -grad_scale")], "1.25"),
+        (
+            [
+                ("engine/strided.py", "= source[start + j * stride]", "= 0"),
+                ("engine/table.py", '    "n_params",', '    "something_new",\n    "n_params",'),
+            ],
+            "1.0",
+        ),
     ):
-        source = copy / file
-        stamp, text = source.stat(), source.read_text()
-        assert was in text
-        source.write_text(text.replace(was, now))
-        os.utime(source, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))  # not even the time tells
+        for file, was, now in edits:
+            source = copy / file
+            stamp, text = source.stat(), source.read_text()
+            assert was in text
+            source.write_text(text.replace(was, now))
+            os.utime(source, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))  # not even the time tells
         for folder in (copy, copy / "kernels", copy / "engine"):
             shutil.rmtree(folder / "__pycache__", ignore_errors=True)
-        assert python(step, **environment)[0].split() == [result], file
+        assert python(step, **environment)[0].split() == [result], edits
 
 
 @needs_jit
@@ -305,33 +336,31 @@ def test_row_27_a_cache_that_cannot_be_written_costs_one_warning(tmp_path):
 
 
 @needs_jit
-def test_row_27_a_damaged_cache_costs_one_warning_at_most(tmp_path):
-    assert python(STEP, NUMBA_CACHE_DIR=str(tmp_path))[0].split() == ["0.75"]
+def test_row_27_a_damaged_cache_costs_one_warning_at_most(filled_cache):
     for kind, damage in (
         ("nbi", lambda whole: whole[: len(whole) // 2]),
         ("nbc", lambda whole: os.urandom(len(whole))),
         ("nbc", None),
     ):
-        files = list(tmp_path.rglob(f"*.{kind}"))
-        assert files
-        for file in files:
+        for file in rule_files(filled_cache, kind):
             if damage is None:
                 file.unlink()
             else:
                 file.write_bytes(damage(file.read_bytes()))
-        stdout, stderr = python(STEP, NUMBA_CACHE_DIR=str(tmp_path))
+        stdout, stderr = python(STEP, NUMBA_CACHE_DIR=str(filled_cache))
         assert stdout.split() == ["0.75"]
         assert stderr.count("Warning") == (0 if damage is None else 1), stderr
-        stdout, stderr = python(HITS, NUMBA_CACHE_DIR=str(tmp_path))
+        stdout, stderr = python(HITS, NUMBA_CACHE_DIR=str(filled_cache))
         assert (stdout.split(), stderr) == (["0.75", "0"], ""), "not mended"
 
 
 @needs_jit
-def test_row_27_eight_processes_that_start_at_once_share_a_cache(tmp_path):
+def test_row_27_eight_processes_that_start_at_once_share_a_cache(cache_without_rules):
     code = STEP.replace("np.ones(9)", "np.ones(9, dtype)").replace(
         "ref, comp", "dtype = sys.argv[1]; ref, comp", 1
     )
-    environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent), "NUMBA_CACHE_DIR": str(tmp_path)}
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
+    environment["NUMBA_CACHE_DIR"] = str(cache_without_rules)
     processes = [
         subprocess.Popen(
             [sys.executable, "-W", "error", "-c", code, dtype],
@@ -342,26 +371,26 @@ def test_row_27_eight_processes_that_start_at_once_share_a_cache(tmp_path):
         for dtype in DTYPES * 4
     ]
     assert [process.communicate()[0].split() for process in processes] == [["0.75"]] * 8
-    stdout, stderr = python(HITS, NUMBA_CACHE_DIR=str(tmp_path))
+    stdout, stderr = python(HITS, NUMBA_CACHE_DIR=str(cache_without_rules))
     assert (stdout.split(), stderr) == (["0.75", "0"], "")
 
 
 @needs_jit
-def test_row_27_a_full_disk_costs_one_warning(tmp_path):
+def test_row_27_a_full_disk_costs_one_warning(cache_without_rules):
     code = """
 import numba.core.caching as caching
 def full(*_):
     raise OSError(28, "No space left on device")
 caching.IndexDataCacheFile.save = full
 """
-    stdout, stderr = python(code + STEP, NUMBA_CACHE_DIR=str(tmp_path))
+    stdout, stderr = python(code + STEP, NUMBA_CACHE_DIR=str(cache_without_rules))
     assert stdout.split() == ["0.75"]
     assert stderr.count("Warning") == 1
     assert "No space left on device" in stderr
 
 
 @needs_jit
-def test_after_warmup_nothing_is_compiled(tmp_path):
+def test_after_warmup_nothing_is_compiled(filled_cache):
     code = """
 import numpy as np, fastopt
 from numba.core import event
@@ -377,7 +406,7 @@ with event.install_recorder("numba:compile") as recorder:
     fastopt.Nesterov().update([np.ones(3)], [np.ones(3)])
 print(len(recorder.buffer) > 0)
 """
-    assert python(code, NUMBA_CACHE_DIR=str(tmp_path))[0].split() == ["0", "True"]
+    assert python(code, NUMBA_CACHE_DIR=str(filled_cache))[0].split() == ["0", "True"]
 
 
 @pytest.mark.parametrize(
