@@ -13,7 +13,7 @@ from math import sqrt
 import numpy as np
 
 from fastopt.kernels.common import LANES, gradient, in_lanes, kernel, lane_max, lane_sum
-from fastopt.kernels.compiling import compiled
+from fastopt.kernels.jit import compiled
 
 __all__ = [
     "adafactor",

@@ -6,7 +6,7 @@ import numpy as np
 from numba import prange
 
 from fastopt.kernels.common import LANES, add_square, lane_sum
-from fastopt.kernels.compiling import compiled
+from fastopt.kernels.jit import compiled
 
 __all__ = ["BLOCK", "squares", "squares_parallel"]
 

@@ -18,7 +18,7 @@ import numpy as np
 from fastopt import optimizers, reference
 from fastopt.arrays.packing import pack
 from fastopt.checks import computed, hyperparameter, integer, listed, number
-from fastopt.kernels.compiling import compiled
+from fastopt.kernels.jit import compiled
 from fastopt.optimizer import Optimizer, State
 from fastopt.tools import equivalents
 from fastopt.tools.registry import check_rule, describe, takes
