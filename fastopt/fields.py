@@ -70,18 +70,8 @@ class CheckedFields:
 # What `dir` shows, and the modules whose classes have more than that.
 SHOWN = frozenset(
     (
-        *(
-            "average",
-            "averaged",
-            "describe",
-            "flush",
-            "forget",
-            "grad_norm",
-            "iter",
-            "load",
-            "load_state_dict",
-        ),
-        *("record", "recorded", "save", "schedule", "skipped", "state_dict", "update"),
+        *("average", "averaged", "describe", "drop_state", "flush", "grad_norm", "iter", "load"),
+        *("load_state_dict", "record", "recorded", "save", "schedule", "skipped", "state_dict", "update"),
     )
 )
 HIDING = {

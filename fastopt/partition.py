@@ -74,7 +74,7 @@ class Partition(
         or a function of key and array that returns a bool.
     threads, nonfinite, maximize, rows, lookahead, ema, swa : optional
         As for an `Optimizer`; all members get these values.
-    clip_value, clip_each, clip_adaptive, clip_norm, accumulate : optional
+    clip_value, clip_norm_each, clip_adaptive, clip_norm, accumulate : optional
         As for an `Optimizer`.
 
     Attributes
@@ -353,10 +353,10 @@ class Partition(
 
     # State that is saved.
 
-    def forget(self, key: Any) -> None:
-        """Drop the state of a parameter, as `Optimizer.forget` does; then it is selected anew."""
+    def drop_state(self, key: Any) -> None:
+        """Drop the state of a parameter, as `Optimizer.drop_state` does; then it is selected anew."""
         with self.lock:
-            calls = self.members.forget_calls(key)
+            calls = self.members.drop_state_calls(key)
             run_calls(calls if self.accumulation is None else calls + self.accumulation.drop_calls(key))
 
     def changed_attributes(self, checked: Mapping[str, Any], _: None, skipped: int) -> dict[str, Any]:
@@ -395,6 +395,6 @@ class Partition(
 
 # What `dir` shows besides the fields.
 SHOWN = (
-    *("average", "averaged", "describe", "flush", "forget", "grad_norm", "iter", "load", "load_state_dict"),
-    *("record", "recorded", "save", "skipped", "state_dict", "update"),
+    *("average", "averaged", "describe", "drop_state", "flush", "grad_norm", "iter", "load"),
+    *("load_state_dict", "record", "recorded", "save", "skipped", "state_dict", "update"),
 )

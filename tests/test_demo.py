@@ -462,7 +462,7 @@ def test_rules_as_a_user_lists_them(tmp_path, capsys, monkeypatch):
     text = page.read_text("utf-8")
     assert text.startswith(f"before\n{BEGIN}\n| rule |")
     assert text.endswith(f"|\n{END}\nafter\n")
-    assert "old" not in text
+    assert "\nold\n" not in text
 
 
 @pytest.mark.parametrize("text", ["", f"{BEGIN}\n", f"{END}\n{BEGIN}\n", f"{BEGIN}\n{BEGIN}\n{END}\n"])

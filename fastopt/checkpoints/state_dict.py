@@ -22,6 +22,9 @@ Calls = list[Callable[[], Any]]
 
 WANTED = ["class", "hyperparameters", "iter", "skipped", "state"]
 SUMS = "accumulate"
+# What states and hyperparameters were called at commit 9d3eba2, and are today.
+STATE_NAMES = {"slow": "m_slow", "before": "prev_grad", "size": "step_size"}
+FIELD_NAMES = {"decay": "decay_params", "clip_each": "clip_norm_each", "d": "clip_threshold"}
 
 
 def capture(optimizer: Any, *, with_inner: bool = True) -> dict[str, Any]:
@@ -165,20 +168,17 @@ def upgraded(state: Any, optimizer: Any) -> Any:
         return state
     if optimizer.inner and state.get("class") == "Muon":
         state = without_fallback(state, optimizer)
-    own = {spec.name: spec for spec in optimizer.engine.memory.specs}
-    hyperparameters = state.get("hyperparameters")
-    result = dict(state)
-    average = (
-        "swa.average"
-        if isinstance(hyperparameters, Mapping) and hyperparameters.get("swa") is not None
-        else "ema.average"
-    )
-    names = {"slow": "lookahead.slow", "average": average}
-    result["state"] = {
-        names[name] if name in names and name not in type(optimizer).states else name: values
-        for name, values in state["state"].items()
-        if name != "touched" or name in own
-    }
+    own = {spec.name for spec in optimizer.engine.memory.specs}
+    hyperparameters, result, names = state.get("hyperparameters"), dict(state), dict(STATE_NAMES)
+    names["average"] = "ema.average"
+    if "m_slow" not in own:
+        names["slow"] = "lookahead.slow"
+    if isinstance(hyperparameters, Mapping):
+        result["hyperparameters"] = renamed(hyperparameters, FIELD_NAMES, {*optimizer.saved_fields()})
+        if hyperparameters.get("swa") is not None:
+            names["average"] = "swa.average"
+    kept = {name: values for name, values in state["state"].items() if name != "touched" or name in own}
+    result["state"] = renamed(kept, names, own)
     inner = state.get("inner")
     if isinstance(inner, Mapping) and isinstance(inner.get("accumulated"), Mapping):
         old = dict(inner["accumulated"])
@@ -200,6 +200,12 @@ def upgraded(state: Any, optimizer: Any) -> Any:
             **{name: value for name, value in inner.items() if name != "accumulated"},
         }
     return result
+
+
+def renamed(values: Mapping[str, Any], names: Mapping[str, str], known: set[str]) -> dict[str, Any]:
+    """Return a dict with the new names of keys that are not known, except for names that it has already."""
+    new = {key: names[key] for key in values if key in names and key not in known}
+    return {key if new.get(key, key) in values else new[key]: value for key, value in values.items()}
 
 
 def without_fallback(state: Mapping[str, Any], partition: Any) -> Mapping[str, Any]:
