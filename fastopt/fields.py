@@ -67,7 +67,7 @@ class CheckedFields:
         return sorted(name for name in super().__dir__() if name.startswith("__") or name not in hidden)
 
 
-# What `dir` shows, and the modules whose classes have more than that.
+# What `dir` shows besides the fields, and the modules whose classes have more than that.
 SHOWN = frozenset(
     (
         *("average", "averaged", "describe", "drop_state", "flush", "grad_norm", "iter", "load"),
@@ -75,9 +75,9 @@ SHOWN = frozenset(
     )
 )
 HIDING = {
-    f"fastopt.{name}" for name in ("averaging", "checkpoints.saving", "configuration", "optimizer", "rule")
+    f"fastopt.{name}"
+    for name in ("averaging", "checkpoints.saving", "configuration", "fields", "optimizer", "rule")
 }
-HIDING.add(__name__)
 
 
 def is_same(old: Any, new: Any) -> bool:

@@ -21,7 +21,7 @@ from fastopt.engine.engine import Engine, NonfiniteGradientError, find_nonfinite
 from fastopt.engine.plan import Arrays, run_calls
 from fastopt.engine.rules import Rule
 from fastopt.engine.threads import allowed, check_threads, step_lock
-from fastopt.fields import CheckedFields
+from fastopt.fields import SHOWN, CheckedFields
 from fastopt.members import Members, check_members, scale_grad
 from fastopt.optimizer import Optimizer
 from fastopt.options.accumulation import Accumulation, AccumulationFields
@@ -201,7 +201,7 @@ class Partition(
     def __dir__(self) -> list[str]:
         """Return what users call."""
         shown = [name for name in dir(type(self)) if name.startswith("__")]
-        return sorted([*shown, *SHOWN, *(known.name for known in fields(self))])
+        return sorted([*shown, *SHOWN - {"schedule"}, *(known.name for known in fields(self))])
 
     # A step.
 
@@ -391,10 +391,3 @@ class Partition(
         own = state["state"]
         inner = own.get("inner", {}) | {name: member.capture() for name, member in self.inner.items()}
         run_calls(self.restore_calls(own | {"inner": inner}))
-
-
-# What `dir` shows besides the fields.
-SHOWN = (
-    *("average", "averaged", "describe", "drop_state", "flush", "grad_norm", "iter", "load"),
-    *("load_state_dict", "record", "recorded", "save", "skipped", "state_dict", "update"),
-)

@@ -10,6 +10,7 @@ import numpy as np
 from fastopt.arrays.containers import check_param, keys_and_values
 from fastopt.arrays.layout import Layout, order_of
 from fastopt.checkpoints.files import in_list, items
+from fastopt.checks import renamed
 from fastopt.engine.memory import Memory
 from fastopt.schedules import Schedule
 from fastopt.schedules.base import resume_calls
@@ -200,12 +201,6 @@ def upgraded(state: Any, optimizer: Any) -> Any:
             **{name: value for name, value in inner.items() if name != "accumulated"},
         }
     return result
-
-
-def renamed(values: Mapping[str, Any], names: Mapping[str, str], known: set[str]) -> dict[str, Any]:
-    """Return a dict with the new names of keys that are not known, except for names that it has already."""
-    new = {key: names[key] for key in values if key in names and key not in known}
-    return {key if new.get(key, key) in values else new[key]: value for key, value in values.items()}
 
 
 def without_fallback(state: Mapping[str, Any], partition: Any) -> Mapping[str, Any]:
