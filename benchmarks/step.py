@@ -92,4 +92,4 @@ class Limit:
 
     def track_percent(self, rule, dtype, size):
         (timing,) = benchmarking.bench([[(size,)]], [rule], [dtype], blocks=5)
-        return 100 * timing.share_of_limit
+        return 100 * timing.bandwidth_fraction

@@ -1,6 +1,6 @@
 """What the arguments have to be: an error says which one isn't, and what would be right."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import field
 from functools import partial
 from math import inf, isfinite
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["choice", "computed", "hyperparameter", "integer", "kind", "listed", "number", "whole"]
+__all__ = ["choice", "computed", "hyperparameter", "integer", "kind", "listed", "number", "renamed", "whole"]
 
 
 def kind(value: Any) -> str:
@@ -110,3 +110,9 @@ def choice(default: Any, *values: Any) -> Any:
         return value
 
     return field(default=default, repr=False, metadata={"check": check})
+
+
+def renamed(values: Mapping[str, Any], names: Mapping[str, str], known: set[str]) -> dict[str, Any]:
+    """Return a dict with the new names of keys that are not known, except for names that it has already."""
+    new = {key: names[key] for key in values if key in names and key not in known}
+    return {key if new.get(key, key) in values else new[key]: value for key, value in values.items()}

@@ -28,7 +28,7 @@ from fastopt.schedules.base import resume_calls
 __all__ = ["Configuration", "gradient_options"]
 
 # Options whose value is part of a plan.
-PLANNED = frozenset(("groups", "decay", "nonfinite", "threads"))
+PLANNED = frozenset(("groups", "decay_params", "nonfinite", "threads"))
 
 
 class Derived:
@@ -93,7 +93,7 @@ def gradient_options(owner: Any) -> list[Option]:
         options.append(own["accumulation"])
     if own["history"] is not None:
         options.append(own["history"])
-    bounds = owner.clip_value, owner.clip_each, owner.clip_adaptive
+    bounds = owner.clip_value, owner.clip_norm_each, owner.clip_adaptive
     if any(bound is not None for bound in bounds):
         options.append(GradientCopies(*bounds))
     if owner.clip_norm is not None:
@@ -126,7 +126,7 @@ class Configuration(
             options
             or averaging
             or self.groups
-            or self.decay != "all"
+            or self.decay_params != "all"
             or self.maximize
             or self.decays_weights()
         )
@@ -135,7 +135,7 @@ class Configuration(
     @property
     def has_groups(self) -> bool:
         """Whether hyperparameters differ between parameters."""
-        return self.groups is not None or self.decay != "all"
+        return self.groups is not None or self.decay_params != "all"
 
     @property
     def has_average(self) -> bool:
@@ -256,7 +256,7 @@ class Configuration(
             known = {**memory.saved_counts, **memory.layout}
             if self.accumulation is not None:
                 known |= self.accumulation.engine.memory.layout
-            only_matrices = self.decay == "matrices"
+            only_matrices = self.decay_params == "matrices"
             grouping = Grouping(self.groups or {}, only_matrices, list(arrays.keys), arrays.params, known)
             vars(self)["last_grouping"] = token, grouping
         return grouping

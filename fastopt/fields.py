@@ -67,27 +67,17 @@ class CheckedFields:
         return sorted(name for name in super().__dir__() if name.startswith("__") or name not in hidden)
 
 
-# What `dir` shows, and the modules whose classes have more than that.
+# What `dir` shows besides the fields, and the modules whose classes have more than that.
 SHOWN = frozenset(
     (
-        *(
-            "average",
-            "averaged",
-            "describe",
-            "flush",
-            "forget",
-            "grad_norm",
-            "iter",
-            "load",
-            "load_state_dict",
-        ),
-        *("record", "recorded", "save", "schedule", "skipped", "state_dict", "update"),
+        *("average", "averaged", "describe", "drop_state", "flush", "grad_norm", "iter", "load"),
+        *("load_state_dict", "record", "recorded", "save", "schedule", "skipped", "state_dict", "update"),
     )
 )
 HIDING = {
-    f"fastopt.{name}" for name in ("averaging", "checkpoints.saving", "configuration", "optimizer", "rule")
+    f"fastopt.{name}"
+    for name in ("averaging", "checkpoints.saving", "configuration", "fields", "optimizer", "rule")
 }
-HIDING.add(__name__)
 
 
 def is_same(old: Any, new: Any) -> bool:

@@ -211,7 +211,7 @@ class Members(Mapping[Any, Optimizer]):
             for member, part in self.split(arrays)
         )
 
-    def forget_calls(self, key: Hashable) -> Calls:
+    def drop_state_calls(self, key: Hashable) -> Calls:
         """Return the C calls that drop the state of an array.
 
         Raises
@@ -223,7 +223,7 @@ class Members(Mapping[Any, Optimizer]):
             call
             for member in self.values()
             if key in member.engine.memory.layout
-            for call in member.forget_calls(key)
+            for call in member.drop_state_calls(key)
         ]
         if not calls:
             there = [other for member in self.values() for other in member.engine.memory.layout]

@@ -302,7 +302,7 @@ class Optimizer(Configuration, Averaging, Saving):
 
     # State that is saved.
 
-    def forget(self, key: Hashable) -> None:
+    def drop_state(self, key: Hashable) -> None:
         """Drop the state of a parameter; its next step is as in a new optimizer.
 
         The state of a parameter that steps no longer mention is kept until then.
@@ -318,9 +318,9 @@ class Optimizer(Configuration, Averaging, Saving):
             If there is no state of that key.
         """
         with self.lock:
-            run_calls(self.forget_calls(key))
+            run_calls(self.drop_state_calls(key))
 
-    def forget_calls(self, key: Hashable) -> Calls:
+    def drop_state_calls(self, key: Hashable) -> Calls:
         """Return the C calls that drop the state of a parameter."""
         memory = self.engine.memory
         if key not in memory.layout:

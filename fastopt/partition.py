@@ -21,7 +21,7 @@ from fastopt.engine.engine import Engine, NonfiniteGradientError, find_nonfinite
 from fastopt.engine.plan import Arrays, run_calls
 from fastopt.engine.rules import Rule
 from fastopt.engine.threads import allowed, check_threads, step_lock
-from fastopt.fields import CheckedFields
+from fastopt.fields import SHOWN, CheckedFields
 from fastopt.members import Members, check_members, scale_grad
 from fastopt.optimizer import Optimizer
 from fastopt.options.accumulation import Accumulation, AccumulationFields
@@ -74,7 +74,7 @@ class Partition(
         or a function of key and array that returns a bool.
     threads, nonfinite, maximize, rows, lookahead, ema, swa : optional
         As for an `Optimizer`; all members get these values.
-    clip_value, clip_each, clip_adaptive, clip_norm, accumulate : optional
+    clip_value, clip_norm_each, clip_adaptive, clip_norm, accumulate : optional
         As for an `Optimizer`.
 
     Attributes
@@ -201,7 +201,7 @@ class Partition(
     def __dir__(self) -> list[str]:
         """Return what users call."""
         shown = [name for name in dir(type(self)) if name.startswith("__")]
-        return sorted([*shown, *SHOWN, *(known.name for known in fields(self))])
+        return sorted([*shown, *SHOWN - {"schedule"}, *(known.name for known in fields(self))])
 
     # A step.
 
@@ -353,10 +353,10 @@ class Partition(
 
     # State that is saved.
 
-    def forget(self, key: Any) -> None:
-        """Drop the state of a parameter, as `Optimizer.forget` does; then it is selected anew."""
+    def drop_state(self, key: Any) -> None:
+        """Drop the state of a parameter, as `Optimizer.drop_state` does; then it is selected anew."""
         with self.lock:
-            calls = self.members.forget_calls(key)
+            calls = self.members.drop_state_calls(key)
             run_calls(calls if self.accumulation is None else calls + self.accumulation.drop_calls(key))
 
     def changed_attributes(self, checked: Mapping[str, Any], _: None, skipped: int) -> dict[str, Any]:
@@ -391,10 +391,3 @@ class Partition(
         own = state["state"]
         inner = own.get("inner", {}) | {name: member.capture() for name, member in self.inner.items()}
         run_calls(self.restore_calls(own | {"inner": inner}))
-
-
-# What `dir` shows besides the fields.
-SHOWN = (
-    *("average", "averaged", "describe", "flush", "forget", "grad_norm", "iter", "load", "load_state_dict"),
-    *("record", "recorded", "save", "skipped", "state_dict", "update"),
-)

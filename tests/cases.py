@@ -77,7 +77,7 @@ CASES = {
         {"m": (1, 1), "v": (1, 1)},
     ),
     # the second gradient counts as -2 - 0.5
-    "OptimisticGD": Case({"lr": 0.1}, (0.5, -1), (0.95, 1.2), {"before": (0.5, -1)}),
+    "OptimisticGD": Case({"lr": 0.1}, (0.5, -1), (0.95, 1.2), {"prev_grad": (0.5, -1)}),
     "ASGD": Case(
         {"lr": 0.1, "lambd": 0.5, "alpha": 1, "t0": 0}, (0.5, -1), (0.9, 1 / 1.05), {"ax": (0.9, 1 / 1.05)}
     ),
@@ -160,13 +160,13 @@ CASES = {
         {**ADAM, "beta3": 0.75},
         (2, 1),
         (1 - 0.1 / 1.5, 1 - 0.1 / 1.5 - (LR_T - 0.25 * 0.075 * ROOT / 0.4375) / (0.875 + ROOT)),
-        {"m": (1, 1), "v": (0, -0.25), "n": (1, 0.765625), "before": (2, 1)},
+        {"m": (1, 1), "v": (0, -0.25), "n": (1, 0.765625), "prev_grad": (2, 1)},
     ),
     "AdEMAMix": Case(
         {**ADAM, "beta3": 0.5, "alpha": 2},
         (2, 1),
         (1 - 0.2 / 1.5, 1 - 0.2 / 1.5 - (LR_T + 0.2 * ROOT) / (1 + ROOT)),
-        {"m": (1, 1), "slow": (1, 1), "v": (1, 1)},
+        {"m": (1, 1), "m_slow": (1, 1), "v": (1, 1)},
     ),
     "ScheduleFreeAdamW": Case(
         {"lr": 0.1, "beta": 0.5, "beta2": 0.75, "eps": 1, "weight_decay": 0.5},
@@ -174,7 +174,7 @@ CASES = {
         (1 - 0.7 / 6, 1 - 0.7 / 6 - 0.075 * D2),
         {"v": (1, 1), "z": (1 - 0.7 / 6, 1 - 0.7 / 6 - 0.1 * D2)},
     ),
-    "Rprop": Case({"lr": 0.1}, (2, -1), (0.9, 0.9), {"before": (2, 0), "size": (0.1, 0.05)}),
+    "Rprop": Case({"lr": 0.1}, (2, -1), (0.9, 0.9), {"prev_grad": (2, 0), "step_size": (0.1, 0.05)}),
     "Signum": Case({"lr": 0.1, "momentum": 0.5}, (2, -3), (0.9, 1), {"m": (2, -2)}),
     "Lion": Case(
         {"lr": 0.1, "beta1": 0.5, "beta2": 0.75, "weight_decay": 0.5},
@@ -225,7 +225,7 @@ CASES = {
     ),
     # v = (9 9; 1 1) and rms(u) = 1, cut to 1/2; then half of what was and half of (0.5, 0.5) and (1, 0)
     "Adafactor": Case(
-        {"lr": 0.1, "beta2_decay": -1, "d": 0.5, "weight_decay": 0.5},
+        {"lr": 0.1, "beta2_decay": -1, "clip_threshold": 0.5, "weight_decay": 0.5},
         ([[3, 3], [1, 1]], [[1, 0], [1, 0]]),
         (0.9, [[0.855 - FACTOR2 * U2[0], 0.855], [0.855 - FACTOR2 * U2[1], 0.855]]),
         {"row": ([[9], [1]], [[4.75], [0.75]]), "col": ([[5, 5]], [[3, 2.5]])},

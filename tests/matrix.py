@@ -41,7 +41,7 @@ HYPERPARAMETERS = {
     "lambd": 0.15,
     "momentum_decay": 0.3,
     "trust_coefficient": 0.35,
-    "d": 0.45,
+    "clip_threshold": 0.45,
     "d0": 0.01,
     "l1_regularization_strength": 0.05,
     "l2_regularization_strength": 0.12,
@@ -55,10 +55,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "weight_decay": {"weight_decay": 0.25},
     "decoupled": {"weight_decay": 0.25, "decoupled": True},
     "coupled": {"weight_decay": 0.25, "decoupled": False},
-    "decay": {"weight_decay": 0.25, "decay": "matrices"},
+    "decay_params": {"weight_decay": 0.25, "decay_params": "matrices"},
     "maximize": {"maximize": True},
     "clip_value": {"clip_value": 0.6875},
-    "clip_each": {"clip_each": 1.3},
+    "clip_norm_each": {"clip_norm_each": 1.3},
     "clip_adaptive": {"clip_adaptive": 0.6},
     "clip_norm": {"clip_norm": 2.3},
     "groups": {"groups": {"b": {"lr_scale": 3.0}, "W": {"lr": 0.3, "weight_decay": 0.2}}},
@@ -307,7 +307,7 @@ class Run:
             groups = {key: group for key, group in self.optimizer.groups.items() if key != "K"}
             self.optimizer.groups = groups or None
         if step == 3 and self.case.layout == "forgotten":
-            self.forget()
+            self.drop_state()
         params, grads = self.params_and_grads(step)
         try:
             result: Any = self.optimizer.update(params, grads)
@@ -317,10 +317,10 @@ class Run:
             self.arrays["s"] = params["s"]  # which may be a number
         return result
 
-    def forget(self) -> None:
+    def drop_state(self) -> None:
         """Drop the state of a parameter."""
         if not self.is_reference:
-            self.optimizer.forget("K")
+            self.optimizer.drop_state("K")
             return
         for history in ("rules", "counts", "sums", "slow", "averages"):
             getattr(self.optimizer, history).pop("K", None)

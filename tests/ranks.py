@@ -198,17 +198,17 @@ def around():
         ({"lr": cosine, "weight_decay": 0.1, "maximize": True}, same),
         ({"ema": 0.75, "lookahead": (2, 0.5)}, same),
         ({"clip_value": 0.5}, same),
-        ({"clip_each": 0.5, "clip_adaptive": 0.25}, same),
+        ({"clip_norm_each": 0.5, "clip_adaptive": 0.25}, same),
         ({"clip_norm": 0.5}, close),
         ({"clip_value": 0.5, "clip_norm": 0.5}, close),
-        ({"clip_each": 0.5, "clip_norm": 0.5}, close),
-        ({"decay": "matrices", "weight_decay": 0.5}, same),
+        ({"clip_norm_each": 0.5, "clip_norm": 0.5}, close),
+        ({"decay_params": "matrices", "weight_decay": 0.5}, same),
         ({"groups": GROUPS}, same),
-        ({"groups": GROUPS, "clip_norm": 0.5, "decay": "matrices", "weight_decay": 0.5}, close),
+        ({"groups": GROUPS, "clip_norm": 0.5, "decay_params": "matrices", "weight_decay": 0.5}, close),
     ):
         for name in ("Adam", "SM3", "LAMB"):
             if name == "LAMB":
-                options, check = {k: v for k, v in options.items() if k != "decay"}, close
+                options, check = {k: v for k, v in options.items() if k != "decay_params"}, close
             params, ref = fastopt.pack(start()), start()
             plain, opt = (getattr(fastopt, name)(**options) for _ in range(2))
             opt = DataParallel(opt)
@@ -238,7 +238,7 @@ def around():
     opt.update(params, params)
     with pytest.raises(ValueError, match="rank 0.*requires a parameter average"):
         opt.average(params)
-    opt.optimizer.clip_each = 1.0
+    opt.optimizer.clip_norm_each = 1.0
     with pytest.raises(ValueError, match="before the first step"):
         opt.update(params, params)
 
@@ -362,17 +362,17 @@ def changes():
     same(params, ref)
     params, ref, plain, opt = start(), start(), fastopt.Adam(), DataParallel(fastopt.Adam())
     opt.broadcast(params)
-    plain.clip_each = opt.clip_each = 0.5
+    plain.clip_norm_each = opt.clip_norm_each = 0.5
     for step in range(2):
         mine, mean = slopes(step, ref)
         opt.update(params, mine)
         plain.update(ref, mean)
     same(params, ref)
-    opt.clip_each = None
+    opt.clip_norm_each = None
     with pytest.raises(ValueError, match="rank 0.*need whole arrays: choose before the first step"):
         opt.update(params, params)
     four = [np.full(3, i) for i in (1.0, 2.0, 3.0, 4.0)]
-    opt = DataParallel(fastopt.SGD(lr=0.0, ema=0.5, clip_each=1.0))
+    opt = DataParallel(fastopt.SGD(lr=0.0, ema=0.5, clip_norm_each=1.0))
     opt.update(four, four)
     assert [array[0] for array in opt.average(four)] == [1, 2, 3, 4]
     with pytest.raises(TypeError, match="rank 0.*params must stay a list"):
@@ -582,7 +582,7 @@ def faults():
     opt = DataParallel(rule("Adam"))
     opt.update(params, params)
     if RANK == 0:
-        opt.optimizer.forget(next(iter(opt.optimizer.engine.memory.layout)))
+        opt.optimizer.drop_state(next(iter(opt.optimizer.engine.memory.layout)))
     if RANKS > 1:
         with pytest.raises(ValueError, match="rank 0.*m of 'W1' must be complete, but .* are missing"):
             opt.state_dict()
@@ -611,7 +611,7 @@ def warn():
     assert np.isnan(params["W1"][0, 0])
     assert np.isnan(params.buffer).sum() == 1
     # Infinite norms and sums, where NumPy itself would warn: only fastopt does, after the step.
-    options = [{"ema": 0.9, "clip_norm": 1.0}, {"clip_each": 1.0, "clip_norm": 1.0}, {"accumulate": 2}]
+    options = [{"ema": 0.9, "clip_norm": 1.0}, {"clip_norm_each": 1.0, "clip_norm": 1.0}, {"accumulate": 2}]
     for option, sign in itertools.product(options, (1, -1)):
         params, opt, steps, grads = start(), DataParallel(fastopt.SGD(**option)), 0, start(1)
         grads["W1"][0, 0] = np.inf if LAST else sign * np.inf if sign < 0 else 1.0
@@ -784,7 +784,7 @@ def turned(folder):
             same(params, ref)
             same_state(opt, plain)
         with pytest.raises(ValueError, match="rank 0.*need whole arrays: make one with those"):
-            DataParallel(fastopt.Momentum(clip_each=1.0)).load(path, params)
+            DataParallel(fastopt.Momentum(clip_norm_each=1.0)).load(path, params)
 
 
 def between(folder):

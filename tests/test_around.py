@@ -67,7 +67,7 @@ EACH = shrink(2.5, 5), shrink(2.5, 4)
 BY_HAND = [
     ({"clip_value": 2.0}, ([1, 1, 1, 1], [3, -4, 0.5, 2], [2, -2, 0.5, 2])),
     (
-        {"clip_each": 2.5},
+        {"clip_norm_each": 2.5},
         ([1, 1], [3, -4], [3 * shrink(2.5, 5), -4 * shrink(2.5, 5)]),
         ([1, 1], [1.5, 1.9], [1.5, 1.9]),  # a norm of 2.42
         ([1, 1], [1.5, 2], [1.5 * shrink(2.5, 2.5), 2 * shrink(2.5, 2.5)]),
@@ -100,13 +100,13 @@ BY_HAND = [
     ({"clip_adaptive": 2.0**-14}, ([2.0**-7], [2.0**-21], [2.0**-21])),
     # value, each, norm: (3, -4) and (0, 4), both with a norm of 2.5 then, together of 2.5·√2
     (
-        {"clip_value": 4.0, "clip_each": 2.5, "clip_norm": 1.25},
+        {"clip_value": 4.0, "clip_norm_each": 2.5, "clip_norm": 1.25},
         ([1, 1], [3, -9], np.multiply([3, -4], EACH[0] * shrink(1.25, hypot(5 * EACH[0], 4 * EACH[1])))),
         ([1, 1], [0, 7], np.multiply([0, 4], EACH[1] * shrink(1.25, hypot(5 * EACH[0], 4 * EACH[1])))),
     ),
     # each, then adaptive: both columns have 0.5 at most
     (
-        {"clip_each": 1.0, "clip_adaptive": 0.125},
+        {"clip_norm_each": 1.0, "clip_adaptive": 0.125},
         ([[4, 4]], [[3, 4]], np.multiply([[3, 4]], shrink(1, 5) * 0.5 * 2**0.5 / (5 * shrink(1, 5)))),
         ([[4, 0], [0, 4]], [[3, 0], [0, 4]], [[0.5, 0], [0, 0.5]]),
         ([[40, 0], [0, 4]], [[3, 0], [0, 4]], [[3 * shrink(1, 5), 0], [0, 0.5]]),
@@ -163,7 +163,9 @@ def test_units_worked_out_by_hand(shape, values, index, norm):
 CLIPPINGS = {
     "clip_norm": lambda torch, tensors: torch.nn.utils.clip_grad_norm_(tensors, 0.7),
     "clip_value": lambda torch, tensors: torch.nn.utils.clip_grad_value_(tensors, 0.7),
-    "clip_each": lambda torch, tensors: [torch.nn.utils.clip_grad_norm_([tensor], 0.7) for tensor in tensors],
+    "clip_norm_each": lambda torch, tensors: [
+        torch.nn.utils.clip_grad_norm_([tensor], 0.7) for tensor in tensors
+    ],
 }
 
 
@@ -255,7 +257,7 @@ def test_decoupled_decay_has_the_bits_of_the_reference():
 
 def test_packed_numbers_and_odd_layouts_clip_alike():
     results = []
-    options = {"clip_norm": 0.7, "clip_value": 0.5, "clip_each": 0.6, "weight_decay": 0.1}
+    options = {"clip_norm": 0.7, "clip_value": 0.5, "clip_norm_each": 0.6, "weight_decay": 0.1}
     for kind in ("plain", "packed", "strided"):
         params, grads = problem()
         if kind == "packed":

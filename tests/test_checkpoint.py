@@ -129,7 +129,7 @@ def test_forgotten_places_of_lists_survive(tmp_path):
     opt = Adam()
     params = network(list)
     train(opt, params, range(2))
-    opt.forget(1)
+    opt.drop_state(1)
     opt.save(tmp_path / "a.npz")
     twin, twins = Adam(), [np.copy(p) if isinstance(p, np.ndarray) else p for p in params]
     twin.load(tmp_path / "a.npz")

@@ -520,7 +520,7 @@ def test_a_step_on_others_within_a_step(started):
 
 
 @pytest.mark.parametrize(
-    "change", ["load", "load another", "forget", "iter", "pickle", "lr", "groups", "nonfinite"]
+    "change", ["load", "load another", "drop_state", "iter", "pickle", "lr", "groups", "nonfinite"]
 )
 @pytest.mark.parametrize("started", [1, 2])
 @pytest.mark.parametrize("strided", [False, True])
@@ -542,7 +542,7 @@ def test_a_change_within_a_step(change, started, strided):
     changes = {
         "load": lambda o, own: o.load_state_dict(own_state | {"class": own}),
         "load another": lambda o, own: o.load_state_dict(state | {"class": own}),
-        "forget": lambda o, own: o.forget("a"),
+        "drop_state": lambda o, own: o.drop_state("a"),
         "iter": lambda o, own: setattr(o, "iter", 7),
         "pickle": lambda o, own: copy.deepcopy(o),
         "lr": lambda o, own: setattr(o, "lr", 0.5),

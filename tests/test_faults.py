@@ -117,7 +117,7 @@ def test_row_09_added_late_removed_and_forgotten(container):
     opt.update(some(3), some(3))
     assert opt.m[key].tobytes() != kept
     others = [opt.v[k].tobytes() for k in opt.v if k != key] if container is dict else None
-    opt.forget(key)
+    opt.drop_state(key)
     if container is dict:
         assert list(opt.m) == ["a", "c"]
         assert [a.tobytes() for a in opt.v.values()] == others
@@ -126,7 +126,7 @@ def test_row_09_added_late_removed_and_forgotten(container):
     assert opt.m[key].tolist() == [fresh] * 3, "state from zero"
     assert [a.shape for a in (opt.m.values() if container is dict else opt.m)].count((3,)) == 1
     with pytest.raises(KeyError, match="no state of 'z'"):
-        opt.forget("z")
+        opt.drop_state("z")
     assert opt.iter == 4
 
 
@@ -154,7 +154,7 @@ def test_row_09_forgetting_keeps_packed_steps_right():
     grads.buffer = np.full(5, 0.5)
     opt = Adam(0.1)
     opt.update(params, grads)
-    opt.forget("a")
+    opt.drop_state("a")
     opt.update(params, grads)
     assert opt.m["a"].tolist() == [0.5 * (1 - 0.9)] * 3, "state from zero"
     assert (opt.m["b"] > opt.m["a"][0]).all()

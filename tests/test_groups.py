@@ -105,7 +105,7 @@ def test_hyperparameters_and_schedules_reach_the_groups():
 
 def test_decay_of_matrices_only():
     params, grads = problem()
-    optimizer = fastopt.SGD(0.1, weight_decay=0.3, decay="matrices")
+    optimizer = fastopt.SGD(0.1, weight_decay=0.3, decay_params="matrices")
     start = {key: param.copy() for key, param in params.items()}
     optimizer.update(params, grads[0])
     for key, param in params.items():
@@ -189,7 +189,7 @@ def test_wrong_groups(groups, error, message):
 
 
 @pytest.mark.parametrize(
-    "options", [{"groups": {"a": {"lr_scale": 0.0}}}, {"decay": "matrices", "weight_decay": 0.5}]
+    "options", [{"groups": {"a": {"lr_scale": 0.0}}}, {"decay_params": "matrices", "weight_decay": 0.5}]
 )
 def test_parameters_that_take_turns_have_their_own_groups(options):
     """Whatever others were stepped on, or described, in between."""
@@ -226,9 +226,9 @@ def test_groups_that_are_chosen_anew_are_planned_anew():
 
 
 def test_a_parameter_that_comes_back_otherwise_is_grouped_anew():
-    opt = fastopt.SGD(lr=1.0, decay="matrices", weight_decay=0.5)
+    opt = fastopt.SGD(lr=1.0, decay_params="matrices", weight_decay=0.5)
     opt.update({"w": np.ones(3)}, {"w": np.zeros(3)})
-    opt.forget("w")
+    opt.drop_state("w")
     params = {"w": np.ones((3, 1))}
     opt.update(params, {"w": np.zeros((3, 1))})
     assert (params["w"] == 0.5).all()

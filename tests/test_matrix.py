@@ -62,7 +62,7 @@ def marked(cases, test):
 # Rules that each option has every container with; the others have some of the containers in turn.
 MAIN = ["SGD", "Momentum", "Adam", "LAMB", "AdEMAMix", "ScheduleFreeSGD", "Prodigy"]
 LAYOUTS = [scenario for scenario in SCENARIOS if scenario not in HISTORIES]
-SCALING = {"clip_each", "clip_adaptive", "clip_norm"}
+SCALING = {"clip_norm_each", "clip_adaptive", "clip_norm"}
 
 
 def has_exact_sums(options, scenario):

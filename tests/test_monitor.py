@@ -140,7 +140,8 @@ sys.path.insert(0, sys.argv[2])
 import numpy as np, fastopt
 from test_monitor import HOW, Calling, join_threads
 for name, value, steps in (
-    ("clip_value", 0.25, (0.5, 0.25)), ("clip_each", 0.25, (0.5, 0.25)), ("clip_norm", 0.25, (0.5, 0.25)),
+    ("clip_value", 0.25, (0.5, 0.25)), ("clip_norm_each", 0.25, (0.5, 0.25)),
+    ("clip_norm", 0.25, (0.5, 0.25)),
     ("lr", 0.5, (0.5, 0.25)), ("groups", {"*": {"lr_scale": 0.5}}, (0.5, 0.25)), ("threads", 1, (0.5,)),
     ("weight_decay", 0.0, (0.5,)), ("maximize", True, (0.5, -0.5)), ("nonfinite", "raise", (0.5,)),
 ):
@@ -740,7 +741,7 @@ def test_a_handler_that_saves_at_any_moment_disturbs_neither(options, n_steps):
 ACTS = {
     "update": lambda optimizer, params: optimizer.update(params, ONES),
     "state_dict": lambda optimizer, params: optimizer.state_dict(),
-    "forget": lambda optimizer, params: optimizer.forget("W"),
+    "drop_state": lambda optimizer, params: optimizer.drop_state("W"),
     "assign": lambda optimizer, params: setattr(optimizer, "nonfinite", "skip"),
     "load": lambda optimizer, params: optimizer.load_state_dict(optimizer.state_dict()),
     "average": lambda optimizer, params: optimizer.average(params),
@@ -864,7 +865,7 @@ def test_a_value_that_is_there_already_keeps_the_plan():
         "clip_norm": 1.0,
         "lr": 0.5,
         "groups": groups,
-        "decay": "matrices",
+        "decay_params": "matrices",
     }
     optimizer, params = fastopt.SGD(**options), zeros()
     optimizer.update(params, ONES)

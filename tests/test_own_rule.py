@@ -76,9 +76,9 @@ def test_it_has_the_bits_of_plain_numpy(qhm, dtype):
     "chosen",
     [
         {"weight_decay": 0.1},
-        {"weight_decay": 0.1, "decoupled": True, "decay": "matrices", "maximize": True},
+        {"weight_decay": 0.1, "decoupled": True, "decay_params": "matrices", "maximize": True},
         {"clip_norm": 0.5, "ema": 0.9},
-        {"clip_value": 0.5, "clip_each": 1.0, "clip_adaptive": 0.1, "swa": 2},
+        {"clip_value": 0.5, "clip_norm_each": 1.0, "clip_adaptive": 0.1, "swa": 2},
         {"accumulate": 3, "lookahead": (2, 0.25)},
         {"groups": {"b": {"lr_scale": 0.5, "nu": 0.2}, "filters": {"freeze": True}}, "lr": Cosine(0.1, 6)},
     ],

@@ -43,7 +43,7 @@ CONTAINERS = ["dict", "list", "packed", "packed list", "strided", "mixed"]
 BY_ARRAY = {
     "none": {},
     "clip_value": {"clip_value": 0.5},
-    "clip_each": {"clip_each": 0.7},
+    "clip_norm_each": {"clip_norm_each": 0.7},
     "clip_adaptive": {"clip_adaptive": 0.3},
     "maximize": {"maximize": True},
     "lookahead": {"lookahead": (2, 0.3)},
@@ -58,7 +58,7 @@ PAIRED = [
         ("clip_value", "accumulate"),
         ("accumulate", "ema"),
         ("lookahead", "maximize"),
-        ("clip_each", "swa"),
+        ("clip_norm_each", "swa"),
         ("skip", "accumulate"),
     )
 ]
@@ -153,7 +153,7 @@ OWN = [
     {"clip_norm": 0.5},
     {"clip_value": 0.1},
     {"accumulate": 2},
-    {"accumulate": 3, "clip_each": 0.3, "maximize": True},
+    {"accumulate": 3, "clip_norm_each": 0.3, "maximize": True},
     {"lookahead": (2, 0.5), "weight_decay": 0.5},
     {"groups": {"a.W": {"lr_scale": 3.0}}},
 ]
@@ -510,9 +510,9 @@ def test_an_array_stays_where_it_began_until_it_is_forgotten():
         optimizer.update(params, params)
     assert (list(first.v), list(second.m)) == (["w"], ["v"])
     optimizer.update(params, params)
-    optimizer.forget("w")
+    optimizer.drop_state("w")
     with pytest.raises(KeyError, match=r"there is no state of 'w', but of \['v'\]"):
-        optimizer.forget("w")
+        optimizer.drop_state("w")
     params["w"] = np.ones(3)
     optimizer.update(params, params)
     optimizer.update(params, params)

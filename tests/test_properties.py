@@ -153,12 +153,12 @@ class Training(RuleBasedStateMachine):
         self.ref.lr = self.opt.lr = lr
 
     @rule(key=st.sampled_from(["W", "b"]))
-    def forget(self, key):
+    def drop_state(self, key):
         if key not in self.opt.engine.memory.layout:  # no step yet, or loaded into a rule without state
             with pytest.raises(KeyError, match=key):
-                self.opt.forget(key)
+                self.opt.drop_state(key)
             return
-        self.opt.forget(key)
+        self.opt.drop_state(key)
         del self.ref.rules[key]
 
     @invariant()

@@ -49,8 +49,9 @@ def test_it_keeps_what_numpy_finds_and_steps_the_same():
             assert close(
                 [trace.grad_norm[k], trace.update_norm[k], trace.param_norm[k]], [grad, update, param]
             )
-            assert np.isnan(trace.ratio[k]) if param == 0 else close(trace.ratio[k], update / param)
-        assert trace.zeros == [0.5 if key == "W" else 0] * 3
+            ratio = trace.update_ratio[k]
+            assert np.isnan(ratio) if param == 0 else close(ratio, update / param)
+        assert trace.zero_fraction == [0.5 if key == "W" else 0] * 3
     all_of = [np.sqrt(sum(own[k] ** 2 for own in norms[-1].values())) for k in range(3)]
     line = f"step 7 · lr {record.lr[-1]:.3g} · |g| {all_of[0]:.3g} · |Δp|/|p| {all_of[1] / all_of[2]:.2g}"
     assert str(record) == line
@@ -69,7 +70,7 @@ def test_large_arrays_are_estimated():
         assert trace[key].grad_norm[0] == pytest.approx(np.linalg.norm(grad), rel=0.03)
         assert trace[key].param_norm[0] == pytest.approx(np.linalg.norm(before), rel=0.03)
         assert trace[key].update_norm[0] == pytest.approx(0.1 * np.linalg.norm(grad), rel=0.03)
-        assert trace[key].zeros[0] == pytest.approx(0.25, abs=0.01)
+        assert trace[key].zero_fraction[0] == pytest.approx(0.25, abs=0.01)
 
 
 def test_it_sees_means_of_micro_batches_rows_and_what_comes_later():
@@ -90,8 +91,8 @@ def test_it_sees_means_of_micro_batches_rows_and_what_comes_later():
     assert record.steps == [1, 2]
     assert record.skipped == [1, 1]
     trace = record.arrays["W"]
-    assert np.isnan(trace.zeros[0])
-    assert trace.zeros[1] == 0.75
+    assert np.isnan(trace.zero_fraction[0])
+    assert trace.zero_fraction[1] == 0.75
     assert close([trace.grad_norm[1], trace.update_norm[1]], [8**0.5, 0.08**0.5])
     assert str(record).endswith("· 1 skipped")
 
@@ -134,7 +135,7 @@ def test_the_picture(tmp_path):
         optimizer.update(params, grad)
     figure = record.plot()
     panels = figure.axes[:4]
-    for panel, name in zip(panels, ("grad_norm", "ratio", "param_norm", "zeros"), strict=True):
+    for panel, name in zip(panels, ("grad_norm", "update_ratio", "param_norm", "zero_fraction"), strict=True):
         lines = {line.get_label(): line for line in panel.lines}
         for key, trace in record.arrays.items():
             np.testing.assert_array_equal(lines[key].get_ydata(), getattr(trace, name))

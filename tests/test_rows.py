@@ -75,7 +75,7 @@ def test_one_table_that_is_there_twice_is_updated_twice():
     assert table[:, 0].tolist() == [1, 1, 0.5, 1]
 
 
-@pytest.mark.parametrize("options", [{"clip_norm": 0.5}, {"clip_value": 0.1}, {"clip_each": 0.5},
+@pytest.mark.parametrize("options", [{"clip_norm": 0.5}, {"clip_value": 0.1}, {"clip_norm_each": 0.5},
                                      {"clip_adaptive": 0.05}])  # fmt: skip
 @pytest.mark.parametrize("packed", [False, True])
 def test_rows_are_clipped_as_the_whole_gradient(options, packed):

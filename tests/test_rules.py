@@ -10,6 +10,7 @@ from cases import CASES, DTYPES, RULES, both, hyperparameters, same_bits, snapsh
 import fastopt
 from fastopt import kernels, optimizers, reference
 from fastopt.demo.surfaces import SURFACES
+from fastopt.fields import SHOWN
 from fastopt.optimizer import Optimizer
 from fastopt.reference.common import column_totals, row_totals, total
 from fastopt.tools import equivalents
@@ -292,6 +293,13 @@ def test_dir_shows_what_is_public():
     shown = {name for name in dir(fastopt) if not name.startswith("__")}
     assert shown == {*fastopt.__all__, "adapters"}
     assert all(hasattr(fastopt, name) for name in dir(fastopt))
+
+
+def test_dir_of_an_optimizer_shows_what_users_call():
+    for rule in RULES:
+        optimizer = getattr(fastopt, rule)()
+        shown = {name for name in dir(optimizer) if not name.startswith("_")}
+        assert shown == {field.name for field in fields(optimizer)} | {*optimizer.states} | SHOWN
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (1,), (63,), (64,), (33, 1), (1, 133), (3, 40, 17), (700, 64)])

@@ -92,23 +92,23 @@ PLATEAUS = [
     (
         {"value": 8, "factor": 0.5, "patience": 1, "threshold": 0.25, "cooldown": 1, "end": 3},
         [(4, 8), (3, 8), (3.5, 4), (9, 4), (3, 4), (2.9, 4), (inf, 4), (nan, 3), (2, 3), (9, 3)],
-        {"best": 2, "bad": 1, "cooling": 0},
+        {"best": 2, "n_bad_reports": 1, "cooling": 0},
     ),
     # larger is better: above 5, after 4
     (
-        {"value": 8, "factor": 0.25, "patience": 0, "threshold": 0.25, "larger": True, "cooldown": 2},
+        {"value": 8, "factor": 0.25, "patience": 0, "threshold": 0.25, "mode": "max", "cooldown": 2},
         [(-inf, 2), (4, 2), (5, 2), (5, 0.5), (1, 0.5), (1, 0.5), (5.5, 0.5), (inf, 0.125)],
-        {"best": 5.5, "bad": 0, "cooling": 2},
+        {"best": 5.5, "n_bad_reports": 0, "cooling": 2},
     ),
     # by default eleven in a row are too many, each time, and 1e-4 of the best is no improvement
     (
         {"value": 1},
         [(1, 1), *[(1 - 1e-4, 1)] * 10, (1, 0.1), *[(1, 0.1)] * 10, (1, 0.01)],
-        {"best": 1, "bad": 0, "cooling": 0},
+        {"best": 1, "n_bad_reports": 0, "cooling": 0},
     ),
-    ({"value": 8, "patience": 1}, [(nan, 8), (nan, 0.8)], {"best": None, "bad": 0, "cooling": 0}),
-    ({"value": 1}, [(1, 1), (1 - 1.2e-4, 1)], {"best": 1 - 1.2e-4, "bad": 0}),
-    ({"value": 1, "larger": True}, [(1, 1), (1 + 1e-4, 1), (1 + 1.2e-4, 1)], {"best": 1 + 1.2e-4, "bad": 0}),
+    ({"value": 8, "patience": 1}, [(nan, 8), (nan, 0.8)], {"best": None, "n_bad_reports": 0, "cooling": 0}),
+    ({"value": 1}, [(1, 1), (1 - 1.2e-4, 1)], {"best": 1 - 1.2e-4, "n_bad_reports": 0}),
+    ({"value": 1, "mode": "max"}, [(1, 1), (1 + 1e-4, 1), (1 + 1.2e-4, 1)], {"best": 1 + 1.2e-4}),
 ]  # fmt: skip
 
 
@@ -196,21 +196,21 @@ def test_agrees_with_pytorch(name):
     np.testing.assert_allclose(run(ours), expected, rtol=1e-10, atol=1e-15)
 
 
-@pytest.mark.parametrize("larger", [False, True])
-def test_plateau_agrees_with_pytorch(larger):
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_plateau_agrees_with_pytorch(mode):
     torch = pytest.importorskip("torch")
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
     twin = torch.optim.lr_scheduler.ReduceLROnPlateau(
         optimizer,
-        "max" if larger else "min",
+        mode,
         factor=0.5,
         patience=3,
         threshold=0.01,
         cooldown=2,
         min_lr=0.001,
     )
-    ours = Plateau(0.1, 0.5, 3, 0.01, 2, 0.001, larger)
-    metrics = 2 + np.cumsum(np.random.default_rng(1).normal(0.01 if larger else -0.01, 0.2, 300))
+    ours = Plateau(0.1, 0.5, 3, 0.01, 2, 0.001, mode)
+    metrics = 2 + np.cumsum(np.random.default_rng(1).normal(0.01 if mode == "max" else -0.01, 0.2, 300))
     metrics[40] = np.nan
     seen = set()
     for t, metric in enumerate(metrics, 1):
@@ -267,6 +267,27 @@ def test_survives_a_pickle_and_json(schedule):
         assert copy == schedule
 
 
+OLD = [
+    (
+        {"class": "Plateau", "value": 0.5, "factor": 0.1, "patience": 1, "threshold": 0.25, "cooldown": 0,
+         "end": 0.0, "larger": True, "best": 3.0, "bad": 1, "cooling": 0},
+        Plateau(0.5, 0.1, 1, 0.25, mode="max", best=3.0, n_bad_reports=1),
+    ),
+    ({"class": "Plateau", "value": 0.5, "larger": False, "bad": 0}, Plateau(0.5)),
+    (
+        {"class": "CosineRestarts", "value": 0.1, "steps": 3, "factor": 2.0, "steps_per_epoch": 30},
+        CosineRestarts(0.1, 3, 2.0, steps_per_epoch=30),
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("data", "schedule"), OLD)
+def test_dicts_with_old_names_are_read(data, schedule):
+    assert Schedule.from_dict(data) == schedule
+    inside = {"class": "Warmup", "schedule": data, "steps": 2, "start": 0.0, "steps_per_epoch": 1}
+    assert Schedule.from_dict(inside).schedule == schedule
+
+
 def test_every_schedule_has_an_example():
     there = {type(schedule).__name__ for schedule in EXAMPLES}
     assert there | {"Schedule", "Timed"} == set(schedules.__all__)
@@ -279,7 +300,7 @@ def test_every_schedule_has_an_example():
         (lambda: Cosine(-0.1, 10), ValueError, "value must be at least 0 and finite, not -0.1"),
         (lambda: Cosine(0.1, 0), ValueError, "steps must be above 0 and finite, not 0"),
         (lambda: Cosine(0.1, 9, steps_per_epoch=0), ValueError, "steps_per_epoch must be at least 1, not 0"),
-        (lambda: CosineRestarts(0.1, 9, 0.5), ValueError, "factor must be at least 1, not 0.5"),
+        (lambda: CosineRestarts(0.1, 9, 0.5), ValueError, "period_growth must be at least 1 and"),
         (lambda: Piecewise([1, 2], [1, 2]), ValueError, "2 boundaries need 3 values, not 2"),
         (lambda: Piecewise([2, 1], [1, 2, 3]), ValueError, "boundaries must increase, not [2.0, 1.0]"),
         (lambda: Piecewise([1], [1, -2]), ValueError, "values[1] must be at least 0 and finite, not -2"),
@@ -298,7 +319,11 @@ def test_every_schedule_has_an_example():
         (lambda: Plateau(1, threshold=1), ValueError, "threshold must be at least 0 and below 1, not 1"),
         (lambda: Plateau(1, patience=-1), ValueError, "patience must be at least 0, not -1"),
         (lambda: Plateau(1, cooldown=-1), ValueError, "cooldown must be at least 0, not -1"),
-        (lambda: Plateau(1, bad=-1), ValueError, "bad must be at least 0, not -1"),
+        (lambda: Plateau(1, n_bad_reports=-1), ValueError, "n_bad_reports must be at least 0, not -1"),
+        (lambda: Plateau(1, mode="larger"), ValueError, "mode must be 'min' or 'max', not 'larger'"),
+        (lambda: Plateau(1, mode=True), TypeError, "mode must be 'min' or 'max', not True"),
+        (lambda: Schedule.from_dict({"class": "Plateau", "value": 1, "mode": True}), TypeError, "mode"),
+        (lambda: Schedule.from_dict(OLD[0][0] | {"mode": "min"}), TypeError, "'larger'"),
         (lambda: Plateau(1, cooling=-1), ValueError, "cooling must be at least 0, not -1"),
         (lambda: Piecewise([0], [1, 2]), ValueError, "boundaries[0] must be above 0 and finite, not 0"),
         (lambda: Piecewise([1, 1], [1, 2, 3]), ValueError, "boundaries must increase, not [1.0, 1.0]"),

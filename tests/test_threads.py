@@ -266,7 +266,7 @@ def handle():
         opt.update({"a": params["a"]}, {"a": grads["a"]})
         done["a"] += 1
         opt.update({f"new {fired}": np.ones(2)}, {f"new {fired}": np.ones(2)})
-        opt.forget(f"new {fired}")
+        opt.drop_state(f"new {fired}")
     else:
         opt.update(params, grads)
         for key in done:

@@ -132,7 +132,9 @@ ROWS = {
     "LAMB": Row("LAMB", ADAM | DECAY),
     "NovoGrad": Row("NovoGrad", ADAM | DECAY),
     "SM3": Row("SM3", {"lr": 0.125, "momentum": 0.75}, kind="packed"),
-    "Adafactor": Row("Adafactor", {"lr": 0.125, "beta2_decay": -1.0, "d": 0.5, "eps2": 0.25} | DECAY),
+    "Adafactor": Row(
+        "Adafactor", {"lr": 0.125, "beta2_decay": -1.0, "clip_threshold": 0.5, "eps2": 0.25} | DECAY
+    ),
     "Prodigy": Row("Prodigy", {"lr": 0.5, "beta1": 0.75, "beta2": 0.875, "d0": 0.125} | DECAY),
     "Muon": Row("Muon", {"lr": 0.125, "momentum": 0.75, "ns_steps": 2}, kind="matrices"),
     # Containers, layouts and formats.
@@ -149,10 +151,10 @@ ROWS = {
     "NovoGrad, safetensors": Row("NovoGrad", ADAM, kind="list", suffix="safetensors"),
     # Options without a state of their own.
     "Adam, L2": Row("Adam", ADAM | DECAY),
-    "Adam, decoupled": Row("Adam", ADAM | DECAY | {"decoupled": True, "decay": "matrices"}),
+    "Adam, decoupled": Row("Adam", ADAM | DECAY | {"decoupled": True, "decay_params": "matrices"}),
     "AdamW, coupled": Row("AdamW", ADAM | DECAY | {"decoupled": False}),
     "Momentum, clip_value": Row("Momentum", {"clip_value": 0.625, "maximize": True}),
-    "Momentum, clip_each": Row("Momentum", {"clip_each": 1.5}),
+    "Momentum, clip_each": Row("Momentum", {"clip_norm_each": 1.5}),
     "Momentum, clip_adaptive": Row("Momentum", {"clip_adaptive": 0.75}),
     "Momentum, clip_norm": Row("Momentum", {"clip_norm": 1.5}),
     "Momentum, skip": Row("Momentum", {"nonfinite": "skip"}),

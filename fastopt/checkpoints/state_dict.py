@@ -10,6 +10,7 @@ import numpy as np
 from fastopt.arrays.containers import check_param, keys_and_values
 from fastopt.arrays.layout import Layout, order_of
 from fastopt.checkpoints.files import in_list, items
+from fastopt.checks import renamed
 from fastopt.engine.memory import Memory
 from fastopt.schedules import Schedule
 from fastopt.schedules.base import resume_calls
@@ -22,6 +23,9 @@ Calls = list[Callable[[], Any]]
 
 WANTED = ["class", "hyperparameters", "iter", "skipped", "state"]
 SUMS = "accumulate"
+# What states and hyperparameters were called at commit 9d3eba2, and are today.
+STATE_NAMES = {"slow": "m_slow", "before": "prev_grad", "size": "step_size"}
+FIELD_NAMES = {"decay": "decay_params", "clip_each": "clip_norm_each", "d": "clip_threshold"}
 
 
 def capture(optimizer: Any, *, with_inner: bool = True) -> dict[str, Any]:
@@ -165,20 +169,17 @@ def upgraded(state: Any, optimizer: Any) -> Any:
         return state
     if optimizer.inner and state.get("class") == "Muon":
         state = without_fallback(state, optimizer)
-    own = {spec.name: spec for spec in optimizer.engine.memory.specs}
-    hyperparameters = state.get("hyperparameters")
-    result = dict(state)
-    average = (
-        "swa.average"
-        if isinstance(hyperparameters, Mapping) and hyperparameters.get("swa") is not None
-        else "ema.average"
-    )
-    names = {"slow": "lookahead.slow", "average": average}
-    result["state"] = {
-        names[name] if name in names and name not in type(optimizer).states else name: values
-        for name, values in state["state"].items()
-        if name != "touched" or name in own
-    }
+    own = {spec.name for spec in optimizer.engine.memory.specs}
+    hyperparameters, result, names = state.get("hyperparameters"), dict(state), dict(STATE_NAMES)
+    names["average"] = "ema.average"
+    if "m_slow" not in own:
+        names["slow"] = "lookahead.slow"
+    if isinstance(hyperparameters, Mapping):
+        result["hyperparameters"] = renamed(hyperparameters, FIELD_NAMES, {*optimizer.saved_fields()})
+        if hyperparameters.get("swa") is not None:
+            names["average"] = "swa.average"
+    kept = {name: values for name, values in state["state"].items() if name != "touched" or name in own}
+    result["state"] = renamed(kept, names, own)
     inner = state.get("inner")
     if isinstance(inner, Mapping) and isinstance(inner.get("accumulated"), Mapping):
         old = dict(inner["accumulated"])

@@ -72,7 +72,7 @@ def summary(timings: Sequence[Timing]) -> str:
                 *(f"{t.seconds[name] / own:.1f}×" if name in t.seconds else "–" for name in others),
                 f"{t.seconds['reference'] / packed:.1f}×",
                 f"{t.gigabytes_per_second:.1f}",
-                f"{t.share_of_limit:.0%}",
+                f"{t.bandwidth_fraction:.0%}",
             ]
         )
     return f"{table(header, rows)}\n\n{NOTES}"

@@ -28,8 +28,8 @@ def arguments(rule: Rule) -> str:
 
 def costs(rule: Rule) -> tuple[str, str]:
     """Give the states, and the bytes moved in float32 and float64."""
-    moved = " / ".join(str(rule.traffic(dtype)) for dtype in DTYPES)
-    return ", ".join((*rule.states, *rule.small)) or "–", moved
+    moved = " / ".join(str(rule.bytes_per_element(dtype)) for dtype in DTYPES)
+    return ", ".join((*rule.states, *rule.reduced_states)) or "–", moved
 
 
 def families() -> Iterator[tuple[str, list[Rule]]]:

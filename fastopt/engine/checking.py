@@ -23,7 +23,7 @@ from fastopt.engine.structs import (
     TYPE_NUMBER,
 )
 from fastopt.engine.table import DIRECT, GATHERED, NUMBER, SPARSE
-from fastopt.kernels.compiling import compiled
+from fastopt.kernels.jit import compiled
 
 __all__ = ["check_arrays", "check_finite", "check_scalars", "finite_array", "is_finite"]
 

@@ -25,7 +25,7 @@ from fastopt.engine.updating import (
     update_indices,
     update_whole,
 )
-from fastopt.kernels.compiling import compiled
+from fastopt.kernels.jit import compiled
 
 __all__ = ["ALL", "CHECK", "COUNT", "DONE", "NONFINITE", "REFUSED", "STATISTICS", "UPDATE", "get_driver"]
 

@@ -12,7 +12,7 @@ from fastopt.engine.checking import finite_array
 from fastopt.engine.pointers import address_of, arrays_at, scalars_at, word_at
 from fastopt.engine.strided import PIECE
 from fastopt.engine.threads import launch
-from fastopt.kernels.compiling import compiled
+from fastopt.kernels.jit import compiled
 
 __all__ = ["Rule", "rule_address"]
 

@@ -7,7 +7,7 @@ from numba import float32, float64, int64
 
 from fastopt.engine.pointers import array_at, pointer, record_type
 from fastopt.engine.table import ROW
-from fastopt.kernels.compiling import compiled
+from fastopt.kernels.jit import compiled
 
 __all__ = [
     "MAX_LINES",

@@ -15,7 +15,7 @@ from fastopt.engine.strided import (
 )
 from fastopt.engine.table import DIRECT, GATHERED, HEADER
 from fastopt.kernels.common import follow
-from fastopt.kernels.compiling import compiled
+from fastopt.kernels.jit import compiled
 
 __all__ = [
     "HEADER_TYPE",

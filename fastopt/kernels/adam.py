@@ -106,7 +106,7 @@ def adan(
     m,
     v,
     n,
-    before,
+    prev_grad,
     grad_scale,
     l2,
     keep,
@@ -118,14 +118,14 @@ def adan(
     lr_v,
     eps,
 ):
-    """D ← g − before; m, v and n average g, d and (g + β₂·d)²; p ← p − (lr_m·m + lr_v·v) / (√n + eps).
+    """D ← g − prev_grad; m, v and n average g, d and (g + β₂·d)²; p ← p − (lr_m·m + lr_v·v) / (√n + eps).
 
     Xie et al. 2022.
     """
     for i in range(param.size):
         g = gradient(grad[i], param[i], grad_scale, l2)
-        d = g - before[i]
-        before[i] = g
+        d = g - prev_grad[i]
+        prev_grad[i] = g
         m[i] = m[i] + one_minus_beta1 * (g - m[i])
         v[i] = v[i] + one_minus_beta2 * (d - v[i])
         ahead = g + beta2 * d
@@ -138,7 +138,7 @@ def ademamix(
     param,
     grad,
     m,
-    slow,
+    m_slow,
     v,
     grad_scale,
     l2,
@@ -150,16 +150,16 @@ def ademamix(
     lr_slow,
     eps,
 ):
-    """M and v as Adam; slow ← slow + (1 − β₃)(g − slow); p ← p − (lr_m·m + lr_slow·slow) / (√v + eps).
+    """P ← p − (lr_m·m + lr_slow·m_slow) / (√v + eps); m_slow averages g with 1 − β₃; m and v as Adam.
 
     Pagliardini et al. 2024.
     """
     for i in range(param.size):
         g = gradient(grad[i], param[i], grad_scale, l2)
         m[i] = m[i] + one_minus_beta1 * (g - m[i])
-        slow[i] = slow[i] + one_minus_beta3 * (g - slow[i])
+        m_slow[i] = m_slow[i] + one_minus_beta3 * (g - m_slow[i])
         v[i] = v[i] + one_minus_beta2 * (g * g - v[i])
-        param[i] = keep * param[i] - (lr_m * m[i] + lr_slow * slow[i]) / (sqrt(v[i]) + eps)
+        param[i] = keep * param[i] - (lr_m * m[i] + lr_slow * m_slow[i]) / (sqrt(v[i]) + eps)
 
 
 @kernel

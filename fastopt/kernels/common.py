@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastopt.kernels.compiling import compiled
+from fastopt.kernels.jit import compiled
 
 __all__ = [
     "LANES",

@@ -13,7 +13,7 @@ from math import sqrt
 import numpy as np
 
 from fastopt.kernels.common import LANES, gradient, in_lanes, kernel, lane_max, lane_sum
-from fastopt.kernels.compiling import compiled
+from fastopt.kernels.jit import compiled
 
 __all__ = [
     "adafactor",
@@ -252,9 +252,9 @@ def mean(row):
 
 @kernel
 def adafactor_measure(
-    rows, cols, param, grad, row, col, sums, totals, grad_scale, l2, keep, w, lr, eps1, eps2, d, kept
+    rows, cols, param, grad, row, col, sums, totals, grad_scale, l2, keep, w, lr, eps1, eps2, clip, kept
 ):
-    """Row and col average the means of g² with weight w; α / max(1, rms(u) / d).
+    """Row and col average the means of g² with weight w; α / max(1, rms(u) / clip).
 
     α = lr·max(eps₂, rms(p)) (Shazeer and Stern 2018).
     """
@@ -298,7 +298,7 @@ def adafactor_measure(
                 sums[:LANES] = 0
                 adafactor_squares(cols, param[here], grad[here], line, factor, sums, scale, decay, square)
                 of_u += lane_sum(sums, 0)
-    ratio = sqrt(of_u) / sqrt(param.size) / d
+    ratio = sqrt(of_u) / sqrt(param.size) / clip
     sums[0] = alpha / (ratio if ratio > 1.0 else 1.0)
 
 
@@ -312,9 +312,9 @@ def adafactor_line(param, grad, v, factor, grad_scale, l2, keep, floor, kept, le
 
 @kernel
 def adafactor(
-    rows, cols, param, grad, row, col, sums, totals, grad_scale, l2, keep, w, lr, eps1, eps2, d, kept
+    rows, cols, param, grad, row, col, sums, totals, grad_scale, l2, keep, w, lr, eps1, eps2, clip, kept
 ):
-    """U = g / √max(row / mean(row)·col, eps₁²); p ← kept·p − (α / max(1, rms(u) / d))·u.
+    """U = g / √max(row / mean(row)·col, eps₁²); p ← kept·p − (α / max(1, rms(u) / clip))·u.
 
     Shazeer and Stern 2018, algorithms 4 and 5.
     """

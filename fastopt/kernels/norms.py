@@ -3,7 +3,7 @@
 import numpy as np
 
 from fastopt.kernels.common import LANES, add_square, lane_sum
-from fastopt.kernels.compiling import compiled
+from fastopt.kernels.jit import compiled
 
 __all__ = ["clip_grad", "clip_statistics", "grad_squares", "no_update", "squares"]
 

@@ -32,12 +32,12 @@ def nesterov(param, grad, v, grad_scale, l2, keep, mu, lr, mu_mu, lr_ahead):
 
 
 @kernel
-def optimistic_gd(param, grad, before, grad_scale, l2, keep, alpha_beta, beta, lr):
-    """P ← p − lr·((α + β)·g − β·before); before ← g (Mokhtari et al. 2020)."""
+def optimistic_gd(param, grad, prev_grad, grad_scale, l2, keep, alpha_beta, beta, lr):
+    """P ← p − lr·((α + β)·g − β·prev_grad); prev_grad ← g (Mokhtari et al. 2020)."""
     for i in range(param.size):
         g = gradient(grad[i], param[i], grad_scale, l2)
-        param[i] = keep * param[i] - lr * (alpha_beta * g - beta * before[i])
-        before[i] = g
+        param[i] = keep * param[i] - lr * (alpha_beta * g - beta * prev_grad[i])
+        prev_grad[i] = g
 
 
 @kernel

@@ -8,20 +8,20 @@ __all__ = ["lion", "rprop", "signum"]
 
 
 @kernel
-def rprop(param, grad, before, size, grad_scale, l2, keep, eta_minus, eta_plus, step_min, step_max):
-    """Size grows by η₊ where g kept its sign, shrinks by η₋ where it changed; p ← p − sign(g)·size.
+def rprop(param, grad, prev_grad, step_size, grad_scale, l2, keep, eta_minus, eta_plus, step_min, step_max):
+    """Scale step_size by η₊ where g kept its sign, by η₋ where it changed; p ← p − sign(g)·step_size.
 
     Riedmiller and Braun 1993.
     """
     for i in range(param.size):
         g = gradient(grad[i], param[i], grad_scale, l2)
-        agreement = g * before[i]
+        agreement = g * prev_grad[i]
         one, zero = param.dtype.type(1), param.dtype.type(0)
         factor = eta_plus if agreement > 0 else (eta_minus if agreement < 0 else one)
-        size[i] = np.minimum(np.maximum(size[i] * factor, step_min), step_max)
+        step_size[i] = np.minimum(np.maximum(step_size[i] * factor, step_min), step_max)
         used = zero if agreement < 0 else g
-        param[i] = keep * param[i] - signed(size[i], used)
-        before[i] = used
+        param[i] = keep * param[i] - signed(step_size[i], used)
+        prev_grad[i] = used
 
 
 @kernel

@@ -1,7 +1,7 @@
 """Sums of gradients: of rows, in the order in which they are given, of micro-batches, and of ranks."""
 
 from fastopt.kernels.common import kernel
-from fastopt.kernels.compiling import compiled
+from fastopt.kernels.jit import compiled
 
 __all__ = ["accumulate", "add_rows", "mean_of_ranks", "mean_with"]
 

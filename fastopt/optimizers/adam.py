@@ -529,7 +529,7 @@ class Adan(Optimizer):
         Moving average of their differences.
     n : dict or list of arrays, or None
         Moving average of the squares.
-    before : dict or list of arrays, or None
+    prev_grad : dict or list of arrays, or None
         The gradient of the step before.
 
     Raises
@@ -554,7 +554,7 @@ class Adan(Optimizer):
     m = State()
     v = State()
     n = State()
-    before = State(lambda self, param, grad: grad)
+    prev_grad = State(lambda self, param, grad: grad)
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give 1 − β₁, β₂, 1 − β₂, 1 − β₃, the weights of m and v, and eps·√(1 − β₃ᵗ)."""
@@ -569,7 +569,7 @@ class Adan(Optimizer):
 class AdEMAMix(Optimizer):
     """Adam with a second, slow average of the gradients.
 
-    m and v as Adam; slow ← slow + (1 − β₃)(g − slow); p ← p − lr·(m̂ + α·slow) / (√v̂ + eps)
+    m and v as Adam; m_slow ← m_slow + (1 − β₃)(g − m_slow); p ← p − lr·(m̂ + α·m_slow) / (√v̂ + eps)
 
     α and β₃ are constant, as by default in optax; the paper lets them rise over the training.
 
@@ -592,7 +592,7 @@ class AdEMAMix(Optimizer):
     ----------
     m : dict or list of arrays, or None
         Moving average of the gradients.
-    slow : dict or list of arrays, or None
+    m_slow : dict or list of arrays, or None
         Slow moving average of the gradients.
     v : dict or list of arrays, or None
         Moving average of their squares.
@@ -616,11 +616,11 @@ class AdEMAMix(Optimizer):
     _: KW_ONLY
     eps: float = hyperparameter(1e-8)
     m = State()
-    slow = State()
+    m_slow = State()
     v = State()
 
     def scalars(self, t: int) -> tuple[float, ...]:
-        """Give 1 − β₁, 1 − β₂, 1 − β₃, the weights of m and slow, and eps·√(1 − β₂ᵗ)."""
+        """Give 1 − β₁, 1 − β₂, 1 − β₃, the weights of m and m_slow, and eps·√(1 − β₂ᵗ)."""
         beta1, beta2 = self.beta1, self.beta2
         root = sqrt(1.0 - beta2**t)
         lr_m = self.lr * root / (1.0 - beta1**t)

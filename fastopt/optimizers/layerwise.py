@@ -262,7 +262,8 @@ class Adafactor(Optimizer):
 
     row and col average the means of g² over each row and each column, with w = t^beta2_decay for the new;
     u = g / √max(v, eps₁²), where v = row / max(mean(row), eps₁)·col;
-    p ← (1 − lr·weight_decay)·p − (α / max(1, rms(u) / d))·u, where α = min(lr, 1 / √t)·max(eps₂, rms(p))
+    p ← (1 − lr·weight_decay)·p − (α / max(1, rms(u) / clip_threshold))·u,
+    where α = min(lr, 1 / √t)·max(eps₂, rms(p))
 
     With more than two dimensions, this holds for each matrix of the last two; with fewer, v is row, which
     averages g² itself. PyTorch's. The paper adds eps₁ to g².
@@ -277,7 +278,7 @@ class Adafactor(Optimizer):
         Keeps the divisor from 0; None is the dtype's machine epsilon.
     eps2 : float, default 1e-3
         Smallest rms of the parameters that steps are in proportion to.
-    d : float, default 1.0
+    clip_threshold : float, default 1.0
         Largest rms of u, above 0.
     weight_decay : float, default 0.0
         Decoupled: p shrinks by lr·weight_decay of itself, whatever the gradient.
@@ -308,16 +309,16 @@ class Adafactor(Optimizer):
     _: KW_ONLY
     eps1: float | None = hyperparameter(None)
     eps2: float = hyperparameter(1e-3)
-    d: float = hyperparameter(1.0, above=0)
+    clip_threshold: float = hyperparameter(1.0, above=0)
     weight_decay: float = hyperparameter(0.0)
     row = State(shape=lambda shape: (*shape[:-1], 1) if len(shape) > 1 else shape)
     col = State(shape=lambda shape: (*shape[:-2], 1, shape[-1]) if len(shape) > 1 else one(shape))
 
     def scalars(self, t: int) -> tuple[float, ...]:
-        """Give w, lr at this step, eps₁ (-1 for None), eps₂, d and 1 − lr·weight_decay."""
+        """Give w, lr at this step, eps₁ (-1 for None), eps₂, clip_threshold and 1 − lr·weight_decay."""
         eps1 = -1.0 if self.eps1 is None else self.eps1
         kept = 1 - self.lr * self.weight_decay
-        return t**self.beta2_decay, min(self.lr, 1 / sqrt(t)), eps1, self.eps2, self.d, kept
+        return t**self.beta2_decay, min(self.lr, 1 / sqrt(t)), eps1, self.eps2, self.clip_threshold, kept
 
     def n_statistics(self, shape: Shape) -> int:
         """Give the room for a sum of a row and one of each column."""
@@ -397,22 +398,23 @@ class Prodigy(Optimizer):
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give 1 − β₁, 1 − β₂, √β₂, lr·√(1 − β₂ᵗ) / (1 − β₁ᵗ), d₀, eps and weight_decay."""
         beta1, beta2 = self.beta1, self.beta2
-        lr = self.step_size(t)
+        lr = corrected_lr(self, t)
         # r is the same for all parameters, so it goes by the largest lr.
         shared = vars(self).get("shared_lr", lr)
         share = lr / shared if shared else 0.0
         return 1 - beta1, 1 - beta2, sqrt(beta2), lr, self.d0, self.eps, self.weight_decay, shared, share
 
-    def step_size(self, t: int) -> float:
-        """Return lr·√(1 − β₂ᵗ) / (1 − β₁ᵗ)."""
-        return self.lr * sqrt(1 - self.beta2**t) / (1 - self.beta1**t)
-
     def share(self, sets: Sequence[tuple[Any, int]], maximum: Callable[[float], float]) -> None:
         """Let each set of parameters know the largest lr, corrected for the start."""
-        largest = maximum(max((own.step_size(t) for own, t in sets), default=0.0))
+        largest = maximum(max((corrected_lr(own, t) for own, t in sets), default=0.0))
         for own, _ in sets:
             vars(own)["shared_lr"] = largest
 
     def n_statistics(self, shape: Shape) -> int:
         """Give the room for two sums."""
         return 2 * LANES
+
+
+def corrected_lr(prodigy: Prodigy, t: int) -> float:
+    """Return lr·√(1 − β₂ᵗ) / (1 − β₁ᵗ), the learning rate without d."""
+    return prodigy.lr * sqrt(1 - prodigy.beta2**t) / (1 - prodigy.beta1**t)

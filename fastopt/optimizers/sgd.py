@@ -150,7 +150,7 @@ class OptimisticGD(Optimizer):
 
     Attributes
     ----------
-    before : dict or list of arrays, or None
+    prev_grad : dict or list of arrays, or None
         The gradient of the step before.
 
     Raises
@@ -169,7 +169,7 @@ class OptimisticGD(Optimizer):
     lr: float = hyperparameter(0.01)
     alpha: float = hyperparameter(1.0)
     beta: float = hyperparameter(1.0)
-    before = State(lambda self, param, grad: grad)
+    prev_grad = State(lambda self, param, grad: grad)
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give α + β, β and lr."""

@@ -12,8 +12,8 @@ __all__ = ["Lion", "Rprop", "Signum"]
 class Rprop(Optimizer):
     """Steps of a size that each element finds from the signs of its gradients.
 
-    size grows by η₊ where g kept its sign and shrinks by η₋ where it changed, where g then counts as 0;
-    p ← p − sign(g)·size
+    step_size grows by η₊ where g kept its sign and shrinks by η₋ where it changed, where g then counts as 0;
+    p ← p − sign(g)·step_size
 
     For full batches: in small ones the signs are noise. PyTorch's, which doesn't take back the last step
     (iRprop−).
@@ -33,9 +33,9 @@ class Rprop(Optimizer):
 
     Attributes
     ----------
-    before : dict or list of arrays, or None
+    prev_grad : dict or list of arrays, or None
         The gradient of the step before.
-    size : dict or list of arrays, or None
+    step_size : dict or list of arrays, or None
         Size of the step.
 
     Raises
@@ -55,8 +55,8 @@ class Rprop(Optimizer):
     eta_plus: float = hyperparameter(1.2, above=1)
     step_min: float = hyperparameter(1e-6)
     step_max: float = hyperparameter(50.0)
-    before = State()
-    size = State(lambda self, param, grad: self.lr)
+    prev_grad = State()
+    step_size = State(lambda self, param, grad: self.lr)
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give η₋, η₊ and the bounds of the size."""

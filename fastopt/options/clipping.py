@@ -38,9 +38,9 @@ class ClippingFields:
     ----------
     clip_value : float, optional
         Largest magnitude of an element, greater than 0.
-    clip_each : float, optional
+    clip_norm_each : float, optional
         Largest norm of the gradient of one array, greater than 0. A larger one is scaled by
-        clip_each / (norm + 10⁻⁶).
+        clip_norm_each / (norm + 10⁻⁶).
     clip_adaptive : float, optional
         Largest ratio of the gradient's norm to the parameter's for one output unit, greater than 0 (Brock
         et al. 2021, arXiv:2102.06171; optax's ``adaptive_grad_clip``). A unit is a vector, a column of a
@@ -54,7 +54,7 @@ class ClippingFields:
     """
 
     clip_value: float | None = hyperparameter(None, above=0, repr=False)
-    clip_each: float | None = hyperparameter(None, above=0, repr=False)
+    clip_norm_each: float | None = hyperparameter(None, above=0, repr=False)
     clip_adaptive: float | None = hyperparameter(None, above=0, repr=False)
     clip_norm: float | None = hyperparameter(None, above=0, repr=False)
 
@@ -65,7 +65,7 @@ class GradientCopies(Option):
     Parameters
     ----------
     value, each, adaptive : float, optional
-        The bounds of ``clip_value``, ``clip_each`` and ``clip_adaptive``.
+        The bounds of ``clip_value``, ``clip_norm_each`` and ``clip_adaptive``.
     """
 
     def __init__(self, value: float | None, each: float | None, adaptive: float | None) -> None:

@@ -23,7 +23,7 @@ class DecayFields:
         `Adan`, `Lion` and `Muon`, else False. Rules with a weight decay in their own formula have no
         choice; `ScheduleFreeSGD` decays at the point where gradients are taken in both cases, as in its
         paper.
-    decay : {"all", "matrices"}, default "all"
+    decay_params : {"all", "matrices"}, default "all"
         Parameters to which weight_decay applies: all, as in PyTorch, or arrays of at least two dimensions,
         which excludes biases and the parameters of normalization layers.
     maximize : bool, default False
@@ -32,5 +32,5 @@ class DecayFields:
 
     weight_decay: float = hyperparameter(0.0, repr=False)
     decoupled: bool | None = choice(None, None, False, True)
-    decay: str = choice("all", "all", "matrices")
+    decay_params: str = choice("all", "all", "matrices")
     maximize: bool = choice(False, False, True)

@@ -35,17 +35,17 @@ class Trace:
         Norm of what the step changed.
     param_norm : list of float
         Norm of the parameter before the step.
-    zeros : list of float
-        Share of the gradient's elements that are exactly 0.
+    zero_fraction : list of float
+        Fraction of the gradient's elements that are exactly 0.
     """
 
     grad_norm: list[float] = field(default_factory=list)
     update_norm: list[float] = field(default_factory=list)
     param_norm: list[float] = field(default_factory=list)
-    zeros: list[float] = field(default_factory=list)
+    zero_fraction: list[float] = field(default_factory=list)
 
     @property
-    def ratio(self) -> list[float]:
+    def update_ratio(self) -> list[float]:
         """The norm of the update over that of the parameter: about 0.001 is usual."""
         pairs = zip(self.update_norm, self.param_norm, strict=True)
         return [update / param if param else nan for update, param in pairs]
@@ -65,8 +65,8 @@ class Record(Option):
     skipped : list of int
         How many steps had been left out by then.
     arrays : dict of Trace
-        For each key, or index, what happened to its array. Norms and zeros of arrays with more than 16,384
-        elements are estimates from so many of them.
+        For each key, or index, what happened to its array. Values of arrays with more than 16,384
+        elements are estimated from so many of them.
     """
 
     def __init__(self, every: int) -> None:
@@ -95,22 +95,22 @@ class Record(Option):
         optimizer: Any = step.optimizer
         self.lr.append(optimizer.lr if step.lr is None else step.lr)
         self.skipped.append(optimizer.skipped)
-        for key, value, (kept, grad_norm, zeros) in zip(keys, params, before, strict=True):
+        for key, value, (kept, grad_norm, zero_fraction) in zip(keys, params, before, strict=True):
             trace = self.arrays.setdefault(key, Trace())
             scale, moved = scale_of(np.size(value)), sample(value, kept.dtype) - kept
-            missing = len(self.steps) - 1 - len(trace.zeros)
+            missing = len(self.steps) - 1 - len(trace.zero_fraction)
             for values, number in (
                 (trace.grad_norm, grad_norm),
                 (trace.update_norm, scale * norm(moved)),
                 (trace.param_norm, scale * norm(kept)),
-                (trace.zeros, zeros),
+                (trace.zero_fraction, zero_fraction),
             ):
                 values += [nan] * missing + [number]
 
     def __str__(self) -> str:
         if not self.steps:
             return "no step is recorded yet"
-        last = [trace for trace in self.arrays.values() if len(trace.zeros) == len(self.steps)]
+        last = [trace for trace in self.arrays.values() if len(trace.zero_fraction) == len(self.steps)]
         grad, update, param = (
             hypot(*(getattr(trace, name)[-1] for trace in last))
             for name in ("grad_norm", "update_norm", "param_norm")
@@ -143,16 +143,16 @@ class Record(Option):
 
 
 def looked_at(key: Hashable, param: Any, grad: Any) -> tuple[np.ndarray, float, float]:
-    """Give a copy of a parameter's sample, the norm of its gradient, and the share of zeros in that."""
+    """Return a copy of a parameter's sample, and the norm and fraction of zeros of its gradient."""
     shape, dtype = compute_dtype(key, param)
     if isinstance(grad, Rows):
         slope = grad.coalesce(key, shape, dtype).values.reshape(-1)
-        zeros = 1 - np.count_nonzero(slope) / max(np.size(param), 1)
-        return sample(param, dtype).copy(), norm(slope), zeros
+        zero_fraction = 1 - np.count_nonzero(slope) / max(np.size(param), 1)
+        return sample(param, dtype).copy(), norm(slope), zero_fraction
     check_grad(key, grad, shape)
     slope = sample(grad, dtype)
-    zeros = np.count_nonzero(slope == 0) / max(slope.size, 1)
-    return sample(param, dtype).copy(), scale_of(np.size(grad)) * norm(slope), zeros
+    zero_fraction = np.count_nonzero(slope == 0) / max(slope.size, 1)
+    return sample(param, dtype).copy(), scale_of(np.size(grad)) * norm(slope), zero_fraction
 
 
 def sample(array: Any, dtype: np.dtype[Any]) -> np.ndarray:
@@ -180,9 +180,9 @@ def draw(panels: Any, record: Record) -> None:
 
     titles = {
         "grad_norm": "gradient ‖g‖",
-        "ratio": "update / parameter ‖Δp‖ / ‖p‖",
+        "update_ratio": "update / parameter ‖Δp‖ / ‖p‖",
         "param_norm": "parameter ‖p‖",
-        "zeros": "share of zeros in the gradient",
+        "zero_fraction": "fraction of zeros in the gradient",
     }
     count = len(record.arrays)
     colors = colormaps["viridis"](np.linspace(0, 0.9, count))  # in the order of the arrays, which is of depth
@@ -193,7 +193,7 @@ def draw(panels: Any, record: Record) -> None:
                 record.steps[: len(values)], values, color=color, linewidth=1.2, alpha=0.85, label=str(key)
             )
         panel.set_title(title, loc="left", fontsize=11)
-        if name == "zeros":
+        if name == "zero_fraction":
             panel.set_ylim(-0.03, 1.03)
         elif any(value > 0 for trace in record.arrays.values() for value in getattr(trace, name)):
             panel.set_yscale("log")

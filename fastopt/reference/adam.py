@@ -327,7 +327,7 @@ class Adan:
         self.m: Any = None
         self.v: Any = None
         self.n: Any = None
-        self.before: Any = None
+        self.prev_grad: Any = None
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
@@ -335,7 +335,7 @@ class Adan:
             self.m = zeros(params)
             self.v = zeros(params)
             self.n = zeros(params)
-            self.before = copies(grads, params)
+            self.prev_grad = copies(grads, params)
         self.iter += 1
         t = self.iter
         root = sqrt(1 - self.beta3**t)
@@ -343,8 +343,8 @@ class Adan:
         lr_v = self.lr * self.beta2 * root / (1 - self.beta2**t)
         eps_t = self.eps * root
         for key, p, g in triples(params, grads):
-            d = g - self.before[key]
-            self.before[key] = np.array(g)
+            d = g - self.prev_grad[key]
+            self.prev_grad[key] = np.array(g)
             self.m[key] += (1 - self.beta1) * (g - self.m[key])
             self.v[key] += (1 - self.beta2) * (d - self.v[key])
             ahead = g + self.beta2 * d
@@ -356,7 +356,7 @@ class Adan:
 
 
 class AdEMAMix:
-    """m and v as Adam; slow ← slow + (1 − β₃)(g − slow); p ← p − lr·(m̂ + α·slow) / (√v̂ + eps)."""
+    """m and v as Adam; m_slow ← m_slow + (1 − β₃)(g − m_slow); p ← p − lr·(m̂ + α·m_slow) / (√v̂ + eps)."""
 
     def __init__(
         self,
@@ -376,14 +376,14 @@ class AdEMAMix:
         self.eps = eps
         self.iter = 0
         self.m: Any = None
-        self.slow: Any = None
+        self.m_slow: Any = None
         self.v: Any = None
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
         if self.m is None:
             self.m = zeros(params)
-            self.slow = zeros(params)
+            self.m_slow = zeros(params)
             self.v = zeros(params)
         self.iter += 1
         t = self.iter
@@ -393,9 +393,9 @@ class AdEMAMix:
         eps_t = self.eps * root
         for key, p, g in triples(params, grads):
             self.m[key] += (1 - self.beta1) * (g - self.m[key])
-            self.slow[key] += (1 - self.beta3) * (g - self.slow[key])
+            self.m_slow[key] += (1 - self.beta3) * (g - self.m_slow[key])
             self.v[key] += (1 - self.beta2) * (g * g - self.v[key])
-            step = lr_m * self.m[key] + lr_slow * self.slow[key]
+            step = lr_m * self.m[key] + lr_slow * self.m_slow[key]
             put(params, key, p - step / (np.sqrt(self.v[key]) + eps_t))
 
 

@@ -181,7 +181,7 @@ class SM3:
 
 
 class Adafactor:
-    """p ← (1 − lr·weight_decay)·p − (α / max(1, rms(u) / d))·u, where u = g / √max(v, eps₁²).
+    """p ← (1 − lr·weight_decay)·p − (α / max(1, rms(u) / clip_threshold))·u, where u = g / √max(v, eps₁²).
 
     row and col average the means of g² over each row and each column; v = row / max(mean(row), eps₁)·col.
     With more than two dimensions, this is so for each matrix; with fewer, v is row, which averages g² itself.
@@ -195,14 +195,14 @@ class Adafactor:
         *,
         eps1: float | None = None,
         eps2: float = 0.001,
-        d: float = 1.0,
+        clip_threshold: float = 1.0,
         weight_decay: float = 0.0,
     ) -> None:
         self.lr = lr
         self.beta2_decay = beta2_decay
         self.eps1 = eps1
         self.eps2 = eps2
-        self.d = d
+        self.clip_threshold = clip_threshold
         self.weight_decay = weight_decay
         self.iter = 0
         self.row: Any = None
@@ -232,7 +232,7 @@ class Adafactor:
             # Row by row: the sums of the rows, one after the other.
             squares = row_totals(np.square(double(np.atleast_1d(self.direction(key, g)))))
             rms = sqrt(np.add.accumulate(squares.reshape(-1))[-1]) / sqrt(g.size)
-            lengths[key] = alpha / max(1.0, rms / self.d)
+            lengths[key] = alpha / max(1.0, rms / self.clip_threshold)
         for key, p, g in triples(params, grads):
             if g.size:
                 kept = (1 - self.lr * self.weight_decay) * p

@@ -41,11 +41,11 @@ class Optimizer:
         rule: Any,
         lr: Any = None,
         *,
-        decay: str = "all",
+        decay_params: str = "all",
         groups: dict[Any, dict[str, Any]] | None = None,
         maximize: bool = False,
         clip_value: float | None = None,
-        clip_each: float | None = None,
+        clip_norm_each: float | None = None,
         clip_adaptive: float | None = None,
         clip_norm: float | None = None,
         lookahead: tuple[int, float] | None = None,
@@ -60,8 +60,8 @@ class Optimizer:
         self.hyperparameters = {"weight_decay": 0.0, **defaults, **hyperparameters}
         self.schedule = lr if callable(lr) else None
         self.lr = lr(1) if callable(lr) else defaults["lr"] if lr is None else lr
-        self.decay, self.groups, self.maximize = decay, groups, maximize
-        self.clip_value, self.clip_each, self.clip_adaptive = clip_value, clip_each, clip_adaptive
+        self.decay_params, self.groups, self.maximize = decay_params, groups, maximize
+        self.clip_value, self.clip_norm_each, self.clip_adaptive = clip_value, clip_norm_each, clip_adaptive
         self.clip_norm = clip_norm
         self.grad_norm: float | None = None
         self.lookahead, self.ema, self.swa = lookahead, ema, swa
@@ -119,7 +119,7 @@ class Optimizer:
     def hyperparameters_of(self, key: Any, param: Any, lr: float) -> dict[str, Any]:
         """Return a parameter's hyperparameters. A group's own lr isn't scheduled, but scaled by lr_scale."""
         own = {**self.hyperparameters, "lr": lr}
-        if self.decay == "matrices" and np.ndim(param) < 2:
+        if self.decay_params == "matrices" and np.ndim(param) < 2:
             own["weight_decay"] = 0.0
         for selector, values in (self.groups or {}).items():
             if selects(selector, key, param):
@@ -131,8 +131,8 @@ class Optimizer:
         """Return the gradient clipped by element, then by array, then by unit."""
         if self.clip_value is not None:
             g = np.clip(g, -self.clip_value, self.clip_value)
-        if self.clip_each is not None:
-            g = g.dtype.type(rate(self.clip_each, sqrt(sum_of_squares(g)))) * g
+        if self.clip_norm_each is not None:
+            g = g.dtype.type(rate(self.clip_norm_each, sqrt(sum_of_squares(g)))) * g
         if self.clip_adaptive is not None:
             most, norms = self.clip_adaptive * np.maximum(unit_norms(p), 1e-3), unit_norms(g)
             g = np.where(norms > most, g * (most / np.maximum(norms, 1e-6)), g)

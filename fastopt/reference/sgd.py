@@ -65,15 +65,15 @@ class OptimisticGD:
         self.lr = lr
         self.alpha = alpha
         self.beta = beta
-        self.before: Any = None
+        self.prev_grad: Any = None
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
-        if self.before is None:
-            self.before = copies(grads, params)
+        if self.prev_grad is None:
+            self.prev_grad = copies(grads, params)
         for key, p, g in triples(params, grads):
-            new = p - self.lr * ((self.alpha + self.beta) * g - self.beta * self.before[key])
-            self.before[key] = np.array(g)
+            new = p - self.lr * ((self.alpha + self.beta) * g - self.beta * self.prev_grad[key])
+            self.prev_grad[key] = np.array(g)
             put(params, key, new)
 
 

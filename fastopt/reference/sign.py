@@ -10,7 +10,7 @@ __all__ = ["Lion", "Rprop", "Signum"]
 
 
 class Rprop:
-    """size grows by η₊ where g kept its sign, shrinks by η₋ where it changed; p ← p − sign(g)·size."""
+    """step_size times η₊ where g keeps its sign, η₋ where it changes; p ← p − sign(g)·step_size."""
 
     def __init__(
         self,
@@ -25,23 +25,23 @@ class Rprop:
         self.eta_plus = eta_plus
         self.step_min = step_min
         self.step_max = step_max
-        self.before: Any = None
-        self.size: Any = None
+        self.prev_grad: Any = None
+        self.step_size: Any = None
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
-        if self.before is None:
-            self.before = zeros(params)
-            self.size = full(params, self.lr)
+        if self.prev_grad is None:
+            self.prev_grad = zeros(params)
+            self.step_size = full(params, self.lr)
         for key, p, g in triples(params, grads):
-            agreement = g * self.before[key]
-            size = self.size[key]
+            agreement = g * self.prev_grad[key]
+            size = self.step_size[key]
             size = np.where(
                 agreement > 0, size * self.eta_plus, np.where(agreement < 0, size * self.eta_minus, size)
             )
-            self.size[key] = np.minimum(np.maximum(size, self.step_min), self.step_max)
-            self.before[key] = np.where(agreement < 0, np.zeros_like(g), g)
-            put(params, key, p - np.sign(self.before[key]) * self.size[key])
+            self.step_size[key] = np.minimum(np.maximum(size, self.step_min), self.step_max)
+            self.prev_grad[key] = np.where(agreement < 0, np.zeros_like(g), g)
+            put(params, key, p - np.sign(self.prev_grad[key]) * self.step_size[key])
 
 
 class Signum:

@@ -5,7 +5,7 @@ from dataclasses import KW_ONLY, dataclass, field, fields
 from functools import partial
 from typing import Any, ClassVar
 
-from fastopt.checks import integer, kind, number
+from fastopt.checks import integer, kind, number, renamed
 
 __all__ = [
     "Schedule", "Timed", "check_boundaries", "check_schedule", "checked", "length", "resume_calls", "several",
@@ -16,6 +16,8 @@ class Schedule:
     """A function of the step. A subclass is a dataclass of numbers, so that a checkpoint can have it."""
 
     known: ClassVar[dict[str, type["Schedule"]]] = {}
+    # What arguments were called at commit 9d3eba2, and are today.
+    old_names: ClassVar[dict[str, str]] = {}
 
     def __init_subclass__(cls) -> None:
         Schedule.known[cls.__name__] = cls
@@ -38,7 +40,7 @@ class Schedule:
 
     @staticmethod
     def from_dict(data: Any) -> "Schedule":
-        """Make the schedule that `to_dict` was called on.
+        """Return the schedule that `to_dict` was called on, today or at commit 9d3eba2.
 
         Raises
         ------
@@ -48,7 +50,12 @@ class Schedule:
         name = data.get("class") if isinstance(data, Mapping) else None
         if not isinstance(name, str) or name not in Schedule.known:
             raise ValueError(f"{data!r} is no schedule; there are {', '.join(sorted(Schedule.known))}")
-        return Schedule.known[name](**{key: built(value) for key, value in data.items() if key != "class"})
+        cls: Any = Schedule.known[name]
+        arguments = {key: built(value) for key, value in data.items() if key != "class"}
+        arguments = renamed(arguments, cls.old_names, {known.name for known in fields(cls)})
+        if "larger" in {*data} & {*cls.old_names} and isinstance(arguments.get("mode"), bool):
+            arguments["mode"] = "max" if arguments["mode"] else "min"
+        return cls(**arguments)
 
 
 def resume_calls(schedule: Schedule, saved: Schedule) -> list[Callable[[], Any]] | None:

@@ -1,9 +1,10 @@
 """The schedule that goes by a metric."""
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from math import inf, isfinite
+from typing import ClassVar
 
-from fastopt.checks import integer
+from fastopt.checks import choice, integer
 from fastopt.schedules.base import Schedule, checked
 
 __all__ = ["Plateau"]
@@ -14,7 +15,7 @@ class Plateau(Schedule):
     """Smaller by a factor whenever a metric has stopped improving (PyTorch's ``ReduceLROnPlateau``).
 
     It knows nothing of steps: call `report` with the metric, once an epoch, say. A value improves on the best
-    so far if it is below best·(1 − threshold); with ``larger=True``, if it is above best·(1 + threshold).
+    so far if it is below best·(1 − threshold); with ``mode="max"``, if it is above best·(1 + threshold).
 
     Parameters
     ----------
@@ -30,29 +31,30 @@ class Plateau(Schedule):
         For so many reports after a change nothing is counted.
     end : float, default 0
         The smallest value.
-    larger : bool, default False
-        Whether larger is better.
+    mode : {"min", "max"}, default "min"
+        Whether a smaller metric is better, or a larger one.
 
     Attributes
     ----------
     best : float
         The best metric so far.
-    bad : int
-        How many reports have passed without improvement.
+    n_bad_reports : int
+        Number of reports since the last improvement or reduction.
     cooling : int
         How many reports of the cooldown are left.
     """
 
+    old_names: ClassVar = {"larger": "mode", "bad": "n_bad_reports"}
     value: float = checked()
     factor: float = checked(below=1, default=0.1)
     patience: int = checked(integer, default=10)
     threshold: float = checked(below=1, default=1e-4)
     cooldown: int = checked(integer, default=0)
     end: float = checked(default=0.0)
-    larger: bool = False
+    mode: str = field(default="min", metadata=choice("min", "min", "max").metadata)
     _: KW_ONLY
     best: float | None = None
-    bad: int = checked(integer, default=0)
+    n_bad_reports: int = checked(integer, default=0)
     cooling: int = checked(integer, default=0)
 
     def __call__(self, t: int) -> float:
@@ -62,14 +64,15 @@ class Plateau(Schedule):
     def report(self, metric: float) -> None:
         """Take a new value of the metric; one that isn't finite is no improvement."""
         metric = float(metric)
-        best = (-inf if self.larger else inf) if self.best is None else self.best
-        bound = best * (1 + self.threshold) if self.larger else best * (1 - self.threshold)
-        if isfinite(metric) and (metric > bound if self.larger else metric < bound):
-            self.best, self.bad = metric, 0
+        is_max = self.mode == "max"
+        best = (-inf if is_max else inf) if self.best is None else self.best
+        bound = best * (1 + self.threshold) if is_max else best * (1 - self.threshold)
+        if isfinite(metric) and (metric > bound if is_max else metric < bound):
+            self.best, self.n_bad_reports = metric, 0
         else:
-            self.bad += 1
+            self.n_bad_reports += 1
         if self.cooling:
-            self.cooling, self.bad = self.cooling - 1, 0
-        if self.bad > self.patience:
+            self.cooling, self.n_bad_reports = self.cooling - 1, 0
+        if self.n_bad_reports > self.patience:
             self.value = max(self.value * self.factor, self.end)
-            self.cooling, self.bad = self.cooldown, 0
+            self.cooling, self.n_bad_reports = self.cooldown, 0

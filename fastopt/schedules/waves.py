@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from math import cos, log, pi
+from typing import ClassVar
 
 from fastopt.schedules.base import Timed, checked, length
 
@@ -45,7 +46,7 @@ class Cosine(Timed):
 
 @dataclass(frozen=True)
 class CosineRestarts(Timed):
-    """Down half a wave, again and again: each time `Cosine`, ``factor`` times as long as the one before.
+    """Cosine annealing with restarts: each period is `Cosine`, ``period_growth`` times as long as the last.
 
     PyTorch's ``CosineAnnealingWarmRestarts``.
 
@@ -53,10 +54,10 @@ class CosineRestarts(Timed):
     ----------
     value : float
         At the first step, and at each restart.
-    steps : float
-        After so many steps, or epochs, it starts again for the first time.
-    factor : float, default 1
-        At least 1.
+    period : float
+        Length of the first period in steps, or epochs; greater than 0.
+    period_growth : float, default 1
+        Length of each period over that of the one before, at least 1.
     end : float, default 0
         What each wave goes down to.
 
@@ -66,23 +67,20 @@ class CosineRestarts(Timed):
     """
 
     value: float = checked()
-    steps: float = checked(length)
-    factor: float = checked(default=1.0)
+    old_names: ClassVar = {"steps": "period", "factor": "period_growth"}
+    period: float = checked(length)
+    period_growth: float = checked(least=1, default=1.0)
     end: float = checked(default=0.0)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.factor < 1:
-            raise ValueError(f"factor must be at least 1, not {self.factor}")
 
     def at(self, c: float) -> float:
         """Give the value after c steps, or epochs."""
-        if self.factor == 1:
-            return wave(self.value, self.end, c % self.steps / self.steps)
-        # The wave n starts at steps·(factorⁿ − 1) / (factor − 1). The logarithm may be off in its last bit.
-        n = int(log(c * (self.factor - 1) / self.steps + 1, self.factor) + 1e-9)
-        start = self.steps * (self.factor**n - 1) / (self.factor - 1)
-        return wave(self.value, self.end, max(c - start, 0.0) / (self.steps * self.factor**n))
+        period, growth = self.period, self.period_growth
+        if growth == 1:
+            return wave(self.value, self.end, c % period / period)
+        # Period n starts at period·(growthⁿ − 1) / (growth − 1). The logarithm may be off in its last bit.
+        n = int(log(c * (growth - 1) / period + 1, growth) + 1e-9)
+        start = period * (growth**n - 1) / (growth - 1)
+        return wave(self.value, self.end, max(c - start, 0.0) / (period * growth**n))
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import numpy as np
 from fastopt import optimizers, reference
 from fastopt.arrays.packing import pack
 from fastopt.checks import computed, hyperparameter, integer, listed, number
-from fastopt.kernels.compiling import compiled
+from fastopt.kernels.jit import compiled
 from fastopt.optimizer import Optimizer, State
 from fastopt.tools import equivalents
 from fastopt.tools.registry import check_rule, describe, takes
@@ -156,7 +156,7 @@ class Timing:
     @property
     def bytes(self) -> int:
         """What a step has to read and write."""
-        return self.elements * describe(self.rule_class or class_of(self.rule)).traffic(self.dtype)
+        return self.elements * describe(self.rule_class or class_of(self.rule)).bytes_per_element(self.dtype)
 
     @property
     def gigabytes_per_second(self) -> float:
@@ -164,8 +164,8 @@ class Timing:
         return self.bytes / self.seconds["fastopt"] / 1e9
 
     @property
-    def share_of_limit(self) -> float:
-        """The time of the traffic alone, over the time of the step, both packed."""
+    def bandwidth_fraction(self) -> float:
+        """The time of the memory traffic alone over that of the step, both packed."""
         return self.seconds["limit"] / self.seconds["packed"]
 
 

@@ -29,7 +29,7 @@ class Rule(NamedTuple):
         The module in `fastopt.kernels`, `fastopt.optimizers` and `fastopt.reference` where it is.
     states : tuple of str
         The arrays that it keeps for each parameter, of its shape.
-    small : tuple of str
+    reduced_states : tuple of str
         Those that are smaller, such as a number for each row.
     source : str
         The paper or book, as in the class's docstring.
@@ -38,14 +38,14 @@ class Rule(NamedTuple):
     name: str
     family: str
     states: tuple[str, ...]
-    small: tuple[str, ...]
+    reduced_states: tuple[str, ...]
     source: str
 
     def state_bytes(self, dtype: Any) -> int:
-        """Give the bytes of state for each number in a parameter, without those of `small`."""
+        """Give the bytes of state for each number in a parameter, without those of `reduced_states`."""
         return len(self.states) * np.dtype(dtype).itemsize
 
-    def traffic(self, dtype: Any) -> int:
+    def bytes_per_element(self, dtype: Any) -> int:
         """Give the bytes to read and write for it at a step: gradient once, parameter and `states` twice.
 
         A rule that measures whole arrays first reads them once more, from the cache where they fit into it.
@@ -74,8 +74,8 @@ def rules() -> tuple[Rule, ...]:
     Returns
     -------
     tuple of Rule
-        With ``name``, ``family``, ``states``, ``small``, ``source``, and the bytes for each number in a
-        parameter: ``state_bytes(dtype)`` of state, ``traffic(dtype)`` read and written at a step.
+        With ``name``, ``family``, ``states``, ``reduced_states``, ``source``, and the bytes for each number
+        in a parameter: ``state_bytes(dtype)`` of state, ``bytes_per_element(dtype)`` read and written.
     """
 
     def place(cls: type[Optimizer]) -> tuple[int, int]:

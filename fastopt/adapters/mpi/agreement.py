@@ -16,7 +16,7 @@ from fastopt.options.groups import Grouping
 
 __all__ = ["WHOLE", "Agreement", "describe_nonfinite"]
 
-WHOLE = "clip_each and clip_adaptive need whole arrays:"
+WHOLE = "clip_norm_each and clip_adaptive need whole arrays:"
 
 
 class Agreement:
@@ -66,9 +66,9 @@ class Agreement:
         return accumulation is not None and self.n_accumulated + 1 < accumulation.every
 
     def needs_whole(self, *clips: Any) -> bool:
-        """Whether arrays must not be cut, with these clip_each and clip_adaptive or the optimizer's own."""
+        """Whether arrays must not be cut, with this clip_norm_each and clip_adaptive or the optimizer's."""
         rule = self.optimizer
-        clips = clips or (rule.clip_each, rule.clip_adaptive)
+        clips = clips or (rule.clip_norm_each, rule.clip_adaptive)
         return (rule.rule_is_whole() and not rule.n_additive) or clips != (None, None)
 
     def check_new(self) -> None:
@@ -161,10 +161,10 @@ class Agreement:
     def _grouping_of(self, params: Any) -> Grouping | None:
         """Return the groups of the parameters, if there are any."""
         optimizer = self.optimizer
-        if optimizer.groups is None and optimizer.decay == "all":
+        if optimizer.groups is None and optimizer.decay_params == "all":
             return None
         keys, values = keys_and_values(params)
-        return Grouping(optimizer.groups or {}, optimizer.decay == "matrices", keys, values)
+        return Grouping(optimizer.groups or {}, optimizer.decay_params == "matrices", keys, values)
 
     def _number(self, is_step: bool, is_flush: bool, checksums: dict[str, str]) -> int:
         """Return a number that depends on all that must be the same on all ranks."""
