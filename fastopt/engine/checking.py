@@ -23,12 +23,12 @@ from fastopt.engine.structs import (
     TYPE_NUMBER,
 )
 from fastopt.engine.table import DIRECT, GATHERED, NUMBER, SPARSE
-from fastopt.kernels.jit import compiled
+from fastopt.kernels.jit import internal
 
 __all__ = ["check_arrays", "check_finite", "check_scalars", "finite_array", "is_finite"]
 
 
-@compiled
+@internal
 def is_array(array, class_, type_number, byte_order, flags, row, strides_at, pool):
     """Whether the object at an address is an array as its row says."""
     if word_at(array + TYPE) != class_:
@@ -50,7 +50,7 @@ def is_array(array, class_, type_number, byte_order, flags, row, strides_at, poo
     return True
 
 
-@compiled
+@internal
 def sort_ranges(ranges, count):
     """Sort pairs of integers by the first. They are nearly in order when one parameter has moved."""
     gap = count // 2
@@ -64,7 +64,7 @@ def sort_ranges(ranges, count):
         gap //= 2
 
 
-@compiled
+@internal
 def are_apart(rows, ranges):
     """Whether no two parameters share memory; notes their address ranges in order, and how many."""
     count = 0
@@ -83,7 +83,7 @@ def are_apart(rows, ranges):
     return True
 
 
-@compiled
+@internal
 def is_apart(first, last, ranges):
     """Whether the bytes from first to last lie outside the address ranges of all parameters."""
     low, high = 0, ranges[0]
@@ -96,7 +96,7 @@ def is_apart(first, last, ranges):
     return low == ranges[0] or ranges[2 * low + 1] >= last
 
 
-@compiled
+@internal
 def check_arrays(params, grads, header, rows, pool):
     """Whether all arrays and counts are as the table says, and share no memory; notes their addresses."""
     if word_at(params + LENGTH) != header.n_params or word_at(grads + LENGTH) != header.n_params:
@@ -153,7 +153,7 @@ def check_arrays(params, grads, header, rows, pool):
     return True
 
 
-@compiled
+@internal
 def is_grad_apart(row, ranges):
     """Whether a gradient shares no memory with any parameter."""
     if row.size == 0 or row.grad_mode == SPARSE or row.grad_mode == NUMBER:
@@ -161,7 +161,7 @@ def is_grad_apart(row, ranges):
     return is_apart(row.grad_address + row.grad_low, row.grad_address + row.grad_high, ranges)
 
 
-@compiled
+@internal
 def check_scalars(scalars, header):
     """Whether there are as many scalars as the rules take, all Python floats; copies them."""
     if word_at(scalars + LENGTH) != header.n_scalars:
@@ -189,10 +189,10 @@ def finite_array(values):
 
 
 # The one place where a sum may be reordered: its bits don't matter, and in order it would not be vectorized.
-finite_array = compiled(finite_array, fastmath={"reassoc"})
+finite_array = internal(finite_array, fastmath={"reassoc"})
 
 
-@compiled
+@internal
 def is_finite(address, size, itemsize):
     """Whether so many values at an address and their squares are finite."""
     if itemsize == 8:
@@ -200,7 +200,7 @@ def is_finite(address, size, itemsize):
     return int64(finite_array(array_at(address, size, float32)))
 
 
-@compiled
+@internal
 def check_finite(header, rows, pool):
     """Whether all gradients, rounded to the parameters' dtypes, and their squares are finite."""
     room = header.scratch_address

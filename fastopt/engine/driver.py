@@ -25,7 +25,7 @@ from fastopt.engine.updating import (
     update_indices,
     update_whole,
 )
-from fastopt.kernels.jit import compiled
+from fastopt.kernels.jit import compiled, internal
 
 __all__ = ["ALL", "CHECK", "COUNT", "DONE", "NONFINITE", "REFUSED", "STATISTICS", "UPDATE", "get_driver"]
 
@@ -40,7 +40,7 @@ ALL = CHECK | STATISTICS | UPDATE | COUNT
 BLOCK = 64
 
 
-@compiled
+@internal
 def run_part(table, phase, part, n_parts):
     """Do one thread's part of a phase. Returns 1 if it met a gradient that isn't finite, else 0."""
     header = array_at(table, 1, HEADER_TYPE)[0]
@@ -77,7 +77,7 @@ def run_part(table, phase, part, n_parts):
     return found
 
 
-@compiled
+@internal
 def sum_totals(header, rows):
     """Sum the statistics of all arrays, one array after the other."""
     totals = pointer(header.totals_address, float64)
@@ -93,7 +93,7 @@ def sum_totals(header, rows):
             is_first = False
 
 
-@compiled
+@internal
 def check(params, grads, table, scalars, count):
     """Whether all is as the table says."""
     header = array_at(table, 1, HEADER_TYPE)[0]
@@ -108,7 +108,7 @@ def check(params, grads, table, scalars, count):
     )
 
 
-@compiled
+@internal
 def begin_pass(table, phase):
     """Return the number of threads, or 0 if there is nothing to do in a phase."""
     header = array_at(table, 1, HEADER_TYPE)[0]
@@ -118,7 +118,7 @@ def begin_pass(table, phase):
     return header.n_threads if rows.size and rows[0].is_whole else 0
 
 
-@compiled
+@internal
 def finish(table, phases, found):
     """Sum the statistics, or count the step. Returns NONFINITE or DONE."""
     header = array_at(table, 1, HEADER_TYPE)[0]
@@ -190,7 +190,7 @@ def run_step_in_threads(params, grads, table, scalars, count, phases):
     return finish(table, phases, 1 if found else 0)
 
 
-@compiled
+@internal
 def total(table):
     """Sum the statistics of all arrays of a table."""
     header = array_at(table, 1, HEADER_TYPE)[0]

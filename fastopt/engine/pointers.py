@@ -10,7 +10,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array, populate_array
 
-from fastopt.kernels.jit import compiled
+from fastopt.kernels.jit import internal
 
 __all__ = ["address_of", "array_at", "arrays_at", "call", "int8_at", "int32_at", "scalars_at", "word_at"]
 
@@ -25,19 +25,19 @@ def pointer(typingctx, address, dtype):
     return types.CPointer(dtype.instance_type)(address, dtype), codegen
 
 
-@compiled
+@internal
 def word_at(address):
     """Return the int64 at an address."""
     return pointer(address, int64)[0]
 
 
-@compiled
+@internal
 def int32_at(address):
     """Return the int32 at an address."""
     return pointer(address, types.int32)[0]
 
 
-@compiled
+@internal
 def int8_at(address):
     """Return the int8 at an address."""
     return pointer(address, types.int8)[0]

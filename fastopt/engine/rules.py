@@ -12,7 +12,7 @@ from fastopt.engine.checking import finite_array
 from fastopt.engine.pointers import address_of, arrays_at, scalars_at, word_at
 from fastopt.engine.strided import PIECE
 from fastopt.engine.threads import launch
-from fastopt.kernels.jit import compiled
+from fastopt.kernels.jit import internal
 
 __all__ = ["Rule", "rule_address"]
 
@@ -127,7 +127,7 @@ def rule_function(kernel: Any, dtype: np.dtype[Any], n_arrays: int, n_scalars: i
     own = {"rule": kernel, "DTYPE": dtype, "N_ARRAYS": n_arrays, "N_SCALARS": n_scalars}
     copy: Callable[..., Any] = FunctionType(template.__code__, {**globals(), **own}, name)
     copy.__qualname__, copy.__module__ = name, __name__
-    return compiled(copy)
+    return internal(copy)
 
 
 def code_parts(function: Any, seen: set[Any]) -> Iterator[str]:

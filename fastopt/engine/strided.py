@@ -7,7 +7,7 @@ from numba import float32, float64, int64
 
 from fastopt.engine.pointers import array_at, pointer, record_type
 from fastopt.engine.table import ROW
-from fastopt.kernels.jit import compiled
+from fastopt.kernels.jit import internal
 
 __all__ = [
     "MAX_LINES",
@@ -34,7 +34,7 @@ TILE_LINES, TILE_WIDTH, TILE_PITCH = 16, 256, 264
 ROOM = TILE_LINES * TILE_PITCH
 
 
-@compiled
+@internal
 def line_offset(pool, axes_at, n_axes, line, which):
     """Return the distance in bytes of a line's first element from the array's.
 
@@ -49,7 +49,7 @@ def line_offset(pool, axes_at, n_axes, line, which):
     return offset
 
 
-@compiled
+@internal
 def copy_in(source, stride, offsets, n_lines, width, target, pitch, by_columns):
     """Copy lines of a strided array, whose elements are ``stride`` apart, to lines ``pitch`` apart."""
     if stride == 1:
@@ -68,7 +68,7 @@ def copy_in(source, stride, offsets, n_lines, width, target, pitch, by_columns):
                 target[first + j] = source[start + j * stride]
 
 
-@compiled
+@internal
 def copy_out(source, stride, offsets, n_lines, width, target, pitch, by_columns):
     """Copy lines ``pitch`` apart to the lines of a strided array, as `copy_in` reads them."""
     if by_columns:
@@ -82,7 +82,7 @@ def copy_out(source, stride, offsets, n_lines, width, target, pitch, by_columns)
                 target[start + j * stride] = source[first + j]
 
 
-@compiled
+@internal
 def find_lines(pool, row, which, line, n_lines, first, itemsize, offsets):
     """Note where lines begin, in elements. Returns the stride and whether to copy column by column."""
     stride = pool[row.axes_at + which]
@@ -92,14 +92,14 @@ def find_lines(pool, row, which, line, n_lines, first, itemsize, offsets):
     return stride // itemsize, n_lines > 1 and is_across(pool, row, which)
 
 
-@compiled
+@internal
 def is_across(pool, row, which):
     """Whether neighboring lines are closer in memory than neighbors in a line."""
     at = row.axes_at + which
     return row.n_axes > 1 and abs(pool[at + 3]) < abs(pool[at])
 
 
-@compiled
+@internal
 def gather(row_address, pool_address, room, which, itemsize, line, n_lines, first, width, target, pitch):
     """Copy a block of a parameter (which = 1) or gradient (2), rounded to the parameter's dtype.
 
@@ -124,7 +124,7 @@ def gather(row_address, pool_address, room, which, itemsize, line, n_lines, firs
     return 0
 
 
-@compiled
+@internal
 def scatter(row_address, pool_address, room, line, n_lines, first, width, source, pitch):
     """Copy a block back to the parameter."""
     row, pool = array_at(row_address, 1, ROW_TYPE)[0], pointer(pool_address, int64)

@@ -15,7 +15,7 @@ from fastopt.engine.strided import (
 )
 from fastopt.engine.table import DIRECT, GATHERED, HEADER
 from fastopt.kernels.common import follow
-from fastopt.kernels.jit import compiled
+from fastopt.kernels.jit import internal
 
 __all__ = [
     "HEADER_TYPE",
@@ -40,7 +40,7 @@ PIECE_ROOM = PARAM_ROOM + 8 * ROOM
 MIN_TILED = 64
 
 
-@compiled
+@internal
 def update_averages(row_address, pool_address, scalars, param, offset, size):
     """Let the averages follow some elements of the parameter, while these are in the first cache."""
     row, pool = array_at(row_address, 1, ROW_TYPE)[0], pointer(pool_address, int64)
@@ -56,7 +56,7 @@ def update_averages(row_address, pool_address, scalars, param, offset, size):
     return 0
 
 
-@compiled
+@internal
 def update_piece(header, row, pool, room, param, grad, offset, size):
     """Update some elements, contiguous ones. Returns 1 if their gradient isn't finite, else 0."""
     piece = pointer(room + PIECE_ROOM, int64)
@@ -71,7 +71,7 @@ def update_piece(header, row, pool, room, param, grad, offset, size):
     return found
 
 
-@compiled
+@internal
 def update_block(header, row, pool, room, line, n_lines, first, width):
     """Update some lines, or a part of one, by way of the scratch."""
     offset, size = line * pool[row.axes_at] + first, n_lines * width
@@ -98,7 +98,7 @@ def update_block(header, row, pool, room, line, n_lines, first, width):
     return found
 
 
-@compiled
+@internal
 def update_tile(header, row, pool, room, line, n_lines, first, width):
     """Update a part of some lines that are closer neighbors than their elements, with a call for each."""
     inner, size = pool[row.axes_at], row.itemsize
@@ -130,7 +130,7 @@ def update_tile(header, row, pool, room, line, n_lines, first, width):
     return found
 
 
-@compiled
+@internal
 def update_elements(table, row_address, room, low, high):
     """Update the elements from low to below high of strided arrays, in the order of the state.
 
@@ -164,7 +164,7 @@ def update_elements(table, row_address, room, low, high):
     return found
 
 
-@compiled
+@internal
 def update_contiguous(header, row, pool, room, low, high):
     """Update the elements from low to below high. Returns 1 if a gradient isn't finite, else 0."""
     param = row.param_address if row.param_mode == DIRECT else row.param_copy_address
@@ -180,7 +180,7 @@ def update_contiguous(header, row, pool, room, low, high):
     return found
 
 
-@compiled
+@internal
 def update_indices(header, row, pool, room):
     """Update the rows of a table that have a gradient. Returns 1 if one isn't finite, else 0."""
     indices = pointer(row.indices_address, int64)
@@ -196,7 +196,7 @@ def update_indices(header, row, pool, room):
     return found
 
 
-@compiled
+@internal
 def run_whole(header, row, pool, room, rule):
     """Run a rule of whole arrays on one array."""
     piece = pointer(room + PIECE_ROOM, int64)
@@ -212,7 +212,7 @@ def run_whole(header, row, pool, room, rule):
     call(rule, (room + PIECE_ROOM, header.scalars_address + 8 * row.scalars))
 
 
-@compiled
+@internal
 def copy_whole(header, row, pool, room, which, itemsize, target):
     """Gather a whole parameter (which = 1) or gradient (2)."""
     inner = pool[row.axes_at]
@@ -223,7 +223,7 @@ def copy_whole(header, row, pool, room, which, itemsize, target):
         ))  # fmt: skip
 
 
-@compiled
+@internal
 def take_statistics(header, row, pool, room):
     """Run the statistics pass on one array. Returns 1 if its gradient isn't finite, else 0."""
     if row.param_mode == GATHERED:
@@ -235,7 +235,7 @@ def take_statistics(header, row, pool, room):
     return 1 - call(header.is_finite_address, (grad, row.size, row.itemsize))
 
 
-@compiled
+@internal
 def update_whole(header, row, pool, room):
     """Update one whole array."""
     run_whole(header, row, pool, room, row.rule_address)
