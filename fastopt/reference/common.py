@@ -7,19 +7,9 @@ from typing import Any
 import numpy as np
 
 __all__ = [
-    "column_totals",
-    "copies",
-    "double",
-    "full",
-    "norm",
-    "one",
-    "pairs",
-    "put",
-    "row_totals",
-    "total",
-    "triples",
-    "zeros",
-]
+    "column_totals", "copies", "double", "full", "norm", "one", "pairs", "put", "row_totals", "total",
+    "triples", "zeros",
+]  # fmt: skip
 
 LANES = 64
 
