@@ -17,22 +17,10 @@ Both = tuple[Any, Any]
 
 
 class Fault(NamedTuple):
-    """A wrong step, after a right one on a (2, 3) and b (3,), or as the first.
+    """A wrong step, after a right one on a (2, 3) and b (3,), or as the ``first``.
 
-    Attributes
-    ----------
-    row : int
-        In the scoreboard.
-    name : str
-        What is wrong.
-    error : str
-        What fastopt raises for it, having changed nothing.
-    wrong : callable
-        Gives wrong parameters and gradients, of right ones.
-    container : type
-        dict or list.
-    first : bool
-        Whether it is the first step.
+    ``wrong`` makes wrong parameters and gradients of right ones; for them fastopt raises ``error``, with
+    nothing changed. ``row`` is the number in the scoreboard of the tests.
     """
 
     row: int
@@ -129,10 +117,10 @@ class PyTorch:
         self.optimizer: Any = None
 
     def update(self, params: Any, grads: Any) -> None:
-        """Give each tensor its gradient, where there is one, and take a step."""
+        """Set the gradient of each tensor that has one, and take a step."""
         torch = self.torch
         keys = list(params.keys() if isinstance(params, dict) else range(len(params)))
-        slopes = grads if isinstance(grads, dict) else dict(enumerate(grads))
+        by_key = grads if isinstance(grads, dict) else dict(enumerate(grads))
         first = not self.tensors
         for key in keys:
             if key not in self.tensors or self.tensors[key][0] is not params[key]:
@@ -143,13 +131,13 @@ class PyTorch:
         if first:
             self.optimizer = torch.optim.SGD([t for _, t in self.tensors.values()], self.lr, momentum=0.9)
         for key in keys:
-            grad = slopes.get(key)
+            grad = by_key.get(key)
             self.tensors[key][1].grad = None if grad is None else torch.as_tensor(grad)
         self.optimizer.step()
 
 
 class Optax:
-    """optax's sgd with momentum. It gives new arrays, which take the old ones' places."""
+    """optax's sgd with momentum. Its new arrays take the places of the old ones."""
 
     def __init__(self, lr: float = 0.01) -> None:
         import jax
@@ -172,7 +160,7 @@ class Optax:
 
 
 def subjects() -> dict[str, Callable[[], Any]]:
-    """Give what makes each optimizer."""
+    """Return what makes each optimizer."""
     found: dict[str, Callable[[], Any]] = {
         "fastopt": lambda: Momentum(0.1, nonfinite="raise"),
         "the book's code": lambda: Book(0.1),
@@ -184,24 +172,12 @@ def subjects() -> dict[str, Callable[[], Any]]:
 
 
 class Outcome(NamedTuple):
-    """What came of a wrong step.
-
-    Attributes
-    ----------
-    error : str
-        The exception's name, or "".
-    message : str
-        Its text.
-    changed : int
-        How many parameters are other than before.
-    ruined : bool
-        Whether one of them has values that aren't finite.
-    """
+    """The result of a wrong step: the exception's name and text, or "", and the parameters after it."""
 
     error: str
     message: str
-    changed: int
-    ruined: bool
+    changed: int  # how many parameters differ from before
+    ruined: bool  # whether one of them isn't finite
 
     def __str__(self) -> str:
         if self.error and not self.changed:
@@ -214,7 +190,7 @@ class Outcome(NamedTuple):
 
 
 def start(container: type) -> Both:
-    """Give right parameters and gradients."""
+    """Return right parameters and gradients."""
     params = {"a": np.ones((2, 3)), "b": np.ones(3)}
     grads = {"a": np.full((2, 3), 0.5), "b": np.full(3, 0.25)}
     return (params, grads) if container is dict else (list(params.values()), list(grads.values()))
@@ -241,7 +217,7 @@ def outcome(fault: Fault, optimizer: Any) -> Outcome:
 
 
 def summary() -> tuple[str, bool]:
-    """Give the table, and whether fastopt did as it should throughout."""
+    """Return the table, and whether fastopt did as it should throughout."""
     makers = subjects()
     rows, right = [], True
     for fault in FAULTS:
