@@ -57,7 +57,7 @@ class InDeZero(Optimizer):
         return self._hooks
 
     def setup(self, target: Any) -> "InDeZero":
-        """Take a layer or model, whose parameters `update` updates; give the optimizer."""
+        """Take a layer or model, whose parameters `update` updates; return the optimizer."""
         self._target = target
         return self
 
@@ -89,7 +89,7 @@ class InDeZero(Optimizer):
 
 
 def like(grad: Any, param: Any) -> Any:
-    """Give a gradient as a plain array of the parameter's dtype, in which form a step is fastest."""
+    """Return a gradient as a plain array of the parameter's dtype, in which form a step is fastest."""
     plain = all(type(array) is np.ndarray and array.dtype.kind == "f" for array in (grad, param))
     return np.asarray(grad, param.dtype, "C") if plain else grad
 

@@ -22,25 +22,7 @@ WHOLE = "clip_each and clip_adaptive need whole arrays:"
 class Agreement:
     """What the ranks have agreed on: the parameters, their distribution and their groups.
 
-    Parameters
-    ----------
-    optimizer : Optimizer
-        The update rule.
-    comm : mpi4py.MPI.Comm
-        The processes.
-    reduce_dtype : dtype, optional
-        The dtype in which gradients are summed.
-
-    Attributes
-    ----------
-    consensus : Consensus
-        The ranks.
-    distribution : Distribution
-        How they share the parameters.
-    grouping : Grouping or None
-        The groups of the parameters.
-    has_stepped : bool
-        Whether the state of all parameters is there.
+    ``has_stepped`` is whether the state of all parameters is there.
     """
 
     def __init__(self, optimizer: Any, comm: Any, reduce_dtype: np.dtype[Any] | None) -> None:
@@ -82,26 +64,10 @@ class Agreement:
             raise ValueError("record can't be had with DataParallel: a rank sees its shard only")
 
     def on_arrays(self, params: Any, grads: Any, *, is_step: bool = False, is_flush: bool = False) -> bool:
-        """Check these arrays on all ranks, and that all are about to take the same step.
+        """Check on all ranks that these arrays can be updated, and that all are about to take the same step.
 
-        Parameters
-        ----------
-        params, grads : dict or list
-            The arrays.
-        is_step : bool
-            Whether a step follows.
-        is_flush : bool
-            Whether it takes the micro-batches that are in, and not these gradients.
-
-        Returns
-        -------
-        bool
-            Whether a micro-batch has to be skipped.
-
-        Raises
-        ------
-        KeyError, TypeError, ValueError, FloatingPointError
-            On all ranks.
+        With ``is_flush`` the step is of the micro-batches that are in, and not of these gradients. Returns
+        whether a micro-batch has to be skipped. Raises the same error on all ranks.
         """
         layout, number, optimizer = self.distribution.layout, 0, self.optimizer
         checksums = {}

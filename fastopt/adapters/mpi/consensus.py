@@ -46,13 +46,7 @@ def abort_on_error(comm: Any) -> Iterator[None]:
 
 
 class Consensus:
-    """The ranks of a communicator, which continue only together.
-
-    Parameters
-    ----------
-    comm : mpi4py.MPI.Comm
-        The processes.
-    """
+    """The ranks of a communicator, which continue only together."""
 
     def __init__(self, comm: Any) -> None:
         self.comm = comm
@@ -65,19 +59,9 @@ class Consensus:
     ) -> bool:
         """Run an action on each rank. Returns whether its result was true on any of them.
 
-        Parameters
-        ----------
-        action : callable
-            What to do.
-        number : callable
-            Returns, after the action, a number that has to be the same on all ranks.
-        details : callable
-            Returns a dict of what the number stands for, for the error.
-
-        Raises
-        ------
-        KeyError, TypeError, FloatingPointError, MemoryError, OSError, ValueError, RuntimeError
-            On all ranks, the error of the first rank that failed; or ValueError if the numbers differ.
+        ``number`` returns, after the action, a number that has to be the same on all ranks, and ``details``
+        what it stands for. Raises, on all ranks, the error of the first rank that failed, or ValueError if
+        the numbers differ.
         """
         comm, error, flag = self.comm, None, False
         try:

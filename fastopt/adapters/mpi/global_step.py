@@ -16,13 +16,7 @@ __all__ = ["GlobalStep"]
 
 
 class GlobalStep:
-    """Takes the steps of all ranks together.
-
-    Parameters
-    ----------
-    agreement : Agreement
-        What the ranks have agreed on.
-    """
+    """The step that all ranks take together."""
 
     def __init__(self, agreement: Agreement) -> None:
         self.agreement, self.optimizer, self.comm = agreement, agreement.optimizer, agreement.comm

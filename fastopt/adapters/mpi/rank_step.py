@@ -22,13 +22,7 @@ __all__ = ["RankStep", "take_step"]
 
 
 class GlobalNorm(Option):
-    """The norm of the gradients of all ranks, which ``clip_norm`` takes.
-
-    Parameters
-    ----------
-    comm : mpi4py.MPI.Comm
-        The processes.
-    """
+    """The norm of the gradients of all ranks, which ``clip_norm`` takes."""
 
     def __init__(self, comm: Any) -> None:
         self.comm = comm
@@ -46,20 +40,9 @@ class GlobalNorm(Option):
 
 
 class RankStep:
-    """A step of this rank's optimizer on its shard of the parameters, a bucket after the other.
+    """A step of this rank's optimizer on its shard of the parameters, one bucket after the other.
 
-    Parameters
-    ----------
-    optimizer : Optimizer
-        The optimizer.
-    comm : mpi4py.MPI.Comm
-        The processes.
-    distribution : Distribution
-        How the ranks share the parameters.
-    grouping : Grouping or None
-        The groups of the parameters.
-    also : list of callables
-        C calls that belong to the step.
+    ``also`` are C calls that belong to the step.
     """
 
     def __init__(
@@ -151,10 +134,7 @@ class RankStep:
 def take_step(optimizer: Any, engine: Engine, step: Step) -> RuntimeWarning | None:
     """Take a step. Returns the warning that has become an error after it was taken.
 
-    Raises
-    ------
-    RuntimeError
-        If it was left out.
+    Raises RuntimeError if the step was left out.
     """
     before, late = engine.memory.steps.item(), None
     try:
