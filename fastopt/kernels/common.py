@@ -12,16 +12,8 @@ import numpy as np
 from fastopt.kernels.compiling import compiled
 
 __all__ = [
-    "LANES",
-    "add_square",
-    "follow",
-    "gradient",
-    "in_lanes",
-    "kernel",
-    "lane_max",
-    "lane_sum",
-    "signed",
-]
+    "LANES", "add_square", "follow", "gradient", "in_lanes", "kernel", "lane_max", "lane_sum", "signed",
+]  # fmt: skip
 
 # Sums over arrays are taken in so many lanes: element i goes to lane i % LANES. So they are vectorized, and
 # have the same bits on every machine. With fewer the compiler unrolls the loop instead.
@@ -32,7 +24,7 @@ PACKAGE = str(Path(__file__).parents[1])
 
 @cache
 def digest(file: str) -> str:
-    """Tell the contents of a file."""
+    """Return a digest of the contents of a file."""
     return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12]
 
 
@@ -62,7 +54,7 @@ def kernel(function: Callable[..., Any]) -> Any:
 
 @compiled
 def gradient(grad, param, grad_scale, l2):
-    """grad_scale·grad + l2·param."""
+    """Return grad_scale·grad + l2·param."""
     # Without L2 the sum is with -0, the neutral element: 0·param would turn an infinite parameter
     # into NaN, and +0 the sign of a gradient of -0. The choice is the same for the whole loop, so
     # that the compiler takes it out.
@@ -71,13 +63,16 @@ def gradient(grad, param, grad_scale, l2):
 
 @compiled
 def signed(length, x):
-    """length·sign(x), with NumPy's sign: 0 for zeros of both signs, NaN for NaN."""
+    """Return length·sign(x), with NumPy's sign: 0 for zeros of both signs, NaN for NaN."""
     return length if x > 0 else (-length if x < 0 else x - x)
 
 
 @compiled
 def follow(param, follower, weight, back):
-    """Follower ← follower + weight·(p − follower), p itself for 1; then, if back isn't 0, p ← follower."""
+    """Update an average: follower ← follower + weight·(p − follower), p itself for weight 1.
+
+    Then, if back isn't 0, p ← follower.
+    """
     w = param.dtype.type(weight)
     if weight != 0:
         for i in range(param.size):
@@ -103,7 +98,7 @@ def loop(size, *arguments):
 
 
 def in_lanes(function: Callable[..., Any]) -> Any:
-    """Give ``f(size, *arguments)``, which calls the function with (element, lane, *arguments)."""
+    """Return ``f(size, *arguments)``, which calls the function with (element, lane, *arguments)."""
     # As for the drivers: a closure would never be found in the disk cache, which notices edits in the loop's
     # file only, so that the name tells the body's.
     name = f"{function.__name__}_{digest(function.__code__.co_filename)}"
@@ -121,7 +116,7 @@ def add_square(i, lane, values, sums):
 
 @compiled
 def lane_sum(sums, first):
-    """Give the sum of the lanes that begin at a place: the second half is added to the first, and so on."""
+    """Return the sum of the lanes that begin at a place: the second half is added to the first, and so on."""
     width = LANES // 2
     while width:
         for lane in range(first, first + width):
@@ -132,7 +127,7 @@ def lane_sum(sums, first):
 
 @compiled
 def lane_max(lanes):
-    """Give the largest of the lanes, as `lane_sum` gives their sum."""
+    """Return the largest of the lanes, as `lane_sum` returns their sum."""
     width = LANES // 2
     while width:
         for lane in range(width):

@@ -27,7 +27,7 @@ def sum_blocks(values, totals, first, last):
 
 @compiled
 def in_order(totals):
-    """Give the sum of numbers, one after the other."""
+    """Return the sum of numbers, one after the other."""
     total = 0.0
     for k in range(totals.size):
         total += totals[k]
@@ -36,7 +36,7 @@ def in_order(totals):
 
 @compiled
 def squares(values):
-    """Give Σx² of a flat array."""
+    """Return Σx² of a flat array."""
     totals = np.empty((values.size + BLOCK - 1) // BLOCK)
     sum_blocks(values, totals, 0, totals.size)
     return in_order(totals)
@@ -44,7 +44,7 @@ def squares(values):
 
 @partial(compiled, parallel=True)
 def squares_parallel(values, threads):
-    """Give the same, in threads."""
+    """Return the same, computed in threads."""
     totals = np.empty((values.size + BLOCK - 1) // BLOCK)
     for part in prange(threads):
         first, last = totals.size * part // threads, totals.size * (part + 1) // threads

@@ -26,11 +26,11 @@ class Schedule:
                 object.__setattr__(self, known.name, check(known.name, getattr(self, known.name)))
 
     def __call__(self, t: int) -> float:
-        """Give the value at step t = 1, 2, ..."""
+        """Return the value at step t = 1, 2, ..."""
         raise NotImplementedError
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the name of the class and its arguments, in types that JSON has."""
+        """Return the name of the class and its arguments, in types that JSON has."""
         return {"class": type(self).__name__} | {
             known.name: plain(getattr(self, known.name))
             for known in fields(self)  # type: ignore[arg-type]
@@ -38,7 +38,7 @@ class Schedule:
 
     @staticmethod
     def from_dict(data: Any) -> "Schedule":
-        """Make the schedule that `to_dict` was called on.
+        """Return the schedule that `to_dict` was called on.
 
         Raises
         ------
@@ -54,7 +54,7 @@ class Schedule:
 def resume_calls(schedule: Schedule, saved: Schedule) -> list[Callable[[], Any]] | None:
     """Return the C calls after which a schedule, and those in it, have the values of a saved one.
 
-    So the object on which the caller calls ``report`` stays in use. None if a frozen one has other values.
+    So the object on which the caller calls ``report`` stays in use. Returns None if a frozen one differs.
     """
     if type(schedule) is not type(saved):
         return None
@@ -80,35 +80,35 @@ def resume_calls(schedule: Schedule, saved: Schedule) -> list[Callable[[], Any]]
 
 
 def plain(value: Any) -> Any:
-    """Give a schedule's argument in types that JSON has."""
+    """Return a schedule's argument in types that JSON has."""
     if isinstance(value, Schedule):
         return value.to_dict()
     return [plain(item) for item in value] if isinstance(value, tuple) else value
 
 
 def built(value: Any) -> Any:
-    """Give the argument that `plain` was called on."""
+    """Return the argument that `plain` was called on."""
     if isinstance(value, Mapping):
         return Schedule.from_dict(value)
     return tuple(built(item) for item in value) if isinstance(value, list) else value
 
 
 def several(check: Callable[[str, Any], Any], name: str, values: Any) -> tuple[Any, ...]:
-    """Check each of several values; give them as a tuple."""
+    """Check each of several values, and return them as a tuple."""
     if not isinstance(values, tuple | list):
         raise TypeError(f"{name} must be a list, not {kind(values)}")
     return tuple(check(f"{name}[{i}]", value) for i, value in enumerate(values))
 
 
 def check_schedule(name: str, value: Any) -> Schedule:
-    """Give a schedule, or say that it is none."""
+    """Return a schedule; raise TypeError if it is none."""
     if not isinstance(value, Schedule):
         raise TypeError(f"{name} must be a schedule, not {kind(value)}")
     return value
 
 
 def checked(check: Callable[[str, Any], Any] = number, **arguments: Any) -> Any:
-    """Give the field of a schedule whose value is checked; ``default`` is the field's."""
+    """Return the field of a schedule whose value is checked; ``default`` is the field's."""
     default = {"default": arguments.pop("default")} if "default" in arguments else {}
     return field(metadata={"check": partial(check, **arguments)}, **default)
 
@@ -124,16 +124,16 @@ class Timed(Schedule):
     steps_per_epoch: int = checked(integer, least=1, default=1)
 
     def __call__(self, t: int) -> float:
-        """Give the value at step t = 1, 2, ..."""
+        """Return the value at step t = 1, 2, ..."""
         return self.at((t - 1) / self.steps_per_epoch)
 
     def at(self, c: float) -> float:
-        """Give the value after c steps, or epochs."""
+        """Return the value after c steps, or epochs."""
         raise NotImplementedError
 
 
 def check_boundaries(boundaries: tuple[float, ...], name: str, pieces: int) -> None:
-    """Say what is wrong with the boundaries between several pieces, if something is."""
+    """Raise ValueError if the boundaries between several pieces are wrong."""
     if pieces != len(boundaries) + 1:
         raise ValueError(f"{len(boundaries)} boundaries need {len(boundaries) + 1} {name}, not {pieces}")
     if sorted(set(boundaries)) != list(boundaries):

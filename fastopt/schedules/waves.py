@@ -9,7 +9,7 @@ __all__ = ["Cosine", "CosineRestarts", "OneCycle"]
 
 
 def wave(start: float, end: float, share: float) -> float:
-    """Go from start to end along half a wave of the cosine."""
+    """Return the value on half a wave of the cosine from start to end."""
     return end + (start - end) * (1 + cos(pi * share)) / 2
 
 
@@ -39,7 +39,7 @@ class Cosine(Timed):
     end: float = checked(default=0.0)
 
     def at(self, c: float) -> float:
-        """Give the value after c steps, or epochs."""
+        """Return the value after c steps, or epochs."""
         return wave(self.value, self.end, min(c / self.steps, 1.0))
 
 
@@ -76,7 +76,7 @@ class CosineRestarts(Timed):
             raise ValueError(f"factor must be at least 1, not {self.factor}")
 
     def at(self, c: float) -> float:
-        """Give the value after c steps, or epochs."""
+        """Return the value after c steps, or epochs."""
         if self.factor == 1:
             return wave(self.value, self.end, c % self.steps / self.steps)
         # The wave n starts at steps·(factorⁿ − 1) / (factor − 1). The logarithm may be off in its last bit.
@@ -117,7 +117,7 @@ class OneCycle(Timed):
     final_div_factor: float = checked(above=0, default=1e4)
 
     def at(self, c: float) -> float:
-        """Give the value after c steps, or epochs."""
+        """Return the value after c steps, or epochs."""
         # PyTorch counts the steps themselves, of which the last has the last value.
         one = 1 / self.steps_per_epoch
         top, last = self.pct_start * self.steps - one, self.steps - one

@@ -13,8 +13,9 @@ from fastopt.arrays.layout import Layout
 from fastopt.engine.engine import find_nonfinite
 from fastopt.engine.plan import Arrays
 from fastopt.options.groups import Grouping
+from fastopt.options.nonfinite import describe_nonfinite
 
-__all__ = ["WHOLE", "Agreement", "describe_nonfinite"]
+__all__ = ["WHOLE", "Agreement", "nonfinite_key"]
 
 WHOLE = "clip_each and clip_adaptive need whole arrays:"
 
@@ -94,7 +95,7 @@ class Agreement:
             if is_step and self.is_accumulating and not is_flush and optimizer.nonfinite != "warn":
                 key = nonfinite_key(params, grads, layout)
             if key is not None and optimizer.nonfinite == "raise":
-                raise FloatingPointError(describe_nonfinite(f"gradient of {key!r}", optimizer.iter + 1))
+                raise FloatingPointError(describe_nonfinite(key, optimizer.iter + 1))
             return key is not None
 
         def details() -> dict[str, Any]:
@@ -172,8 +173,3 @@ def param_checksums(params: Any) -> dict[str, str]:
 def nonfinite_key(params: Any, grads: Any, layout: Layout) -> Any:
     """Return the key of the first gradient that isn't finite, or None."""
     return find_nonfinite(Arrays(*match_grads(params, grads), params), layout)
-
-
-def describe_nonfinite(name: str, step: int) -> str:
-    """Return the message for gradients that aren't finite."""
-    return f"{name} has NaN, infinity, or a value whose square overflows at step {step}"
