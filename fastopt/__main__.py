@@ -115,6 +115,8 @@ def train(options: argparse.Namespace, parser: Parser) -> None:
     if options.mpi:
         from fastopt.demo import distributed
 
+        if "Muon" in options.rules:
+            parser.error("argument --rules: Muon needs a Partition here, which several ranks can't have")
         try:
             report = distributed.report(data, *how)
         except ValueError as error:

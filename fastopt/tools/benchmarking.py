@@ -1,4 +1,4 @@
-"""`bench`: what a step costs on this machine, beside NumPy, other libraries and the memory itself."""
+"""`bench`: the time of a step on this machine, beside NumPy, other libraries and the memory itself."""
 
 import os
 import subprocess
@@ -37,7 +37,7 @@ def stream_0(param, grad, grad_scale, l2, keep):
 
 @compiled
 def stream_1(param, grad, a, grad_scale, l2, keep):
-    """Read and write what a rule with one state does."""
+    """Do so for one state."""
     for i in range(param.size):
         a[i] = a[i] + grad[i]
         param[i] = param[i] + a[i]
@@ -45,7 +45,7 @@ def stream_1(param, grad, a, grad_scale, l2, keep):
 
 @compiled
 def stream_2(param, grad, a, b, grad_scale, l2, keep):
-    """Read and write what a rule with two states does."""
+    """Do so for two states."""
     for i in range(param.size):
         a[i] = a[i] + grad[i]
         b[i] = b[i] + grad[i]
@@ -54,7 +54,7 @@ def stream_2(param, grad, a, b, grad_scale, l2, keep):
 
 @compiled
 def stream_3(param, grad, a, b, c, grad_scale, l2, keep):
-    """Read and write what a rule with three states does."""
+    """Do so for three states."""
     for i in range(param.size):
         a[i] = a[i] + grad[i]
         b[i] = b[i] + grad[i]
@@ -64,7 +64,7 @@ def stream_3(param, grad, a, b, c, grad_scale, l2, keep):
 
 @compiled
 def stream_4(param, grad, a, b, c, d, grad_scale, l2, keep):
-    """Read and write what a rule with four states does."""
+    """Do so for four states."""
     for i in range(param.size):
         a[i] = a[i] + grad[i]
         b[i] = b[i] + grad[i]
@@ -75,7 +75,7 @@ def stream_4(param, grad, a, b, c, d, grad_scale, l2, keep):
 
 @compiled
 def stream_5(param, grad, a, b, c, d, e, grad_scale, l2, keep):
-    """Read and write what a rule with five states does."""
+    """Do so for five states."""
     for i in range(param.size):
         a[i] = a[i] + grad[i]
         b[i] = b[i] + grad[i]
@@ -87,7 +87,7 @@ def stream_5(param, grad, a, b, c, d, e, grad_scale, l2, keep):
 
 @compiled
 def stream_6(param, grad, a, b, c, d, e, f, grad_scale, l2, keep):
-    """Read and write what a rule with six states does."""
+    """Do so for six states."""
     for i in range(param.size):
         a[i] = a[i] + grad[i]
         b[i] = b[i] + grad[i]
@@ -100,17 +100,17 @@ def stream_6(param, grad, a, b, c, d, e, f, grad_scale, l2, keep):
 
 @dataclass(eq=False)
 class Stream(Optimizer):
-    """The limit of a rule: the step's own way, memory traffic only."""
+    """The limit of a rule: memory traffic only, by the step's own way."""
 
     lr: float = hyperparameter(0.0)
 
     def scalars(self, t: int) -> tuple[float, ...]:
-        """Give nothing."""
+        """Return no scalars."""
         return ()
 
 
 def limit(kernel: Any) -> type[Optimizer]:
-    """Give the class for a stream, whose arrays of state are the kernel's."""
+    """Return the class for a stream, whose states are the kernel's."""
     states = [*signature(kernel).parameters][2:-3]
     return type(kernel.__name__, (Stream,), {"kernel": kernel, **{name: State() for name in states}})
 
@@ -124,7 +124,7 @@ NETWORK = ((784, 100), (100,), *((100, 100), (100,)) * 3, (100, 10), (10,))
 
 @dataclass(frozen=True)
 class Timing:
-    """What a step took.
+    """The times of a step.
 
     Attributes
     ----------
@@ -155,7 +155,7 @@ class Timing:
 
     @property
     def bytes(self) -> int:
-        """What a step has to read and write."""
+        """The bytes that a step has to read and write."""
         return self.elements * describe(self.rule_class or class_of(self.rule)).traffic(self.dtype)
 
     @property
@@ -170,13 +170,7 @@ class Timing:
 
 
 def class_of(rule: Any) -> type[Optimizer]:
-    """Return the class of a rule, which may be its name.
-
-    Raises
-    ------
-    ValueError
-        If there is no such rule.
-    """
+    """Return the class of a rule, which may be its name. Raises ValueError if there is no such rule."""
     if isinstance(rule, type) and issubclass(rule, Optimizer):
         return rule
     found: type[Optimizer] = getattr(optimizers, check_rule(rule))
@@ -184,13 +178,7 @@ def class_of(rule: Any) -> type[Optimizer]:
 
 
 def taken(rule: str | type[Optimizer], network: Shapes) -> tuple[tuple[int, ...], ...]:
-    """Return the shapes of the arrays of a network that a rule supports.
-
-    Raises
-    ------
-    ValueError
-        If it supports none.
-    """
+    """Return the shapes of the arrays of a network that a rule takes. Raises ValueError if it takes none."""
     cls: Any = class_of(rule)
     shapes = tuple(shape for shape in network if takes(cls, len(shape)))
     if not shapes:
@@ -199,15 +187,10 @@ def taken(rule: str | type[Optimizer], network: Shapes) -> tuple[tuple[int, ...]
 
 
 def networks_of(shapes: Any) -> list[Shapes]:
-    """Give networks as lists of shapes, or say what is none."""
+    """Return networks as lists of shapes. The error of what is none shows the form."""
     try:
-        return [
-            [
-                tuple(integer("a length", n, 1) for n in listed("a shape", shape))
-                for shape in listed("a network", net)
-            ]
-            for net in listed("shapes", shapes)
-        ]
+        lists = [[listed("a shape", s) for s in listed("a network", net)] for net in listed("shapes", shapes)]
+        return [[tuple(integer("a length", n, 1) for n in shape) for shape in net] for net in lists]
     except (TypeError, ValueError) as error:
         text = f"shapes must be networks, each a list of shapes, like [[(784, 100), (100,)]]: {error}"
         raise type(error)(text) from None
@@ -244,7 +227,7 @@ def steps(fast: Any, dtype: str, shapes: Shapes, others: ExitStack) -> dict[str,
 
 
 def seconds_a_step(step: Callable[[], Any], times: int) -> float:
-    """Give the mean over one block."""
+    """Return the mean over one block."""
     begin = perf_counter()
     for _ in range(times):
         step()
@@ -330,7 +313,7 @@ print(perf_counter() - middle)
 
 @dataclass(frozen=True)
 class Start:
-    """What a process pays once for fastopt: the import and its first step, in seconds."""
+    """The seconds that a process spends once on fastopt: the import and its first step."""
 
     rule: str
     cold: float

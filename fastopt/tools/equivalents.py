@@ -1,4 +1,4 @@
-"""The rules of PyTorch, optax and Keras that are the same as ours: witnesses, and rivals."""
+"""The rules of PyTorch, optax and Keras that are the same as ours, to compare results and times."""
 
 import inspect
 import os
@@ -18,6 +18,7 @@ __all__ = ["LIBRARIES", "STEPS", "TOLERANCES", "Twin", "difference", "twin", "ve
 
 # For each rule its name there, and the arguments, theirs and ours, with which both are the same.
 Table = dict[str, tuple[str, dict[str, Any], dict[str, Any]]]
+DECAY = {"weight_decay": 0.1}
 
 TORCH: Table = {
     "SGD": ("SGD", {}, {}),
@@ -36,7 +37,7 @@ TORCH: Table = {
     "NAdam": ("NAdam", {}, {}),
     "RAdam": ("RAdam", {}, {}),
     "Rprop": ("Rprop", {}, {}),
-    "Adafactor": ("Adafactor", {"weight_decay": 0.1}, {"weight_decay": 0.1}),
+    "Adafactor": ("Adafactor", DECAY, DECAY),
     "Muon": ("Muon", {}, {}),
 }
 OPTAX: Table = {
@@ -51,24 +52,16 @@ OPTAX: Table = {
     "AdaBelief": ("adabelief", {}, {}),
     "Yogi": ("yogi", {}, {}),
     # With another β₂ optax differs from the paper; see Adan's docstring.
-    "Adan": ("adan", {"b2": 0.5, "eps_root": 0.0, "weight_decay": 0.1}, {"beta2": 0.5, "weight_decay": 0.1}),
+    "Adan": ("adan", {"b2": 0.5, "eps_root": 0.0, **DECAY}, {"beta2": 0.5, **DECAY}),
     "AdEMAMix": ("contrib.ademamix", {}, {}),
-    "ScheduleFreeAdamW": ("contrib.schedule_free_adamw", {"weight_decay": 0.1}, {"weight_decay": 0.1}),
+    "ScheduleFreeAdamW": ("contrib.schedule_free_adamw", DECAY, DECAY),
     "Signum": ("sign_sgd over trace", {"decay": 0.9}, {}),
-    "Lion": ("lion", {"weight_decay": 0.1}, {"weight_decay": 0.1}),
-    "LARS": (
-        "lars",
-        {"trust_coefficient": 0.5, "weight_decay": 0.1},
-        {"trust_coefficient": 0.5, "weight_decay": 0.1},
-    ),
-    "LAMB": ("lamb", {"weight_decay": 0.1}, {"weight_decay": 0.1}),
-    "NovoGrad": ("novograd", {"weight_decay": 0.1}, {"weight_decay": 0.1}),
+    "Lion": ("lion", DECAY, DECAY),
+    "LARS": ("lars", {"trust_coefficient": 0.5, **DECAY}, {"trust_coefficient": 0.5, **DECAY}),
+    "LAMB": ("lamb", DECAY, DECAY),
+    "NovoGrad": ("novograd", DECAY, DECAY),
     "SM3": ("sm3", {}, {}),
-    "Prodigy": (
-        "contrib.prodigy",
-        {"estim_lr0": 0.1, "weight_decay": 0.1},
-        {"d0": 0.1, "weight_decay": 0.1},
-    ),
+    "Prodigy": ("contrib.prodigy", {"estim_lr0": 0.1, **DECAY}, {"d0": 0.1, **DECAY}),
 }
 FTRL = {  # numbers that Keras's float32 has exactly
     "initial_accumulator_value": 0.125,
@@ -83,16 +76,10 @@ Arrays = Sequence[np.ndarray]
 
 
 class Twin(NamedTuple):
-    """Another library's optimizer at work.
+    """An optimizer of another library at work.
 
-    Attributes
-    ----------
-    give : callable
-        Takes the gradients of the steps to come.
-    step : callable
-        Takes a step, and comes back when it is done.
-    params : callable
-        Gives copies of the parameters.
+    ``give`` takes the gradients of the steps to come, ``step`` returns when the step is done, and ``params``
+    returns copies of the parameters.
     """
 
     give: Callable[[Arrays], None]
@@ -205,7 +192,7 @@ LIBRARIES = {
 
 
 def version_of(library: str) -> str | None:
-    """Give the version that is installed, or None."""
+    """Return the version of a library that is installed, or None."""
     try:
         own, *_ = map(version, LIBRARIES[library].packages)
     except PackageNotFoundError:
@@ -214,7 +201,7 @@ def version_of(library: str) -> str | None:
 
 
 def witness(rule: str) -> str:
-    """Give the first library that has a rule."""
+    """Return the first library that has a rule."""
     return next(name for name, library in LIBRARIES.items() if rule in library.rules)
 
 
@@ -244,23 +231,11 @@ def unrounded() -> Iterator[None]:
 def difference(
     rule: str, library: str, dtype: str, shapes: Sequence[tuple[int, ...]] = ((20, 30), (30,))
 ) -> float:
-    """Give the largest relative difference between fastopt and a library's twin in `STEPS` steps.
+    """Return the largest relative difference between fastopt and a library's twin in `STEPS` steps.
 
-    Parameters
-    ----------
-    rule, library : str
-        Which, of ``LIBRARIES[library].rules``.
-    dtype : str
-        float32 or float64.
-    shapes : sequence of shapes
-        Of the parameters; those that the rule doesn't take are left out.
-
-    Returns
-    -------
-    float
-        The largest magnitude of a difference after any step, over that of a parameter in the same array.
-        Parameters start between 1 and 2, gradients are normally distributed. Muon is compared without
-        PyTorch's rounding to bfloat16.
+    It is the largest magnitude of a difference after any step, over that of a parameter in the same array.
+    Parameters start between 1 and 2, gradients are normally distributed. Arrays that the rule doesn't take
+    are left out. Muon is compared without PyTorch's rounding to bfloat16.
     """
     cls = getattr(optimizers, rule)
     arguments = {"lr": 0.01, **LIBRARIES[library].rules[rule][2]}
