@@ -53,7 +53,7 @@ class InDeZero(Optimizer):
 
     @property
     def hooks(self) -> list[Callable[[list[Any]], Any]]:
-        """What is called before each step."""
+        """The functions that are called before each step."""
         return self._hooks
 
     def setup(self, target: Any) -> "InDeZero":

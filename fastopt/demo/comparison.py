@@ -7,7 +7,7 @@ from tqdm import tqdm
 
 from fastopt.demo.report import table
 from fastopt.tools.benchmarking import NETWORK, Timing, bench
-from fastopt.tools.equivalents import LIBRARIES, TOLERANCES, difference, version_of, witness
+from fastopt.tools.equivalents import LIBRARIES, TOLERANCES, difference, first_library, version_of
 
 __all__ = ["Comparison", "compare", "summary"]
 
@@ -28,7 +28,7 @@ def compare(names: Iterable[str], blocks: int = 15) -> list[Comparison]:
             raise ModuleNotFoundError(f"{name} is not installed", name=packages[0])
     found = []
     for rule in tqdm(tuple(names)):
-        library = witness(rule)
+        library = first_library(rule)
         differences = {dtype: difference(rule, library, dtype) for dtype in TOLERANCES}
         timings = {dtype: bench([NETWORK], [rule], [dtype], blocks)[0] for dtype in TOLERANCES}
         found.append(Comparison(rule, library, differences, timings))

@@ -1,4 +1,4 @@
-"""What each rule has in the demonstrations: its color and its learning rates."""
+"""The color and the learning rates of each rule in the demonstrations."""
 
 from typing import NamedTuple
 

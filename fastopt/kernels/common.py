@@ -83,7 +83,7 @@ def follow(param, follower, weight, back):
 
 
 def body(i, lane, *arguments):
-    """Stand for what `in_lanes` puts into the loop."""
+    """Take the place of the function that `in_lanes` puts into the loop."""
     raise NotImplementedError
 
 

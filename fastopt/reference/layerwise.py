@@ -197,7 +197,7 @@ class Adafactor:
                 put(params, key, kept - lengths[key] * self.direction(key, g))
 
     def direction(self, key: Any, g: np.ndarray) -> np.ndarray:
-        """Give u."""
+        """Return u."""
         eps1 = float(np.finfo(g.dtype).eps) if self.eps1 is None else self.eps1
         v = self.row[key]
         if g.ndim > 1:
@@ -208,12 +208,12 @@ class Adafactor:
 
 
 def means_of_rows(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Give the shape of Adafactor's row."""
+    """Return the shape of Adafactor's row."""
     return (*shape[:-1], 1) if len(shape) > 1 else shape
 
 
 def means_of_columns(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Give the shape of Adafactor's col."""
+    """Return the shape of Adafactor's col."""
     return (*shape[:-2], 1, shape[-1]) if len(shape) > 1 else (1,) * len(shape)
 
 

@@ -37,7 +37,7 @@ def stream_0(param, grad, grad_scale, l2, keep):
 
 @compiled
 def stream_1(param, grad, a, grad_scale, l2, keep):
-    """Do so for one state."""
+    """Read and write what a rule with one state does."""
     for i in range(param.size):
         a[i] = a[i] + grad[i]
         param[i] = param[i] + a[i]
@@ -45,7 +45,7 @@ def stream_1(param, grad, a, grad_scale, l2, keep):
 
 @compiled
 def stream_2(param, grad, a, b, grad_scale, l2, keep):
-    """Do so for two states."""
+    """Read and write what a rule with two states does."""
     for i in range(param.size):
         a[i] = a[i] + grad[i]
         b[i] = b[i] + grad[i]
@@ -54,7 +54,7 @@ def stream_2(param, grad, a, b, grad_scale, l2, keep):
 
 @compiled
 def stream_3(param, grad, a, b, c, grad_scale, l2, keep):
-    """Do so for three states."""
+    """Read and write what a rule with three states does."""
     for i in range(param.size):
         a[i] = a[i] + grad[i]
         b[i] = b[i] + grad[i]
@@ -64,7 +64,7 @@ def stream_3(param, grad, a, b, c, grad_scale, l2, keep):
 
 @compiled
 def stream_4(param, grad, a, b, c, d, grad_scale, l2, keep):
-    """Do so for four states."""
+    """Read and write what a rule with four states does."""
     for i in range(param.size):
         a[i] = a[i] + grad[i]
         b[i] = b[i] + grad[i]
@@ -75,7 +75,7 @@ def stream_4(param, grad, a, b, c, d, grad_scale, l2, keep):
 
 @compiled
 def stream_5(param, grad, a, b, c, d, e, grad_scale, l2, keep):
-    """Do so for five states."""
+    """Read and write what a rule with five states does."""
     for i in range(param.size):
         a[i] = a[i] + grad[i]
         b[i] = b[i] + grad[i]
@@ -87,7 +87,7 @@ def stream_5(param, grad, a, b, c, d, e, grad_scale, l2, keep):
 
 @compiled
 def stream_6(param, grad, a, b, c, d, e, f, grad_scale, l2, keep):
-    """Do so for six states."""
+    """Read and write what a rule with six states does."""
     for i in range(param.size):
         a[i] = a[i] + grad[i]
         b[i] = b[i] + grad[i]
@@ -220,9 +220,9 @@ def steps(fast: Any, dtype: str, shapes: Shapes, others: ExitStack) -> dict[str,
         found["limit"] = own(LIMITS[n_states](), pack([p * 0 for p in params]), packed_grads)
     for name, library in equivalents.LIBRARIES.items() if is_builtin else ():
         if rule in library.rules and equivalents.version_of(name):
-            twin = others.enter_context(equivalents.twin(name, rule, params, 1e-4))
-            twin.give(grads)
-            found[name] = twin.step
+            other = others.enter_context(equivalents.equivalent(name, rule, params, 1e-4))
+            other.give(grads)
+            found[name] = other.step
     return found
 
 

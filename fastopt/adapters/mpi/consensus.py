@@ -93,10 +93,6 @@ class Consensus:
                     )
         raise ValueError("all ranks must take the same step, but their arguments or states differ")
 
-    def is_any(self, flag: bool) -> bool:
-        """Whether a flag is set on any rank."""
-        return self.run_on_all(lambda: flag)
-
     def gather(self, value: Any) -> list[Any]:
         """Return the values of all ranks on rank 0, an empty list on the other ranks."""
         messages = pkl5.Intracomm(self.comm)  # takes messages of any size

@@ -48,7 +48,7 @@ class GlobalStep:
             for bucket in buckets if is_joint else ():
                 if is_strict:
                     is_finite &= all(map(finite_array, distribution.exchange.means_of(bucket)))
-        if is_strict and self.agreement.consensus.is_any(not is_finite):
+        if is_strict and agreement.consensus.run_on_all(lambda: not is_finite):
             return self._refuse(params, grads)
         with abort_on_error(self.comm):
             step = RankStep(optimizer, self.comm, distribution, agreement.grouping, also)

@@ -69,17 +69,14 @@ class RankStep:
         step.is_strict = False  # the mean gradients of all ranks have been checked
         step.also, self.also = self.also, []
         if optimizer.n_totals or optimizer.n_additive:
-            step.between = partial(self._calls_between, bucket, step.between)
+            own_calls = step.between or (lambda segment: [])
+            step.between = lambda segment: self._reduce_calls(bucket, segment) + own_calls(segment)
         if optimizer.n_totals:
             step.maximum = cache(self._maximum)  # once, even if a plan of before doesn't fit
         late = take_step(optimizer, optimizer.engine, step)
         if optimizer.n_totals and self.has_frozen:
             self._share_states(bucket)
         return late
-
-    def _calls_between(self, bucket: Bucket, own: Any, segment: Segment) -> Calls:
-        """Return the calls between the statistics pass and the update."""
-        return self._reduce_calls(bucket, segment) + (own(segment) if own else [])
 
     def _reduce_calls(self, bucket: Bucket, segment: Segment) -> Calls:
         """Return the C calls that add the statistics of other ranks' slices of the same arrays, or of all."""
@@ -102,12 +99,6 @@ class RankStep:
             partial(setitem, segment.sums, ..., sums),
         ]
 
-    def _updated(self, bucket: Bucket) -> list[Any]:
-        """Return the keys of the slices that are updated."""
-        if self.grouping is None:
-            return bucket.keys
-        return [key for key in bucket.keys if not self.grouping.is_frozen(key)]
-
     def _maximum(self, value: float) -> float:
         """Return the largest of the ranks' values."""
         result = np.array([value], dtype=np.float64)
@@ -116,8 +107,9 @@ class RankStep:
 
     def _share_states(self, bucket: Bucket) -> None:
         """Copy the states that all parameters have alike to ranks whose slices are all frozen."""
-        memory, size = self.optimizer.engine.memory, self.comm.size
-        updated = [key for key in self._updated(bucket) if memory.layout[key].size]
+        memory, size, grouping = self.optimizer.engine.memory, self.comm.size, self.grouping
+        keys = [key for key in bucket.keys if grouping is None or not grouping.is_frozen(key)]
+        updated = [key for key in keys if memory.layout[key].size]
         source = np.array([self.comm.rank if updated else size])
         self.comm.Allreduce(MPI.IN_PLACE, source, MPI.MIN)
         if source[0] == size:
