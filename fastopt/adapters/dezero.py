@@ -124,12 +124,7 @@ class Adam(InDeZero, optimizers.Adam):
     """
 
     def __init__(
-        self,
-        alpha: float = 0.001,
-        beta1: float = 0.9,
-        beta2: float = 0.999,
-        eps: float = 1e-8,
-        **more: Any,
+        self, alpha: float = 0.001, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8, **more: Any
     ) -> None:
         super().__init__(alpha, beta1, beta2, eps=eps, **more)
 
