@@ -21,7 +21,7 @@ from fastopt.checks import computed, hyperparameter, integer, listed, number
 from fastopt.kernels.compiling import compiled
 from fastopt.optimizer import Optimizer, State
 from fastopt.tools import equivalents
-from fastopt.tools.registry import check_rule, describe, takes
+from fastopt.tools.registry import class_of, describe, takes
 
 __all__ = ["Start", "Timing", "bench", "start", "taken"]
 
@@ -167,14 +167,6 @@ class Timing:
     def share_of_limit(self) -> float:
         """The time of the traffic alone, over the time of the step, both packed."""
         return self.seconds["limit"] / self.seconds["packed"]
-
-
-def class_of(rule: Any) -> type[Optimizer]:
-    """Return the class of a rule, which may be its name. Raises ValueError if there is no such rule."""
-    if isinstance(rule, type) and issubclass(rule, Optimizer):
-        return rule
-    found: type[Optimizer] = getattr(optimizers, check_rule(rule))
-    return found
 
 
 def taken(rule: str | type[Optimizer], network: Shapes) -> tuple[tuple[int, ...], ...]:

@@ -11,7 +11,7 @@ import numpy as np
 from fastopt import optimizers
 from fastopt.optimizer import Optimizer
 
-__all__ = ["Rule", "check_rule", "describe", "rules", "takes"]
+__all__ = ["Rule", "check_rule", "class_of", "describe", "rules", "takes"]
 
 FAMILIES = ("sgd", "adaptive", "adam", "sign", "layerwise", "matrix")  # simplest first
 
@@ -94,6 +94,13 @@ def check_rule(name: Any) -> str:
     near = " or ".join(there[close] for close in get_close_matches(str(name).lower(), there))
     hint = f"did you mean {near}? " if near else ""
     raise ValueError(f"{name!r} is no rule; {hint}there are {', '.join(there.values())}")
+
+
+def class_of(rule: Any) -> type[Optimizer]:
+    """Return the class of a rule, which may be its name; raise ValueError if it is none."""
+    is_class = isinstance(rule, type) and issubclass(rule, Optimizer)
+    found: type[Optimizer] = rule if is_class else getattr(optimizers, check_rule(rule))
+    return found
 
 
 @cache
