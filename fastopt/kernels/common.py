@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -22,12 +21,6 @@ LANES = 64
 PACKAGE = str(Path(__file__).parents[1])
 
 
-@cache
-def digest(file: str) -> str:
-    """Return a digest of the contents of a file."""
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12]
-
-
 def kernel(function: Callable[..., Any]) -> Any:
     """Compile the kernel of an update rule.
 
@@ -45,10 +38,8 @@ def kernel(function: Callable[..., Any]) -> Any:
     compiled function
         The attribute ``kernel`` of a subclass of `Optimizer`.
     """
-    # Numba's disk cache notices edits in the function's own file only, so that the name tells this one's. For
-    # kernels of other programs even that isn't enough: only the step that calls them is cached, whose name
-    # tells all that they are made of.
-    function.__qualname__ = f"{function.__name__}_{digest(__file__)}"
+    # A kernel of another program may use functions of any file, whose edits the disk cache wouldn't notice:
+    # only the step that calls it is cached, whose name has a digest of all that it is made of.
     return compiled(function, is_cached=function.__code__.co_filename.startswith(PACKAGE))
 
 
@@ -99,9 +90,10 @@ def loop(size, *arguments):
 
 def in_lanes(function: Callable[..., Any]) -> Any:
     """Return ``f(size, *arguments)``, which calls the function with (element, lane, *arguments)."""
-    # As for the drivers: a closure would never be found in the disk cache, which notices edits in the loop's
-    # file only, so that the name tells the body's.
-    name = f"{function.__name__}_{digest(function.__code__.co_filename)}"
+    # A closure would never be found in the disk cache, and of a body in another program's file the cache
+    # notices no edits: the name has a digest of that file.
+    source = Path(function.__code__.co_filename).read_bytes()
+    name = f"{function.__name__}_{hashlib.sha256(source).hexdigest()[:12]}"
     result = FunctionType(loop.__code__, {**globals(), "body": compiled(function)}, name)
     result.__qualname__ = name
     return compiled(result)
