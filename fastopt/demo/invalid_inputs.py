@@ -3,7 +3,6 @@
 import importlib.util
 import warnings
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -90,7 +89,7 @@ FAULTS = [
 class Book:
     """The textbook's Momentum (section 6.1.4), for dicts and lists."""
 
-    def __init__(self, lr: float = 0.01, momentum: float = 0.9) -> None:
+    def __init__(self, lr: float = 0.1, momentum: float = 0.9) -> None:
         self.lr = lr
         self.momentum = momentum
         self.v: Any = None
@@ -108,7 +107,7 @@ class Book:
 class PyTorch:
     """PyTorch's SGD with momentum, over tensors that share the arrays' memory."""
 
-    def __init__(self, lr: float = 0.01) -> None:
+    def __init__(self, lr: float = 0.1) -> None:
         import torch
 
         self.torch = torch
@@ -139,7 +138,7 @@ class PyTorch:
 class Optax:
     """optax's sgd with momentum. Its new arrays take the places of the old ones."""
 
-    def __init__(self, lr: float = 0.01) -> None:
+    def __init__(self, lr: float = 0.1) -> None:
         import jax
         import optax
 
@@ -163,11 +162,11 @@ def subjects() -> dict[str, Callable[[], Any]]:
     """Return what makes each optimizer."""
     found: dict[str, Callable[[], Any]] = {
         "fastopt": lambda: Momentum(0.1, nonfinite="raise"),
-        "the book's code": lambda: Book(0.1),
+        "the book's code": Book,
     }
     for module, name, make in (("torch", "PyTorch", PyTorch), ("optax", "optax", Optax)):
         if importlib.util.find_spec(module):
-            found[name] = partial(make, 0.1)
+            found[name] = make
     return found
 
 

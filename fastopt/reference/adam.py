@@ -17,7 +17,7 @@ __all__ = [
 
 @dataclass(eq=False)
 class Betas:
-    """What Adam and its kin share: the arguments, the number of steps, and the average m."""
+    """The arguments of Adam and its kin, the number of steps, and the average m."""
 
     lr: float = 0.001
     beta1: float = 0.9
@@ -35,7 +35,7 @@ class Betas:
 
 @dataclass(eq=False)
 class Moments(Betas):
-    """The same with v, the average of the squares."""
+    """The same with v, the average of the squared gradients."""
 
     v: Any = field(init=False, default=None)
 
