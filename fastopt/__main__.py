@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import product
 from pathlib import Path
 from shutil import get_terminal_size
@@ -19,11 +20,13 @@ EXTRAS = {
     **dict.fromkeys(("torch", "optax", "keras", "jax"), "frameworks"),
 }
 
+DTYPES = ("float32", "float64")
+SIZES = "100,1000,10000,100000,1000000,10000000"
 BOOK = "SGD,Momentum,Nesterov,AdaGrad,RMSprop,Adam"  # in the book's order
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
+    """A parser that says what is wrong in one line."""
 
     def error(self, message: str) -> NoReturn:
         """Exit with code 2."""
@@ -31,34 +34,27 @@ class Parser(argparse.ArgumentParser):
 
 
 class Defaults(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows the defaults of the options that have one."""
+    """Help with the defaults of the options that have one."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         known = action.default is not None and action.default is not False
         return super()._get_help_string(action) if known else action.help
 
 
-def positive(text: str) -> int:
-    """Read a whole number from 1, such as 100 or 1e6."""
+def whole(text: str, least: int = 1) -> int:
+    """Read a whole number such as 100 or 1e6."""
     try:
         value = float(text)
     except ValueError:
-        value = 0.0
-    if not value.is_integer() or value < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1, not {text!r}")
+        value = least - 1.0
+    if not value.is_integer() or value < least:
+        raise argparse.ArgumentTypeError(f"must be a whole number from {least}, not {text!r}")
     return int(value)
-
-
-def seed(text: str) -> int:
-    """Read a whole number from 0."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"must be a whole number from 0, not {text!r}")
-    return int(text)
 
 
 def widths(text: str) -> list[int]:
     """Read whole numbers from 1 with commas between them."""
-    return [positive(part) for part in text.split(",")]
+    return [*map(whole, text.split(","))]
 
 
 def rules(text: str) -> list[str]:
@@ -74,20 +70,20 @@ def rules(text: str) -> list[str]:
 def shape(text: str) -> tuple[int, ...]:
     """Read whole numbers from 1 with an x between them."""
     try:
-        return tuple(positive(part) for part in text.split("x"))
+        return tuple(map(whole, text.split("x")))
     except argparse.ArgumentTypeError:
         raise argparse.ArgumentTypeError(f"must be shapes like 784x100,100, not {text!r}") from None
 
 
 def shapes(text: str) -> list[tuple[int, ...]]:
     """Read shapes with commas between them."""
-    return [shape(part) for part in text.split(",")]
+    return [*map(shape, text.split(","))]
 
 
 def dtypes(text: str) -> list[str]:
     """Read names of dtypes with commas between them."""
     for name in text.split(","):
-        if name not in ("float32", "float64"):
+        if name not in DTYPES:
             raise argparse.ArgumentTypeError(f"{name!r} is neither float32 nor float64")
     return text.split(",")
 
@@ -103,7 +99,7 @@ def png(text: str) -> Path:
 
 
 def train(options: argparse.Namespace, parser: Parser) -> None:
-    """Run the main job."""
+    """Train a network with each rule."""
     from fastopt.demo.data import digits, load
 
     try:
@@ -119,6 +115,8 @@ def train(options: argparse.Namespace, parser: Parser) -> None:
     if options.mpi:
         from fastopt.demo import distributed
 
+        if "Muon" in options.rules:
+            parser.error("argument --rules: Muon needs a Partition here, which several ranks can't have")
         try:
             report = distributed.report(data, *how)
         except ValueError as error:
@@ -176,7 +174,7 @@ def bench(options: argparse.Namespace, parser: Parser) -> None:
 
 
 def verify(options: argparse.Namespace, parser: Parser) -> int:
-    """Hold fastopt against plain NumPy, wrong input, or other libraries."""
+    """Compare fastopt with plain NumPy or other libraries, or give it wrong input."""
     if options.faults:
         from fastopt.demo import invalid_inputs
 
@@ -216,7 +214,7 @@ def run(options: argparse.Namespace, parser: Parser) -> int:
 
 
 def build_parser() -> Parser:
-    """Give the parser of the command line."""
+    """Return the parser of the command line."""
     parser = Parser(
         prog="python -m fastopt",
         description="Optimizers of networks written from scratch in NumPy, as fused Numba kernels.",
@@ -224,29 +222,23 @@ def build_parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"fastopt {fastopt.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(
-        name: str, run: Callable[[argparse.Namespace, Parser], int | None], summary: str, more: str
-    ) -> Parser:
-        sub: Parser = commands.add_parser(
-            name,
-            help=summary,
-            description=f"{summary[0].upper()}{summary[1:]}. {more}",
-            formatter_class=Defaults,
-        )
+    def command(name: str, run: Callable[..., int | None], summary: str, more: str) -> Parser:
+        text = f"{summary[0].upper()}{summary[1:]}. {more}"
+        sub: Parser = commands.add_parser(name, help=summary, description=text, formatter_class=Defaults)
         sub.set_defaults(run=run, parser=sub)
         if name in ("train", "trajectories", "bench"):
-            sub.add_argument(
-                "--out", type=png, default=Path(f"{name}.png"), metavar="FILE.png", help="the picture"
-            )
+            add, picture = sub.add_argument, Path(f"{name}.png")
+            add("--rules", type=rules, default=BOOK, metavar="RULE,RULE", help="the rules, or all")
+            add("--out", type=png, default=picture, metavar="FILE.png", help="the picture")
         return sub
 
-    sub = command(
+    add = command(
         "train",
         train,
         "train a network with each rule, by plain NumPy and by fastopt",
         "Prints losses, whether the parameters agree bit for bit, and times; draws the loss curves.",
-    )
-    sub.add_argument(
+    ).add_argument
+    add(
         "--data",
         type=Path,
         default=argparse.SUPPRESS,
@@ -254,49 +246,26 @@ def build_parser() -> Parser:
         help="arrays x_train, y_train, x_test, y_test, as in Keras's mnist.npz "
         "(default: scikit-learn's digits)",
     )
-    sub.add_argument(
-        "--hidden",
-        type=widths,
-        default="100,100",
-        metavar="N,N",
-        help="widths of the hidden layers",
-    )
-    sub.add_argument("--epochs", type=positive, default=20, metavar="N", help="passes over the data")
-    sub.add_argument("--batch", type=positive, default=100, metavar="N", help="samples a step")
-    sub.add_argument(
-        "--rules",
-        type=rules,
-        default=BOOK,
-        metavar="RULE,RULE",
-        help="the rules, or all",
-    )
-    sub.add_argument("--dtype", choices=["float32", "float64"], default="float64", help="of the parameters")
-    sub.add_argument("--seed", type=seed, default=0, metavar="N", help="of the weights and the batches")
-    sub.add_argument(
-        "--packed",
-        action="store_true",
-        help="give fastopt's network one flat buffer for its parameters and one for its gradients",
-    )
-    sub.add_argument(
+    add("--hidden", type=widths, default="100,100", metavar="N,N", help="widths of the hidden layers")
+    add("--epochs", type=whole, default=20, metavar="N", help="passes over the data")
+    add("--batch", type=whole, default=100, metavar="N", help="samples a step")
+    add("--dtype", choices=DTYPES, default="float64", help="of the parameters")
+    add("--seed", type=partial(whole, least=0), default=0, metavar="N", help="of the weights and the batches")
+    add("--packed", action="store_true", help="fastopt's parameters and gradients lie in one buffer each")
+    add(
         "--mpi",
         action="store_true",
         help="train by all processes that mpiexec has started, each on its part of every batch, and by one "
         "of them alone (packed; no picture)",
     )
 
-    sub = command(
+    add = command(
         "trajectories",
         trajectories,
         "draw the path of each rule over the contours of a function",
         "Prints direction changes, detour and distance to the minimum.",
-    )
-    sub.add_argument(
-        "--function",
-        choices=list(SURFACES),
-        default="valley",
-        help="the function; valley is the book's",
-    )
-    sub.add_argument("--rules", type=rules, default=BOOK, metavar="RULE,RULE", help="the rules, or all")
+    ).add_argument
+    add("--function", choices=[*SURFACES], default="valley", help="the function; valley is the book's")
 
     sub = command(
         "bench",
@@ -306,75 +275,58 @@ def build_parser() -> Parser:
         "turn, with the traffic of the memory alone (% of limit: its time over the packed step's); tells "
         "when the start is paid back; draws time against size.",
     )
-    sub.add_argument("--rules", type=rules, default=BOOK, metavar="RULE,RULE", help="the rules, or all")
-    sub.add_argument(
-        "--dtypes", type=dtypes, default="float32,float64", metavar="DTYPE,DTYPE", help="of the parameters"
-    )
-    what = sub.add_mutually_exclusive_group()
-    what.add_argument(
-        "--sizes",
-        type=widths,
-        default="100,1000,10000,100000,1000000,10000000",
-        metavar="N,N",
-        help="numbers of parameters, each in one array",
-    )
-    what.add_argument(
-        "--shapes",
-        type=shapes,
-        metavar="784x100,100,...",
-        help="the arrays of one network, instead of --sizes",
-    )
-    sub.add_argument("--blocks", type=positive, default=15, metavar="N", help="turns of each implementation")
+    add = sub.add_argument
+    add("--dtypes", type=dtypes, default=",".join(DTYPES), metavar="DTYPE,DTYPE", help="of the parameters")
+    add("--blocks", type=whole, default=15, metavar="N", help="turns of each implementation")
+    add = sub.add_mutually_exclusive_group().add_argument
+    add("--sizes", type=widths, default=SIZES, metavar="N,N", help="numbers of parameters, each in one array")
+    add("--shapes", type=shapes, metavar="784x100,100,...", help="the arrays of one network")
 
     sub = command(
         "verify",
         verify,
-        "hold fastopt against plain NumPy, or other libraries",
+        "compare fastopt with plain NumPy, or with other libraries",
         "By default it takes 20 steps of every rule in every dtype and layout by fastopt and in plain NumPy, "
         "and shows the largest differences, as proof after an installation. Exits with 1 if there is one, if "
-        "fastopt has let a fault through, or differs from a witness.",
+        "fastopt has let a fault through, or differs from a library.",
     )
-    what = sub.add_mutually_exclusive_group()
-    what.add_argument(
+    add = sub.add_mutually_exclusive_group().add_argument
+    add(
         "--faults",
         action="store_true",
         help="give wrong input to fastopt, the book's code and, where installed, PyTorch and "
         "optax; show what is raised, and how many parameters have changed",
     )
-    what.add_argument(
+    add(
         "--rules",
         action="store_true",
-        help="run each rule beside its twin in a well-known library; show the largest relative difference "
-        "over 20 steps, and the times of a step on the book's network",
+        help="run each rule beside its equivalent in a well-known library; show the largest relative "
+        "difference over 20 steps, and the times of a step on the book's network",
     )
 
-    sub = command(
+    add = command(
         "rules",
         catalogue,
         "list the rules with their states, arguments and sources",
         "Bytes are those that a step reads and writes for each number in a parameter.",
-    )
-    sub.add_argument(
-        "--markdown", type=Path, metavar="FILE.md", help="renew the table in this file instead of printing it"
-    )
+    ).add_argument
+    add("--markdown", type=Path, metavar="FILE.md", help="renew the table in this file, and print nothing")
 
-    sub = command(
+    add = command(
         "run",
         run,
         "run a script of yours in which common.optimizer is fastopt",
         "Says at the end what the optimizer's steps cost, and what they would have cost in plain NumPy, "
         "as timed on copies at some of the steps. Its options come before the script.",
-    )
-    sub.add_argument(
-        "--dezero", action="store_true", help="dezero.optimizers is fastopt, too (fastopt.adapters.dezero)"
-    )
-    sub.add_argument("script", type=Path, metavar="SCRIPT", help="a Python file")
-    sub.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="the script's arguments")
+    ).add_argument
+    add("--dezero", action="store_true", help="dezero.optimizers is fastopt, too (fastopt.adapters.dezero)")
+    add("script", type=Path, metavar="SCRIPT", help="a Python file")
+    add("arguments", nargs=argparse.REMAINDER, metavar="...", help="the script's arguments")
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line; give the exit code."""
+    """Run a command line, and return the exit code."""
     options = build_parser().parse_args(arguments)
     try:
         code: int = options.run(options, options.parser) or 0

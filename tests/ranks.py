@@ -326,7 +326,7 @@ def flushed():
         close(*(dict(enumerate(p)) if isinstance(p, list) else p for p in (params, ref)))
         same_state(opt, plain, close)
     if RANKS > 1:
-        with pytest.raises(ValueError, match="all ranks must take the same step"):
+        with pytest.raises(ValueError, match="the call must be the same on all ranks"):
             opt.flush(params) if LAST else opt.update(params, params)
 
 

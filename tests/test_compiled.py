@@ -415,7 +415,7 @@ print(len(recorder.buffer) > 0)
         ((["Adm"],), ValueError, "'Adm' is no rule; did you mean Adam"),
         ((["Adam"], ["float16"]), ValueError, "dtypes must be float32 or float64, not float16"),
         (("Adam",), TypeError, "rules must be a list, not 'Adam'"),
-        (([int],), TypeError, "names or classes, not <class 'int'>"),
+        (([int],), ValueError, "<class 'int'> is no rule"),
     ],
 )
 def test_warmup_refuses_what_it_does_not_know(arguments, error, message):

@@ -18,8 +18,9 @@ from fastopt.demo import bench, comparison, trajectories
 from fastopt.demo.data import Data, digits, load
 from fastopt.demo.network import MultiLayerNet
 from fastopt.demo.rules import BEGIN, END, costs, renewed
+from fastopt.demo.settings import SETTINGS
 from fastopt.demo.surfaces import SURFACES, path
-from fastopt.demo.train import LEARNING_RATES, Comparison, Run, summary, train
+from fastopt.demo.train import Comparison, Run, summary, train
 from fastopt.demo.trajectories import follow, measure
 from fastopt.tools import equivalents
 from fastopt.tools.benchmarking import LIMITS, Timing
@@ -125,9 +126,8 @@ def test_muon_learns_the_matrices_and_adam_the_rest():
     (comparison,) = train(digits("float64"), ["Muon"], [20], epochs=2, batch=50, packed=True)
     assert comparison.same_bits
     assert comparison.accuracy > 0.7
-    assert [optimizer.iter for optimizer in vars(comparison.fast.optimizer).values()] == [
-        2 * (1438 // 50)
-    ] * 2
+    counts = [member.iter for member in comparison.fast.optimizer.members.values()]
+    assert counts == [2 * (1438 // 50)] * 2
 
 
 def test_times_of_a_training_are_medians():
@@ -141,7 +141,7 @@ def test_times_of_a_training_are_medians():
 
 
 def test_rules_of_the_demonstrations():
-    assert set(LEARNING_RATES) == set(CASES)
+    assert set(SETTINGS) == set(CASES)
 
 
 def test_digits_are_split():
@@ -486,7 +486,7 @@ def test_comparisons_with_witnesses(monkeypatch):
         @contextmanager
         def run(name, rate, arguments, params, lr=lr):
             optimizer, params, held = reference.SGD(rate * lr), [p.copy() for p in params], []
-            yield equivalents.Twin(
+            yield equivalents.Equivalent(
                 lambda grads: held.__setitem__(slice(None), grads),
                 lambda: optimizer.update(params, held),
                 lambda: [p.copy() for p in params],

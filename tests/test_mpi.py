@@ -94,6 +94,12 @@ def test_more_ranks_than_samples():
     assert "too small for 2 ranks" in result.stderr
 
 
+def test_muon_needs_a_partition():
+    result = mpiexec(1, "-m", "fastopt", "train", "--mpi", "--rules", "Muon")
+    assert result.returncode != 0
+    assert "--rules: Muon needs a Partition here" in result.stderr
+
+
 @pytest.mark.parametrize(
     "run", ["from fastopt.adapters.mpi import DataParallel", "__main__.main(['train', '--mpi'])"]
 )

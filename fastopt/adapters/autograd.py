@@ -1,6 +1,6 @@
 """HIPS autograd: ``adam``, ``sgd`` and ``rmsprop`` of ``autograd.misc.optimizers``, in their own form.
 
-Each takes ``grad(x, i)`` and x0, nested lists, tuples and dicts of arrays and numbers, and gives the last x
+Each takes ``grad(x, i)`` and x0, nested lists, tuples and dicts of arrays and numbers, and returns the last x
 in the same form. ``callback(x, i, gradient)`` is called before each step. What grad and callback are given is
 theirs to keep.
 """
@@ -21,29 +21,9 @@ Callback = Callable[[Any, int, Any], Any]
 
 
 def minimize(
-    rule: Optimizer,
-    grad: Gradient,
-    x0: Any,
-    callback: Callback | None,
-    num_iters: int,
-    **start: float,
+    rule: Optimizer, grad: Gradient, x0: Any, callback: Callback | None, num_iters: int, **start: float
 ) -> Any:
-    """Take the steps of a rule from x0; give the last x.
-
-    Parameters
-    ----------
-    rule : Optimizer
-        The rule.
-    grad, x0, callback, num_iters : callable, nested containers, callable, int
-        As the functions of the library.
-    **start : float
-        Values of states that don't start at 0.
-
-    Raises
-    ------
-    TypeError
-        If x0 has complex numbers.
-    """
+    """Take the steps of a rule from x0, and return the last x. ``start`` has states that don't start at 0."""
     flatten = library("autograd.misc", "autograd").flatten
     flat, unflatten = flatten(x0)
     if np.iscomplexobj(flat):
@@ -54,10 +34,10 @@ def minimize(
         rule.load_state_dict({**rule.state_dict(), "state": state})
     for i in range(num_iters):
         here = unflatten(x.copy())
-        slope = grad(here, i)
+        gradient = grad(here, i)
         if callback:
-            callback(here, i, slope)
-        rule.update([x], [flatten(slope)[0]])
+            callback(here, i, gradient)
+        rule.update([x], [flatten(gradient)[0]])
     return unflatten(x)
 
 

@@ -25,13 +25,7 @@ class PaperAdam(optimizers.AdamW):
 
 
 def library(module: str, package: str) -> Any:
-    """Import a library's module, or say how to install it.
-
-    Raises
-    ------
-    ModuleNotFoundError
-        If the library isn't installed.
-    """
+    """Import a library's module. The error of a missing one says how to install it."""
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
@@ -42,13 +36,7 @@ def library(module: str, package: str) -> Any:
 
 
 def in_form_of(form: type[Optimizer], name: str) -> Any:
-    """Make a rule's class with a library's methods, for the ``__getattr__`` of the module of these methods.
-
-    Raises
-    ------
-    AttributeError
-        If there is no rule of that name.
-    """
+    """Return a rule's class with a library's methods, for the ``__getattr__`` of their module."""
     module = form.__module__
     if name not in optimizers.__all__:
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
@@ -59,15 +47,10 @@ def in_form_of(form: type[Optimizer], name: str) -> Any:
 
 
 class Linked:
-    """A rule whose state another program holds: it goes on from the arrays that it is shown.
+    """An optimizer whose state arrays belong to another library: it continues from those that it is shown.
 
-    What it gives back are views of its own state. As long as it is shown them again, and the count of steps
+    What it returns are views of its own state. As long as it is shown them again, and the count of steps
     fits, nothing is copied; whatever else it is shown becomes its state.
-
-    Parameters
-    ----------
-    rule : Optimizer
-        Its hyperparameters and its steps.
     """
 
     def __init__(self, rule: Optimizer) -> None:
@@ -82,28 +65,9 @@ class Linked:
         states: Sequence[list[np.ndarray]],
         **hyperparameters: float,
     ) -> list[list[np.ndarray]]:
-        """Take a step.
+        """Take step t, from 1, by default the next, and return the states after it.
 
-        Parameters
-        ----------
-        t : int, optional
-            The number of the step, from 1; by default the next.
-        params, grads : list of arrays
-            As `Optimizer.update` takes them.
-        states : sequence of lists
-            For each state of the rule the arrays before the step, in the order of ``params``.
-        **hyperparameters : float
-            Those of this step.
-
-        Returns
-        -------
-        list of lists of arrays
-            The states after the step.
-
-        Raises
-        ------
-        TypeError, ValueError
-            As `Optimizer.update` and the hyperparameters, before anything has changed.
+        ``states`` has, for each state of the rule, the arrays before the step, in the order of ``params``.
         """
         rule = self.rule
         for name, value in hyperparameters.items():
@@ -119,7 +83,7 @@ class Linked:
         return self.held
 
     def _resumed(self, t: int, params: list[np.ndarray], states: Sequence[list[np.ndarray]]) -> Optimizer:
-        """Give the rule as it is before step t, with copies of these states."""
+        """Return the rule as it is before step t, with copies of these states."""
         dtypes = [np.promote_types(param.dtype, np.float32) for param in params]
         copies = [[*map(np.asarray, arrays, dtypes)] for arrays in states]
         state = self.rule.state_dict()
@@ -142,19 +106,10 @@ def step_from(
     states: Sequence[Sequence[str]],
     **hyperparameters: float,
 ) -> None:
-    """Take a step of a rule whose state is in a dict.
+    """Take a step of a rule whose state is in a dict; what is missing there is 0.
 
-    Parameters
-    ----------
-    home : dict
-        Where the state is; what is missing is 0. An entry whose name begins with "fastopt" is added, to save
-        time.
-    rule : class
-        The rule.
-    states : sequence of sequences of str
-        For each state of the rule its names in ``home``, in the order of ``params``.
-    t, params, grads, **hyperparameters
-        As `Linked.step`.
+    ``states`` has, for each state of the rule, its names in the dict, in the order of ``params``. An entry
+    whose name begins with "fastopt" is added, to save time. The rest is as in `Linked.step`.
     """
     for names in states:
         for name, param in zip(names, params, strict=True):

@@ -53,11 +53,11 @@ class InDeZero(Optimizer):
 
     @property
     def hooks(self) -> list[Callable[[list[Any]], Any]]:
-        """What is called before each step."""
+        """The functions that are called before each step."""
         return self._hooks
 
     def setup(self, target: Any) -> "InDeZero":
-        """Take a layer or model, whose parameters `update` updates; give the optimizer."""
+        """Take a layer or model, whose parameters `update` updates; return the optimizer."""
         self._target = target
         return self
 
@@ -89,7 +89,7 @@ class InDeZero(Optimizer):
 
 
 def like(grad: Any, param: Any) -> Any:
-    """Give a gradient as a plain array of the parameter's dtype, in which form a step is fastest."""
+    """Return a gradient as a plain array of the parameter's dtype, in which form a step is fastest."""
     plain = all(type(array) is np.ndarray and array.dtype.kind == "f" for array in (grad, param))
     return np.asarray(grad, param.dtype, "C") if plain else grad
 
@@ -124,12 +124,7 @@ class Adam(InDeZero, optimizers.Adam):
     """
 
     def __init__(
-        self,
-        alpha: float = 0.001,
-        beta1: float = 0.9,
-        beta2: float = 0.999,
-        eps: float = 1e-8,
-        **more: Any,
+        self, alpha: float = 0.001, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8, **more: Any
     ) -> None:
         super().__init__(alpha, beta1, beta2, eps=eps, **more)
 

@@ -9,6 +9,7 @@ The state lives in the layers under the book's names: weight_momentums, bias_mom
 bias_cache.
 """
 
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from fastopt import optimizers
@@ -18,6 +19,7 @@ from fastopt.optimizer import Optimizer
 __all__ = ["Optimizer_Adagrad", "Optimizer_Adam", "Optimizer_RMSprop", "Optimizer_SGD"]
 
 
+@dataclass(eq=False)
 class OverLayers:
     """What they share: iterations, and current_learning_rate, which falls with decay."""
 
@@ -25,11 +27,13 @@ class OverLayers:
     states: ClassVar[tuple[str, ...]]  # what the book calls the rule's states
     named: ClassVar[dict[str, str]]  # and its hyperparameters
 
-    def __init__(self, learning_rate: float, decay: float) -> None:
-        self.learning_rate = learning_rate
-        self.current_learning_rate = learning_rate
-        self.decay = decay
-        self.iterations = 0
+    learning_rate: float
+    decay: float = 0.0
+    current_learning_rate: float = field(init=False)
+    iterations: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        self.current_learning_rate = self.learning_rate
 
     def pre_update_params(self) -> None:
         """Call this before the layers' updates."""
@@ -54,6 +58,7 @@ class OverLayers:
         self.iterations += 1
 
 
+@dataclass(eq=False)
 class Optimizer_SGD(OverLayers):
     """Gradient descent with momentum, `fastopt.Momentum`."""
 
@@ -61,11 +66,11 @@ class Optimizer_SGD(OverLayers):
     states = ("momentums",)
     named: ClassVar = {"momentum": "momentum"}
 
-    def __init__(self, learning_rate: float = 1.0, decay: float = 0.0, momentum: float = 0.0) -> None:
-        super().__init__(learning_rate, decay)
-        self.momentum = momentum
+    learning_rate: float = 1.0
+    momentum: float = 0.0
 
 
+@dataclass(eq=False)
 class Optimizer_Adagrad(OverLayers):
     """`fastopt.AdaGrad`."""
 
@@ -73,11 +78,11 @@ class Optimizer_Adagrad(OverLayers):
     states = ("cache",)
     named: ClassVar = {"eps": "epsilon"}
 
-    def __init__(self, learning_rate: float = 1.0, decay: float = 0.0, epsilon: float = 1e-7) -> None:
-        super().__init__(learning_rate, decay)
-        self.epsilon = epsilon
+    learning_rate: float = 1.0
+    epsilon: float = 1e-7
 
 
+@dataclass(eq=False)
 class Optimizer_RMSprop(OverLayers):
     """`fastopt.RMSprop`."""
 
@@ -85,14 +90,12 @@ class Optimizer_RMSprop(OverLayers):
     states = ("cache",)
     named: ClassVar = {"decay_rate": "rho", "eps": "epsilon"}
 
-    def __init__(
-        self, learning_rate: float = 0.001, decay: float = 0.0, epsilon: float = 1e-7, rho: float = 0.9
-    ) -> None:
-        super().__init__(learning_rate, decay)
-        self.epsilon = epsilon
-        self.rho = rho
+    learning_rate: float = 0.001
+    epsilon: float = 1e-7
+    rho: float = 0.9
 
 
+@dataclass(eq=False)
 class Optimizer_Adam(OverLayers):
     """Adam with eps on the corrected root, `fastopt.AdamW` without decay."""
 
@@ -100,15 +103,7 @@ class Optimizer_Adam(OverLayers):
     states = ("momentums", "cache")
     named: ClassVar = {"beta1": "beta_1", "beta2": "beta_2", "eps": "epsilon"}
 
-    def __init__(
-        self,
-        learning_rate: float = 0.001,
-        decay: float = 0.0,
-        epsilon: float = 1e-7,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-    ) -> None:
-        super().__init__(learning_rate, decay)
-        self.epsilon = epsilon
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
+    learning_rate: float = 0.001
+    epsilon: float = 1e-7
+    beta_1: float = 0.9
+    beta_2: float = 0.999

@@ -16,30 +16,20 @@ from fastopt.optimizer import Optimizer
 
 __all__ = ["SGD", "AdaGrad", "Adam", "RMSProp"]
 
-Scheduler = Callable[[int, float | None], float]
+Bound = float | None
+Scheduler = Callable[[int, float | None], float] | None
 
 
 class ByName:
-    """What they share: the count of steps, clipping and the schedule.
+    """What they share: the count of steps, clipping to ``clip_norm`` and the schedule.
 
-    Parameters
-    ----------
-    lr : float
-        The learning rate, where there is no schedule.
-    clip_norm : float, optional
-        The largest norm of a gradient.
-    lr_scheduler : callable, optional
-        Gives the learning rate from cur_step and the loss: one of numpy-ml's schedulers.
-    **more : float
-        The rule's other hyperparameters.
+    ``lr_scheduler`` returns the learning rate from cur_step and the loss, as numpy-ml's schedulers.
     """
 
     rule: ClassVar[type[Optimizer]]
     named: ClassVar[dict[str, str]]  # what numpy-ml calls the rule's hyperparameters
 
-    def __init__(
-        self, lr: float, clip_norm: float | None, lr_scheduler: Scheduler | None, **more: float
-    ) -> None:
+    def __init__(self, lr: float, clip_norm: Bound, lr_scheduler: Scheduler, **more: float) -> None:
         if not (lr_scheduler is None or callable(lr_scheduler)):
             raise TypeError(f"lr_scheduler must be one of numpy-ml's scheduler objects, not {lr_scheduler!r}")
         self.cache: dict[str, Any] = {}
@@ -76,7 +66,7 @@ class ByName:
         self.cur_step = 0
 
     def copy(self) -> "ByName":
-        """Give a copy with a state of its own."""
+        """Return a copy with a state of its own."""
         return deepcopy(self)
 
 
@@ -87,11 +77,7 @@ class SGD(ByName):
     named: ClassVar = {"momentum": "momentum"}
 
     def __init__(
-        self,
-        lr: float = 0.01,
-        momentum: float = 0.0,
-        clip_norm: float | None = None,
-        lr_scheduler: Scheduler | None = None,
+        self, lr: float = 0.01, momentum: float = 0.0, clip_norm: Bound = None, lr_scheduler: Scheduler = None
     ) -> None:
         super().__init__(lr, clip_norm, lr_scheduler, momentum=momentum)
 
@@ -103,11 +89,7 @@ class AdaGrad(ByName):
     named: ClassVar = {"eps": "eps"}
 
     def __init__(
-        self,
-        lr: float = 0.01,
-        eps: float = 1e-7,
-        clip_norm: float | None = None,
-        lr_scheduler: Scheduler | None = None,
+        self, lr: float = 0.01, eps: float = 1e-7, clip_norm: Bound = None, lr_scheduler: Scheduler = None
     ) -> None:
         super().__init__(lr, clip_norm, lr_scheduler, eps=eps)
 
@@ -123,8 +105,8 @@ class RMSProp(ByName):
         lr: float = 0.001,
         decay: float = 0.9,
         eps: float = 1e-7,
-        clip_norm: float | None = None,
-        lr_scheduler: Scheduler | None = None,
+        clip_norm: Bound = None,
+        lr_scheduler: Scheduler = None,
     ) -> None:
         super().__init__(lr, clip_norm, lr_scheduler, decay=decay, eps=eps)
 
@@ -141,8 +123,8 @@ class Adam(ByName):
         decay1: float = 0.9,
         decay2: float = 0.999,
         eps: float = 1e-7,
-        clip_norm: float | None = None,
-        lr_scheduler: Scheduler | None = None,
+        clip_norm: Bound = None,
+        lr_scheduler: Scheduler = None,
     ) -> None:
         super().__init__(lr, clip_norm, lr_scheduler, decay1=decay1, decay2=decay2, eps=eps)
 

@@ -75,7 +75,7 @@ def unpatch() -> None:
 
 @cache
 def install() -> None:
-    """Make scikit-learn's optimizers ask whether their steps are fastopt's."""
+    """Wrap the step of scikit-learn's optimizers, once."""
     version = library("sklearn", "scikit-learn").__version__
     if ".".join(version.split(".")[:2]) not in TESTED:
         raise RuntimeError(
@@ -99,7 +99,7 @@ def install() -> None:
 
 
 def linked(solver: Any, rule: type[Optimizer]) -> Linked:
-    """Give the rule that goes on from a solver's state."""
+    """Return the rule that continues from a solver's state."""
     link = links.get(solver)
     if link is None or type(link.rule) is not rule:
         link = links[solver] = Linked(rule())

@@ -1,1 +1,1 @@
-"""What ``python -m fastopt`` runs: the optimizers at work, on digits and on surfaces."""
+"""The demonstrations of ``python -m fastopt``."""

@@ -1,4 +1,4 @@
-"""Whether fastopt and its reference agree on this machine: all rules, dtypes and layouts."""
+"""``python -m fastopt verify``: fastopt beside its reference, for all rules, dtypes and layouts."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ __all__ = ["LAYOUTS", "largest", "summary"]
 
 
 def strided(array: np.ndarray) -> np.ndarray:
-    """Give an array whose elements lie apart."""
+    """Return a copy whose elements lie apart."""
     return np.repeat(array[..., None], 2, -1)[..., 0]
 
 
@@ -32,7 +32,7 @@ SHAPES = {"W": (37, 50), "large": (600, 100), "b": (50,), "scalar": (), "empty":
 
 
 def largest(rule: str, dtype: str, layout: str) -> int:
-    """Give the largest difference in units in the last place after 20 steps of a rule."""
+    """Return the largest difference after 20 steps of a rule, in units in the last place."""
     rng = np.random.default_rng(0)
     cls = getattr(fastopt, rule)
     shapes = {key: shape for key, shape in SHAPES.items() if takes(cls, len(shape))}
@@ -53,7 +53,7 @@ def largest(rule: str, dtype: str, layout: str) -> int:
 
 
 def summary(rules: Sequence[str]) -> tuple[str, bool]:
-    """Give the table, and whether all bits are the same; name the rules on the way, as each is compiled."""
+    """Return the table, and whether all bits are the same. Prints each rule, as it is compiled."""
     cases = [(dtype, layout) for dtype in ("float32", "float64") for layout in LAYOUTS]
     rows = []
     for rule in rules:

@@ -22,7 +22,6 @@ LINES = {
     "limit": ("black", "limit: the traffic alone"),
 }
 
-
 NOTES = """\
 Times of a step, medians of the turns. "faster" and "than" are about the column fastopt.
 packed: fastopt with parameters and gradients from fastopt.pack, all in one buffer
@@ -36,72 +35,44 @@ pays back: after so many steps plain NumPy would have taken longer, start includ
 
 
 def summary(timings: Sequence[Timing]) -> str:
-    """Give the table, a row for each timing."""
+    """Return the table, with a row for each timing."""
     others = [name for name in LIBRARIES if any(name in t.seconds for t in timings)]
     header = [
-        "rule",
-        "dtype",
-        "arrays",
-        "elements",
-        "plain\nNumPy, µs",
+        *("rule", "dtype", "arrays", "elements", "plain\nNumPy, µs"),
         *(f"{name},\nµs" for name in others),
-        "fastopt,\nµs",
-        "packed,\nµs",
-        "spread",
-        "faster than\nplain NumPy",
+        *("fastopt,\nµs", "packed,\nµs", "spread", "faster than\nplain NumPy"),
         *(f"than\n{name}" for name in others),
-        "packed than\nplain NumPy",
-        "GB/s",
-        "% of\nlimit",
+        *("packed than\nplain NumPy", "GB/s", "% of\nlimit"),
     ]
     rows = []
     for t in timings:
-        own, packed = t.seconds["fastopt"], t.seconds["packed"]
+        plain, own, packed = (t.seconds[name] for name in ("reference", "fastopt", "packed"))
         rows.append(
             [
-                t.rule,
-                t.dtype,
-                str(len(t.shapes)),
-                f"{t.elements:,}",
-                f"{t.seconds['reference'] * 1e6:,.1f}",
+                *(t.rule, t.dtype, str(len(t.shapes)), f"{t.elements:,}", f"{plain * 1e6:,.1f}"),
                 *(f"{t.seconds[name] * 1e6:,.1f}" if name in t.seconds else "–" for name in others),
-                f"{own * 1e6:,.1f}",
-                f"{packed * 1e6:,.1f}",
-                f"{t.spread['fastopt']:.0%}",
-                f"{t.seconds['reference'] / own:.1f}×",
+                *(f"{own * 1e6:,.1f}", f"{packed * 1e6:,.1f}", f"{t.spread['fastopt']:.0%}"),
+                f"{plain / own:.1f}×",
                 *(f"{t.seconds[name] / own:.1f}×" if name in t.seconds else "–" for name in others),
-                f"{t.seconds['reference'] / packed:.1f}×",
-                f"{t.gigabytes_per_second:.1f}",
-                f"{t.bandwidth_fraction:.0%}",
+                *(f"{plain / packed:.1f}×", f"{t.gigabytes_per_second:.1f}", f"{t.bandwidth_fraction:.0%}"),
             ]
         )
     return f"{table(header, rows)}\n\n{NOTES}"
 
 
 def break_even(timings: Sequence[Timing], starts: Sequence[Start]) -> str:
-    """Give the table of what the start costs, and the steps of each network that pay for it."""
+    """Return the table of what the start costs, and the steps of each network that pay for it."""
     rows = []
     for begin in starts:
+        costs = begin.cold, begin.warm
         for t in timings:
             if t.rule == begin.rule:
                 saved = t.seconds["reference"] - t.seconds["fastopt"]
-                rows.append(
-                    [
-                        t.rule,
-                        t.dtype,
-                        f"{t.elements:,}",
-                        f"{begin.cold:.2f}",
-                        f"{begin.warm:.2f}",
-                        *(f"{s / saved:,.0f}" if saved > 0 else "never" for s in (begin.cold, begin.warm)),
-                    ]
-                )
-    header = [
-        "rule",
-        "dtype",
-        "elements",
-        *(f"start, s,\n{when}" for when in ("never compiled", "compiled before")),
-        *(f"pays back,\n{when}" for when in ("never compiled", "compiled before")),
-    ]
+                paid = (f"{cost / saved:,.0f}" if saved > 0 else "never" for cost in costs)
+                rows.append([t.rule, t.dtype, f"{t.elements:,}", *(f"{cost:.2f}" for cost in costs), *paid])
+    when = "never compiled", "compiled before"
+    header = ["rule", "dtype", "elements"]
+    header += [f"{what},\n{w}" for what in ("start, s", "pays back") for w in when]
     return f"{table(header, rows)}\n\n{PAID}"
 
 

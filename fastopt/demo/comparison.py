@@ -1,4 +1,4 @@
-"""``python -m fastopt verify --rules``: each rule beside its twin in PyTorch, optax or Keras."""
+"""``python -m fastopt verify --rules``: each rule beside its equivalent in PyTorch, optax or Keras."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -7,23 +7,13 @@ from tqdm import tqdm
 
 from fastopt.demo.report import table
 from fastopt.tools.benchmarking import NETWORK, Timing, bench
-from fastopt.tools.equivalents import LIBRARIES, TOLERANCES, difference, version_of, witness
+from fastopt.tools.equivalents import LIBRARIES, TOLERANCES, difference, first_library, version_of
 
 __all__ = ["Comparison", "compare", "summary"]
 
 
 class Comparison(NamedTuple):
-    """A rule and its witness.
-
-    Attributes
-    ----------
-    rule, library : str
-        Which.
-    differences : dict of str to float
-        For each dtype the largest relative difference.
-    timings : dict of str to Timing
-        For each dtype the times of a step on the book's network.
-    """
+    """A rule and its equivalent: for each dtype the largest relative difference, and the times of a step."""
 
     rule: str
     library: str
@@ -32,13 +22,13 @@ class Comparison(NamedTuple):
 
 
 def compare(names: Iterable[str], blocks: int = 15) -> list[Comparison]:
-    """Compare rules with their witnesses."""
+    """Compare rules with their equivalents."""
     for name, (packages, *_) in LIBRARIES.items():
         if not version_of(name):
             raise ModuleNotFoundError(f"{name} is not installed", name=packages[0])
     found = []
     for rule in tqdm(tuple(names)):
-        library = witness(rule)
+        library = first_library(rule)
         differences = {dtype: difference(rule, library, dtype) for dtype in TOLERANCES}
         timings = {dtype: bench([NETWORK], [rule], [dtype], blocks)[0] for dtype in TOLERANCES}
         found.append(Comparison(rule, library, differences, timings))
@@ -46,7 +36,7 @@ def compare(names: Iterable[str], blocks: int = 15) -> list[Comparison]:
 
 
 def summary(comparisons: Iterable[Comparison]) -> tuple[str, bool]:
-    """Give the table, and whether all differences are within the tolerances."""
+    """Return the table, and whether all differences are within the tolerances."""
     rows, right = [], True
     for rule, library, differences, timings in comparisons:
         row = [rule, f"{library} {version_of(library)}"]
@@ -57,7 +47,7 @@ def summary(comparisons: Iterable[Comparison]) -> tuple[str, bool]:
             ours, theirs = timing.seconds["fastopt"], timing.seconds[library]
             row += [f"{ours * 1e6:,.0f}", f"{theirs * 1e6:,.0f}", f"{theirs / ours:.1f}×"]
         rows.append(row)
-    header = ["rule", "witness", *(f"difference,\n{dtype}" for dtype in TOLERANCES)]
+    header = ["rule", "equivalent", *(f"difference,\n{dtype}" for dtype in TOLERANCES)]
     for dtype in TOLERANCES:
-        header += [f"fastopt,\nµs, {dtype}", "witness,\nµs", "times\nfaster"]
+        header += [f"fastopt,\nµs, {dtype}", "equivalent,\nµs", "times\nfaster"]
     return table(header, rows, left=(0, 1)), right

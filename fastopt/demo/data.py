@@ -25,21 +25,21 @@ class Data(NamedTuple):
         return int(max(self.y_train.max(), self.y_test.max())) + 1
 
     def widths(self, hidden: Sequence[int]) -> list[int]:
-        """Give the widths of a network's layers, with these hidden ones."""
+        """Return the widths of a network's layers, with these hidden ones."""
         return [self.x_train.shape[1], *hidden, self.classes]
 
     def steps(self, batch: int) -> int:
-        """Give the number of batches in a pass; one of all samples if there are fewer than that."""
+        """Return the number of batches in a pass; one of all samples if there are fewer than that."""
         return max(1, len(self.x_train) // batch)
 
     def shuffled(self, batch: int, rng: np.random.Generator) -> np.ndarray:
-        """Give the indices of the samples of each batch, a row each; some may be left over."""
+        """Return the indices of the samples of each batch, a row each; some may be left over."""
         steps, order = self.steps(batch), rng.permutation(len(self.x_train))
         return order[: steps * batch].reshape(steps, -1)
 
 
 def digits(dtype: Any = np.float64) -> Data:
-    """Give scikit-learn's 1,797 digits of 8 × 8 pixels from 0 to 1; every fifth is for the test."""
+    """Return scikit-learn's 1,797 digits of 8 × 8 pixels from 0 to 1; every fifth is for the test."""
     from sklearn.datasets import load_digits
 
     x, y = load_digits(return_X_y=True)
@@ -49,13 +49,7 @@ def digits(dtype: Any = np.float64) -> Data:
 
 
 def load(path: Path, dtype: Any = np.float64) -> Data:
-    """Read an ``.npz`` file with arrays x_train, y_train, x_test and y_test, as Keras's mnist.npz.
-
-    Raises
-    ------
-    ValueError
-        If the file or an array isn't of this form.
-    """
+    """Read an ``.npz`` file with arrays x_train, y_train, x_test and y_test, as Keras's mnist.npz."""
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path} can't be read as an .npz file")
     with np.load(path, allow_pickle=False) as file:

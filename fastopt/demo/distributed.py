@@ -1,4 +1,4 @@
-"""The main job on several processes: each learns from its part of every batch, by `DataParallel`."""
+"""A network learns digits on several processes, each from its part of every batch."""
 
 from collections.abc import Sequence
 from statistics import median
@@ -8,32 +8,22 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-import fastopt
 from fastopt.adapters.mpi import MPI, DataParallel, abort_on_error
 from fastopt.adapters.mpi.consensus import rank_threads
 from fastopt.demo.data import Data
 from fastopt.demo.network import MultiLayerNet
 from fastopt.demo.report import table
-from fastopt.demo.train import LEARNING_RATES, made
+from fastopt.demo.settings import SETTINGS
+from fastopt.demo.train import make
 
 __all__ = ["Outcome", "report", "summary", "train"]
 
 
 class Outcome(NamedTuple):
-    """The results of one rule: of one rank alone on whole batches, and of all ranks.
+    """The results of one rule, by one rank alone and by all.
 
-    Attributes
-    ----------
-    losses : tuple of float
-        Over the training data, at the end.
-    apart : float
-        Largest difference between two parameters.
-    accuracy : float
-        Of all ranks' network, over the test data.
-    state : tuple of int
-        Bytes of state that a rank holds at most.
-    steps : tuple of float
-        Seconds of a call of the optimizer, the median.
+    Final losses, the largest difference between two parameters, accuracy on the test data, bytes of state
+    that a rank holds at most, and seconds of a step.
     """
 
     rule: str
@@ -51,7 +41,7 @@ class TrainingRun:
         self, rule: str, sizes: Sequence[int], dtype: str, seed: int, comm: MPI.Comm, threads: int
     ) -> None:
         self.net = MultiLayerNet(sizes, dtype, seed, packed=True)
-        optimizer = made(fastopt, rule)
+        optimizer = make(rule)
         optimizer.threads = threads
         self.optimizer = DataParallel(optimizer, comm)
         self.optimizer.broadcast(self.net.params)
@@ -79,13 +69,7 @@ class TrainingRun:
 def report(
     data: Data, rules: Sequence[str], hidden: Sequence[int], epochs: int, batch: int, *how: Any
 ) -> str:
-    """Return the table of `train` on rank 0, "" on the others. An error on one rank ends all.
-
-    Raises
-    ------
-    ValueError
-        If there are more ranks than samples in a batch.
-    """
+    """Return the table of `train` on rank 0, "" on the others. An error on one rank ends all."""
     comm = MPI.COMM_WORLD
     if min(batch, len(data.x_train)) < comm.size:
         raise ValueError(
@@ -107,22 +91,7 @@ def train(
 ) -> list[Outcome]:
     """Train a network with each rule by one process, then by all, from the same weights and batches.
 
-    The parameters are packed. The progress bar and the outcomes are rank 0's; the others get an empty list.
-
-    Parameters
-    ----------
-    data : Data
-        What to learn.
-    rules : sequence of str
-        Names of rules.
-    hidden : sequence of int
-        Widths of the hidden layers.
-    epochs, batch : int
-        Passes over the data, and samples a step of all processes together.
-    dtype : str
-        float32 or float64.
-    seed : int
-        Of the weights and of the batches.
+    The progress bar and the outcomes are rank 0's; the others get an empty list.
     """
     comm = MPI.COMM_WORLD
     sizes, batches = data.widths(hidden), data.steps(batch)
@@ -175,7 +144,7 @@ def summary(outcomes: Sequence[Outcome]) -> str:
         [
             (
                 o.rule,
-                f"{LEARNING_RATES[o.rule]:g}",
+                f"{SETTINGS[o.rule].digits:g}",
                 *(f"{loss:.6f}" for loss in o.losses),
                 f"{o.apart:.0e}",
                 f"{o.accuracy:.1%}",

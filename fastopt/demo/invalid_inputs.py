@@ -3,7 +3,6 @@
 import importlib.util
 import warnings
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,22 +16,10 @@ Both = tuple[Any, Any]
 
 
 class Fault(NamedTuple):
-    """A wrong step, after a right one on a (2, 3) and b (3,), or as the first.
+    """A wrong step, after a right one on a (2, 3) and b (3,), or as the ``first``.
 
-    Attributes
-    ----------
-    row : int
-        In the scoreboard.
-    name : str
-        What is wrong.
-    error : str
-        What fastopt raises for it, having changed nothing.
-    wrong : callable
-        Gives wrong parameters and gradients, of right ones.
-    container : type
-        dict or list.
-    first : bool
-        Whether it is the first step.
+    ``wrong`` makes wrong parameters and gradients of right ones; for them fastopt raises ``error``, with
+    nothing changed. ``row`` is the number in the scoreboard of the tests.
     """
 
     row: int
@@ -102,7 +89,7 @@ FAULTS = [
 class Book:
     """The textbook's Momentum (section 6.1.4), for dicts and lists."""
 
-    def __init__(self, lr: float = 0.01, momentum: float = 0.9) -> None:
+    def __init__(self, lr: float = 0.1, momentum: float = 0.9) -> None:
         self.lr = lr
         self.momentum = momentum
         self.v: Any = None
@@ -120,7 +107,7 @@ class Book:
 class PyTorch:
     """PyTorch's SGD with momentum, over tensors that share the arrays' memory."""
 
-    def __init__(self, lr: float = 0.01) -> None:
+    def __init__(self, lr: float = 0.1) -> None:
         import torch
 
         self.torch = torch
@@ -129,10 +116,10 @@ class PyTorch:
         self.optimizer: Any = None
 
     def update(self, params: Any, grads: Any) -> None:
-        """Give each tensor its gradient, where there is one, and take a step."""
+        """Set the gradient of each tensor that has one, and take a step."""
         torch = self.torch
         keys = list(params.keys() if isinstance(params, dict) else range(len(params)))
-        slopes = grads if isinstance(grads, dict) else dict(enumerate(grads))
+        by_key = grads if isinstance(grads, dict) else dict(enumerate(grads))
         first = not self.tensors
         for key in keys:
             if key not in self.tensors or self.tensors[key][0] is not params[key]:
@@ -143,15 +130,15 @@ class PyTorch:
         if first:
             self.optimizer = torch.optim.SGD([t for _, t in self.tensors.values()], self.lr, momentum=0.9)
         for key in keys:
-            grad = slopes.get(key)
+            grad = by_key.get(key)
             self.tensors[key][1].grad = None if grad is None else torch.as_tensor(grad)
         self.optimizer.step()
 
 
 class Optax:
-    """optax's sgd with momentum. It gives new arrays, which take the old ones' places."""
+    """optax's sgd with momentum. Its new arrays take the places of the old ones."""
 
-    def __init__(self, lr: float = 0.01) -> None:
+    def __init__(self, lr: float = 0.1) -> None:
         import jax
         import optax
 
@@ -172,36 +159,24 @@ class Optax:
 
 
 def subjects() -> dict[str, Callable[[], Any]]:
-    """Give what makes each optimizer."""
+    """Return what makes each optimizer."""
     found: dict[str, Callable[[], Any]] = {
         "fastopt": lambda: Momentum(0.1, nonfinite="raise"),
-        "the book's code": lambda: Book(0.1),
+        "the book's code": Book,
     }
     for module, name, make in (("torch", "PyTorch", PyTorch), ("optax", "optax", Optax)):
         if importlib.util.find_spec(module):
-            found[name] = partial(make, 0.1)
+            found[name] = make
     return found
 
 
 class Outcome(NamedTuple):
-    """What came of a wrong step.
-
-    Attributes
-    ----------
-    error : str
-        The exception's name, or "".
-    message : str
-        Its text.
-    changed : int
-        How many parameters are other than before.
-    ruined : bool
-        Whether one of them has values that aren't finite.
-    """
+    """The result of a wrong step: the exception's name and text, or "", and the parameters after it."""
 
     error: str
     message: str
-    changed: int
-    ruined: bool
+    changed: int  # how many parameters differ from before
+    ruined: bool  # whether one of them isn't finite
 
     def __str__(self) -> str:
         if self.error and not self.changed:
@@ -214,7 +189,7 @@ class Outcome(NamedTuple):
 
 
 def start(container: type) -> Both:
-    """Give right parameters and gradients."""
+    """Return right parameters and gradients."""
     params = {"a": np.ones((2, 3)), "b": np.ones(3)}
     grads = {"a": np.full((2, 3), 0.5), "b": np.full(3, 0.25)}
     return (params, grads) if container is dict else (list(params.values()), list(grads.values()))
@@ -241,7 +216,7 @@ def outcome(fault: Fault, optimizer: Any) -> Outcome:
 
 
 def summary() -> tuple[str, bool]:
-    """Give the table, and whether fastopt did as it should throughout."""
+    """Return the table, and whether fastopt did as it should throughout."""
     makers = subjects()
     rows, right = [], True
     for fault in FAULTS:

@@ -25,12 +25,12 @@ class Affine:
         self.out = dW, db  # where the gradients go; None: into new arrays
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        """Give x·W + b, of shape (batch, outputs)."""
+        """Return x·W + b, of shape (batch, outputs)."""
         self.x = x
         return x @ self.W + self.b
 
     def backward(self, dout: np.ndarray) -> np.ndarray:
-        """Keep the gradients of W and b; give that of x."""
+        """Keep the gradients of W and b; return that of x."""
         dW, db = self.out
         self.dW = np.matmul(self.x.T, dout, out=dW)
         self.db = np.sum(dout, axis=0, out=db)
@@ -41,12 +41,12 @@ class ReLU:
     """out = max(x, 0)."""
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        """Give x where it is positive, else 0."""
+        """Return x where it is positive, else 0."""
         self.positive = x > 0
         return x * self.positive
 
     def backward(self, dout: np.ndarray) -> np.ndarray:
-        """Give the gradient of x."""
+        """Return the gradient of x."""
         return dout * self.positive
 
 
@@ -54,7 +54,7 @@ class SoftmaxWithLoss:
     """Cross-entropy of softmax(x) with integer labels, the mean over the batch."""
 
     def forward(self, x: np.ndarray, t: np.ndarray) -> float:
-        """Give the loss."""
+        """Return the loss."""
         e = np.exp(x - x.max(axis=1, keepdims=True))
         self.y = e / e.sum(axis=1, keepdims=True)
         self.t = t
@@ -62,7 +62,7 @@ class SoftmaxWithLoss:
         return float(-np.log(likelihood + np.finfo(x.dtype).tiny).mean())
 
     def backward(self) -> np.ndarray:
-        """Give the gradient of x: (y − t) / batch."""
+        """Return the gradient of x: (y − t) / batch."""
         dx = self.y.copy()
         dx[np.arange(len(self.t)), self.t] -= 1
         return dx / dx.dtype.type(len(self.t))
@@ -71,21 +71,9 @@ class SoftmaxWithLoss:
 class MultiLayerNet:
     """Affine and ReLU layers in turn, softmax with cross-entropy at the end.
 
-    Parameters
-    ----------
-    sizes : sequence of int
-        Width of the input, of each hidden layer, and of the output.
-    dtype : dtype
-        Of the parameters.
-    seed : int
-        Of the weights: normal with variance 2 / inputs (He et al. 2015, section 2.2); biases are 0.
-    packed : bool
-        Whether the parameters lie in one flat buffer, and the gradients are written into another.
-
-    Attributes
-    ----------
-    params : dict of arrays
-        ``W1``, ``b1``, ``W2``, ...
+    ``sizes`` are the widths of the input, of each hidden layer and of the output. Weights are normal with
+    variance 2 / inputs (He et al. 2015, section 2.2), biases are 0; both are in ``params``, W1, b1, W2, ...
+    With ``packed`` they lie in one flat buffer, and the gradients are written into another.
     """
 
     def __init__(
@@ -110,21 +98,21 @@ class MultiLayerNet:
         self.last = SoftmaxWithLoss()
 
     def predict(self, x: np.ndarray) -> np.ndarray:
-        """Give the scores, of shape (batch, classes)."""
+        """Return the scores, of shape (batch, classes)."""
         for layer in self.layers:
             x = layer.forward(x)
         return x
 
     def loss(self, x: np.ndarray, t: np.ndarray) -> float:
-        """Give the mean cross-entropy with the labels t."""
+        """Return the mean cross-entropy with the labels t."""
         return self.last.forward(self.predict(x), t)
 
     def accuracy(self, x: np.ndarray, t: np.ndarray) -> float:
-        """Give the share of labels that are predicted."""
+        """Return the share of labels that are predicted."""
         return float((self.predict(x).argmax(axis=1) == t).mean())
 
     def gradient(self, x: np.ndarray, t: np.ndarray) -> tuple[float, dict[str, np.ndarray]]:
-        """Give the loss and, by backpropagation, its gradient for each parameter."""
+        """Return the loss and, by backpropagation, its gradient for each parameter."""
         loss = self.loss(x, t)
         dout = self.last.backward()
         for layer in reversed(self.layers):

@@ -16,31 +16,28 @@ __all__ = ["BEGIN", "END", "markdown", "renewed", "summary"]
 BEGIN, END = "<!-- rules: python -m fastopt rules --markdown README.md -->", "<!-- end of rules -->"
 
 
-DTYPES = ("float32", "float64")
-
-
 def arguments(rule: Rule) -> str:
-    """Give the arguments of a rule's own, with their defaults, as in a call."""
+    """Return the arguments of a rule's own with their defaults, as in a call."""
     own = signature(getattr(reference, rule.name)).parameters
     found = signature(getattr(optimizers, rule.name)).parameters.values()
     return str(Signature([p.replace(annotation=p.empty) for p in found if p.name in own]))[1:-1]
 
 
 def costs(rule: Rule) -> tuple[str, str]:
-    """Give the states, and the bytes moved in float32 and float64."""
-    moved = " / ".join(str(rule.bytes_per_element(dtype)) for dtype in DTYPES)
+    """Return the states, and the bytes moved in float32 and float64."""
+    moved = " / ".join(str(rule.bytes_per_element(dtype)) for dtype in ("float32", "float64"))
     return ", ".join((*rule.states, *rule.reduced_states)) or "–", moved
 
 
 def families() -> Iterator[tuple[str, list[Rule]]]:
-    """Give the rules of each family with its title."""
+    """Yield the title of each family with its rules."""
     for family, members in groupby(rules(), attrgetter("family")):
         title = (getattr(optimizers, family).__doc__ or family).splitlines()[0]  # python -OO has none
         yield title.rstrip("."), [*members]
 
 
 def summary(width: int) -> str:
-    """Give the table as text, in lines of a width if it isn't too small."""
+    """Return the table as text, in lines of a width if it isn't too small."""
     found = rules()
     before = max(len(r.name) for r in found) + max(len(costs(r)[0]) for r in found) + len("float32 / 64")
     rest = max(20, width - before - 6)
@@ -56,7 +53,7 @@ def summary(width: int) -> str:
 
 
 def markdown() -> str:
-    """Give the table in Markdown, a part for each family."""
+    """Return the table in Markdown, a part for each family."""
     lines = ["| rule | arguments | states | bytes moved, float32 / 64 | source |", "|---|---|---|---|---|"]
     for title, members in families():
         lines.append(f"| **{title}** | | | | |")
@@ -67,13 +64,7 @@ def markdown() -> str:
 
 
 def renewed(text: str) -> str:
-    """Give a Markdown text with the table of today between `BEGIN` and `END`.
-
-    Raises
-    ------
-    ValueError
-        If the two lines aren't there, once each and in this order.
-    """
+    """Return a Markdown text with the present table between `BEGIN` and `END`."""
     before, begin, rest = text.partition(f"{BEGIN}\n")
     _, end, after = rest.partition(f"{END}\n")
     if not (begin and end) or BEGIN in rest or END in after:

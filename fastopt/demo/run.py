@@ -8,7 +8,6 @@ from functools import wraps
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
-from inspect import signature
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -21,24 +20,19 @@ from fastopt import optimizers, reference
 from fastopt.arrays.containers import match_grads
 from fastopt.demo.report import table
 from fastopt.optimizer import Optimizer
+from fastopt.tools.verification import like
 
 __all__ = ["Cost", "run", "summary"]
 
 
 class Substitutes(MetaPathFinder, Loader):
-    """Imports modules of other names with the contents of fastopt's.
-
-    Parameters
-    ----------
-    modules : dict of str to str
-        For each name the module that has what is to be found under it.
-    """
+    """Imports modules under other names: ``modules`` has the name in fastopt for each."""
 
     def __init__(self, modules: Mapping[str, str]) -> None:
         self.modules = modules
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:
-        """Give a spec for the names that are known."""
+        """Return a spec for the names that are known."""
         return ModuleSpec(fullname, self) if fullname in self.modules else None
 
     def exec_module(self, module: ModuleType) -> None:
@@ -51,7 +45,7 @@ class Package(MetaPathFinder, Loader):
     """Imports an empty package ``common`` where no other finder knows one."""
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:
-        """Give a spec for ``common``."""
+        """Return a spec for ``common``."""
         return ModuleSpec(fullname, self, is_package=True) if fullname == "common" else None
 
     def exec_module(self, module: ModuleType) -> None:
@@ -60,15 +54,7 @@ class Package(MetaPathFinder, Loader):
 
 @dataclass
 class Cost:
-    """The seconds that the steps of a rule took.
-
-    Attributes
-    ----------
-    steps : list of float
-        Each step's; the first compiles or reads what is compiled.
-    plain : list of float
-        Those of plain NumPy, at some of the steps, on copies.
-    """
+    """The seconds of a rule's steps, and those of plain NumPy at some of the steps, on copies."""
 
     steps: list[float] = field(default_factory=list)
     plain: list[float] = field(default_factory=list)
@@ -80,28 +66,21 @@ def rule_of(optimizer: Optimizer) -> str:
     return names[0] if names else type(optimizer).__name__
 
 
-def textbook(optimizer: Optimizer) -> Any:
-    """Return the rule in plain NumPy, new, with the hyperparameters of an optimizer."""
-    cls = getattr(reference, rule_of(optimizer))
-    names = signature(cls).parameters.keys() & type(optimizer).__dataclass_fields__
-    return cls(**{name: getattr(optimizer, name) for name in names})
-
-
 def plain(optimizer: Optimizer, params: Any, grads: Any, turns: int = 3) -> list[float]:
-    """Give the seconds of some steps of plain NumPy with these hyperparameters on copies of these arrays."""
-    naive = textbook(optimizer)
-    keys, values, slopes = match_grads(params, grads)
+    """Return the seconds of some steps of plain NumPy on copies, with the same hyperparameters."""
+    naive = like(optimizer, getattr(reference, rule_of(optimizer)))
+    keys, values, grad_list = match_grads(params, grads)
     copies = {key: np.array(value) for key, value in zip(keys, values, strict=True)}
     seconds = []
     for _ in range(1 + turns):
         start = perf_counter()
-        naive.update(copies, dict(zip(keys, slopes, strict=True)))
+        naive.update(copies, dict(zip(keys, grad_list, strict=True)))
         seconds.append(perf_counter() - start)
     return seconds[1:]  # the first makes the state
 
 
 def meter(costs: dict[str, Cost]) -> None:
-    """Let every optimizer of fastopt note what its steps cost."""
+    """Measure the steps of every optimizer of fastopt."""
     update = Optimizer.update
 
     @wraps(update)
@@ -122,15 +101,7 @@ def meter(costs: dict[str, Cost]) -> None:
 
 
 def summary(costs: Mapping[str, Cost], seconds: float) -> str:
-    """Give the table of what the steps cost.
-
-    Parameters
-    ----------
-    costs : dict of str to Cost
-        For each rule.
-    seconds : float
-        What the whole script took.
-    """
+    """Return the table of what the steps of each rule cost in a script that took some seconds."""
     rows, verdicts = [], []
     ours = theirs = 0.0
     for rule, cost in costs.items():
@@ -144,14 +115,9 @@ def summary(costs: Mapping[str, Cost], seconds: float) -> str:
             verdicts.append(f"{rule} {paid or 'never'}")
         rows.append([*row, "", ""][:7])
     header = (
-        "rule",
-        "steps",
-        "first step,\ns",
-        "a step,\nµs",
-        "all steps,\ns",
-        "a step in\nplain NumPy, µs",
+        "rule", "steps", "first step,\ns", "a step,\nµs", "all steps,\ns", "a step in\nplain NumPy, µs",
         "all steps in\nplain NumPy, s",
-    )
+    )  # fmt: skip
     lines = [f"fastopt: the script took {seconds:.2f} s, in which\n", table(header, rows), ""]
     if theirs:
         kind = "faster" if ours < theirs else "slower"
@@ -164,7 +130,7 @@ def summary(costs: Mapping[str, Cost], seconds: float) -> str:
 
 
 def own_frames(traceback: TracebackType | None) -> TracebackType | None:
-    """Give a traceback without the frames of this file and of ``runpy``."""
+    """Return a traceback without the frames of this file and of ``runpy``."""
     if traceback is None:
         return None
     rest = own_frames(traceback.tb_next)
@@ -175,21 +141,9 @@ def own_frames(traceback: TracebackType | None) -> TracebackType | None:
 
 
 def run(script: Path, arguments: Sequence[str], dezero: bool) -> int:
-    """Run a script as Python does, then print the summary to stderr. The process is the script's from here.
+    """Run a script as Python does, print the summary to stderr, and return the exit code.
 
-    Parameters
-    ----------
-    script : path
-        A Python file.
-    arguments : sequence of str
-        Its arguments.
-    dezero : bool
-        Whether ``dezero.optimizers`` is replaced, too.
-
-    Returns
-    -------
-    int
-        The exit code: that of Python, if the script fails.
+    The process is the script's from here. With ``dezero`` it finds fastopt as ``dezero.optimizers``, too.
     """
     modules = {"common.optimizer": "fastopt.optimizers"}
     if dezero:

@@ -1,4 +1,4 @@
-"""The main job: a network learns digits with each rule, in plain NumPy and by fastopt, side by side."""
+"""A network learns digits with each rule, by plain NumPy and by fastopt."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,59 +15,15 @@ import fastopt
 from fastopt import reference
 from fastopt.demo.data import Data
 from fastopt.demo.network import MultiLayerNet
-from fastopt.demo.report import COLORS, save, table
+from fastopt.demo.report import save, table
+from fastopt.demo.settings import SETTINGS
 
-__all__ = ["LEARNING_RATES", "Comparison", "Run", "picture", "summary", "train"]
-
-LEARNING_RATES = {
-    "SGD": 0.1,
-    "Momentum": 0.02,
-    "Nesterov": 0.02,
-    "AdaGrad": 0.03,
-    "RMSprop": 0.001,
-    "Adam": 0.002,
-    "OptimisticGD": 0.1,
-    "ASGD": 0.1,
-    "ScheduleFreeSGD": 0.5,
-    "AdaDelta": 1.0,
-    "RMSpropGraves": 0.0005,
-    "FTRL": 0.05,
-    "AdamW": 0.005,
-    "AMSGrad": 0.005,
-    "AdaMax": 0.005,
-    "NAdam": 0.005,
-    "RAdam": 0.02,
-    "AdaBelief": 0.002,
-    "Yogi": 0.01,
-    "Adan": 0.01,
-    "AdEMAMix": 0.005,
-    "ScheduleFreeAdamW": 0.005,
-    "Rprop": 0.0001,
-    "Signum": 0.002,
-    "Lion": 0.003,
-    "LARS": 3.0,
-    "LAMB": 0.01,
-    "NovoGrad": 0.1,
-    "SM3": 0.3,
-    "Adafactor": 0.03,
-    "Prodigy": 1.0,
-    "Muon": 0.03,
-}
+__all__ = ["Comparison", "Run", "make", "picture", "summary", "train"]
 
 
 @dataclass
 class Run:
-    """A network in training.
-
-    Attributes
-    ----------
-    losses : list of float
-        The loss of each batch.
-    steps : list of float
-        Seconds of each call of the optimizer.
-    batches : list of float
-        Seconds of each batch: gradient and optimizer.
-    """
+    """A network in training: the loss of each batch, the seconds of each step and of each whole batch."""
 
     net: MultiLayerNet
     optimizer: Any
@@ -94,7 +50,7 @@ class Run:
 
 @dataclass
 class Comparison:
-    """What came out for one rule."""
+    """The runs of one rule, the final losses of both, and the accuracy on the test data."""
 
     rule: str
     compile_seconds: float
@@ -122,24 +78,8 @@ def train(
 ) -> list[Comparison]:
     """Train a network with each rule twice, from the same weights and with the same batches.
 
-    The two take turns epoch by epoch, so that a slow moment of the machine meets both.
-
-    Parameters
-    ----------
-    data : Data
-        What to learn.
-    rules : sequence of str
-        Names of rules.
-    hidden : sequence of int
-        Widths of the hidden layers.
-    epochs, batch : int
-        Passes over the data, and samples a step.
-    dtype : str
-        float32 or float64.
-    seed : int
-        Of the weights and of the batches.
-    packed : bool
-        Whether the network that fastopt trains has packed parameters.
+    The two take turns epoch by epoch, so a slow moment of the machine meets both. With ``packed`` the network
+    that fastopt trains has packed parameters.
     """
     sizes, batches = data.widths(hidden), data.steps(batch)
     comparisons = []
@@ -147,13 +87,8 @@ def train(
         for rule in rules:
             bar.set_description(f"{rule}, compiling")
             compile_seconds = first_step(rule, sizes, dtype)
-            ref, fast = (
-                Run(
-                    MultiLayerNet(sizes, dtype, seed, packed=packed and module is fastopt),
-                    made(module, rule),
-                )
-                for module in (reference, fastopt)
-            )
+            ref = Run(MultiLayerNet(sizes, dtype, seed), make(rule, reference))
+            fast = Run(MultiLayerNet(sizes, dtype, seed, packed), make(rule))
             rng = np.random.default_rng(seed)
             for epoch in range(epochs):
                 order = data.shuffled(batch, rng)
@@ -168,40 +103,39 @@ def train(
     return comparisons
 
 
-class MuonAndAdam:
-    """Muon for the matrices and Adam for the other parameters.
+def make(rule: str, module: Any = fastopt) -> Any:
+    """Return an optimizer of fastopt or of `fastopt.reference`. Muon leaves all but matrices to Adam."""
+    optimizer = getattr(module, rule)(SETTINGS[rule].digits)
+    if rule != "Muon":
+        return optimizer
+    if module is reference:
+        return PlainPartition(optimizer, make("Adam", module))
+    members: Any = {lambda key, param: param.ndim == 2: optimizer, "*": make("Adam")}
+    return fastopt.Partition(members)
 
-    Parameters
-    ----------
-    module : module
-        `fastopt` or `fastopt.reference`.
-    """
 
-    def __init__(self, module: Any) -> None:
-        self.muon, self.adam = (getattr(module, name)(LEARNING_RATES[name]) for name in ("Muon", "Adam"))
+class PlainPartition:
+    """The same partition in plain NumPy."""
+
+    def __init__(self, muon: Any, adam: Any) -> None:
+        self.muon, self.adam = muon, adam
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
-        for optimizer, is_for_matrices in ((self.muon, True), (self.adam, False)):
-            own = {key: p for key, p in params.items() if (p.ndim == 2) is is_for_matrices}
-            optimizer.update(own, grads)
-
-
-def made(module: Any, rule: str) -> Any:
-    """Return an optimizer, in plain NumPy or fastopt's."""
-    return MuonAndAdam(module) if rule == "Muon" else getattr(module, rule)(LEARNING_RATES[rule])
+        self.muon.update({key: p for key, p in params.items() if p.ndim == 2}, grads)
+        self.adam.update({key: p for key, p in params.items() if p.ndim != 2}, grads)
 
 
 def first_step(rule: str, sizes: Sequence[int], dtype: str) -> float:
-    """Give the seconds of a first step, in which the rule is compiled or read from the disk."""
+    """Return the seconds of a first step, in which the rule is compiled or read from the disk."""
     params = MultiLayerNet(sizes, dtype).params
     start = perf_counter()
-    made(fastopt, rule).update(params, {key: p * 0 for key, p in params.items()})
+    make(rule).update(params, {key: p * 0 for key, p in params.items()})
     return perf_counter() - start
 
 
 def summary(comparisons: Sequence[Comparison]) -> str:
-    """Give the table, a row a rule."""
+    """Return the table, with a row for each rule."""
     header = (
         "rule", "learning\nrate", "loss, plain\nNumPy", "loss,\nfastopt", "same\nbits", "test\naccuracy",
         "step, ms,\nplain NumPy", "step, ms,\nfastopt", "faster\nstep", "faster\nbatch",
@@ -213,7 +147,7 @@ def summary(comparisons: Sequence[Comparison]) -> str:
         rows.append(
             (
                 c.rule,
-                f"{LEARNING_RATES[c.rule]:g}",
+                f"{SETTINGS[c.rule].digits:g}",
                 *(f"{loss:.6f}" for loss in c.losses),
                 "yes" if c.same_bits else "NO",
                 f"{c.accuracy:.1%}",
@@ -242,23 +176,19 @@ def picture(comparisons: Sequence[Comparison], out: Path) -> Path:
     for c in comparisons:
         window = max(1, len(c.ref.losses) // 40)
         kernel = np.ones(window) / window
-        color = COLORS[c.rule]
+        color = SETTINGS[c.rule].color
         steps = np.arange(window, len(c.ref.losses) + 1)
         left.plot(steps, np.convolve(c.ref.losses, kernel, "valid"), color=color, linewidth=6, alpha=0.3)
-        left.plot(
-            steps,
-            np.convolve(c.fast.losses, kernel, "valid"),
-            color=color,
-            linewidth=1.4,
-            label=c.rule,
-        )
+        smoothed = np.convolve(c.fast.losses, kernel, "valid")
+        left.plot(steps, smoothed, color=color, linewidth=1.4, label=c.rule)
     left.set(xlabel="step", ylabel="cross-entropy of the batches, smoothed", yscale="log")
     left.legend(frameon=False)
     right.set_title("Optimizer, milliseconds a step (median)", loc="left", weight="bold", size=11)
     for row, c in enumerate(reversed(comparisons)):
         slow, fast = median(c.ref.steps) * 1e3, median(c.fast.steps) * 1e3
-        right.barh(row + 0.2, slow, 0.38, color=COLORS[c.rule], alpha=0.3)
-        right.barh(row - 0.2, fast, 0.38, color=COLORS[c.rule])
+        color = SETTINGS[c.rule].color
+        right.barh(row + 0.2, slow, 0.38, color=color, alpha=0.3)
+        right.barh(row - 0.2, fast, 0.38, color=color)
         right.text(slow, row + 0.2, " plain NumPy", va="center", size=8, color="dimgrey")
         right.text(fast, row - 0.2, f" fastopt, {slow / fast:.1f}× faster", va="center", size=8)
     right.set_yticks(range(len(comparisons)), [c.rule for c in reversed(comparisons)])

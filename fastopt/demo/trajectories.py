@@ -1,4 +1,4 @@
-"""The article's picture: the path of each rule over the contours of a surface, and numbers to it."""
+"""The path of each rule over the contours of a surface, with its measures."""
 
 from collections.abc import Iterable, Mapping
 from math import ceil, sqrt
@@ -9,7 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import fastopt
-from fastopt.demo.report import COLORS, save, table
+from fastopt.demo.report import save, table
+from fastopt.demo.settings import SETTINGS
 from fastopt.demo.surfaces import Surface, path
 from fastopt.tools.registry import takes
 from fastopt.tools.trajectories import draw
@@ -18,17 +19,7 @@ __all__ = ["Measure", "follow", "measure", "picture", "summary"]
 
 
 class Measure(NamedTuple):
-    """What a path is like.
-
-    Attributes
-    ----------
-    turns : int
-        How often the direction in y changes its sign.
-    detour : float
-        Length of the path over the straight line from its start to its end.
-    distance : float
-        From the end to the minimum.
-    """
+    """The sign changes of the direction in y, length over straight line, and distance to the minimum."""
 
     turns: int
     detour: float
@@ -36,7 +27,7 @@ class Measure(NamedTuple):
 
 
 def follow(surface: Surface, rules: Iterable[str]) -> dict[str, np.ndarray]:
-    """Give the path of each rule over a surface, without those that take no single numbers."""
+    """Return the path of each rule over a surface, except those that take no single numbers."""
     classes = {rule: getattr(fastopt, rule) for rule in rules}
     return {rule: path(cls(surface.lr[rule]), surface) for rule, cls in classes.items() if takes(cls, ndim=0)}
 
@@ -52,14 +43,11 @@ def measure(points: np.ndarray, surface: Surface) -> Measure:
 
 
 def summary(paths: Mapping[str, np.ndarray], surface: Surface) -> str:
-    """Give the table of measures."""
+    """Return the table of measures."""
     header = (
-        "rule",
-        "learning\nrate",
-        "direction\nchanges in y",
-        "path over\nstraight line",
+        "rule", "learning\nrate", "direction\nchanges in y", "path over\nstraight line",
         "distance to\nthe minimum",
-    )
+    )  # fmt: skip
     rows = []
     for rule, points in paths.items():
         m = measure(points, surface)
@@ -80,7 +68,7 @@ def picture(paths: Mapping[str, np.ndarray], surface: Surface, out: Path) -> Pat
     for panel in panels[len(paths) :]:
         panel.set_axis_off()
     for panel, (rule, points) in zip(panels, paths.items(), strict=False):
-        draw(panel, surface.f, points, surface.window, COLORS[rule])
+        draw(panel, surface.f, points, surface.window, SETTINGS[rule].color)
         panel.plot(*surface.minimum, "*", color="black", markersize=13, zorder=4)
         m = measure(points, surface)
         panel.set_title(rule, weight="bold", loc="left", size=11)

@@ -6,24 +6,16 @@ from numpy import sqrt
 from fastopt.kernels.common import gradient, kernel, signed
 
 __all__ = [
-    "adabelief",
-    "adam",
-    "adamax",
-    "adan",
-    "ademamix",
-    "amsgrad",
-    "nadam",
-    "radam",
-    "schedule_free_adamw",
+    "adabelief", "adam", "adamax", "adan", "ademamix", "amsgrad", "nadam", "radam", "schedule_free_adamw",
     "yogi",
-]
+]  # fmt: skip
 
 
 @kernel
 def adam(param, grad, m, v, grad_scale, l2, keep, one_minus_beta1, one_minus_beta2, lr_t, eps):
-    """M ← m + (1 − β₁)(g − m); v ← v + (1 − β₂)(g² − v); p ← p − lr_t·m / (√v + eps).
+    """Kingma and Ba 2015, algorithm 1 in the order of the end of section 2.
 
-    Kingma and Ba 2015, algorithm 1 in the order of the end of section 2.
+    m ← m + (1 − β₁)(g − m); v ← v + (1 − β₂)(g² − v); p ← p − lr_t·m / (√v + eps)
     """
     for i in range(param.size):
         g = gradient(grad[i], param[i], grad_scale, l2)
@@ -34,7 +26,7 @@ def adam(param, grad, m, v, grad_scale, l2, keep, one_minus_beta1, one_minus_bet
 
 @kernel
 def amsgrad(param, grad, m, v, v_max, grad_scale, l2, keep, one_minus_beta1, one_minus_beta2, lr_t, eps):
-    """As Adam, but p ← p − lr_t·m / (√max(v_max, v) + eps) (Reddi et al. 2018, algorithm 2)."""
+    """Reddi et al. 2018, algorithm 2: as Adam, but p ← p − lr_t·m / (√max(v_max, v) + eps)."""
     for i in range(param.size):
         g = gradient(grad[i], param[i], grad_scale, l2)
         m[i] = m[i] + one_minus_beta1 * (g - m[i])
@@ -45,7 +37,7 @@ def amsgrad(param, grad, m, v, v_max, grad_scale, l2, keep, one_minus_beta1, one
 
 @kernel
 def adamax(param, grad, m, u, grad_scale, l2, keep, one_minus_beta1, beta2, lr_t, eps):
-    """M as Adam; u ← max(β₂·u, |g| + eps); p ← p − lr_t·m / u (Kingma and Ba 2015, algorithm 2)."""
+    """Kingma and Ba 2015, algorithm 2: m as Adam; u ← max(β₂·u, |g| + eps); p ← p − lr_t·m / u."""
     for i in range(param.size):
         g = gradient(grad[i], param[i], grad_scale, l2)
         m[i] = m[i] + one_minus_beta1 * (g - m[i])
@@ -55,7 +47,7 @@ def adamax(param, grad, m, u, grad_scale, l2, keep, one_minus_beta1, beta2, lr_t
 
 @kernel
 def nadam(param, grad, m, v, grad_scale, l2, keep, one_minus_beta1, one_minus_beta2, lr_g, lr_m, eps):
-    """M and v as Adam; p ← p − (lr_g·g + lr_m·m) / (√v + eps) (Dozat 2016)."""
+    """Dozat 2016: m and v as Adam; p ← p − (lr_g·g + lr_m·m) / (√v + eps)."""
     for i in range(param.size):
         g = gradient(grad[i], param[i], grad_scale, l2)
         m[i] = m[i] + one_minus_beta1 * (g - m[i])
@@ -65,10 +57,7 @@ def nadam(param, grad, m, v, grad_scale, l2, keep, one_minus_beta1, one_minus_be
 
 @kernel
 def radam(param, grad, m, v, grad_scale, l2, keep, one_minus_beta1, one_minus_beta2, lr_t, eps, rectified):
-    """M and v as Adam; p ← p − lr_t·m / (√v + eps), without the divisor until it is rectified.
-
-    Liu et al. 2020.
-    """
+    """Liu et al. 2020: as Adam, but without the divisor until it is rectified."""
     for i in range(param.size):
         g = gradient(grad[i], param[i], grad_scale, l2)
         m[i] = m[i] + one_minus_beta1 * (g - m[i])
@@ -79,7 +68,10 @@ def radam(param, grad, m, v, grad_scale, l2, keep, one_minus_beta1, one_minus_be
 
 @kernel
 def adabelief(param, grad, m, s, grad_scale, l2, keep, one_minus_beta1, one_minus_beta2, lr_t, eps, eps_t):
-    """M as Adam; s ← s + (1 − β₂)((g − m)² − s) + eps; p ← p − lr_t·m / (√s + eps_t) (Zhuang et al. 2020)."""
+    """Zhuang et al. 2020.
+
+    m as Adam; s ← s + (1 − β₂)((g − m)² − s) + eps; p ← p − lr_t·m / (√s + eps_t)
+    """
     for i in range(param.size):
         g = gradient(grad[i], param[i], grad_scale, l2)
         m[i] = m[i] + one_minus_beta1 * (g - m[i])
@@ -90,7 +82,7 @@ def adabelief(param, grad, m, s, grad_scale, l2, keep, one_minus_beta1, one_minu
 
 @kernel
 def yogi(param, grad, m, v, grad_scale, l2, keep, one_minus_beta1, one_minus_beta2, lr_t, eps):
-    """M as Adam; v ← v − (1 − β₂)·sign(v − g²)·g²; p ← p − lr_t·m / (√v + eps) (Zaheer et al. 2018)."""
+    """Zaheer et al. 2018: as Adam, but v ← v − (1 − β₂)·sign(v − g²)·g²."""
     for i in range(param.size):
         g = gradient(grad[i], param[i], grad_scale, l2)
         m[i] = m[i] + one_minus_beta1 * (g - m[i])
@@ -101,26 +93,12 @@ def yogi(param, grad, m, v, grad_scale, l2, keep, one_minus_beta1, one_minus_bet
 
 @kernel
 def adan(
-    param,
-    grad,
-    m,
-    v,
-    n,
-    prev_grad,
-    grad_scale,
-    l2,
-    keep,
-    one_minus_beta1,
-    beta2,
-    one_minus_beta2,
-    one_minus_beta3,
-    lr_m,
-    lr_v,
-    eps,
-):
-    """D ← g − prev_grad; m, v and n average g, d and (g + β₂·d)²; p ← p − (lr_m·m + lr_v·v) / (√n + eps).
+    param, grad, m, v, n, prev_grad, grad_scale, l2, keep,
+    one_minus_beta1, beta2, one_minus_beta2, one_minus_beta3, lr_m, lr_v, eps,
+):  # fmt: skip
+    """Xie et al. 2022.
 
-    Xie et al. 2022.
+    d ← g − prev_grad; m, v and n average g, d and (g + β₂·d)²; p ← p − (lr_m·m + lr_v·v) / (√n + eps)
     """
     for i in range(param.size):
         g = gradient(grad[i], param[i], grad_scale, l2)
@@ -135,24 +113,12 @@ def adan(
 
 @kernel
 def ademamix(
-    param,
-    grad,
-    m,
-    m_slow,
-    v,
-    grad_scale,
-    l2,
-    keep,
-    one_minus_beta1,
-    one_minus_beta2,
-    one_minus_beta3,
-    lr_m,
-    lr_slow,
-    eps,
-):
-    """P ← p − (lr_m·m + lr_slow·m_slow) / (√v + eps); m_slow averages g with 1 − β₃; m and v as Adam.
+    param, grad, m, m_slow, v, grad_scale, l2, keep,
+    one_minus_beta1, one_minus_beta2, one_minus_beta3, lr_m, lr_slow, eps,
+):  # fmt: skip
+    """Pagliardini et al. 2024.
 
-    Pagliardini et al. 2024.
+    m and v as Adam; m_slow ← m_slow + (1 − β₃)(g − m_slow); p ← p − (lr_m·m + lr_slow·m_slow) / (√v + eps)
     """
     for i in range(param.size):
         g = gradient(grad[i], param[i], grad_scale, l2)
@@ -166,9 +132,9 @@ def ademamix(
 def schedule_free_adamw(
     param, grad, v, z, grad_scale, l2, keep, one_minus_beta2, root, eps, weight_decay, c, lr, lr_y
 ):
-    """V as Adam; d ← root·g / (√v + eps) + weight_decay·p; then as schedule-free SGD with d.
+    """Defazio et al. 2024.
 
-    Defazio et al. 2024.
+    v as Adam; d ← root·g / (√v + eps) + weight_decay·p; then as schedule-free SGD with d
     """
     for i in range(param.size):
         g = gradient(grad[i], param[i], grad_scale, l2)

@@ -10,7 +10,7 @@ __all__ = ["adadelta", "adagrad", "ftrl", "rmsprop", "rmsprop_graves"]
 
 @kernel
 def adagrad(param, grad, h, grad_scale, l2, keep, lr, eps):
-    """H ← h + g²; p ← p − lr·g / (√h + eps) (Duchi et al. 2011)."""
+    """Duchi et al. 2011: h ← h + g²; p ← p − lr·g / (√h + eps)."""
     for i in range(param.size):
         g = gradient(grad[i], param[i], grad_scale, l2)
         h[i] = h[i] + g * g
@@ -19,9 +19,9 @@ def adagrad(param, grad, h, grad_scale, l2, keep, lr, eps):
 
 @kernel
 def adadelta(param, grad, h, u, grad_scale, l2, keep, rho, one_minus_rho, lr, eps):
-    """H ← ρ·h + (1 − ρ)·g²; d ← √(u + eps) / √(h + eps)·g; u ← ρ·u + (1 − ρ)·d²; p ← p − lr·d.
+    """Zeiler 2012.
 
-    Zeiler 2012.
+    h ← ρ·h + (1 − ρ)·g²; d ← √(u + eps) / √(h + eps)·g; u ← ρ·u + (1 − ρ)·d²; p ← p − lr·d
     """
     for i in range(param.size):
         g = gradient(grad[i], param[i], grad_scale, l2)
@@ -33,7 +33,7 @@ def adadelta(param, grad, h, u, grad_scale, l2, keep, rho, one_minus_rho, lr, ep
 
 @kernel
 def rmsprop(param, grad, h, grad_scale, l2, keep, rho, one_minus_rho, lr, eps):
-    """H ← ρ·h + (1 − ρ)·g²; p ← p − lr·g / (√h + eps) (Tieleman and Hinton 2012)."""
+    """Tieleman and Hinton 2012: h ← ρ·h + (1 − ρ)·g²; p ← p − lr·g / (√h + eps)."""
     for i in range(param.size):
         g = gradient(grad[i], param[i], grad_scale, l2)
         h[i] = h[i] * rho + one_minus_rho * g * g
@@ -42,9 +42,9 @@ def rmsprop(param, grad, h, grad_scale, l2, keep, rho, one_minus_rho, lr, eps):
 
 @kernel
 def rmsprop_graves(param, grad, h, m, v, grad_scale, l2, keep, rho, one_minus_rho, mu, lr, eps):
-    """H ← ρ·h + (1 − ρ)·g²; m ← ρ·m + (1 − ρ)·g; v ← μ·v + g / (√(h − m²) + eps); p ← p − lr·v.
+    """Graves 2013.
 
-    Graves 2013.
+    h ← ρ·h + (1 − ρ)·g²; m ← ρ·m + (1 − ρ)·g; v ← μ·v + g / (√(h − m²) + eps); p ← p − lr·v
     """
     for i in range(param.size):
         g = gradient(grad[i], param[i], grad_scale, l2)
@@ -57,9 +57,9 @@ def rmsprop_graves(param, grad, h, m, v, grad_scale, l2, keep, rho, one_minus_rh
 
 @kernel
 def ftrl(param, grad, n, z, grad_scale, l2, keep, lr, l1, quadratic, shrinkage):
-    """N' ← n + g²; z ← z + g − (√n' − √n) / lr·p; p ← (clip(z, ±l₁) − z) / (√n' / lr + 2·l₂).
+    """McMahan et al. 2013.
 
-    McMahan et al. 2013.
+    n' ← n + g²; z ← z + g − (√n' − √n) / lr·p; p ← (clip(z, ±l₁) − z) / (√n' / lr + 2·l₂)
     """
     for i in range(param.size):
         g = gradient(grad[i], param[i], grad_scale, l2)

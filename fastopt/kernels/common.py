@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -12,28 +11,14 @@ import numpy as np
 from fastopt.kernels.jit import compiled
 
 __all__ = [
-    "LANES",
-    "add_square",
-    "follow",
-    "gradient",
-    "in_lanes",
-    "kernel",
-    "lane_max",
-    "lane_sum",
-    "signed",
-]
+    "LANES", "add_square", "follow", "gradient", "in_lanes", "kernel", "lane_max", "lane_sum", "signed",
+]  # fmt: skip
 
 # Sums over arrays are taken in so many lanes: element i goes to lane i % LANES. So they are vectorized, and
 # have the same bits on every machine. With fewer the compiler unrolls the loop instead.
 LANES = 64
 
 PACKAGE = str(Path(__file__).parents[1])
-
-
-@cache
-def digest(file: str) -> str:
-    """Tell the contents of a file."""
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12]
 
 
 def kernel(function: Callable[..., Any]) -> Any:
@@ -53,16 +38,14 @@ def kernel(function: Callable[..., Any]) -> Any:
     compiled function
         The attribute ``kernel`` of a subclass of `Optimizer`.
     """
-    # Numba's disk cache notices edits in the function's own file only, so that the name tells this one's. For
-    # kernels of other programs even that isn't enough: only the step that calls them is cached, whose name
-    # tells all that they are made of.
-    function.__qualname__ = f"{function.__name__}_{digest(__file__)}"
+    # A kernel of another program may use functions of any file, whose edits the disk cache wouldn't notice:
+    # only the step that calls it is cached, whose name has a digest of all that it is made of.
     return compiled(function, is_cached=function.__code__.co_filename.startswith(PACKAGE))
 
 
 @compiled
 def gradient(grad, param, grad_scale, l2):
-    """grad_scale·grad + l2·param."""
+    """Return grad_scale·grad + l2·param."""
     # Without L2 the sum is with -0, the neutral element: 0·param would turn an infinite parameter
     # into NaN, and +0 the sign of a gradient of -0. The choice is the same for the whole loop, so
     # that the compiler takes it out.
@@ -71,13 +54,16 @@ def gradient(grad, param, grad_scale, l2):
 
 @compiled
 def signed(length, x):
-    """length·sign(x), with NumPy's sign: 0 for zeros of both signs, NaN for NaN."""
+    """Return length·sign(x), with NumPy's sign: 0 for zeros of both signs, NaN for NaN."""
     return length if x > 0 else (-length if x < 0 else x - x)
 
 
 @compiled
 def follow(param, follower, weight, back):
-    """Follower ← follower + weight·(p − follower), p itself for 1; then, if back isn't 0, p ← follower."""
+    """Update an average: follower ← follower + weight·(p − follower), p itself for weight 1.
+
+    Then, if back isn't 0, p ← follower.
+    """
     w = param.dtype.type(weight)
     if weight != 0:
         for i in range(param.size):
@@ -88,7 +74,7 @@ def follow(param, follower, weight, back):
 
 
 def body(i, lane, *arguments):
-    """Stand for what `in_lanes` puts into the loop."""
+    """Take the place of the function that `in_lanes` puts into the loop."""
     raise NotImplementedError
 
 
@@ -103,10 +89,11 @@ def loop(size, *arguments):
 
 
 def in_lanes(function: Callable[..., Any]) -> Any:
-    """Give ``f(size, *arguments)``, which calls the function with (element, lane, *arguments)."""
-    # As for the drivers: a closure would never be found in the disk cache, which notices edits in the loop's
-    # file only, so that the name tells the body's.
-    name = f"{function.__name__}_{digest(function.__code__.co_filename)}"
+    """Return ``f(size, *arguments)``, which calls the function with (element, lane, *arguments)."""
+    # A closure would never be found in the disk cache, and of a body in another program's file the cache
+    # notices no edits: the name has a digest of that file.
+    source = Path(function.__code__.co_filename).read_bytes()
+    name = f"{function.__name__}_{hashlib.sha256(source).hexdigest()[:12]}"
     result = FunctionType(loop.__code__, {**globals(), "body": compiled(function)}, name)
     result.__qualname__ = name
     return compiled(result)
@@ -121,7 +108,7 @@ def add_square(i, lane, values, sums):
 
 @compiled
 def lane_sum(sums, first):
-    """Give the sum of the lanes that begin at a place: the second half is added to the first, and so on."""
+    """Return the sum of the lanes that begin at a place: the second half is added to the first, and so on."""
     width = LANES // 2
     while width:
         for lane in range(first, first + width):
@@ -132,7 +119,7 @@ def lane_sum(sums, first):
 
 @compiled
 def lane_max(lanes):
-    """Give the largest of the lanes, as `lane_sum` gives their sum."""
+    """Return the largest of the lanes, as `lane_sum` returns their sum."""
     width = LANES // 2
     while width:
         for lane in range(width):

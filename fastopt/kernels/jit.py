@@ -32,7 +32,7 @@ class SafeCache(FunctionCache):
         self._cache_file = IndexDataCacheFile(self.cache_path, self._impl.filename_base, stamp)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """Give what was compiled for a signature, or None if it has to be compiled."""
+        """Return what was compiled for a signature, or None if it has to be compiled."""
         try:
             found = super().load_overload(sig, target_context)
         except Exception as error:  # of pickle or the file system, whatever the damage leads to

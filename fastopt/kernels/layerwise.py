@@ -16,19 +16,9 @@ from fastopt.kernels.common import LANES, gradient, in_lanes, kernel, lane_max, 
 from fastopt.kernels.jit import compiled
 
 __all__ = [
-    "adafactor",
-    "adafactor_measure",
-    "lamb",
-    "lamb_measure",
-    "lars",
-    "lars_measure",
-    "novograd",
-    "novograd_measure",
-    "prodigy",
-    "prodigy_measure",
-    "sm3",
-    "sm3_measure",
-]
+    "adafactor", "adafactor_measure", "lamb", "lamb_measure", "lars", "lars_measure", "novograd",
+    "novograd_measure", "prodigy", "prodigy_measure", "sm3", "sm3_measure",
+]  # fmt: skip
 
 
 @in_lanes
@@ -44,7 +34,7 @@ def lars_squares(i, lane, param, grad, sums, grad_scale, l2, keep, weight_decay)
 def lars_measure(
     rows, cols, param, grad, v, sums, totals, grad_scale, l2, keep, mu, lr, trust, weight_decay, eps
 ):
-    """‖p‖² and ‖g + weight_decay·p‖²."""
+    """Compute ‖p‖² and ‖g + weight_decay·p‖²."""
     own = param.dtype.type
     sums[:] = 0
     lars_squares(param.size, param, grad, sums, own(grad_scale), own(l2), own(keep), own(weight_decay))
@@ -53,9 +43,9 @@ def lars_measure(
 
 @kernel
 def lars(rows, cols, param, grad, v, sums, totals, grad_scale, l2, keep, mu, lr, trust, weight_decay, eps):
-    """G ← g + weight_decay·p; v ← μ·v − (lr·ratio)·g; p ← p + v.
+    """You et al. 2017, algorithm 1: g ← g + weight_decay·p; v ← μ·v − (lr·ratio)·g; p ← p + v.
 
-    ratio = trust·‖p‖ / (‖g‖ + eps), or 1 if one of the norms is 0 (You et al. 2017, algorithm 1).
+    ratio = trust·‖p‖ / (‖g‖ + eps), or 1 if one of the norms is 0.
     """
     own = param.dtype.type
     grad_scale, l2, keep, mu, weight_decay = own(grad_scale), own(l2), own(keep), own(mu), own(weight_decay)
@@ -82,7 +72,7 @@ def lamb_measure(
     rows, cols, param, grad, m, v, sums, totals, grad_scale, l2, keep,
     one_minus_beta1, one_minus_beta2, lr, a, eps, weight_decay,
 ):  # fmt: skip
-    """M and v as Adam; ‖p‖² and ‖d‖²."""
+    """Update m and v as Adam; compute ‖p‖² and ‖d‖²."""
     own = param.dtype.type
     scale, decay, kept = own(grad_scale), own(l2), own(keep)
     new_m, new_v = own(one_minus_beta1), own(one_minus_beta2)
@@ -100,9 +90,9 @@ def lamb(
     rows, cols, param, grad, m, v, sums, totals, grad_scale, l2, keep,
     one_minus_beta1, one_minus_beta2, lr, a, eps, weight_decay,
 ):  # fmt: skip
-    """D ← a·m / (√v + eps) + weight_decay·p; p ← p − (lr·ratio)·d.
+    """You et al. 2020, algorithm 2: d ← a·m / (√v + eps) + weight_decay·p; p ← p − (lr·ratio)·d.
 
-    ratio = ‖p‖ / ‖d‖, or 1 if one of the norms is 0 (You et al. 2020, algorithm 2).
+    ratio = ‖p‖ / ‖d‖, or 1 if one of the norms is 0.
     """
     own = param.dtype.type
     kept, a, eps, weight_decay = own(keep), own(a), own(eps), own(weight_decay)
@@ -124,7 +114,7 @@ def gradient_squares(i, lane, param, grad, sums, grad_scale, l2):
 def novograd_measure(
     rows, cols, param, grad, m, v, sums, totals, grad_scale, l2, keep, beta1, beta2, lr, eps, weight_decay
 ):
-    """‖g‖²."""
+    """Compute ‖g‖²."""
     own = param.dtype.type
     sums[:] = 0
     gradient_squares(param.size, param, grad, sums, own(grad_scale), own(l2))
@@ -135,9 +125,9 @@ def novograd_measure(
 def novograd(
     rows, cols, param, grad, m, v, sums, totals, grad_scale, l2, keep, beta1, beta2, lr, eps, weight_decay
 ):
-    """M ← β₁·m + (g / (√v + eps) + weight_decay·p); p ← p − lr·m.
+    """Ginsburg et al. 2019, algorithm 1: m ← β₁·m + (g / (√v + eps) + weight_decay·p); p ← p − lr·m.
 
-    v ← β₂·v + (1 − β₂)·‖g‖², a number; with β₂ = 0 at the first step (Ginsburg et al. 2019, algorithm 1).
+    v ← β₂·v + (1 − β₂)·‖g‖², a number; with β₂ = 0 at the first step.
     """
     own = param.dtype.type
     scale, decay, kept = own(grad_scale), own(l2), own(keep)
@@ -187,7 +177,10 @@ def sm3_unknown(param, grad, col, grad_scale, l2, row):
 def sm3_measure(
     rows, cols, param, grad, m, row, col, sums, totals, grad_scale, l2, keep, one_minus_mu, lr, eps
 ):
-    """ν = min(row, col) + g²; m ← m + (1 − μ)(g / √(ν + eps) − m); row and col are the largest ν of each."""
+    """Update m and the largest ν of each row and column, row and col.
+
+    ν = min(row, col) + g²; m ← m + (1 − μ)(g / √(ν + eps) − m)
+    """
     own = param.dtype.type
     scale, decay, new, eps = own(grad_scale), own(l2), own(one_minus_mu), own(eps)
     if param.size == 0:
@@ -209,7 +202,7 @@ def sm3_measure(
 
 @kernel
 def sm3(rows, cols, param, grad, m, row, col, sums, totals, grad_scale, l2, keep, one_minus_mu, lr, eps):
-    """P ← p − lr·m (Anil et al. 2019, SM3-II with momentum)."""
+    """Anil et al. 2019, SM3-II with momentum: p ← p − lr·m."""
     own = param.dtype.type
     kept, step = own(keep), own(lr)
     for i in range(param.size):
@@ -243,7 +236,7 @@ def adafactor_squares(i, lane, param, grad, v, factor, sums, grad_scale, l2, flo
 
 @compiled
 def mean(row):
-    """Give the mean, in float64, one after the other."""
+    """Return the mean, in float64, one after the other."""
     total = 0.0
     for i in range(row.size):
         total += np.float64(row[i])
@@ -254,9 +247,9 @@ def mean(row):
 def adafactor_measure(
     rows, cols, param, grad, row, col, sums, totals, grad_scale, l2, keep, w, lr, eps1, eps2, clip, kept
 ):
-    """Row and col average the means of g² with weight w; α / max(1, rms(u) / clip).
+    """Average the means of g² in row and col with weight w; compute α / max(1, rms(u) / clip).
 
-    α = lr·max(eps₂, rms(p)) (Shazeer and Stern 2018).
+    α = lr·max(eps₂, rms(p))
     """
     own = param.dtype.type
     scale, decay = own(grad_scale), own(l2)
@@ -314,9 +307,9 @@ def adafactor_line(param, grad, v, factor, grad_scale, l2, keep, floor, kept, le
 def adafactor(
     rows, cols, param, grad, row, col, sums, totals, grad_scale, l2, keep, w, lr, eps1, eps2, clip, kept
 ):
-    """U = g / √max(row / mean(row)·col, eps₁²); p ← kept·p − (α / max(1, rms(u) / clip))·u.
+    """Shazeer and Stern 2018, algorithms 4 and 5: p ← kept·p − (α / max(1, rms(u) / clip))·u.
 
-    Shazeer and Stern 2018, algorithms 4 and 5.
+    u = g / √max(row / mean(row)·col, eps₁²)
     """
     own = param.dtype.type
     scale, decay, kept, before = own(grad_scale), own(l2), own(kept), own(keep)
@@ -349,7 +342,7 @@ def prodigy_measure(
     rows, cols, param, grad, m, v, s, p0, d, r, sums, totals, grad_scale, l2, keep,
     one_minus_beta1, one_minus_beta2, beta3, lr, d0, eps, weight_decay, shared_lr, share,
 ):  # fmt: skip
-    """M, v and s average d·g, (d·g)² and g; ⟨g, p₀ − p⟩ and ‖s‖₁ (Mishchenko and Defazio 2024)."""
+    """Average d·g, (d·g)² and g in m, v and s; compute ⟨g, p₀ − p⟩ and ‖s‖₁."""
     own = param.dtype.type
     sums[:] = 0
     if d.size == 0:
@@ -373,9 +366,9 @@ def prodigy(
     rows, cols, param, grad, m, v, s, p0, d, r, sums, totals, grad_scale, l2, keep,
     one_minus_beta1, one_minus_beta2, beta3, lr, d0, eps, weight_decay, shared_lr, share,
 ):  # fmt: skip
-    """R ← β₃·r + (d / d₀·lr_t)·⟨g, p₀ − p⟩; d ← max(d, r / ‖s‖₁); p ← p − lr_t·m / (√v + d·eps).
+    """Mishchenko and Defazio 2024, algorithm 4; lr_t = d·lr with the d from before the step.
 
-    lr_t = d·lr with the d from before the step (Mishchenko and Defazio 2024, algorithm 4).
+    r ← β₃·r + (d / d₀·lr_t)·⟨g, p₀ − p⟩; d ← max(d, r / ‖s‖₁); p ← p − lr_t·m / (√v + d·eps)
     """
     own = param.dtype.type
     if d.size == 0:

@@ -11,7 +11,7 @@ __all__ = ["muon", "muon_measure"]
 def muon_measure(
     rows, cols, param, grad, m, u, sums, totals, grad_scale, l2, keep, mu, one_minus_mu, lr, eps
 ):
-    """M ← m + (1 − μ)(g − m); u ← g + μ·(m − g); u ← u / max(‖u‖, eps)."""
+    """Compute the direction: m ← m + (1 − μ)(g − m); u ← g + μ·(m − g); u ← u / max(‖u‖, eps)."""
     own = param.dtype.type
     scale, decay, ahead, new = own(grad_scale), own(l2), own(mu), own(one_minus_mu)
     for i in range(param.size):
@@ -28,7 +28,7 @@ def muon_measure(
 
 @kernel
 def muon(rows, cols, param, grad, m, u, sums, totals, grad_scale, l2, keep, mu, one_minus_mu, lr, eps):
-    """P ← p − (lr·√max(1, rows / cols))·u, which has been made orthogonal in between (Jordan et al. 2024)."""
+    """Jordan et al. 2024: p ← p − (lr·√max(1, rows / cols))·u; u has been made orthogonal in between."""
     own = param.dtype.type
     kept = own(keep)
     if param.size == 0:

@@ -7,7 +7,7 @@ __all__ = ["asgd", "momentum", "nesterov", "optimistic_gd", "schedule_free_sgd",
 
 @kernel
 def sgd(param, grad, grad_scale, l2, keep, lr):
-    """P ← p − lr·g (*Deep Learning from Scratch*, 6.1.2)."""
+    """*Deep Learning from Scratch*, 6.1.2: p ← p − lr·g."""
     for i in range(param.size):
         g = gradient(grad[i], param[i], grad_scale, l2)
         param[i] = keep * param[i] - lr * g
@@ -15,7 +15,7 @@ def sgd(param, grad, grad_scale, l2, keep, lr):
 
 @kernel
 def momentum(param, grad, v, grad_scale, l2, keep, mu, lr):
-    """V ← μ·v − lr·g; p ← p + v (*Deep Learning from Scratch*, 6.1.4)."""
+    """*Deep Learning from Scratch*, 6.1.4: v ← μ·v − lr·g; p ← p + v."""
     for i in range(param.size):
         g = gradient(grad[i], param[i], grad_scale, l2)
         v[i] = mu * v[i] - lr * g
@@ -24,7 +24,7 @@ def momentum(param, grad, v, grad_scale, l2, keep, mu, lr):
 
 @kernel
 def nesterov(param, grad, v, grad_scale, l2, keep, mu, lr, mu_mu, lr_ahead):
-    """P ← p + μ²·v; p ← p − ((1 + μ)·lr)·g; v ← μ·v − lr·g (Bengio et al. 2013, eq. 7)."""
+    """Bengio et al. 2013, eq. 7: p ← p + μ²·v; p ← p − ((1 + μ)·lr)·g; v ← μ·v − lr·g."""
     for i in range(param.size):
         g = gradient(grad[i], param[i], grad_scale, l2)
         param[i] = keep * param[i] + mu_mu * v[i] - lr_ahead * g
@@ -33,7 +33,7 @@ def nesterov(param, grad, v, grad_scale, l2, keep, mu, lr, mu_mu, lr_ahead):
 
 @kernel
 def optimistic_gd(param, grad, prev_grad, grad_scale, l2, keep, alpha_beta, beta, lr):
-    """P ← p − lr·((α + β)·g − β·prev_grad); prev_grad ← g (Mokhtari et al. 2020)."""
+    """Mokhtari et al. 2020: p ← p − lr·((α + β)·g − β·prev_grad); prev_grad ← g."""
     for i in range(param.size):
         g = gradient(grad[i], param[i], grad_scale, l2)
         param[i] = keep * param[i] - lr * (alpha_beta * g - beta * prev_grad[i])
@@ -42,7 +42,7 @@ def optimistic_gd(param, grad, prev_grad, grad_scale, l2, keep, alpha_beta, beta
 
 @kernel
 def asgd(param, grad, ax, grad_scale, l2, keep, decay, eta, mu):
-    """P ← (1 − λ·η)·p − η·g; ax ← ax + μ·(p − ax) (Polyak and Juditsky 1992)."""
+    """Polyak and Juditsky 1992: p ← (1 − λ·η)·p − η·g; ax ← ax + μ·(p − ax)."""
     for i in range(param.size):
         g = gradient(grad[i], param[i], grad_scale, l2)
         param[i] = decay * (keep * param[i]) - eta * g
@@ -51,7 +51,7 @@ def asgd(param, grad, ax, grad_scale, l2, keep, decay, eta, mu):
 
 @kernel
 def schedule_free_sgd(param, grad, z, grad_scale, l2, keep, c, lr, lr_y):
-    """P ← p + c·(z − p) + lr_y·g; z ← z − lr·g (Defazio et al. 2024, algorithm of section 4.4)."""
+    """Defazio et al. 2024, section 4.4: p ← p + c·(z − p) + lr_y·g; z ← z − lr·g."""
     for i in range(param.size):
         g = gradient(grad[i], param[i], grad_scale, l2)
         y = keep * param[i]

@@ -9,9 +9,9 @@ __all__ = ["lion", "rprop", "signum"]
 
 @kernel
 def rprop(param, grad, prev_grad, step_size, grad_scale, l2, keep, eta_minus, eta_plus, step_min, step_max):
-    """Scale step_size by η₊ where g kept its sign, by η₋ where it changed; p ← p − sign(g)·step_size.
+    """Riedmiller and Braun 1993: p ← p − sign(g)·step_size.
 
-    Riedmiller and Braun 1993.
+    step_size grows by η₊ where g kept its sign, shrinks by η₋ where it changed.
     """
     for i in range(param.size):
         g = gradient(grad[i], param[i], grad_scale, l2)
@@ -26,7 +26,7 @@ def rprop(param, grad, prev_grad, step_size, grad_scale, l2, keep, eta_minus, et
 
 @kernel
 def signum(param, grad, m, grad_scale, l2, keep, mu, lr):
-    """M ← μ·m + g; p ← p − lr·sign(m) (Bernstein et al. 2018)."""
+    """Bernstein et al. 2018: m ← μ·m + g; p ← p − lr·sign(m)."""
     for i in range(param.size):
         g = gradient(grad[i], param[i], grad_scale, l2)
         m[i] = mu * m[i] + g
@@ -35,7 +35,7 @@ def signum(param, grad, m, grad_scale, l2, keep, mu, lr):
 
 @kernel
 def lion(param, grad, m, grad_scale, l2, keep, beta1, one_minus_beta1, beta2, one_minus_beta2, lr):
-    """P ← p − lr·sign(β₁·m + (1 − β₁)·g); m ← β₂·m + (1 − β₂)·g (Chen et al. 2023)."""
+    """Chen et al. 2023: p ← p − lr·sign(β₁·m + (1 − β₁)·g); m ← β₂·m + (1 − β₂)·g."""
     for i in range(param.size):
         g = gradient(grad[i], param[i], grad_scale, l2)
         param[i] = keep * param[i] - signed(lr, beta1 * m[i] + one_minus_beta1 * g)

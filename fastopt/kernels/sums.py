@@ -11,7 +11,7 @@ def add_rows(indices, values, places, rows, sums):
     """Note each row once, in the order in which they first come, and add all its values to its sum.
 
     places, with zeros for all rows of the table, then has where in rows and sums each one is, counted from 1.
-    Gives how many there are.
+    Returns how many there are.
     """
     count, zero = 0, values.dtype.type(0)
     for k in range(indices.size):
@@ -32,7 +32,7 @@ def add_rows(indices, values, places, rows, sums):
 
 @kernel
 def accumulate(param, grad, total, grad_scale, l2, keep, first):
-    """Total ← total + g; g itself if it is the first."""
+    """Add a gradient: total ← total + g, g itself if it is the first."""
     for i in range(param.size):
         total[i] = grad[i] if first else total[i] + grad[i]
 

@@ -1,224 +1,166 @@
 """Adam and those that changed a part of it."""
 
+from dataclasses import KW_ONLY, dataclass, field
 from math import sqrt
 from typing import Any
 
 import numpy as np
 
 from fastopt.reference.common import copies, full, pairs, put, triples, zeros
+from fastopt.reference.sgd import ScheduleFreeSGD
 
 __all__ = [
-    "AMSGrad",
-    "AdEMAMix",
-    "AdaBelief",
-    "AdaMax",
-    "Adam",
-    "AdamW",
-    "Adan",
-    "NAdam",
-    "RAdam",
-    "ScheduleFreeAdamW",
-    "Yogi",
-]
+    "AMSGrad", "AdEMAMix", "AdaBelief", "AdaMax", "Adam", "AdamW", "Adan", "Betas", "Moments", "NAdam",
+    "RAdam", "ScheduleFreeAdamW", "Yogi",
+]  # fmt: skip
 
 
-class Adam:
+@dataclass(eq=False)
+class Betas:
+    """The arguments of Adam and its kin, the number of steps, and the average m."""
+
+    lr: float = 0.001
+    beta1: float = 0.9
+    beta2: float = 0.999
+    _: KW_ONLY
+    eps: float = 1e-8
+    iter: int = field(init=False, default=0)
+    m: Any = field(init=False, default=None)
+
+    def corrected(self) -> tuple[float, float]:
+        """Return lr_t = lr·√(1 − β₂ᵗ) / (1 − β₁ᵗ) and eps_t = eps·√(1 − β₂ᵗ)."""
+        root = sqrt(1 - self.beta2**self.iter)
+        return self.lr * root / (1 - self.beta1**self.iter), self.eps * root
+
+
+@dataclass(eq=False)
+class Moments(Betas):
+    """The same with v, the average of the squared gradients."""
+
+    v: Any = field(init=False, default=None)
+
+    def begin(self, params: Any) -> None:
+        """Count the step; before the first, make m and v."""
+        if self.m is None:
+            self.m, self.v = zeros(params), zeros(params)
+        self.iter += 1
+
+    def average(self, key: Any, g: np.ndarray) -> None:
+        """Update m and v."""
+        self.m[key] += (1 - self.beta1) * (g - self.m[key])
+        self.v[key] += (1 - self.beta2) * (g * g - self.v[key])
+
+
+@dataclass(eq=False)
+class Adam(Moments):
     """m ← m + (1 − β₁)(g − m); v ← v + (1 − β₂)(g² − v); p ← p − lr_t·m / (√v + eps).
 
     lr_t = lr·√(1 − β₂ᵗ) / (1 − β₁ᵗ)
     """
 
-    def __init__(
-        self, lr: float = 0.001, beta1: float = 0.9, beta2: float = 0.999, *, eps: float = 1e-7
-    ) -> None:
-        self.lr = lr
-        self.beta1 = beta1
-        self.beta2 = beta2
-        self.eps = eps
-        self.iter = 0
-        self.m: Any = None
-        self.v: Any = None
+    _: KW_ONLY
+    eps: float = 1e-7
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
-        if self.m is None:
-            self.m, self.v = zeros(params), zeros(params)
-        self.iter += 1
-        lr_t = self.lr * sqrt(1 - self.beta2**self.iter) / (1 - self.beta1**self.iter)
+        self.begin(params)
+        lr_t, _ = self.corrected()
         for key, g in pairs(params, grads):
-            self.m[key] += (1 - self.beta1) * (g - self.m[key])
-            self.v[key] += (1 - self.beta2) * (g * g - self.v[key])
+            self.average(key, g)
             params[key] -= lr_t * self.m[key] / (np.sqrt(self.v[key]) + self.eps)
 
 
-class AdamW:
+@dataclass(eq=False)
+class AdamW(Moments):
     """Adam with eps on the corrected root, after p ← (1 − lr·weight_decay)·p."""
 
-    def __init__(
-        self,
-        lr: float = 0.001,
-        beta1: float = 0.9,
-        beta2: float = 0.999,
-        *,
-        eps: float = 1e-8,
-        weight_decay: float = 0.01,
-    ) -> None:
-        self.lr = lr
-        self.beta1 = beta1
-        self.beta2 = beta2
-        self.eps = eps
-        self.weight_decay = weight_decay
-        self.iter = 0
-        self.m: Any = None
-        self.v: Any = None
+    _: KW_ONLY
+    weight_decay: float = 0.01
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
-        if self.m is None:
-            self.m = zeros(params)
-            self.v = zeros(params)
-        self.iter += 1
-        t = self.iter
-        root = sqrt(1 - self.beta2**t)
-        lr_t = self.lr * root / (1 - self.beta1**t)
-        eps_t = self.eps * root
+        self.begin(params)
+        lr_t, eps_t = self.corrected()
         for key, p, g in triples(params, grads):
-            self.m[key] += (1 - self.beta1) * (g - self.m[key])
-            self.v[key] += (1 - self.beta2) * (g * g - self.v[key])
+            self.average(key, g)
             kept = (1 - self.lr * self.weight_decay) * p
             put(params, key, kept - lr_t * self.m[key] / (np.sqrt(self.v[key]) + eps_t))
 
 
-class AMSGrad:
+@dataclass(eq=False)
+class AMSGrad(Moments):
     """Adam with the largest v so far."""
 
-    def __init__(
-        self, lr: float = 0.001, beta1: float = 0.9, beta2: float = 0.999, *, eps: float = 1e-8
-    ) -> None:
-        self.lr = lr
-        self.beta1 = beta1
-        self.beta2 = beta2
-        self.eps = eps
-        self.iter = 0
-        self.m: Any = None
-        self.v: Any = None
-        self.v_max: Any = None
+    v_max: Any = field(init=False, default=None)
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
-        if self.m is None:
-            self.m = zeros(params)
-            self.v = zeros(params)
+        if self.v_max is None:
             self.v_max = zeros(params)
-        self.iter += 1
-        t = self.iter
-        root = sqrt(1 - self.beta2**t)
-        lr_t = self.lr * root / (1 - self.beta1**t)
-        eps_t = self.eps * root
+        self.begin(params)
+        lr_t, eps_t = self.corrected()
         for key, p, g in triples(params, grads):
-            self.m[key] += (1 - self.beta1) * (g - self.m[key])
-            self.v[key] += (1 - self.beta2) * (g * g - self.v[key])
+            self.average(key, g)
             self.v_max[key] = np.maximum(self.v_max[key], self.v[key])
             put(params, key, p - lr_t * self.m[key] / (np.sqrt(self.v_max[key]) + eps_t))
 
 
-class AdaMax:
+@dataclass(eq=False)
+class AdaMax(Betas):
     """m as Adam; u ← max(β₂·u, |g| + eps); p ← p − lr / (1 − β₁ᵗ)·m / u."""
 
-    def __init__(
-        self, lr: float = 0.002, beta1: float = 0.9, beta2: float = 0.999, *, eps: float = 1e-8
-    ) -> None:
-        self.lr = lr
-        self.beta1 = beta1
-        self.beta2 = beta2
-        self.eps = eps
-        self.iter = 0
-        self.m: Any = None
-        self.u: Any = None
+    lr: float = 0.002
+    u: Any = field(init=False, default=None)
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
         if self.m is None:
-            self.m = zeros(params)
-            self.u = zeros(params)
+            self.m, self.u = zeros(params), zeros(params)
         self.iter += 1
-        t = self.iter
-        lr_t = self.lr / (1 - self.beta1**t)
+        lr_t = self.lr / (1 - self.beta1**self.iter)
         for key, p, g in triples(params, grads):
             self.m[key] += (1 - self.beta1) * (g - self.m[key])
             self.u[key] = np.maximum(self.beta2 * self.u[key], abs(g) + self.eps)
             put(params, key, p - lr_t * self.m[key] / self.u[key])
 
 
-class NAdam:
+@dataclass(eq=False)
+class NAdam(Moments):
     """m and v as Adam; p ← p − (lr_g·g + lr_m·m) / (√v + eps·√(1 − β₂ᵗ)).
 
     μₜ = β₁·(1 − 0.96^(t·momentum_decay) / 2); Mₜ = μ₁·…·μₜ
     """
 
-    def __init__(
-        self,
-        lr: float = 0.002,
-        beta1: float = 0.9,
-        beta2: float = 0.999,
-        *,
-        eps: float = 1e-8,
-        momentum_decay: float = 4e-3,
-    ) -> None:
-        self.lr = lr
-        self.beta1 = beta1
-        self.beta2 = beta2
-        self.eps = eps
-        self.momentum_decay = momentum_decay
-        self.iter = 0
-        self.m: Any = None
-        self.v: Any = None
+    lr: float = 0.002
+    _: KW_ONLY
+    momentum_decay: float = 4e-3
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
-        if self.m is None:
-            self.m = zeros(params)
-            self.v = zeros(params)
-        self.iter += 1
-        t = self.iter
-        mu = [self.beta1 * (1 - 0.5 * 0.96 ** (i * self.momentum_decay)) for i in range(1, t + 2)]
+        self.begin(params)
+        mu = [self.beta1 * (1 - 0.5 * 0.96 ** (i * self.momentum_decay)) for i in range(1, self.iter + 2)]
         product = 1.0
         for factor in mu[:-1]:
             product *= factor
-        root = sqrt(1 - self.beta2**t)
+        root = sqrt(1 - self.beta2**self.iter)
         lr_g = self.lr * root * (1 - mu[-2]) / (1 - product)
         lr_m = self.lr * root * mu[-1] / (1 - product * mu[-1])
-        eps_t = self.eps * root
         for key, p, g in triples(params, grads):
-            self.m[key] += (1 - self.beta1) * (g - self.m[key])
-            self.v[key] += (1 - self.beta2) * (g * g - self.v[key])
-            put(params, key, p - (lr_g * g + lr_m * self.m[key]) / (np.sqrt(self.v[key]) + eps_t))
+            self.average(key, g)
+            put(params, key, p - (lr_g * g + lr_m * self.m[key]) / (np.sqrt(self.v[key]) + self.eps * root))
 
 
-class RAdam:
+@dataclass(eq=False)
+class RAdam(Moments):
     """m and v as Adam; p ← p − lr·m̂ until ρₜ > 5, then p ← p − lr·r·√(1 − β₂ᵗ)·m̂ / (√v + eps).
 
     ρ∞ = 2 / (1 − β₂) − 1; ρₜ = ρ∞ − 2·t·β₂ᵗ / (1 − β₂ᵗ)
     r = √((ρₜ − 4)(ρₜ − 2)·ρ∞ / ((ρ∞ − 4)(ρ∞ − 2)·ρₜ))
     """
 
-    def __init__(
-        self, lr: float = 0.001, beta1: float = 0.9, beta2: float = 0.999, *, eps: float = 1e-8
-    ) -> None:
-        self.lr = lr
-        self.beta1 = beta1
-        self.beta2 = beta2
-        self.eps = eps
-        self.iter = 0
-        self.m: Any = None
-        self.v: Any = None
-
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
-        if self.m is None:
-            self.m = zeros(params)
-            self.v = zeros(params)
-        self.iter += 1
+        self.begin(params)
         t = self.iter
         most = 2 / (1 - self.beta2) - 1
         rho = most - 2 * t * self.beta2**t / (1 - self.beta2**t)
@@ -227,36 +169,25 @@ class RAdam:
             r = sqrt((rho - 4) * (rho - 2) * most / ((most - 4) * (most - 2) * rho))
             lr_t = lr_t * sqrt(1 - self.beta2**t) * r
         for key, p, g in triples(params, grads):
-            self.m[key] += (1 - self.beta1) * (g - self.m[key])
-            self.v[key] += (1 - self.beta2) * (g * g - self.v[key])
+            self.average(key, g)
             divisor = np.sqrt(self.v[key]) + self.eps if rho > 5 else 1
             put(params, key, p - lr_t * self.m[key] / divisor)
 
 
-class AdaBelief:
+@dataclass(eq=False)
+class AdaBelief(Betas):
     """m as Adam; s ← s + (1 − β₂)((g − m)² − s) + eps; p ← p − lr_t·m / (√s + eps·√(1 − β₂ᵗ))."""
 
-    def __init__(
-        self, lr: float = 0.001, beta1: float = 0.9, beta2: float = 0.999, *, eps: float = 1e-16
-    ) -> None:
-        self.lr = lr
-        self.beta1 = beta1
-        self.beta2 = beta2
-        self.eps = eps
-        self.iter = 0
-        self.m: Any = None
-        self.s: Any = None
+    _: KW_ONLY
+    eps: float = 1e-16
+    s: Any = field(init=False, default=None)
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
         if self.m is None:
-            self.m = zeros(params)
-            self.s = zeros(params)
+            self.m, self.s = zeros(params), zeros(params)
         self.iter += 1
-        t = self.iter
-        root = sqrt(1 - self.beta2**t)
-        lr_t = self.lr * root / (1 - self.beta1**t)
-        eps_t = self.eps * root
+        lr_t, eps_t = self.corrected()
         for key, p, g in triples(params, grads):
             self.m[key] += (1 - self.beta1) * (g - self.m[key])
             surprise = g - self.m[key]
@@ -264,84 +195,54 @@ class AdaBelief:
             put(params, key, p - lr_t * self.m[key] / (np.sqrt(self.s[key]) + eps_t))
 
 
-class Yogi:
+@dataclass(eq=False)
+class Yogi(Betas):
     """m as Adam; v ← v − (1 − β₂)·sign(v − g²)·g²; p ← p − lr_t·m / (√v + eps·√(1 − β₂ᵗ))."""
 
-    def __init__(
-        self,
-        lr: float = 0.01,
-        beta1: float = 0.9,
-        beta2: float = 0.999,
-        *,
-        eps: float = 1e-3,
-        initial_accumulator_value: float = 1e-6,
-    ) -> None:
-        self.lr = lr
-        self.beta1 = beta1
-        self.beta2 = beta2
-        self.eps = eps
-        self.initial_accumulator_value = initial_accumulator_value
-        self.iter = 0
-        self.m: Any = None
-        self.v: Any = None
+    lr: float = 0.01
+    _: KW_ONLY
+    eps: float = 1e-3
+    initial_accumulator_value: float = 1e-6
+    v: Any = field(init=False, default=None)
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
         if self.m is None:
-            self.m = full(params, self.initial_accumulator_value)
-            self.v = full(params, self.initial_accumulator_value)
+            self.m, self.v = (full(params, self.initial_accumulator_value) for _ in range(2))
         self.iter += 1
-        t = self.iter
-        root = sqrt(1 - self.beta2**t)
-        lr_t = self.lr * root / (1 - self.beta1**t)
-        eps_t = self.eps * root
+        lr_t, eps_t = self.corrected()
         for key, p, g in triples(params, grads):
             self.m[key] += (1 - self.beta1) * (g - self.m[key])
             self.v[key] -= (1 - self.beta2) * np.sign(self.v[key] - g * g) * (g * g)
             put(params, key, p - lr_t * self.m[key] / (np.sqrt(self.v[key]) + eps_t))
 
 
-class Adan:
+@dataclass(eq=False)
+class Adan(Betas):
     """d ← g − g of the step before; m, v and n average g, d and (g + β₂·d)²; p as below.
 
     p ← (1 − lr·weight_decay)·p − lr·(m̂ + β₂·v̂) / (√n̂ + eps)
     """
 
-    def __init__(
-        self,
-        lr: float = 0.001,
-        beta1: float = 0.98,
-        beta2: float = 0.92,
-        beta3: float = 0.99,
-        *,
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-    ) -> None:
-        self.lr = lr
-        self.beta1 = beta1
-        self.beta2 = beta2
-        self.beta3 = beta3
-        self.eps = eps
-        self.weight_decay = weight_decay
-        self.iter = 0
-        self.m: Any = None
-        self.v: Any = None
-        self.n: Any = None
-        self.prev_grad: Any = None
+    beta1: float = 0.98
+    beta2: float = 0.92
+    beta3: float = 0.99
+    _: KW_ONLY
+    weight_decay: float = 0.0
+    v: Any = field(init=False, default=None)
+    n: Any = field(init=False, default=None)
+    prev_grad: Any = field(init=False, default=None)
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
         if self.m is None:
-            self.m = zeros(params)
-            self.v = zeros(params)
-            self.n = zeros(params)
+            self.m, self.v, self.n = (zeros(params) for _ in range(3))
             self.prev_grad = copies(grads, params)
         self.iter += 1
         t = self.iter
         root = sqrt(1 - self.beta3**t)
         lr_m = self.lr * root / (1 - self.beta1**t)
         lr_v = self.lr * self.beta2 * root / (1 - self.beta2**t)
-        eps_t = self.eps * root
         for key, p, g in triples(params, grads):
             d = g - self.prev_grad[key]
             self.prev_grad[key] = np.array(g)
@@ -349,93 +250,49 @@ class Adan:
             self.v[key] += (1 - self.beta2) * (d - self.v[key])
             ahead = g + self.beta2 * d
             self.n[key] += (1 - self.beta3) * (ahead * ahead - self.n[key])
-            kept = (1 - self.lr * self.weight_decay) * p
-            put(
-                params, key, kept - (lr_m * self.m[key] + lr_v * self.v[key]) / (np.sqrt(self.n[key]) + eps_t)
-            )
+            step = (lr_m * self.m[key] + lr_v * self.v[key]) / (np.sqrt(self.n[key]) + self.eps * root)
+            put(params, key, (1 - self.lr * self.weight_decay) * p - step)
 
 
-class AdEMAMix:
+@dataclass(eq=False)
+class AdEMAMix(Moments):
     """m and v as Adam; m_slow ← m_slow + (1 − β₃)(g − m_slow); p ← p − lr·(m̂ + α·m_slow) / (√v̂ + eps)."""
 
-    def __init__(
-        self,
-        lr: float = 0.001,
-        beta1: float = 0.9,
-        beta2: float = 0.999,
-        beta3: float = 0.9999,
-        alpha: float = 5.0,
-        *,
-        eps: float = 1e-8,
-    ) -> None:
-        self.lr = lr
-        self.beta1 = beta1
-        self.beta2 = beta2
-        self.beta3 = beta3
-        self.alpha = alpha
-        self.eps = eps
-        self.iter = 0
-        self.m: Any = None
-        self.m_slow: Any = None
-        self.v: Any = None
+    beta3: float = 0.9999
+    alpha: float = 5.0
+    m_slow: Any = field(init=False, default=None)
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
-        if self.m is None:
-            self.m = zeros(params)
+        if self.m_slow is None:
             self.m_slow = zeros(params)
-            self.v = zeros(params)
-        self.iter += 1
-        t = self.iter
-        root = sqrt(1 - self.beta2**t)
-        lr_m = self.lr * root / (1 - self.beta1**t)
-        lr_slow = self.lr * self.alpha * root
-        eps_t = self.eps * root
+        self.begin(params)
+        lr_m, eps_t = self.corrected()
+        lr_slow = self.lr * self.alpha * sqrt(1 - self.beta2**self.iter)
         for key, p, g in triples(params, grads):
-            self.m[key] += (1 - self.beta1) * (g - self.m[key])
+            self.average(key, g)
             self.m_slow[key] += (1 - self.beta3) * (g - self.m_slow[key])
-            self.v[key] += (1 - self.beta2) * (g * g - self.v[key])
             step = lr_m * self.m[key] + lr_slow * self.m_slow[key]
             put(params, key, p - step / (np.sqrt(self.v[key]) + eps_t))
 
 
-class ScheduleFreeAdamW:
+@dataclass(eq=False)
+class ScheduleFreeAdamW(ScheduleFreeSGD):
     """v as Adam; d ← g / (√v̂ + eps) + weight_decay·p; then as ScheduleFreeSGD with d for g."""
 
-    def __init__(
-        self,
-        lr: float = 0.0025,
-        beta: float = 0.9,
-        warmup_steps: int = 0,
-        *,
-        beta2: float = 0.999,
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-    ) -> None:
-        self.lr = lr
-        self.beta = beta
-        self.warmup_steps = warmup_steps
-        self.beta2 = beta2
-        self.eps = eps
-        self.weight_decay = weight_decay
-        self.iter = 0
-        self.sum = 0.0
-        self.v: Any = None
-        self.z: Any = None
+    lr: float = 0.0025
+    _: KW_ONLY
+    beta2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    v: Any = field(init=False, default=None)
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
         if self.v is None:
-            self.v = zeros(params)
-            self.z = copies(params, params)
-        self.iter += 1
-        t = self.iter
-        r = min(t / self.warmup_steps, 1.0) if self.warmup_steps else 1.0
-        self.sum += r * r
-        c = r * r / self.sum
-        lr = self.lr * r
-        lr_y = lr * (self.beta * (1 - c) - 1)
-        root = sqrt(1 - self.beta2**t)
+            self.v, self.z = zeros(params), copies(params, params)
+        c, lr, lr_y = self.factors()
+        root = sqrt(1 - self.beta2**self.iter)
         for key, p, g in triples(params, grads):
             self.v[key] += (1 - self.beta2) * (g * g - self.v[key])
             d = root * g / (np.sqrt(self.v[key]) + self.eps * root) + self.weight_decay * p

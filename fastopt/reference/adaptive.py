@@ -1,5 +1,6 @@
 """A learning rate for each element, from the squares of its gradients."""
 
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,14 @@ from fastopt.reference.common import full, pairs, put, triples, zeros
 __all__ = ["FTRL", "AdaDelta", "AdaGrad", "RMSprop", "RMSpropGraves"]
 
 
+@dataclass(eq=False)
 class AdaGrad:
     """h ← h + g²; p ← p − lr·g / (√h + eps)."""
 
-    def __init__(self, lr: float = 0.01, *, eps: float = 1e-7) -> None:
-        self.lr = lr
-        self.eps = eps
-        self.h: Any = None
+    lr: float = 0.01
+    _: KW_ONLY
+    eps: float = 1e-7
+    h: Any = field(init=False, default=None)
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
@@ -26,21 +28,21 @@ class AdaGrad:
             params[key] -= self.lr * g / (np.sqrt(self.h[key]) + self.eps)
 
 
+@dataclass(eq=False)
 class AdaDelta:
     """h ← ρ·h + (1 − ρ)·g²; d ← √(u + eps) / √(h + eps)·g; u ← ρ·u + (1 − ρ)·d²; p ← p − lr·d."""
 
-    def __init__(self, lr: float = 1.0, rho: float = 0.95, *, eps: float = 1e-6) -> None:
-        self.lr = lr
-        self.rho = rho
-        self.eps = eps
-        self.h: Any = None
-        self.u: Any = None
+    lr: float = 1.0
+    rho: float = 0.95
+    _: KW_ONLY
+    eps: float = 1e-6
+    h: Any = field(init=False, default=None)
+    u: Any = field(init=False, default=None)
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
         if self.h is None:
-            self.h = zeros(params)
-            self.u = zeros(params)
+            self.h, self.u = zeros(params), zeros(params)
         for key, p, g in triples(params, grads):
             self.h[key] = self.h[key] * self.rho + (1 - self.rho) * g * g
             d = np.sqrt(self.u[key] + self.eps) / np.sqrt(self.h[key] + self.eps) * g
@@ -48,14 +50,15 @@ class AdaDelta:
             put(params, key, p - self.lr * d)
 
 
+@dataclass(eq=False)
 class RMSprop:
     """h ← ρ·h + (1 − ρ)·g²; p ← p − lr·g / (√h + eps)."""
 
-    def __init__(self, lr: float = 0.01, decay_rate: float = 0.99, *, eps: float = 1e-7) -> None:
-        self.lr = lr
-        self.decay_rate = decay_rate
-        self.eps = eps
-        self.h: Any = None
+    lr: float = 0.01
+    decay_rate: float = 0.99
+    _: KW_ONLY
+    eps: float = 1e-7
+    h: Any = field(init=False, default=None)
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
@@ -67,26 +70,23 @@ class RMSprop:
             params[key] -= self.lr * g / (np.sqrt(self.h[key]) + self.eps)
 
 
+@dataclass(eq=False)
 class RMSpropGraves:
     """h ← ρ·h + (1 − ρ)·g²; m ← ρ·m + (1 − ρ)·g; v ← μ·v + g / (√(h − m²) + eps); p ← p − lr·v."""
 
-    def __init__(
-        self, lr: float = 0.01, decay_rate: float = 0.95, momentum: float = 0.9, *, eps: float = 1e-8
-    ) -> None:
-        self.lr = lr
-        self.decay_rate = decay_rate
-        self.momentum = momentum
-        self.eps = eps
-        self.h: Any = None
-        self.m: Any = None
-        self.v: Any = None
+    lr: float = 0.01
+    decay_rate: float = 0.95
+    momentum: float = 0.9
+    _: KW_ONLY
+    eps: float = 1e-8
+    h: Any = field(init=False, default=None)
+    m: Any = field(init=False, default=None)
+    v: Any = field(init=False, default=None)
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
         if self.h is None:
-            self.h = zeros(params)
-            self.m = zeros(params)
-            self.v = zeros(params)
+            self.h, self.m, self.v = (zeros(params) for _ in range(3))
         for key, p, g in triples(params, grads):
             self.h[key] = self.h[key] * self.decay_rate + (1 - self.decay_rate) * g * g
             self.m[key] = self.m[key] * self.decay_rate + (1 - self.decay_rate) * g
@@ -95,33 +95,24 @@ class RMSpropGraves:
             put(params, key, p - self.lr * self.v[key])
 
 
+@dataclass(eq=False)
 class FTRL:
     """n' ← n + g²; z ← z + g − (√n' − √n) / lr·p; p ← (clip(z, −l₁, l₁) − z) / (√n' / lr + 2·l₂ + β / lr)."""
 
-    def __init__(
-        self,
-        lr: float = 0.001,
-        *,
-        initial_accumulator_value: float = 0.1,
-        l1_regularization_strength: float = 0.0,
-        l2_regularization_strength: float = 0.0,
-        l2_shrinkage_regularization_strength: float = 0.0,
-        beta: float = 0.0,
-    ) -> None:
-        self.lr = lr
-        self.initial_accumulator_value = initial_accumulator_value
-        self.l1_regularization_strength = l1_regularization_strength
-        self.l2_regularization_strength = l2_regularization_strength
-        self.l2_shrinkage_regularization_strength = l2_shrinkage_regularization_strength
-        self.beta = beta
-        self.n: Any = None
-        self.z: Any = None
+    lr: float = 0.001
+    _: KW_ONLY
+    initial_accumulator_value: float = 0.1
+    l1_regularization_strength: float = 0.0
+    l2_regularization_strength: float = 0.0
+    l2_shrinkage_regularization_strength: float = 0.0
+    beta: float = 0.0
+    n: Any = field(init=False, default=None)
+    z: Any = field(init=False, default=None)
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
         if self.n is None:
-            self.n = full(params, self.initial_accumulator_value)
-            self.z = zeros(params)
+            self.n, self.z = full(params, self.initial_accumulator_value), zeros(params)
         l1 = self.l1_regularization_strength
         quadratic = 2 * self.l2_regularization_strength + self.beta / self.lr
         shrinkage = 2 * self.l2_shrinkage_regularization_strength
@@ -130,6 +121,5 @@ class FTRL:
             self.z[key] += g + shrinkage * p - (np.sqrt(total) - np.sqrt(self.n[key])) / self.lr * p
             self.n[key] = total
             z = self.z[key]
-            put(
-                params, key, (np.minimum(np.maximum(z, -l1), l1) - z) / (np.sqrt(total) / self.lr + quadratic)
-            )
+            clipped = np.minimum(np.maximum(z, -l1), l1)
+            put(params, key, (clipped - z) / (np.sqrt(total) / self.lr + quadratic))

@@ -7,19 +7,9 @@ from typing import Any
 import numpy as np
 
 __all__ = [
-    "column_totals",
-    "copies",
-    "double",
-    "full",
-    "norm",
-    "one",
-    "pairs",
-    "put",
-    "row_totals",
-    "total",
-    "triples",
-    "zeros",
-]
+    "column_totals", "copies", "double", "full", "norm", "one", "pairs", "put", "row_totals", "total",
+    "triples", "zeros",
+]  # fmt: skip
 
 LANES = 64
 
@@ -31,7 +21,7 @@ def pairs(params: Any, grads: Any) -> Iterator[tuple[Any, np.ndarray]]:
 
 
 def compute_dtype(param: Any) -> np.dtype[Any]:
-    """float32 for float16 and float32, float64 for float64."""
+    """Return float32 for float16 and float32, float64 for float64."""
     return np.promote_types(np.asarray(param).dtype, np.float32)
 
 
@@ -42,7 +32,7 @@ def triples(params: Any, grads: Any) -> Iterator[tuple[Any, np.ndarray, np.ndarr
 
 
 def put(params: Any, key: Any, value: np.ndarray) -> None:
-    """Give a parameter a new value: in its array, or, if it is a number, in its container."""
+    """Set a parameter to a new value: in its array, or, if it is a number, in its container."""
     if isinstance(params[key], np.ndarray):
         params[key][...] = value
     else:
@@ -50,44 +40,44 @@ def put(params: Any, key: Any, value: np.ndarray) -> None:
 
 
 def zeros(params: Any, shape: Callable[[Any], tuple[int, ...]] = np.shape) -> Any:
-    """Give a dict or list of zeros like the parameters, or of the shapes that a function gives for them."""
+    """Return a dict or list of zeros like the parameters, or of the shapes that a function returns."""
     return full(params, 0, shape)
 
 
 def full(params: Any, value: float, shape: Callable[[Any], tuple[int, ...]] = np.shape) -> Any:
-    """Give a dict or list of arrays like the parameters, filled with a value."""
+    """Return a dict or list of arrays like the parameters, filled with a value."""
     if isinstance(params, Mapping):
         return {key: np.full(shape(p), value, compute_dtype(p)) for key, p in params.items()}
     return [np.full(shape(p), value, compute_dtype(p)) for p in params]
 
 
 def one(param: Any) -> tuple[int, ...]:
-    """Give the shape of a single number that has as many dimensions as the parameter."""
+    """Return the shape of a single number that has as many dimensions as the parameter."""
     return (1,) * np.ndim(param)
 
 
 def copies(values: Any, params: Any) -> Any:
-    """Give a dict or list of copies, in the dtypes that the parameters are computed in."""
+    """Return a dict or list of copies, in the dtypes that the parameters are computed in."""
     if isinstance(params, Mapping):
         return {key: np.array(values[key], compute_dtype(p)) for key, p in params.items()}
     return [np.array(v, compute_dtype(p)) for v, p in zip(values, params, strict=True)]
 
 
 def double(x: Any) -> np.ndarray:
-    """Give an array in float64, in which all sums over arrays are taken."""
+    """Return an array in float64, in which all sums over arrays are taken."""
     return np.asarray(x, np.float64, order="C")
 
 
 def total(x: np.ndarray) -> float:
-    """Give the sum of an array, in the order of `row_totals` as if it were one row."""
+    """Return the sum of an array, in the order of `row_totals` as if it were one row."""
     return row_totals(x.reshape(1, -1)).item()
 
 
 def row_totals(x: np.ndarray) -> np.ndarray:
-    """Give the sums over the last axis, of length 1 then.
+    """Return the sums over the last axis, which then has length 1.
 
     Lane i of 64 takes the elements i, i + 64, i + 128, … one after the other; then the second half of
-    the lanes is added to the first, and so on. This is easy to vectorize, and the same whatever the machine.
+    the lanes is added to the first, and so on. This is easy to vectorize, and the same on every machine.
     """
     *rows, length = x.shape
     blocks = -(-length // LANES)
@@ -102,10 +92,10 @@ def row_totals(x: np.ndarray) -> np.ndarray:
 
 
 def column_totals(x: np.ndarray) -> np.ndarray:
-    """Give the sums over the last axis but one, of length 1 then: the rows one after the other."""
+    """Return the sums over the last axis but one, which then has length 1: the rows one after the other."""
     return np.add.accumulate(double(x), axis=-2)[..., -1:, :]
 
 
 def norm(x: np.ndarray) -> float:
-    """Give the square root of the sum of squares."""
+    """Return the square root of the sum of squares."""
     return sqrt(total(np.square(double(x))))

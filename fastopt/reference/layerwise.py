@@ -4,11 +4,13 @@ Each step looks at all arrays first and moves the parameters then. Sums, and the
 float64; where such a number meets the elements, it is rounded to their dtype.
 """
 
+from dataclasses import KW_ONLY, dataclass, field
 from math import sqrt
 from typing import Any
 
 import numpy as np
 
+from fastopt.reference.adam import Betas, Moments
 from fastopt.reference.common import (
     column_totals,
     copies,
@@ -27,27 +29,20 @@ from fastopt.reference.common import (
 __all__ = ["LAMB", "LARS", "SM3", "Adafactor", "NovoGrad", "Prodigy"]
 
 
+@dataclass(eq=False)
 class LARS:
     """g ← g + weight_decay·p; v ← μ·v − (lr·ratio)·g; p ← p + v.
 
     ratio = trust_coefficient·‖p‖ / (‖g‖ + eps), or 1 if one of the norms is 0
     """
 
-    def __init__(
-        self,
-        lr: float = 0.1,
-        momentum: float = 0.9,
-        trust_coefficient: float = 0.001,
-        *,
-        weight_decay: float = 0.0,
-        eps: float = 0.0,
-    ) -> None:
-        self.lr = lr
-        self.momentum = momentum
-        self.trust_coefficient = trust_coefficient
-        self.weight_decay = weight_decay
-        self.eps = eps
-        self.v: Any = None
+    lr: float = 0.1
+    momentum: float = 0.9
+    trust_coefficient: float = 0.001
+    _: KW_ONLY
+    weight_decay: float = 0.0
+    eps: float = 0.0
+    v: Any = field(init=False, default=None)
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
@@ -63,39 +58,22 @@ class LARS:
             put(params, key, p + self.v[key])
 
 
-class LAMB:
+@dataclass(eq=False)
+class LAMB(Moments):
     """m and v as Adam; d ← a·m / (√v + eps·√(1 − β₂ᵗ)) + weight_decay·p; p ← p − (lr·ratio)·d.
 
     a = √(1 − β₂ᵗ) / (1 − β₁ᵗ); ratio = ‖p‖ / ‖d‖, or 1 if one of the norms is 0
     """
 
-    def __init__(
-        self,
-        lr: float = 0.001,
-        beta1: float = 0.9,
-        beta2: float = 0.999,
-        *,
-        eps: float = 1e-6,
-        weight_decay: float = 0.0,
-    ) -> None:
-        self.lr = lr
-        self.beta1 = beta1
-        self.beta2 = beta2
-        self.eps = eps
-        self.weight_decay = weight_decay
-        self.iter = 0
-        self.m: Any = None
-        self.v: Any = None
+    _: KW_ONLY
+    eps: float = 1e-6
+    weight_decay: float = 0.0
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
-        if self.m is None:
-            self.m = zeros(params)
-            self.v = zeros(params)
-        self.iter += 1
-        t = self.iter
-        root = sqrt(1 - self.beta2**t)
-        a = root / (1 - self.beta1**t)
+        self.begin(params)
+        root = sqrt(1 - self.beta2**self.iter)
+        a = root / (1 - self.beta1**self.iter)
         eps_t = self.eps * root
 
         def direction(key: Any, p: np.ndarray) -> np.ndarray:
@@ -104,40 +82,27 @@ class LAMB:
 
         lengths = {}
         for key, p, g in triples(params, grads):
-            self.m[key] += (1 - self.beta1) * (g - self.m[key])
-            self.v[key] += (1 - self.beta2) * (g * g - self.v[key])
+            self.average(key, g)
             of_p, of_d = norm(p), norm(direction(key, p))
             lengths[key] = self.lr * (1.0 if of_p == 0 or of_d == 0 else of_p / of_d)
         for key, p, _ in triples(params, grads):
             put(params, key, p - lengths[key] * direction(key, p))
 
 
-class NovoGrad:
+@dataclass(eq=False)
+class NovoGrad(Betas):
     """v ← β₂·v + (1 − β₂)·‖g‖², at first ‖g‖²; m ← β₁·m + (g / (√v + eps) + weight_decay·p); p ← p − lr·m."""
 
-    def __init__(
-        self,
-        lr: float = 0.001,
-        beta1: float = 0.9,
-        beta2: float = 0.25,
-        *,
-        eps: float = 1e-6,
-        weight_decay: float = 0.0,
-    ) -> None:
-        self.lr = lr
-        self.beta1 = beta1
-        self.beta2 = beta2
-        self.eps = eps
-        self.weight_decay = weight_decay
-        self.iter = 0
-        self.m: Any = None
-        self.v: Any = None
+    beta2: float = 0.25
+    _: KW_ONLY
+    eps: float = 1e-6
+    weight_decay: float = 0.0
+    v: Any = field(init=False, default=None)
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
         if self.m is None:
-            self.m = zeros(params)
-            self.v = zeros(params, one)
+            self.m, self.v = zeros(params), zeros(params, one)
         self.iter += 1
         beta2 = self.beta2 if self.iter > 1 else 0.0
         for key, _, g in triples(params, grads):
@@ -149,6 +114,7 @@ class NovoGrad:
             put(params, key, p - self.lr * self.m[key])
 
 
+@dataclass(eq=False)
 class SM3:
     """ν = min(row, col) + g²; m ← m + (1 − μ)(g / √(ν + eps) − m); p ← p − lr·m.
 
@@ -156,13 +122,13 @@ class SM3:
     those along the last
     """
 
-    def __init__(self, lr: float = 0.1, momentum: float = 0.9, *, eps: float = 1e-8) -> None:
-        self.lr = lr
-        self.momentum = momentum
-        self.eps = eps
-        self.m: Any = None
-        self.row: Any = None
-        self.col: Any = None
+    lr: float = 0.1
+    momentum: float = 0.9
+    _: KW_ONLY
+    eps: float = 1e-8
+    m: Any = field(init=False, default=None)
+    row: Any = field(init=False, default=None)
+    col: Any = field(init=False, default=None)
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
@@ -180,6 +146,7 @@ class SM3:
             put(params, key, p - self.lr * self.m[key])
 
 
+@dataclass(eq=False)
 class Adafactor:
     """p ← (1 − lr·weight_decay)·p − (α / max(1, rms(u) / clip_threshold))·u, where u = g / √max(v, eps₁²).
 
@@ -188,25 +155,16 @@ class Adafactor:
     The new values have the weight w = t^beta2_decay; α = min(lr, 1 / √t)·max(eps₂, rms(p))
     """
 
-    def __init__(
-        self,
-        lr: float = 0.01,
-        beta2_decay: float = -0.8,
-        *,
-        eps1: float | None = None,
-        eps2: float = 0.001,
-        clip_threshold: float = 1.0,
-        weight_decay: float = 0.0,
-    ) -> None:
-        self.lr = lr
-        self.beta2_decay = beta2_decay
-        self.eps1 = eps1
-        self.eps2 = eps2
-        self.clip_threshold = clip_threshold
-        self.weight_decay = weight_decay
-        self.iter = 0
-        self.row: Any = None
-        self.col: Any = None
+    lr: float = 0.01
+    beta2_decay: float = -0.8
+    _: KW_ONLY
+    eps1: float | None = None
+    eps2: float = 0.001
+    clip_threshold: float = 1.0
+    weight_decay: float = 0.0
+    iter: int = field(init=False, default=0)
+    row: Any = field(init=False, default=None)
+    col: Any = field(init=False, default=None)
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
@@ -239,7 +197,7 @@ class Adafactor:
                 put(params, key, kept - lengths[key] * self.direction(key, g))
 
     def direction(self, key: Any, g: np.ndarray) -> np.ndarray:
-        """Give u."""
+        """Return u."""
         eps1 = float(np.finfo(g.dtype).eps) if self.eps1 is None else self.eps1
         v = self.row[key]
         if g.ndim > 1:
@@ -250,16 +208,17 @@ class Adafactor:
 
 
 def means_of_rows(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Give the shape of Adafactor's row."""
+    """Return the shape of Adafactor's row."""
     return (*shape[:-1], 1) if len(shape) > 1 else shape
 
 
 def means_of_columns(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Give the shape of Adafactor's col."""
+    """Return the shape of Adafactor's col."""
     return (*shape[:-2], 1, shape[-1]) if len(shape) > 1 else (1,) * len(shape)
 
 
-class Prodigy:
+@dataclass(eq=False)
+class Prodigy(Moments):
     """m, v and s average d·g, (d·g)² and, with √β₂, the gradients; p as below.
 
     r ← √β₂·r + (d / d₀·lr_t)·⟨g, p₀ − p⟩; s ← √β₂·s + (d / d₀·lr_t)·g; d ← max(d, r / ‖s‖₁)
@@ -267,31 +226,16 @@ class Prodigy:
     lr_t = d·(lr·√(1 − β₂ᵗ) / (1 − β₁ᵗ)) with the d from before the step; p₀ is where the parameters started
     """
 
-    def __init__(
-        self,
-        lr: float = 1.0,
-        beta1: float = 0.9,
-        beta2: float = 0.999,
-        *,
-        eps: float = 1e-8,
-        d0: float = 1e-6,
-        weight_decay: float = 0.0,
-    ) -> None:
-        self.lr = lr
-        self.beta1 = beta1
-        self.beta2 = beta2
-        self.eps = eps
-        self.d0 = d0
-        self.weight_decay = weight_decay
-        self.iter = 0
-        self.m: Any = None
-        self.v: Any = None
-        self.s: Any = None
-        self.p0: Any = None
-        self.d: Any = None
-        self.r: Any = None
-        self.corrected_lr = 0.0
-        self.old_and_new_d: dict[Any, tuple[float, float]] = {}
+    lr: float = 1.0
+    _: KW_ONLY
+    d0: float = 1e-6
+    weight_decay: float = 0.0
+    s: Any = field(init=False, default=None)
+    p0: Any = field(init=False, default=None)
+    d: Any = field(init=False, default=None)
+    r: Any = field(init=False, default=None)
+    corrected_lr: float = field(init=False, default=0.0)
+    old_and_new_d: dict[Any, tuple[float, float]] = field(init=False, default_factory=dict)
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
@@ -301,15 +245,11 @@ class Prodigy:
 
     def measure(self, params: Any, grads: Any) -> tuple[float, float]:
         """Update m, v and s; return Σ⟨g, p₀ − p⟩ and ‖s‖₁."""
-        if self.m is None:
-            self.m = zeros(params)
-            self.v = zeros(params)
-            self.s = zeros(params)
-            self.p0 = copies(params, params)
+        if self.s is None:
+            self.s, self.p0 = zeros(params), copies(params, params)
         if self.d is None:
-            self.d = full(params, self.d0, one)
-            self.r = zeros(params, one)
-        self.iter += 1
+            self.d, self.r = full(params, self.d0, one), zeros(params, one)
+        self.begin(params)
         t = self.iter
         beta3 = sqrt(self.beta2)
         self.corrected_lr = self.lr * sqrt(1 - self.beta2**t) / (1 - self.beta1**t)
@@ -319,8 +259,7 @@ class Prodigy:
             weight = d / self.d0 * (d * self.corrected_lr)
             moved += total(double(g) * double(self.p0[key] - p))
             dg = d * g
-            self.m[key] += (1 - self.beta1) * (dg - self.m[key])
-            self.v[key] += (1 - self.beta2) * (dg * dg - self.v[key])
+            self.average(key, dg)
             self.s[key] = beta3 * self.s[key] + weight * g
             size += total(abs(double(self.s[key])))
         return moved, size

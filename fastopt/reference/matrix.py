@@ -1,66 +1,48 @@
 """Steps for matrices, from products of matrices."""
 
+from dataclasses import KW_ONLY, dataclass, field
 from math import sqrt
 from typing import Any
 
 import numpy as np
 
-from fastopt.reference.common import norm, put, triples, zeros
+from fastopt.reference.common import norm, pairs, put, triples, zeros
 
 __all__ = ["Muon"]
 
 
+@dataclass(eq=False)
 class Muon:
     """m ← m + (1 − μ)(g − m); u = g + μ·(m − g); p ← (1 − lr·weight_decay)·p − (lr·scale)·o.
 
     o is u / max(‖u‖, eps) after Newton-Schulz iterations, which bring its singular values near to 1;
-    scale = √max(1, rows / columns). Arrays that aren't matrices are the fallback's.
+    scale = √max(1, rows / columns).
     """
 
-    def __init__(
-        self,
-        lr: float = 0.001,
-        momentum: float = 0.95,
-        *,
-        weight_decay: float = 0.1,
-        ns_steps: int = 5,
-        eps: float = 1e-7,
-        fallback: Any = None,
-    ) -> None:
-        self.lr = lr
-        self.weight_decay = weight_decay
-        self.momentum = momentum
-        self.ns_steps = ns_steps
-        self.eps = eps
-        self.fallback = fallback
-        self.m: Any = None
+    lr: float = 0.001
+    momentum: float = 0.95
+    _: KW_ONLY
+    weight_decay: float = 0.1
+    ns_steps: int = 5
+    eps: float = 1e-7
+    m: Any = field(init=False, default=None)
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
-        arrays = {key: params[key] for key, _, _ in triples(params, grads)}
-        matrices = {key: p for key, p in arrays.items() if np.ndim(p) == 2}
-        others = {key: p for key, p in arrays.items() if np.ndim(p) != 2}
-        if others and self.fallback is None:
-            raise ValueError(f"Muon needs a fallback for arrays that aren't matrices: {list(others)}")
         if self.m is None:
-            self.m = zeros(matrices)
+            self.m = zeros(params)
         directions = {}
-        for key, _, g in triples(matrices, grads):
+        for key, g in pairs(params, grads):
             self.m[key] += (1 - self.momentum) * (g - self.m[key])
             u = g + self.momentum * (self.m[key] - g)
             directions[key] = u / max(norm(u), self.eps)
-        for key, p, _ in triples(matrices, grads):
+        for key, p, _ in triples(params, grads):
             u = directions[key]
             rows, columns = u.shape
             if u.size:
                 o = newton_schulz(u.T, self.ns_steps).T if rows > columns else newton_schulz(u, self.ns_steps)
                 scale = sqrt(max(1, rows / columns))
                 put(params, key, (1 - self.lr * self.weight_decay) * p - self.lr * scale * o)
-        if others:
-            self.fallback.update(others, {key: grads[key] for key in others})
-            for key, p in others.items():
-                if not isinstance(p, np.ndarray):
-                    params[key] = p
 
 
 def newton_schulz(x: np.ndarray, steps: int) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Gradient descent and its momentum."""
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,11 @@ from fastopt.reference.common import copies, pairs, put, triples, zeros
 __all__ = ["ASGD", "SGD", "Momentum", "Nesterov", "OptimisticGD", "ScheduleFreeSGD"]
 
 
+@dataclass(eq=False)
 class SGD:
     """p ← p − lr·g."""
 
-    def __init__(self, lr: float = 0.01) -> None:
-        self.lr = lr
+    lr: float = 0.01
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
@@ -21,13 +22,13 @@ class SGD:
             params[key] -= self.lr * g
 
 
+@dataclass(eq=False)
 class Momentum:
     """v ← μ·v − lr·g; p ← p + v."""
 
-    def __init__(self, lr: float = 0.01, momentum: float = 0.9) -> None:
-        self.lr = lr
-        self.momentum = momentum
-        self.v: Any = None
+    lr: float = 0.01
+    momentum: float = 0.9
+    v: Any = field(init=False, default=None)
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
@@ -38,13 +39,9 @@ class Momentum:
             params[key] += self.v[key]
 
 
-class Nesterov:
+@dataclass(eq=False)
+class Nesterov(Momentum):
     """p ← p + μ²·v; p ← p − ((1 + μ)·lr)·g; v ← μ·v − lr·g."""
-
-    def __init__(self, lr: float = 0.01, momentum: float = 0.9) -> None:
-        self.lr = lr
-        self.momentum = momentum
-        self.v: Any = None
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
@@ -58,14 +55,14 @@ class Nesterov:
             params[key] -= step
 
 
+@dataclass(eq=False)
 class OptimisticGD:
     """p ← p − lr·((α + β)·g − β·g of the step before), which is g at the first."""
 
-    def __init__(self, lr: float = 0.01, alpha: float = 1.0, beta: float = 1.0) -> None:
-        self.lr = lr
-        self.alpha = alpha
-        self.beta = beta
-        self.prev_grad: Any = None
+    lr: float = 0.01
+    alpha: float = 1.0
+    beta: float = 1.0
+    prev_grad: Any = field(init=False, default=None)
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
@@ -77,19 +74,19 @@ class OptimisticGD:
             put(params, key, new)
 
 
+@dataclass(eq=False)
 class ASGD:
     """p ← (1 − λ·η)·p − η·g; ax ← ax + μ·(p − ax).
 
     η = lr / (1 + λ·lr·(t − 1))^α; μ = 1 / max(1, t − 1 − t0)
     """
 
-    def __init__(self, lr: float = 0.01, lambd: float = 1e-4, alpha: float = 0.75, t0: float = 1e6) -> None:
-        self.lr = lr
-        self.lambd = lambd
-        self.alpha = alpha
-        self.t0 = t0
-        self.iter = 0
-        self.ax: Any = None
+    lr: float = 0.01
+    lambd: float = 1e-4
+    alpha: float = 0.75
+    t0: float = 1e6
+    iter: int = field(init=False, default=0)
+    ax: Any = field(init=False, default=None)
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
@@ -105,31 +102,33 @@ class ASGD:
             self.ax[key] = self.ax[key] + mu * (new - self.ax[key]) if mu < 1 else new
 
 
+@dataclass(eq=False)
 class ScheduleFreeSGD:
     """p ← p + c·(z − p) + lr·(β·(1 − c) − 1)·g; z ← z − lr·g.
 
     c = rₜ² / (r₁² + … + rₜ²), where r is the warm-up's factor of lr
     """
 
-    def __init__(self, lr: float = 1.0, beta: float = 0.9, warmup_steps: int = 0) -> None:
-        self.lr = lr
-        self.beta = beta
-        self.warmup_steps = warmup_steps
-        self.iter = 0
-        self.sum = 0.0
-        self.z: Any = None
+    lr: float = 1.0
+    beta: float = 0.9
+    warmup_steps: int = 0
+    iter: int = field(init=False, default=0)
+    sum: float = field(init=False, default=0.0)
+    z: Any = field(init=False, default=None)
+
+    def factors(self) -> tuple[float, float, float]:
+        """Count the step; return c, lr with warm-up, and the factor of g in the parameter's step."""
+        self.iter += 1
+        r = min(self.iter / self.warmup_steps, 1.0) if self.warmup_steps else 1.0
+        self.sum += r * r
+        c, lr = r * r / self.sum, self.lr * r
+        return c, lr, lr * (self.beta * (1 - c) - 1)
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
         if self.z is None:
             self.z = copies(params, params)
-        self.iter += 1
-        t = self.iter
-        r = min(t / self.warmup_steps, 1.0) if self.warmup_steps else 1.0
-        self.sum += r * r
-        c = r * r / self.sum
-        lr = self.lr * r
-        lr_y = lr * (self.beta * (1 - c) - 1)
+        c, lr, lr_y = self.factors()
         for key, p, g in triples(params, grads):
             new = p + c * (self.z[key] - p) + lr_y * g
             self.z[key] = self.z[key] - lr * g

@@ -20,19 +20,6 @@ from fastopt.schedules.plateau import Plateau
 from fastopt.schedules.waves import Cosine, CosineRestarts, OneCycle
 
 __all__ = [
-    "Constant",
-    "Cosine",
-    "CosineRestarts",
-    "Exponential",
-    "InverseSqrt",
-    "Join",
-    "Linear",
-    "OneCycle",
-    "Piecewise",
-    "Plateau",
-    "Polynomial",
-    "Schedule",
-    "Step",
-    "Timed",
-    "Warmup",
-]
+    "Constant", "Cosine", "CosineRestarts", "Exponential", "InverseSqrt", "Join", "Linear", "OneCycle",
+    "Piecewise", "Plateau", "Polynomial", "Schedule", "Step", "Timed", "Warmup",
+]  # fmt: skip

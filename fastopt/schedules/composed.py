@@ -29,7 +29,7 @@ class Warmup(Timed):
     start: float = checked(default=0.0)
 
     def __call__(self, t: int) -> float:
-        """Give the value at step t = 1, 2, ..."""
+        """Return the value at step t = 1, 2, ..."""
         steps = round(self.steps * self.steps_per_epoch)
         if t > steps:
             return self.schedule(t - steps)
@@ -56,7 +56,7 @@ class Join(Timed):
         check_boundaries(self.boundaries, "schedules", len(self.schedules))
 
     def __call__(self, t: int) -> float:
-        """Give the value at step t = 1, 2, ..."""
+        """Return the value at step t = 1, 2, ..."""
         starts = [0, *(round(boundary * self.steps_per_epoch) for boundary in self.boundaries)]
         n = sum(start < t for start in starts) - 1
         return self.schedules[n](t - starts[n])

@@ -23,7 +23,7 @@ class Constant(Timed):
     value: float = checked()
 
     def at(self, c: float) -> float:
-        """Give the value after c steps, or epochs."""
+        """Return the value after c steps, or epochs."""
         return self.value
 
 
@@ -46,7 +46,7 @@ class Step(Timed):
     factor: float = checked(default=0.1)
 
     def at(self, c: float) -> float:
-        """Give the value after c steps, or epochs."""
+        """Return the value after c steps, or epochs."""
         return self.value * self.factor ** (c // self.steps)
 
 
@@ -73,7 +73,7 @@ class Piecewise(Timed):
         check_boundaries(self.boundaries, "values", len(self.values))
 
     def at(self, c: float) -> float:
-        """Give the value after c steps, or epochs."""
+        """Return the value after c steps, or epochs."""
         return self.values[sum(boundary <= c for boundary in self.boundaries)]
 
 
@@ -96,7 +96,7 @@ class Exponential(Timed):
     steps: float = checked(length, default=1)
 
     def at(self, c: float) -> float:
-        """Give the value after c steps, or epochs."""
+        """Return the value after c steps, or epochs."""
         return self.value * self.factor ** (c / self.steps)
 
 
@@ -124,7 +124,7 @@ class Polynomial(Timed):
     power: float = checked(above=0, default=1.0)
 
     def at(self, c: float) -> float:
-        """Give the value after c steps, or epochs."""
+        """Return the value after c steps, or epochs."""
         return self.end + (self.value - self.end) * (1 - min(c / self.steps, 1.0)) ** self.power
 
 
@@ -149,7 +149,7 @@ class Linear(Timed):
     end: float = checked(default=0.0)
 
     def at(self, c: float) -> float:
-        """Give the value after c steps, or epochs."""
+        """Return the value after c steps, or epochs."""
         return self.end + (self.value - self.end) * (1 - min(c / self.steps, 1.0))
 
 
@@ -175,5 +175,5 @@ class InverseSqrt(Timed):
     steps: float = checked(length)
 
     def at(self, c: float) -> float:
-        """Give the value after c steps, or epochs."""
+        """Return the value after c steps, or epochs."""
         return self.value * sqrt(self.steps / (self.steps + c))

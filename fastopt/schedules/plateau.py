@@ -58,7 +58,7 @@ class Plateau(Schedule):
     cooling: int = checked(integer, default=0)
 
     def __call__(self, t: int) -> float:
-        """Give the value, which is the same at any step."""
+        """Return the value, which is the same at any step."""
         return self.value
 
     def report(self, metric: float) -> None:

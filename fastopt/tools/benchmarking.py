@@ -1,4 +1,4 @@
-"""`bench`: what a step costs on this machine, beside NumPy, other libraries and the memory itself."""
+"""`bench`: the time of a step on this machine, beside NumPy, other libraries and the memory itself."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ from fastopt.checks import computed, hyperparameter, integer, listed, number
 from fastopt.kernels.jit import compiled
 from fastopt.optimizer import Optimizer, State
 from fastopt.tools import equivalents
-from fastopt.tools.registry import check_rule, describe, takes
+from fastopt.tools.registry import class_of, describe, takes
 
 __all__ = ["Start", "Timing", "bench", "start", "taken"]
 
@@ -100,17 +100,17 @@ def stream_6(param, grad, a, b, c, d, e, f, grad_scale, l2, keep):
 
 @dataclass(eq=False)
 class Stream(Optimizer):
-    """The limit of a rule: the step's own way, memory traffic only."""
+    """The limit of a rule: memory traffic only, by the step's own way."""
 
     lr: float = hyperparameter(0.0)
 
     def scalars(self, t: int) -> tuple[float, ...]:
-        """Give nothing."""
+        """Return no scalars."""
         return ()
 
 
 def limit(kernel: Any) -> type[Optimizer]:
-    """Give the class for a stream, whose arrays of state are the kernel's."""
+    """Return the class for a stream, whose states are the kernel's."""
     states = [*signature(kernel).parameters][2:-3]
     return type(kernel.__name__, (Stream,), {"kernel": kernel, **{name: State() for name in states}})
 
@@ -124,7 +124,7 @@ NETWORK = ((784, 100), (100,), *((100, 100), (100,)) * 3, (100, 10), (10,))
 
 @dataclass(frozen=True)
 class Timing:
-    """What a step took.
+    """The times of a step.
 
     Attributes
     ----------
@@ -155,7 +155,7 @@ class Timing:
 
     @property
     def bytes(self) -> int:
-        """What a step has to read and write."""
+        """The bytes that a step has to read and write."""
         return self.elements * describe(self.rule_class or class_of(self.rule)).bytes_per_element(self.dtype)
 
     @property
@@ -165,32 +165,12 @@ class Timing:
 
     @property
     def bandwidth_fraction(self) -> float:
-        """The time of the memory traffic alone over that of the step, both packed."""
+        """The time of the traffic alone, over the time of the step, both packed."""
         return self.seconds["limit"] / self.seconds["packed"]
 
 
-def class_of(rule: Any) -> type[Optimizer]:
-    """Return the class of a rule, which may be its name.
-
-    Raises
-    ------
-    ValueError
-        If there is no such rule.
-    """
-    if isinstance(rule, type) and issubclass(rule, Optimizer):
-        return rule
-    found: type[Optimizer] = getattr(optimizers, check_rule(rule))
-    return found
-
-
 def taken(rule: str | type[Optimizer], network: Shapes) -> tuple[tuple[int, ...], ...]:
-    """Return the shapes of the arrays of a network that a rule supports.
-
-    Raises
-    ------
-    ValueError
-        If it supports none.
-    """
+    """Return the shapes of the arrays of a network that a rule takes. Raises ValueError if it takes none."""
     cls: Any = class_of(rule)
     shapes = tuple(shape for shape in network if takes(cls, len(shape)))
     if not shapes:
@@ -199,15 +179,10 @@ def taken(rule: str | type[Optimizer], network: Shapes) -> tuple[tuple[int, ...]
 
 
 def networks_of(shapes: Any) -> list[Shapes]:
-    """Give networks as lists of shapes, or say what is none."""
+    """Return networks as lists of shapes. The error of what is none shows the form."""
     try:
-        return [
-            [
-                tuple(integer("a length", n, 1) for n in listed("a shape", shape))
-                for shape in listed("a network", net)
-            ]
-            for net in listed("shapes", shapes)
-        ]
+        lists = [[listed("a shape", s) for s in listed("a network", net)] for net in listed("shapes", shapes)]
+        return [[tuple(integer("a length", n, 1) for n in shape) for shape in net] for net in lists]
     except (TypeError, ValueError) as error:
         text = f"shapes must be networks, each a list of shapes, like [[(784, 100), (100,)]]: {error}"
         raise type(error)(text) from None
@@ -237,14 +212,14 @@ def steps(fast: Any, dtype: str, shapes: Shapes, others: ExitStack) -> dict[str,
         found["limit"] = own(LIMITS[n_states](), pack([p * 0 for p in params]), packed_grads)
     for name, library in equivalents.LIBRARIES.items() if is_builtin else ():
         if rule in library.rules and equivalents.version_of(name):
-            twin = others.enter_context(equivalents.twin(name, rule, params, 1e-4))
-            twin.give(grads)
-            found[name] = twin.step
+            other = others.enter_context(equivalents.equivalent(name, rule, params, 1e-4))
+            other.give(grads)
+            found[name] = other.step
     return found
 
 
 def seconds_a_step(step: Callable[[], Any], times: int) -> float:
-    """Give the mean over one block."""
+    """Return the mean over one block."""
     begin = perf_counter()
     for _ in range(times):
         step()
@@ -330,7 +305,7 @@ print(perf_counter() - middle)
 
 @dataclass(frozen=True)
 class Start:
-    """What a process pays once for fastopt: the import and its first step, in seconds."""
+    """The seconds that a process spends once on fastopt: the import and its first step."""
 
     rule: str
     cold: float

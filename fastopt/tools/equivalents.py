@@ -1,4 +1,4 @@
-"""The rules of PyTorch, optax and Keras that are the same as ours: witnesses, and rivals."""
+"""The rules of PyTorch, optax and Keras that are the same as ours, to compare results and times."""
 
 import inspect
 import os
@@ -14,10 +14,14 @@ from fastopt import optimizers
 from fastopt.engine.threads import allowed
 from fastopt.tools.registry import takes
 
-__all__ = ["LIBRARIES", "STEPS", "TOLERANCES", "Twin", "difference", "twin", "version_of", "witness"]
+__all__ = [
+    "LIBRARIES", "STEPS", "TOLERANCES", "Equivalent", "difference", "equivalent", "first_library",
+    "version_of",
+]  # fmt: skip
 
 # For each rule its name there, and the arguments, theirs and ours, with which both are the same.
 Table = dict[str, tuple[str, dict[str, Any], dict[str, Any]]]
+DECAY = {"weight_decay": 0.1}
 
 TORCH: Table = {
     "SGD": ("SGD", {}, {}),
@@ -36,7 +40,7 @@ TORCH: Table = {
     "NAdam": ("NAdam", {}, {}),
     "RAdam": ("RAdam", {}, {}),
     "Rprop": ("Rprop", {}, {}),
-    "Adafactor": ("Adafactor", {"weight_decay": 0.1}, {"weight_decay": 0.1}),
+    "Adafactor": ("Adafactor", DECAY, DECAY),
     "Muon": ("Muon", {}, {}),
 }
 OPTAX: Table = {
@@ -51,24 +55,16 @@ OPTAX: Table = {
     "AdaBelief": ("adabelief", {}, {}),
     "Yogi": ("yogi", {}, {}),
     # With another β₂ optax differs from the paper; see Adan's docstring.
-    "Adan": ("adan", {"b2": 0.5, "eps_root": 0.0, "weight_decay": 0.1}, {"beta2": 0.5, "weight_decay": 0.1}),
+    "Adan": ("adan", {"b2": 0.5, "eps_root": 0.0, **DECAY}, {"beta2": 0.5, **DECAY}),
     "AdEMAMix": ("contrib.ademamix", {}, {}),
-    "ScheduleFreeAdamW": ("contrib.schedule_free_adamw", {"weight_decay": 0.1}, {"weight_decay": 0.1}),
+    "ScheduleFreeAdamW": ("contrib.schedule_free_adamw", DECAY, DECAY),
     "Signum": ("sign_sgd over trace", {"decay": 0.9}, {}),
-    "Lion": ("lion", {"weight_decay": 0.1}, {"weight_decay": 0.1}),
-    "LARS": (
-        "lars",
-        {"trust_coefficient": 0.5, "weight_decay": 0.1},
-        {"trust_coefficient": 0.5, "weight_decay": 0.1},
-    ),
-    "LAMB": ("lamb", {"weight_decay": 0.1}, {"weight_decay": 0.1}),
-    "NovoGrad": ("novograd", {"weight_decay": 0.1}, {"weight_decay": 0.1}),
+    "Lion": ("lion", DECAY, DECAY),
+    "LARS": ("lars", {"trust_coefficient": 0.5, **DECAY}, {"trust_coefficient": 0.5, **DECAY}),
+    "LAMB": ("lamb", DECAY, DECAY),
+    "NovoGrad": ("novograd", DECAY, DECAY),
     "SM3": ("sm3", {}, {}),
-    "Prodigy": (
-        "contrib.prodigy",
-        {"estim_lr0": 0.1, "weight_decay": 0.1},
-        {"d0": 0.1, "weight_decay": 0.1},
-    ),
+    "Prodigy": ("contrib.prodigy", {"estim_lr0": 0.1, **DECAY}, {"d0": 0.1, **DECAY}),
 }
 FTRL = {  # numbers that Keras's float32 has exactly
     "initial_accumulator_value": 0.125,
@@ -82,17 +78,11 @@ KERAS: Table = {"FTRL": ("Ftrl", FTRL, {"lr": 0.0625, **FTRL})}
 Arrays = Sequence[np.ndarray]
 
 
-class Twin(NamedTuple):
-    """Another library's optimizer at work.
+class Equivalent(NamedTuple):
+    """An optimizer of another library at work.
 
-    Attributes
-    ----------
-    give : callable
-        Takes the gradients of the steps to come.
-    step : callable
-        Takes a step, and comes back when it is done.
-    params : callable
-        Gives copies of the parameters.
+    ``give`` takes the gradients of the steps to come, ``step`` returns when the step is done, and ``params``
+    returns copies of the parameters.
     """
 
     give: Callable[[Arrays], None]
@@ -101,7 +91,7 @@ class Twin(NamedTuple):
 
 
 @contextmanager
-def by_torch(name: str, lr: float, arguments: dict[str, Any], params: Arrays) -> Iterator[Twin]:
+def by_torch(name: str, lr: float, arguments: dict[str, Any], params: Arrays) -> Iterator[Equivalent]:
     """Run PyTorch's, fused where it has that, else foreach, on as many threads as fastopt."""
     import torch
 
@@ -119,7 +109,7 @@ def by_torch(name: str, lr: float, arguments: dict[str, Any], params: Arrays) ->
             for tensor, grad in zip(tensors, grads, strict=True):
                 tensor.grad = torch.from_numpy(grad.copy())
 
-        yield Twin(give, optimizer.step, lambda: [t.detach().numpy().copy() for t in tensors])
+        yield Equivalent(give, optimizer.step, lambda: [t.detach().numpy().copy() for t in tensors])
     finally:
         torch.set_default_dtype(before[0])
         torch.set_num_threads(before[1])
@@ -128,7 +118,7 @@ def by_torch(name: str, lr: float, arguments: dict[str, Any], params: Arrays) ->
 @contextmanager
 def by_jax(
     params: Arrays, init: Callable[[Any], Any], update: Callable[[Any, Any, Any], tuple[Any, Any]]
-) -> Iterator[Twin]:
+) -> Iterator[Equivalent]:
     """Run a pure function, compiled as a whole, which gets its buffers of parameters and state to keep."""
     import jax
 
@@ -147,11 +137,11 @@ def by_jax(
             held["params"], held["state"] = fast(held["grads"], held["params"], held["state"])
             jax.block_until_ready(held["params"])
 
-        yield Twin(give, step, lambda: [np.array(p) for p in held["params"]])
+        yield Equivalent(give, step, lambda: [np.array(p) for p in held["params"]])
 
 
 @contextmanager
-def by_optax(name: str, lr: float, arguments: dict[str, Any], params: Arrays) -> Iterator[Twin]:
+def by_optax(name: str, lr: float, arguments: dict[str, Any], params: Arrays) -> Iterator[Equivalent]:
     """Run optax's."""
     import optax
 
@@ -164,12 +154,12 @@ def by_optax(name: str, lr: float, arguments: dict[str, Any], params: Arrays) ->
         updates, state = rule.update(grads, state, params)
         return optax.apply_updates(params, updates), state
 
-    with by_jax(params, rule.init, update) as twin:
-        yield twin
+    with by_jax(params, rule.init, update) as found:
+        yield found
 
 
 @contextmanager
-def by_keras(name: str, lr: float, arguments: dict[str, Any], params: Arrays) -> Iterator[Twin]:
+def by_keras(name: str, lr: float, arguments: dict[str, Any], params: Arrays) -> Iterator[Equivalent]:
     """Run Keras's, on JAX."""
     os.environ.setdefault("KERAS_BACKEND", "jax")
     import keras
@@ -185,8 +175,8 @@ def by_keras(name: str, lr: float, arguments: dict[str, Any], params: Arrays) ->
     def update(grads: Any, params: Any, state: Any) -> tuple[Any, Any]:
         return rule.stateless_apply(state, grads, params)
 
-    with by_jax(params, init, update) as twin:
-        yield twin
+    with by_jax(params, init, update) as found:
+        yield found
 
 
 class Library(NamedTuple):
@@ -194,7 +184,7 @@ class Library(NamedTuple):
 
     packages: tuple[str, ...]
     rules: Table
-    run: Callable[[str, float, dict[str, Any], Arrays], AbstractContextManager[Twin]]
+    run: Callable[[str, float, dict[str, Any], Arrays], AbstractContextManager[Equivalent]]
 
 
 LIBRARIES = {
@@ -205,7 +195,7 @@ LIBRARIES = {
 
 
 def version_of(library: str) -> str | None:
-    """Give the version that is installed, or None."""
+    """Return the version of a library that is installed, or None."""
     try:
         own, *_ = map(version, LIBRARIES[library].packages)
     except PackageNotFoundError:
@@ -213,13 +203,13 @@ def version_of(library: str) -> str | None:
     return own.partition("+")[0]
 
 
-def witness(rule: str) -> str:
-    """Give the first library that has a rule."""
+def first_library(rule: str) -> str:
+    """Return the first library that has a rule."""
     return next(name for name, library in LIBRARIES.items() if rule in library.rules)
 
 
-def twin(library: str, rule: str, params: Arrays, lr: float) -> AbstractContextManager[Twin]:
-    """Run a library's twin of a rule on copies of some arrays."""
+def equivalent(library: str, rule: str, params: Arrays, lr: float) -> AbstractContextManager[Equivalent]:
+    """Run a library's equivalent of a rule on copies of some arrays."""
     name, theirs, _ = LIBRARIES[library].rules[rule]
     return LIBRARIES[library].run(name, lr, theirs, params)
 
@@ -244,23 +234,11 @@ def unrounded() -> Iterator[None]:
 def difference(
     rule: str, library: str, dtype: str, shapes: Sequence[tuple[int, ...]] = ((20, 30), (30,))
 ) -> float:
-    """Give the largest relative difference between fastopt and a library's twin in `STEPS` steps.
+    """Return the largest relative difference between fastopt and a library's equivalent in `STEPS` steps.
 
-    Parameters
-    ----------
-    rule, library : str
-        Which, of ``LIBRARIES[library].rules``.
-    dtype : str
-        float32 or float64.
-    shapes : sequence of shapes
-        Of the parameters; those that the rule doesn't take are left out.
-
-    Returns
-    -------
-    float
-        The largest magnitude of a difference after any step, over that of a parameter in the same array.
-        Parameters start between 1 and 2, gradients are normally distributed. Muon is compared without
-        PyTorch's rounding to bfloat16.
+    It is the largest magnitude of a difference after any step, over that of a parameter in the same array.
+    Parameters start between 1 and 2, gradients are normally distributed. Arrays that the rule doesn't take
+    are left out. Muon is compared without PyTorch's rounding to bfloat16.
     """
     cls = getattr(optimizers, rule)
     arguments = {"lr": 0.01, **LIBRARIES[library].rules[rule][2]}
@@ -269,7 +247,7 @@ def difference(
     params = [rng.uniform(1, 2, shape).astype(dtype) for shape in shapes]
     optimizer, worst = cls(**arguments), 0.0
     exact = unrounded() if (rule, library) == ("Muon", "PyTorch") else nullcontext()
-    with exact, twin(library, rule, params, arguments["lr"]) as other:
+    with exact, equivalent(library, rule, params, arguments["lr"]) as other:
         for _ in range(STEPS):
             grads = [rng.standard_normal(shape).astype(dtype) for shape in shapes]
             other.give(grads)

@@ -1,4 +1,4 @@
-"""`warmup`: compile before the clock starts."""
+"""`warmup`: compilation before the first step."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from fastopt import optimizers
 from fastopt.checks import computed, listed
 from fastopt.optimizer import Optimizer
-from fastopt.tools.registry import check_rule
+from fastopt.tools.registry import class_of
 
 __all__ = ["warmup"]
 
@@ -32,12 +32,7 @@ def warmup(
     TypeError, ValueError
         If there is no such rule, or a dtype is another. Nothing is compiled then.
     """
-    classes = []
-    for rule in listed("rules", rules):
-        cls = getattr(optimizers, check_rule(rule)) if isinstance(rule, str) else rule
-        if not (isinstance(cls, type) and issubclass(cls, Optimizer)):
-            raise TypeError(f"rules must be names or classes, not {rule!r}")
-        classes.append(cls)
+    classes = [class_of(rule) for rule in listed("rules", rules)]
     kinds = [computed("dtypes", dtype) for dtype in listed("dtypes", dtypes)]
     for cls in classes:
         for kind in kinds:

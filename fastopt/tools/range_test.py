@@ -15,7 +15,7 @@ __all__ = ["RangeTest", "lr_finder"]
 
 
 class RangeTest(NamedTuple):
-    """What the range test saw.
+    """The result of the range test.
 
     Attributes
     ----------
@@ -124,7 +124,7 @@ def lr_finder(
 
 
 def steepest(lrs: np.ndarray, smoothed: np.ndarray) -> float | None:
-    """Give the learning rate where the curve falls fastest before its lowest point."""
+    """Return the learning rate where the curve falls fastest before its lowest point."""
     lowest = int(smoothed.argmin())
     if lowest == 0:
         return None

@@ -1,4 +1,4 @@
-"""`rules`: what there is, what it costs and where it comes from, read off the classes."""
+"""`rules`: all rules with their states, costs and sources, read off the classes."""
 
 import inspect
 import re
@@ -11,7 +11,7 @@ import numpy as np
 from fastopt import optimizers
 from fastopt.optimizer import Optimizer
 
-__all__ = ["Rule", "check_rule", "describe", "rules", "takes"]
+__all__ = ["Rule", "check_rule", "class_of", "describe", "rules", "takes"]
 
 FAMILIES = ("sgd", "adaptive", "adam", "sign", "layerwise", "matrix")  # simplest first
 
@@ -42,11 +42,11 @@ class Rule(NamedTuple):
     source: str
 
     def state_bytes(self, dtype: Any) -> int:
-        """Give the bytes of state for each number in a parameter, without those of `reduced_states`."""
+        """Return the bytes of state for each number in a parameter, without those of `reduced_states`."""
         return len(self.states) * np.dtype(dtype).itemsize
 
     def bytes_per_element(self, dtype: Any) -> int:
-        """Give the bytes to read and write for it at a step: gradient once, parameter and `states` twice.
+        """Return the bytes to read and write for it at a step: gradient once, parameter and `states` twice.
 
         A rule that measures whole arrays first reads them once more, from the cache where they fit into it.
         """
@@ -54,7 +54,7 @@ class Rule(NamedTuple):
 
 
 def describe(cls: type[Optimizer]) -> Rule:
-    """Give what a class says about itself."""
+    """Return a class's row in `rules`."""
     sizes: dict[bool, list[str]] = {False: [], True: []}
     for state in cls.states:
         sizes[getattr(cls, state).shape is not None].append(state)
@@ -87,13 +87,20 @@ def rules() -> tuple[Rule, ...]:
 
 
 def check_rule(name: Any) -> str:
-    """Give the name of a rule, or say which there are."""
+    """Return the name of a rule; raise ValueError, which names the nearest, if it is none."""
     if isinstance(name, str) and name in optimizers.__all__:
         return name
     there = {rule.name.lower(): rule.name for rule in rules()}
     near = " or ".join(there[close] for close in get_close_matches(str(name).lower(), there))
     hint = f"did you mean {near}? " if near else ""
     raise ValueError(f"{name!r} is no rule; {hint}there are {', '.join(there.values())}")
+
+
+def class_of(rule: Any) -> type[Optimizer]:
+    """Return the class of a rule, which may be its name; raise ValueError if it is none."""
+    is_class = isinstance(rule, type) and issubclass(rule, Optimizer)
+    found: type[Optimizer] = rule if is_class else getattr(optimizers, check_rule(rule))
+    return found
 
 
 @cache

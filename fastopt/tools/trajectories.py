@@ -1,4 +1,4 @@
-"""`trajectory`: where an optimizer goes on a function of two variables, and the picture of it."""
+"""`trajectory`: the path of an optimizer over a function of two variables, and its picture."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -97,14 +97,14 @@ def trajectory(
     params = {key: float(value) for key, value in zip("xy", start, strict=True)}
     points = [tuple(params.values())]
     for _ in range(integer("steps", steps)):
-        slopes = differences(f, *points[-1]) if gradient is None else gradient(*points[-1])
-        optimizer.update(params, dict(zip("xy", slopes, strict=True)))
+        grads = differences(f, *points[-1]) if gradient is None else gradient(*points[-1])
+        optimizer.update(params, dict(zip("xy", grads, strict=True)))
         points.append(tuple(params.values()))
     return Trajectory(f, np.array(points))
 
 
 def differences(f: Function, x: float, y: float) -> tuple[float, float]:
-    """Give the gradient by central differences, right to about ten digits."""
+    """Return the gradient by central differences, right to about ten digits."""
     # The cube root of the precision balances rounding against the third derivative.
     h, k = (6e-6 * max(1.0, abs(value)) for value in (x, y))
     return (

@@ -12,7 +12,7 @@ from fastopt.arrays.snapshots import Restoration
 from fastopt.checks import integer, kind
 from fastopt.optimizer import Optimizer
 
-__all__ = ["ulps", "verify"]
+__all__ = ["like", "ulps", "verify"]
 
 
 def verify(
@@ -53,21 +53,25 @@ def verify(
     >>> fastopt.verify(fastopt.Momentum(), [np.ones(3)], lambda params: [2 * params[0]])
     {'params': {0: 0}, 'v': {0: 0}}
     """
-    ours, theirs = again(optimizer, optimizers), again(optimizer, reference)
+    name = type(optimizer).__name__
+    if not isinstance(optimizer, Optimizer) or name not in reference.__all__:
+        known = ", ".join(reference.__all__)
+        raise TypeError(f"there is no plain NumPy version of {kind(optimizer)}, only of {known}")
+    ours, theirs = (like(optimizer, getattr(module, name)) for module in (optimizers, reference))
     keys, values, _ = match_grads(params, params)
-    copies = like(
-        params, keys, [np.array(v, subok=False) if isinstance(v, np.ndarray) else v for v in values]
-    )
+
+    def in_container(arrays: list[Any]) -> Any:
+        return dict(zip(keys, arrays, strict=True)) if isinstance(params, Mapping) else arrays
+
+    copies = in_container([np.array(v, subok=False) if isinstance(v, np.ndarray) else v for v in values])
     with Restoration(params):
         for _ in range(integer("steps", steps)):
             grads = grads_fn(params)
-            _, _, slopes = match_grads(params, grads)
-            same = [
-                np.array(grad) for grad in slopes
-            ]  # theirs may be changed by the step, if they share memory
+            # Copies, as our step changes gradients that share memory with the parameters.
+            same = in_container([np.array(grad) for grad in match_grads(params, grads)[2]])
             ours.update(params, grads)
             with np.errstate(all="ignore"):
-                theirs.update(copies, like(params, keys, same))
+                theirs.update(copies, same)
         pairs = {"params": (params, copies)}
         if ours.iter:
             pairs |= {name: (getattr(ours, name), getattr(theirs, name)) for name in type(ours).states}
@@ -77,35 +81,24 @@ def verify(
         }
 
 
-def like(params: Any, keys: Any, values: list[Any]) -> Any:
-    """Give values in a container like that of the parameters."""
-    return dict(zip(keys, values, strict=True)) if isinstance(params, Mapping) else values
-
-
-def again(optimizer: Optimizer, module: Any) -> Any:
-    """Give a new optimizer, fastopt's or the reference's, with the hyperparameters of the rule."""
-    name = type(optimizer).__name__
-    if not isinstance(optimizer, Optimizer) or name not in reference.__all__:
-        there = ", ".join(reference.__all__)
-        raise TypeError(f"there is no plain NumPy version of {kind(optimizer)}, only of {there}")
-    arguments = (
-        inspect.signature(getattr(reference, name)).parameters.keys() & type(optimizer).__dataclass_fields__
-    )
-    return getattr(module, name)(**{argument: getattr(optimizer, argument) for argument in arguments})
+def like(optimizer: Optimizer, cls: Any) -> Any:
+    """Return a new optimizer of a class, fastopt's or the reference's, with the same hyperparameters."""
+    own = getattr(reference, cls.__name__)
+    names = inspect.signature(own).parameters.keys() & type(optimizer).__dataclass_fields__
+    return cls(**{name: getattr(optimizer, name) for name in names})
 
 
 def ulps(a: Any, b: Any) -> int:
-    """Give the largest distance between the elements of two arrays; NaN is as good as NaN."""
+    """Return the largest distance between the elements of two arrays; NaN equals NaN."""
     one, other = (np.array(x, np.asarray(a).dtype.newbyteorder("="), ndmin=1, order="C") for x in (a, b))
     low, high = np.sort([ordered(one), ordered(other)], 0)
-    distance = high.view(f"u{one.itemsize}") - low.view(
-        f"u{one.itemsize}"
-    )  # right even where signed overflows
+    unsigned = f"u{one.itemsize}"  # in which no difference overflows
+    distance = high.view(unsigned) - low.view(unsigned)
     distance[np.isnan(one) & np.isnan(other)] = 0
     return int(distance.max(initial=0))
 
 
 def ordered(array: np.ndarray) -> np.ndarray:
-    """Give integers in the order of floating point numbers, neighbors one apart, -0 before 0."""
+    """Return integers in the order of floating point numbers, neighbors one apart, -0 before 0."""
     bits = array.view(f"i{array.itemsize}")
     return np.where(bits < 0, np.iinfo(bits.dtype).min - bits - 1, bits)

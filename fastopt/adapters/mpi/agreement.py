@@ -13,8 +13,9 @@ from fastopt.arrays.layout import Layout
 from fastopt.engine.engine import find_nonfinite
 from fastopt.engine.plan import Arrays
 from fastopt.options.groups import Grouping
+from fastopt.options.nonfinite import describe_nonfinite
 
-__all__ = ["WHOLE", "Agreement", "describe_nonfinite"]
+__all__ = ["WHOLE", "Agreement", "nonfinite_key"]
 
 WHOLE = "clip_norm_each and clip_adaptive need whole arrays:"
 
@@ -22,25 +23,7 @@ WHOLE = "clip_norm_each and clip_adaptive need whole arrays:"
 class Agreement:
     """What the ranks have agreed on: the parameters, their distribution and their groups.
 
-    Parameters
-    ----------
-    optimizer : Optimizer
-        The update rule.
-    comm : mpi4py.MPI.Comm
-        The processes.
-    reduce_dtype : dtype, optional
-        The dtype in which gradients are summed.
-
-    Attributes
-    ----------
-    consensus : Consensus
-        The ranks.
-    distribution : Distribution
-        How they share the parameters.
-    grouping : Grouping or None
-        The groups of the parameters.
-    has_stepped : bool
-        Whether the state of all parameters is there.
+    ``has_stepped`` is whether the state of all parameters is there.
     """
 
     def __init__(self, optimizer: Any, comm: Any, reduce_dtype: np.dtype[Any] | None) -> None:
@@ -50,7 +33,7 @@ class Agreement:
         self.grouping: Grouping | None = None
         self.has_stepped = False
         self._token: object = None
-        self._names = list(optimizer.saved_fields())
+        self._fields = {f"{type(optimizer).__name__}'s {name}": name for name in optimizer.saved_fields()}
         self._digest = 0
 
     @property
@@ -82,32 +65,16 @@ class Agreement:
             raise ValueError("record can't be had with DataParallel: a rank sees its shard only")
 
     def on_arrays(self, params: Any, grads: Any, *, is_step: bool = False, is_flush: bool = False) -> bool:
-        """Check these arrays on all ranks, and that all are about to take the same step.
+        """Check on all ranks that these arrays can be updated, and that all are about to take the same step.
 
-        Parameters
-        ----------
-        params, grads : dict or list
-            The arrays.
-        is_step : bool
-            Whether a step follows.
-        is_flush : bool
-            Whether it takes the micro-batches that are in, and not these gradients.
-
-        Returns
-        -------
-        bool
-            Whether a micro-batch has to be skipped.
-
-        Raises
-        ------
-        KeyError, TypeError, ValueError, FloatingPointError
-            On all ranks.
+        With ``is_flush`` the step is of the micro-batches that are in, and not of these gradients. Returns
+        whether a micro-batch has to be skipped. Raises the same error on all ranks.
         """
-        layout, number, optimizer = self.distribution.layout, 0, self.optimizer
-        checksums = {}
+        layout, optimizer = self.distribution.layout, self.optimizer
+        common: dict[str, Any] = {}
 
         def prepare() -> bool:
-            nonlocal layout, number, checksums
+            nonlocal layout
             if is_step:
                 self.check_options()
             sharding = self.distribution.sharding
@@ -122,23 +89,21 @@ class Agreement:
                 self.grouping = self._grouping_of(params)
                 self._token = optimizer.token
             self._check_sums(layout)
-            checksums = param_checksums(params) if is_step and not self.has_stepped else {}
-            number = self._number(is_step, is_flush, checksums)
+            common.update(self._common(is_step, is_flush))
+            if is_step and not self.has_stepped:
+                common.update(param_checksums(params))
             key = None
             if is_step and self.is_accumulating and not is_flush and optimizer.nonfinite != "warn":
                 key = nonfinite_key(params, grads, layout)
             if key is not None and optimizer.nonfinite == "raise":
-                raise FloatingPointError(describe_nonfinite(f"gradient of {key!r}", optimizer.iter + 1))
+                raise FloatingPointError(describe_nonfinite(key, optimizer.iter + 1))
             return key is not None
 
-        def details() -> dict[str, Any]:
-            name = type(optimizer).__name__
-            values = {"the rule": name, "reduce_dtype": str(self.reduce_dtype), "iter": optimizer.iter}
-            values |= {f"{name}'s {key}": value for key, value in self._hyperparameters().items()}
-            values |= {"groups": self._describe_groups(), "the parameters": [*layout]}
-            return values | describe_layout(layout) | checksums
-
-        is_skipped = self.consensus.run_on_all(prepare, lambda: number, details)
+        is_skipped = self.consensus.run_on_all(
+            prepare,
+            number=lambda: zlib.crc32(f"{self._digest} {common}".encode()),
+            details=lambda: common | {"the parameters": [*layout]} | describe_layout(layout),
+        )
         is_whole = self.needs_whole()
         if layout is not self.distribution.layout or is_whole != self.distribution.sharding.is_whole:
             container = dict if isinstance(params, Mapping) else list
@@ -166,24 +131,24 @@ class Agreement:
         keys, values = keys_and_values(params)
         return Grouping(optimizer.groups or {}, optimizer.decay_params == "matrices", keys, values)
 
-    def _number(self, is_step: bool, is_flush: bool, checksums: dict[str, str]) -> int:
-        """Return a number that depends on all that must be the same on all ranks."""
-        optimizer = self.optimizer
-        turn, schedule = optimizer.iter + 1, optimizer.schedule
-        rate = optimizer.saved_fields()["lr"]("lr", schedule(turn)) if is_step and schedule else None
-        own = type(optimizer).__name__, self._hyperparameters(), rate, self._describe_groups()
-        counts = turn, self.n_accumulated, is_flush
-        return zlib.crc32(f"{self._digest} {self.reduce_dtype} {counts} {own} {checksums}".encode())
-
-    def _hyperparameters(self) -> dict[str, Any]:
-        """Return the hyperparameters, with the schedule in the place of the learning rate."""
-        schedule = self.optimizer.schedule
-        own = {name: getattr(self.optimizer, name) for name in self._names}
-        return own if schedule is None else own | {"lr": schedule.to_dict()}
-
-    def _describe_groups(self) -> str:
-        """Return the hyperparameters that differ between the parameters."""
-        return "none" if self.grouping is None else f"{self.grouping.sets} for {self.grouping.which}"
+    def _common(self, is_step: bool, is_flush: bool) -> dict[str, Any]:
+        """Return what must be the same on all ranks, besides the parameters."""
+        optimizer, schedule = self.optimizer, self.optimizer.schedule
+        common: dict[str, Any] = {
+            "the rule": type(optimizer).__name__,
+            "reduce_dtype": str(self.reduce_dtype),
+        }
+        common |= {"iter": optimizer.iter, "the number of micro-batches": self.n_accumulated}
+        common |= {label: getattr(optimizer, name) for label, name in self._fields.items()}
+        if schedule is not None:
+            common[f"{type(optimizer).__name__}'s lr"] = schedule.to_dict()
+            if is_step:
+                lr = schedule(optimizer.iter + 1)
+                common["the lr of the schedule"] = optimizer.saved_fields()["lr"]("lr", lr)
+        grouping = self.grouping
+        groups = "none" if grouping is None else f"{grouping.sets} for {grouping.which}"
+        call = "flush" if is_flush else "update" if is_step else "no step"
+        return common | {"groups": groups, "the call": call}
 
 
 def describe_layout(layout: Layout) -> dict[str, str]:
@@ -206,8 +171,3 @@ def param_checksums(params: Any) -> dict[str, str]:
 def nonfinite_key(params: Any, grads: Any, layout: Layout) -> Any:
     """Return the key of the first gradient that isn't finite, or None."""
     return find_nonfinite(Arrays(*match_grads(params, grads), params), layout)
-
-
-def describe_nonfinite(name: str, step: int) -> str:
-    """Return the message for gradients that aren't finite."""
-    return f"{name} has NaN, infinity, or a value whose square overflows at step {step}"

@@ -46,13 +46,7 @@ def abort_on_error(comm: Any) -> Iterator[None]:
 
 
 class Consensus:
-    """The ranks of a communicator, which continue only together.
-
-    Parameters
-    ----------
-    comm : mpi4py.MPI.Comm
-        The processes.
-    """
+    """The ranks of a communicator, which continue only together."""
 
     def __init__(self, comm: Any) -> None:
         self.comm = comm
@@ -65,19 +59,9 @@ class Consensus:
     ) -> bool:
         """Run an action on each rank. Returns whether its result was true on any of them.
 
-        Parameters
-        ----------
-        action : callable
-            What to do.
-        number : callable
-            Returns, after the action, a number that has to be the same on all ranks.
-        details : callable
-            Returns a dict of what the number stands for, for the error.
-
-        Raises
-        ------
-        KeyError, TypeError, FloatingPointError, MemoryError, OSError, ValueError, RuntimeError
-            On all ranks, the error of the first rank that failed; or ValueError if the numbers differ.
+        ``number`` returns, after the action, a number that has to be the same on all ranks, and ``details``
+        what it stands for. Raises, on all ranks, the error of the first rank that failed, or ValueError if
+        the numbers differ.
         """
         comm, error, flag = self.comm, None, False
         try:
@@ -108,10 +92,6 @@ class Consensus:
                         f"{rank}, {first.get(name, 'missing')} on rank 0"
                     )
         raise ValueError("all ranks must take the same step, but their arguments or states differ")
-
-    def is_any(self, flag: bool) -> bool:
-        """Whether a flag is set on any rank."""
-        return self.run_on_all(lambda: flag)
 
     def gather(self, value: Any) -> list[Any]:
         """Return the values of all ranks on rank 0, an empty list on the other ranks."""

@@ -19,31 +19,9 @@ __all__ = ["Distribution"]
 
 
 class Distribution:
-    """The parameters as the ranks share them.
+    """The parameters as the ranks share them: layout, container, sharding, buffers and messages.
 
-    Parameters
-    ----------
-    comm : mpi4py.MPI.Comm
-        The processes.
-    layout : Layout
-        The parameters; empty before the first call.
-    container : {dict, list}
-        What they are in.
-    is_whole, is_joint : bool
-        As for `Sharding`.
-    reduce_dtype : dtype, optional
-        As for `Exchange`.
-
-    Attributes
-    ----------
-    layout, container
-        As above.
-    sharding : Sharding
-        The shards.
-    buffers : FlatBuffers
-        The arrays as flat buffers.
-    exchange : Exchange
-        The messages.
+    The layout is empty before the first call.
     """
 
     def __init__(
@@ -64,10 +42,7 @@ class Distribution:
     def check(self, optimizer: Any, params: Any, grads: Any) -> Layout:
         """Return the layout of parameters: the one that is known, unless these are the first.
 
-        Raises
-        ------
-        KeyError, TypeError, ValueError
-            If they can't be updated, or aren't those of the first call.
+        Raises an error if they can't be updated, or aren't those of the first call.
         """
         known, container = self.layout, dict if isinstance(params, Mapping) else list
         if known and container is not self.container:

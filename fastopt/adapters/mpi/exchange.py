@@ -20,25 +20,11 @@ TILE_SIZE = 512
 
 
 class Exchange:
-    """The messages of a step.
+    """The messages of a step. ``means`` are the mean gradients of this rank's shard, flat, for each dtype.
 
     Each rank sends every other rank its gradients of the other's shard, and sums what it receives in the
     order of the ranks. That takes as many bytes as a reduction, but the bits depend on nothing else, and sums
     in double precision take no more bytes.
-
-    Parameters
-    ----------
-    comm : mpi4py.MPI.Comm
-        The processes.
-    sharding : Sharding
-        The shards of the ranks.
-    reduce_dtype : dtype, optional
-        The dtype of the sums; by default the gradients'.
-
-    Attributes
-    ----------
-    means : dict of dtype to flat array
-        The mean gradients of this rank's shard.
     """
 
     def __init__(self, comm: Any, sharding: Sharding, reduce_dtype: np.dtype[Any] | None) -> None:

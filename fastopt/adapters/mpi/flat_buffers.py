@@ -12,13 +12,7 @@ __all__ = ["FlatBuffers"]
 
 
 class FlatBuffers:
-    """The flat buffers of parameters and gradients, with copies of what isn't packed in the right order.
-
-    Parameters
-    ----------
-    sharding : Sharding
-        The shards of the ranks.
-    """
+    """The flat buffers of parameters and gradients, with copies of what isn't packed in the right order."""
 
     def __init__(self, sharding: Sharding) -> None:
         self.sharding = sharding
@@ -32,16 +26,9 @@ class FlatBuffers:
         return container.layout is layout or container.layout == layout
 
     def of(self, container: Any, role: Literal["params", "grads"], *, only_shard: bool = False) -> Buffers:
-        """Return the flat buffers of a container, or of its copy.
+        """Return the flat buffers of a container, or of its copy; parameters and gradients have a copy each.
 
-        Parameters
-        ----------
-        container : dict or list
-            Arrays as in the layout.
-        role : {"params", "grads"}
-            Parameters and gradients have a copy each.
-        only_shard : bool
-            Whether only this rank's shard need be copied, as the rest will be gathered.
+        With ``only_shard`` no more than this rank's shard is copied, as the rest will be gathered.
         """
         if self.fits(container):
             return container.buffers

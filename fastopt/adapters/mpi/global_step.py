@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fastopt.adapters.mpi.agreement import Agreement, describe_nonfinite, nonfinite_key
+from fastopt.adapters.mpi.agreement import Agreement, nonfinite_key
 from fastopt.adapters.mpi.consensus import MPI, abort_on_error
 from fastopt.adapters.mpi.rank_step import RankStep, take_step
 from fastopt.arrays.containers import match_grads
@@ -10,19 +10,14 @@ from fastopt.arrays.packing import Packed
 from fastopt.engine.checking import finite_array
 from fastopt.engine.plan import Arrays
 from fastopt.engine.segment import Calls
+from fastopt.options.nonfinite import describe_nonfinite
 from fastopt.step import Step
 
 __all__ = ["GlobalStep"]
 
 
 class GlobalStep:
-    """Takes the steps of all ranks together.
-
-    Parameters
-    ----------
-    agreement : Agreement
-        What the ranks have agreed on.
-    """
+    """The step that all ranks take together."""
 
     def __init__(self, agreement: Agreement) -> None:
         self.agreement, self.optimizer, self.comm = agreement, agreement.optimizer, agreement.comm
@@ -53,7 +48,7 @@ class GlobalStep:
             for bucket in buckets if is_joint else ():
                 if is_strict:
                     is_finite &= all(map(finite_array, distribution.exchange.means_of(bucket)))
-        if is_strict and self.agreement.consensus.is_any(not is_finite):
+        if is_strict and agreement.consensus.run_on_all(lambda: not is_finite):
             return self._refuse(params, grads)
         with abort_on_error(self.comm):
             step = RankStep(optimizer, self.comm, distribution, agreement.grouping, also)
@@ -104,7 +99,7 @@ class GlobalStep:
             optimizer.count_skipped()
             return False
         keys = self.comm.allgather(nonfinite_key(params, grads, self.agreement.distribution.layout))
-        named = [f"rank {rank}: gradient of {key!r}" for rank, key in enumerate(keys) if key is not None]
-        raise FloatingPointError(
-            describe_nonfinite((named or ["the mean of the gradients"])[0], optimizer.iter + 1)
-        )
+        for rank, key in enumerate(keys):
+            if key is not None:
+                raise FloatingPointError(f"rank {rank}: {describe_nonfinite(key, optimizer.iter + 1)}")
+        raise FloatingPointError(f"the mean of the gradients must be finite at step {optimizer.iter + 1}")

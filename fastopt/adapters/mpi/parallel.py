@@ -1,9 +1,8 @@
-"""`DataParallel`: an optimizer for a network that several processes train, each on its part of the batch.
+"""`DataParallel`: an optimizer for a network that several processes train.
 
-Every rank (process) has all parameters and its own part of the batch. In a step all ranks agree that each can
-take it; the gradients are reduced to their mean, of which a rank gets its shard; the ordinary optimizer
-updates this shard of the parameters, so that it holds no other state; the shards are gathered. That is
-stage 1 of ZeRO (Rajbhandari et al. 2020, arXiv:1910.02054).
+In a step all ranks agree that each can take it; the gradients are reduced to their mean, of which a rank gets
+its shard; the ordinary optimizer updates this shard of the parameters, so it holds no other state; the shards
+are gathered. That is stage 1 of ZeRO (Rajbhandari et al. 2020, arXiv:1910.02054).
 """
 
 import zlib

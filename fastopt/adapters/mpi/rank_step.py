@@ -22,13 +22,7 @@ __all__ = ["RankStep", "take_step"]
 
 
 class GlobalNorm(Option):
-    """The norm of the gradients of all ranks, which ``clip_norm`` takes.
-
-    Parameters
-    ----------
-    comm : mpi4py.MPI.Comm
-        The processes.
-    """
+    """The norm of the gradients of all ranks, which ``clip_norm`` takes."""
 
     def __init__(self, comm: Any) -> None:
         self.comm = comm
@@ -46,20 +40,9 @@ class GlobalNorm(Option):
 
 
 class RankStep:
-    """A step of this rank's optimizer on its shard of the parameters, a bucket after the other.
+    """A step of this rank's optimizer on its shard of the parameters, one bucket after the other.
 
-    Parameters
-    ----------
-    optimizer : Optimizer
-        The optimizer.
-    comm : mpi4py.MPI.Comm
-        The processes.
-    distribution : Distribution
-        How the ranks share the parameters.
-    grouping : Grouping or None
-        The groups of the parameters.
-    also : list of callables
-        C calls that belong to the step.
+    ``also`` are C calls that belong to the step.
     """
 
     def __init__(
@@ -86,17 +69,14 @@ class RankStep:
         step.is_strict = False  # the mean gradients of all ranks have been checked
         step.also, self.also = self.also, []
         if optimizer.n_totals or optimizer.n_additive:
-            step.between = partial(self._calls_between, bucket, step.between)
+            own_calls = step.between or (lambda segment: [])
+            step.between = lambda segment: self._reduce_calls(bucket, segment) + own_calls(segment)
         if optimizer.n_totals:
             step.maximum = cache(self._maximum)  # once, even if a plan of before doesn't fit
         late = take_step(optimizer, optimizer.engine, step)
         if optimizer.n_totals and self.has_frozen:
             self._share_states(bucket)
         return late
-
-    def _calls_between(self, bucket: Bucket, own: Any, segment: Segment) -> Calls:
-        """Return the calls between the statistics pass and the update."""
-        return self._reduce_calls(bucket, segment) + (own(segment) if own else [])
 
     def _reduce_calls(self, bucket: Bucket, segment: Segment) -> Calls:
         """Return the C calls that add the statistics of other ranks' slices of the same arrays, or of all."""
@@ -119,12 +99,6 @@ class RankStep:
             partial(setitem, segment.sums, ..., sums),
         ]
 
-    def _updated(self, bucket: Bucket) -> list[Any]:
-        """Return the keys of the slices that are updated."""
-        if self.grouping is None:
-            return bucket.keys
-        return [key for key in bucket.keys if not self.grouping.is_frozen(key)]
-
     def _maximum(self, value: float) -> float:
         """Return the largest of the ranks' values."""
         result = np.array([value], dtype=np.float64)
@@ -133,8 +107,9 @@ class RankStep:
 
     def _share_states(self, bucket: Bucket) -> None:
         """Copy the states that all parameters have alike to ranks whose slices are all frozen."""
-        memory, size = self.optimizer.engine.memory, self.comm.size
-        updated = [key for key in self._updated(bucket) if memory.layout[key].size]
+        memory, size, grouping = self.optimizer.engine.memory, self.comm.size, self.grouping
+        keys = [key for key in bucket.keys if grouping is None or not grouping.is_frozen(key)]
+        updated = [key for key in keys if memory.layout[key].size]
         source = np.array([self.comm.rank if updated else size])
         self.comm.Allreduce(MPI.IN_PLACE, source, MPI.MIN)
         if source[0] == size:
@@ -151,10 +126,7 @@ class RankStep:
 def take_step(optimizer: Any, engine: Engine, step: Step) -> RuntimeWarning | None:
     """Take a step. Returns the warning that has become an error after it was taken.
 
-    Raises
-    ------
-    RuntimeError
-        If it was left out.
+    Raises RuntimeError if the step was left out.
     """
     before, late = engine.memory.steps.item(), None
     try:

@@ -27,11 +27,6 @@ def save(folder: Path, state: dict[str, Any], params: Any, consensus: Consensus)
     """Write each rank's state dict to a file, on rank 0 with the parameters.
 
     The files of the last checkpoint stay until all new ones are there.
-
-    Raises
-    ------
-    ValueError, TypeError, OSError
-        As `Optimizer.save`; on every rank.
     """
     comm, is_first = consensus.comm, consensus.comm.rank == 0
     stem = f"{state['iter']}-{comm.bcast(secrets.token_hex(4))}"

@@ -18,16 +18,9 @@ SUMS = "accumulate"
 
 
 class StateAssembler:
-    """The arrays of one state, assembled from slices.
+    """The arrays of one state, assembled from slices, for the parameters or slices in ``slots``.
 
-    Parameters
-    ----------
-    layout : Layout
-        The parameters.
-    slots : Layout
-        The parameters, or slices of them, whose state is wanted.
-    shape : callable, optional
-        Returns the shape of a state that is the same for all slices of an array.
+    ``shape`` returns the shape of a state that is the same for all slices of an array.
     """
 
     def __init__(self, layout: Layout, slots: Layout, shape: Any) -> None:
@@ -62,13 +55,7 @@ class StateAssembler:
             self._n_missing[wanted] -= high - low
 
     def arrays(self, name: str) -> dict[Hashable, np.ndarray]:
-        """Return the wanted arrays, except those of which there is no slice.
-
-        Raises
-        ------
-        ValueError
-            If an array is incomplete.
-        """
+        """Return the wanted arrays, except those of which there is no slice. Raises if one is incomplete."""
         for key, slices in self._transposed.items():  # saved in the other order of the elements
             slot = self.layout[key]
             flat = np.concatenate([array for _, array in sorted(slices, key=lambda pair: pair[0].first)])
@@ -91,13 +78,7 @@ class StateAssembler:
 
 
 def slice_state(state: Mapping[str, Any], sharding: Sharding, shapes: Shapes) -> dict[str, Any]:
-    """Return an ordinary state dict as that of a rank whose slices are all parameters.
-
-    Raises
-    ------
-    ValueError
-        If it is of other parameters.
-    """
+    """Return an ordinary state dict as that of a rank whose slices are all parameters."""
     if sharding.is_whole:
         return dict(state)
     layout, result = sharding.layout, dict(state)
@@ -128,24 +109,10 @@ def slice_state(state: Mapping[str, Any], sharding: Sharding, shapes: Shapes) ->
 def join_states(
     states: Iterable[Mapping[str, Any]], sharding: Sharding, slots: Layout, shapes: Shapes
 ) -> dict[str, Any]:
-    """Join the state dicts of several ranks.
+    """Join the state dicts of several ranks' optimizers, or what `slice_state` returns.
 
-    Parameters
-    ----------
-    states : iterable of dict
-        State dicts of the ranks' optimizers, or what `slice_state` returns.
-    sharding : Sharding
-        The shards of the ranks.
-    slots : Layout
-        What is wanted: ``sharding.combined.slots`` for the state dict of this rank, ``sharding.layout`` for
-        the ordinary one.
-    shapes : dict
-        The functions that return the shapes of states.
-
-    Raises
-    ------
-    ValueError
-        If only a part of an array is there.
+    ``slots`` is what is wanted: ``sharding.combined.slots`` for the state dict of this rank,
+    ``sharding.layout`` for the ordinary one.
     """
     result: dict[str, Any] = {}
     sums: list[Mapping[str, Any]] = []

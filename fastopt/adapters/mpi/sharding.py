@@ -68,23 +68,9 @@ class BufferViews:
 class Bucket:
     """Elements that are exchanged together.
 
-    Parameters
-    ----------
-    segments : dict of dtype to RankSegments
-        The elements of all ranks.
-    slots : Layout
-        This rank's parameters, or slices of them, in the flat buffers.
-    starts : dict of dtype to int
-        Offset of this rank's shard in each buffer.
-
-    Attributes
-    ----------
-    segments, slots
-        As above.
-    keys : list
-        Keys of the slots.
-    params, grads : BufferViews
-        The slots as views of buffers of all elements, and of buffers of this rank's shard only.
+    ``segments`` are those of all ranks. ``slots`` are this rank's parameters, or slices of them, in the flat
+    buffers, and ``keys`` their keys. ``params`` and ``grads`` are the slots as views of buffers of all
+    elements, and of buffers of this rank's shard only, which begin at the offsets ``starts``.
     """
 
     def __init__(
@@ -98,29 +84,12 @@ class Bucket:
 class Sharding:
     """The shard of each rank.
 
-    Parameters
-    ----------
-    layout : Layout
-        The parameters, in the order of their container.
-    is_whole : bool
-        Whether the rule needs whole arrays. They are distributed then: the largest first, each to the rank
-        that has least. Otherwise each rank has the same part of each buffer, cut at multiples of 64 elements.
-    is_joint : bool
-        Whether the rule needs all of a rank's elements of an array together.
-    rank, n_ranks : int
-        This process, and the number of processes.
-
-    Attributes
-    ----------
-    layout, is_whole, is_joint, rank
-        As above; ``is_joint`` is True with ``is_whole``.
-    ordered : Layout
-        The layout of flat buffers in which each rank's elements follow one another.
-    buckets : list of Bucket
-        All elements, in order. With ``is_joint`` they have no slots.
-    combined : Bucket
-        All buckets as one. Its slots are what this rank's optimizer updates: whole parameters by their keys,
-        or a `ParamSlice` of each.
+    ``layout`` has the parameters in the order of their container, ``ordered`` those of each rank after those
+    of the rank before. With ``is_whole`` whole arrays are distributed: the largest first, each to the rank
+    that has least. Otherwise each rank has the same part of each buffer, cut at multiples of 64 elements.
+    With ``is_joint``, as with ``is_whole``, the rule needs all of a rank's elements of an array together: the
+    buckets, all elements in order, have no slots then. ``combined`` is all buckets as one; its slots are what
+    this rank's optimizer updates: whole parameters by their keys, or a `ParamSlice` of each.
     """
 
     def __init__(self, layout: Layout, is_whole: bool, is_joint: bool, rank: int, n_ranks: int) -> None:
@@ -191,14 +160,8 @@ def assign_arrays(
 ) -> tuple[Layout, dict[np.dtype[Any], list[int]], dict[Hashable, Slot]]:
     """Assign whole arrays to the ranks.
 
-    Returns
-    -------
-    ordered : Layout
-        The arrays of each rank after those of the rank before.
-    bounds : dict of dtype to list of int
-        Offset of each rank's shard in the buffers, and their sizes.
-    slots : dict
-        The slots of this rank.
+    Returns the layout in which the arrays of each rank follow those of the rank before, the offsets of the
+    shards in each buffer with its size, and the slots of this rank.
     """
     loads = [0] * n_ranks
     owners: dict[Hashable, int] = {}

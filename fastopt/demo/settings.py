@@ -1,0 +1,53 @@
+"""The color and the learning rates of each rule in the demonstrations."""
+
+from typing import NamedTuple
+
+__all__ = ["SETTINGS"]
+
+
+class Setting(NamedTuple):
+    """A rule's color in every picture, and its learning rates for the digits and for each surface."""
+
+    color: str
+    digits: float
+    valley: float | None = None  # Muon takes no numbers
+    rosenbrock: float | None = None
+    beale: float | None = None
+
+
+# The book's rules have Okabe and Ito's colors, which the color-blind can tell apart; the others shades
+# of their family's. On the valley the learning rates are the book's where it gives one.
+SETTINGS = {
+    "SGD": Setting("#D55E00", 0.1, 0.95, 0.0035, 0.03),
+    "Momentum": Setting("#E69F00", 0.02, 0.1, 0.0016, 0.003),
+    "Nesterov": Setting("#009E73", 0.02, 0.1, 0.0016, 0.0035),
+    "AdaGrad": Setting("#0072B2", 0.03, 1.5, 1.0, 1.8),
+    "RMSprop": Setting("#56B4E9", 0.001, 0.15, 0.08, 0.15),
+    "Adam": Setting("#CC79A7", 0.002, 0.3, 0.4, 0.3),
+    "OptimisticGD": Setting("#FDAE61", 0.1, 0.3, 0.001, 0.01),
+    "ASGD": Setting("#F4A582", 0.1, 0.95, 0.0035, 0.03),
+    "ScheduleFreeSGD": Setting("#8C2D04", 0.5, 1.0, 0.0056, 0.018),
+    "AdaDelta": Setting("#08306B", 1.0, 180.0, 9.5, 24.0),
+    "RMSpropGraves": Setting("#9ECAE1", 0.0005, 0.018, 0.004, 0.0056),
+    "FTRL": Setting("#41B6C4", 0.05, 1.8, 1.0, 1.3),
+    "AdamW": Setting("#7B3294", 0.005, 0.3, 0.3, 0.24),
+    "AMSGrad": Setting("#C2A5CF", 0.005, 0.3, 0.4, 0.24),
+    "AdaMax": Setting("#E7298A", 0.005, 0.4, 0.95, 1.0),
+    "NAdam": Setting("#980043", 0.005, 0.4, 0.08, 0.32),
+    "RAdam": Setting("#DF65B0", 0.02, 1.3, 0.0055, 0.003),
+    "AdaBelief": Setting("#54278F", 0.002, 0.18, 0.4, 0.24),
+    "Yogi": Setting("#9E9AC8", 0.01, 0.3, 0.4, 0.24),
+    "Adan": Setting("#67001F", 0.01, 0.24, 0.056, 0.75),
+    "AdEMAMix": Setting("#F768A1", 0.005, 0.3, 0.4, 0.13),
+    "ScheduleFreeAdamW": Setting("#3F007D", 0.005, 1.8, 0.24, 0.18),
+    "Rprop": Setting("#1B7837", 0.0001, 0.18, 0.004, 0.0013),
+    "Signum": Setting("#7FBC41", 0.002, 0.24, 0.01, 0.024),
+    "Lion": Setting("#A6761D", 0.003, 0.24, 0.01, 0.022),
+    "LARS": Setting("#525252", 3.0, 10.0, 10.0, 3.2),
+    "LAMB": Setting("#969696", 0.01, 0.3, 0.05, 0.018),
+    "NovoGrad": Setting("#000000", 0.1, 0.032, 0.0018, 0.0032),
+    "SM3": Setting("#8C6D31", 0.3, 1.0, 3.2, 1.8),
+    "Adafactor": Setting("#67A9CF", 0.03, 0.6, 1.0, 0.1),
+    "Prodigy": Setting("#FDB863", 1.0, 1.8, 1.0, 1.0),
+    "Muon": Setting("#B2182B", 0.03),
+}
