@@ -48,8 +48,6 @@ class Step:
         Norm of all gradients as one vector, once it is known.
     also : sequence of callables
         C calls that belong to the step, from `add`.
-    has_rows : bool
-        Whether there are row-sparse gradients.
     is_taken : bool
         Whether the step itself is to be done once the options have changed it.
     other_jobs : sequence of tuple of Engine and Job
@@ -66,7 +64,7 @@ class Step:
     lr: float | None = None
     grad_norm: float | None = None
     also: Sequence[Callable[[], Any]] = ()
-    is_taken = has_rows = False
+    is_taken = False
     other_jobs: Sequence[tuple[Engine, Any]] = ()
     nonfinite_key: Hashable | None = None
     maximum: Callable[[float], float] = float
@@ -99,7 +97,6 @@ class Step:
         """Let each row occur once in row-sparse gradients."""
         owner = self.optimizer
         if Rows in map(type, self.arrays.grads):
-            self.has_rows = True
             if owner.accumulation is not None:
                 owner.accumulation.check_dense(self)
             coalesce_grads(self, type(owner).__name__, owner.changes_of_all_rows(), owner.rule_is_whole())

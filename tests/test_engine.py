@@ -15,9 +15,11 @@ from test_compiled import needs_jit, python
 import fastopt
 from fastopt import SGD, Adam, pack, reference
 from fastopt.engine.engine import Engine
+from fastopt.engine.plan import Arrays
 from fastopt.engine.table import DIRECT, GATHERED, NUMBER, STAGED
 from fastopt.optimizer import Optimizer
 from fastopt.reference import options
+from fastopt.step import Step
 
 # Around the lengths of pieces (4,096 elements) and of lines that are copied together (512), but few enough in
 # all for one thread.
@@ -663,3 +665,17 @@ for params in ([np.ones(3)], [np.ones(3), 1.0, np.ones((3, 2)).T]):
 print("numpy.ma" in sys.modules)
 """
     assert python(code, NUMBA_DISABLE_JIT="1")[0] == "False\n"
+
+
+def test_calls_keep_alive_what_they_have_addresses_of():
+    optimizer = SGD(0.5)
+    param = np.ones(3)
+    step = Step(optimizer, Arrays([0], [param], [param], [param]))  # overlapping: the plan isn't kept
+    plan, first, then = optimizer.engine.prepare(step)
+    known = weakref.ref(plan)
+    del plan, step
+    gc.collect()
+    assert known() is not None
+    del first, then
+    gc.collect()
+    assert known() is None

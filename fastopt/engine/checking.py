@@ -23,7 +23,7 @@ from fastopt.engine.structs import (
     TYPE_NUMBER,
 )
 from fastopt.engine.table import DIRECT, GATHERED, NUMBER, SPARSE
-from fastopt.kernels.jit import internal
+from fastopt.kernels.jit import compiled, internal
 
 __all__ = ["check_arrays", "check_finite", "check_scalars", "finite_array", "is_finite"]
 
@@ -189,7 +189,7 @@ def finite_array(values):
 
 
 # The one place where a sum may be reordered: its bits don't matter, and in order it would not be vectorized.
-finite_array = internal(finite_array, fastmath={"reassoc"})
+finite_array = compiled(finite_array, fastmath={"reassoc"})
 
 
 @internal

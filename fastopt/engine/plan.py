@@ -240,8 +240,8 @@ class Plan:
         """
         keys, params, grads = arrays.keys, list(arrays.params), list(arrays.grads)
         given = params, grads, scalars, count
-        # Compiled code is given ids: these live as long as the calls do.
-        calls: Calls = [partial(bool, given), *self.main.copy_calls(params, grads)]
+        # Compiled code is given ids and addresses: what they belong to lives as long as the calls do.
+        calls: Calls = [partial(bool, (self, given)), *self.main.copy_calls(params, grads)]
         if self.main.has_copies:
             calls += self.main.row_calls(grads)
         for part in self.apart:
@@ -266,7 +266,7 @@ class Plan:
     def check_calls(self, arrays: Arrays, scalars: tuple[float, ...], count: int) -> Calls:
         """Return the C calls that check all and change nothing; the last may refuse the step."""
         given = list(arrays.params), list(arrays.grads), scalars, count
-        calls: Calls = [partial(bool, given), *self.main.copy_calls(*given[:2])]
+        calls: Calls = [partial(bool, (self, given)), *self.main.copy_calls(*given[:2])]
         if self.main.has_copies:
             calls += self.main.row_calls(given[1])
         return [*calls, driver_call(self.main, given, CHECK)]

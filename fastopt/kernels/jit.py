@@ -68,7 +68,8 @@ def compiled(
     ``error_model="numpy"``, since the check for a zero divisor stops vectorization, and no
     ``fastmath``, since each of its flags costs bits or NaN. Where no folder for the cache can be
     written (``NUMBA_CACHE_DIR`` names another), each process compiles for itself. What only compiled code
-    calls is internal: it needs no entry for Python, which takes a fifth of the time.
+    calls is internal: it gets no entry for Python, which takes a fifth of the time. (A call from Python would
+    end the process.)
     """
     wrappers = {"no_cfunc_wrapper": True, "no_cpython_wrapper": is_internal}
     dispatcher = njit(error_model="numpy", parallel=parallel, fastmath=fastmath, **wrappers)(function)

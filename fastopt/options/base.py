@@ -3,7 +3,8 @@
 from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from fastopt.engine.driver import NONFINITE
+from fastopt.arrays.rows import Rows
+from fastopt.engine.driver import DONE, NONFINITE
 from fastopt.engine.engine import Engine, find_nonfinite
 from fastopt.engine.memory import Memory, StateSpec
 from fastopt.engine.plan import Arrays, Plan
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from fastopt.options.groups import Grouping
     from fastopt.step import Step
 
-__all__ = ["NEUTRAL_SCALARS", "GradientPass", "Option", "Pass"]
+__all__ = ["NEUTRAL_SCALARS", "GradientPass", "KernelPass", "Option", "Pass"]
 
 # grad_scale, l2 and keep without options. (Joined to others with +: unpacking takes five times as long.)
 NEUTRAL_SCALARS = (1.0, 0.0, 1.0)
@@ -102,22 +103,26 @@ class Pass:
         """Leave the states 0."""
 
 
-class GradientPass:
-    """Puts what a kernel computes, in the arrays of its only state, in the place of the gradients.
+class KernelPass:
+    """A kernel of an option's own, which runs over the arrays of each step.
 
     Parameters
     ----------
     rule : Rule
         The kernel.
+    specs : sequence of StateSpec, optional
+        Arrays like the parameters for what it computes.
     """
 
-    spec = StateSpec("gradient")
+    def __init__(self, rule: Rule, specs: Sequence[StateSpec] = ()) -> None:
+        self.rule, self.specs = rule, specs
+        self.engine = Engine(rule, specs)
 
-    def __init__(self, rule: Rule) -> None:
-        self.engine = Engine(rule, [self.spec])
-
-    def replace(self, step: "Step", scalars: tuple[float, ...], params: list[Any] | None = None) -> bool:
-        """Replace the gradients of a step. Returns False, with nothing done, where only NumPy can.
+    def run(
+        self, step: "Step", scalars: tuple[float, ...], *, params: list[Any] | None = None,
+        is_strict: bool = False, grouping: "Grouping | None" = None,
+    ) -> int | None:  # fmt: skip
+        """Run over the arrays of a step.
 
         Parameters
         ----------
@@ -127,30 +132,67 @@ class GradientPass:
             The kernel's, grad_scale, l2 and keep included.
         params : list of arrays, optional
             What the kernel gets as parameters, by default those of the step.
+        is_strict : bool
+            Whether a gradient that isn't finite refuses the step.
+        grouping : Grouping, optional
+            Which parameters are frozen, and left out.
+
+        Returns
+        -------
+        int or None
+            DONE or NONFINITE; None where only NumPy can compute it.
 
         Raises
         ------
         NonfiniteGradientError
             If a gradient isn't finite and the step has to refuse it.
         """
-        if step.has_rows or not is_layout_known():
-            return False
         keys, own, grads = step.by_array()
-        params = own if params is None else params
-        if not self.engine.repeat(keys, params, grads, scalars, step.is_strict):
-            arrays = Arrays(keys, params, grads, step.arrays.container)
-            job = Pass(arrays, scalars, step.n_threads, is_strict=step.is_strict)
+        if Rows in map(type, grads) or not is_layout_known():
+            return None
+        arrays = Arrays(keys, own if params is None else params, grads, step.arrays.container)
+        job = Pass(arrays, scalars, step.n_threads, is_strict=is_strict, grouping=grouping)
+        if self.engine.repeat(keys, arrays.params, grads, scalars, job.token):
+            return DONE
+        try:
             status = self.engine.take(job)
-            if self.engine.plan is None:
-                return False
-            if status == NONFINITE:
-                step.note_nonfinite(find_nonfinite(arrays, self.engine.memory.layout))
+        except (
+            TypeError,
+            ValueError,
+        ):  # arrays of other shapes than at earlier steps, of which it needs none
+            self.engine = Engine(self.rule, self.specs)
+            status = self.engine.take(job)
+        return None if self.engine.plan is None else status
+
+
+class GradientPass(KernelPass):
+    """A kernel whose results take the place of the gradients.
+
+    Parameters
+    ----------
+    rule : Rule
+        The kernel, which has one state: its result.
+    """
+
+    spec = StateSpec("gradient")
+
+    def __init__(self, rule: Rule) -> None:
+        super().__init__(rule, [self.spec])
+
+    def replace(self, step: "Step", scalars: tuple[float, ...], params: list[Any] | None = None) -> bool:
+        """Replace the gradients of a step, as `run` has it. Returns False where only NumPy can."""
+        status = self.run(step, scalars, params=params, is_strict=step.is_strict)
+        if status is None:
+            return False
         memory = self.engine.memory
-        if not step.is_packed:
-            step.replace_grads(memory.views_of(self.spec.name, keys))
-        elif memory.layout == step.arrays.keys and [*memory.buffers] == [*step.arrays.keys.sizes]:
+        keys: Any = step.arrays.keys
+        if status == NONFINITE:
+            step.note_nonfinite(find_nonfinite(step.arrays, memory.layout))
+        if step.is_packed and memory.layout == keys and [*memory.buffers] == [*keys.sizes]:
             step.replace_grads([buffers[0] for buffers in memory.buffers.values()])
-        else:
+            return True
+        if step.is_packed:
             step.split()
-            step.replace_grads(memory.views_of(self.spec.name, keys))
+            keys = step.arrays.keys
+        step.replace_grads(memory.views_of(self.spec.name, keys))
         return True

@@ -10,14 +10,11 @@ import numpy as np
 from fastopt.arrays.containers import check_grad, compute_dtype
 from fastopt.arrays.rows import Rows
 from fastopt.checks import hyperparameter
-from fastopt.engine.engine import Engine
 from fastopt.engine.interpreted import all_finite
-from fastopt.engine.plan import Arrays
 from fastopt.engine.rules import Rule
-from fastopt.engine.structs import is_layout_known
 from fastopt.kernels.common import LANES
 from fastopt.kernels.norms import clip_grad, clip_statistics, grad_squares, no_update, squares
-from fastopt.options.base import NEUTRAL_SCALARS, GradientPass, Option, Pass
+from fastopt.options.base import NEUTRAL_SCALARS, GradientPass, KernelPass, Option
 
 if TYPE_CHECKING:
     from fastopt.step import Step
@@ -115,7 +112,7 @@ class ClipNorm(Option):
 
     def __init__(self, bound: float) -> None:
         self.bound = bound
-        self.engine = Engine(Rule(no_update, grad_squares, 3, n_totals=1, n_statistics=room_for_squares), [])
+        self.norm = KernelPass(Rule(no_update, grad_squares, 3, n_totals=1, n_statistics=room_for_squares))
 
     def before(self, step: "Step") -> bool:
         """Scale the gradients."""
@@ -126,17 +123,14 @@ class ClipNorm(Option):
 
     def _sum_of_squares(self, step: "Step") -> float:
         """Return the sum of squares of all gradients but the frozen ones."""
-        keys, params, grads = step.by_array()
-        if not step.has_rows and is_layout_known():
-            if self.engine.repeat(keys, params, grads, NEUTRAL_SCALARS, step.grouping or False) is False:
-                arrays = Arrays(keys, params, grads, step.arrays.container)
-                self.engine.take(Pass(arrays, NEUTRAL_SCALARS, step.n_threads, grouping=step.grouping))
-            if self.engine.plan is not None:
-                return float(self.engine.plan.main.totals[0])
+        if self.norm.run(step, NEUTRAL_SCALARS, grouping=step.grouping) is not None:
+            plan = self.norm.engine.plan
+            assert plan is not None
+            return float(plan.main.totals[0])
         with np.errstate(all="ignore"):
             return sum_of_squares(
                 rounded(key, param, grad)
-                for key, param, grad in zip(keys, params, grads, strict=True)
+                for key, param, grad in zip(*step.by_array(), strict=True)
                 if step.grouping is None or not step.grouping.is_frozen(key)
             )
 
