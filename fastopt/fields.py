@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from fastopt.schedules import Schedule
 from fastopt.state import State
 
-__all__ = ["CheckedFields"]
+__all__ = ["CheckedFields", "is_same"]
 
 
 class CheckedFields:
@@ -70,24 +70,12 @@ class CheckedFields:
 # What `dir` shows, and the modules whose classes have more than that.
 SHOWN = frozenset(
     (
-        *(
-            "average",
-            "averaged",
-            "describe",
-            "flush",
-            "forget",
-            "grad_norm",
-            "iter",
-            "load",
-            "load_state_dict",
-        ),
-        *("record", "recorded", "save", "schedule", "skipped", "state_dict", "update"),
+        *("average", "averaged", "describe", "flush", "forget", "grad_norm", "iter", "load"),
+        *("load_state_dict", "record", "recorded", "save", "schedule", "skipped", "state_dict", "update"),
     )
 )
-HIDING = {
-    f"fastopt.{name}" for name in ("averaging", "checkpoints.saving", "configuration", "optimizer", "rule")
-}
-HIDING.add(__name__)
+FILES = "averaging checkpoints.saving configuration fields optimizer partition rule stepping"
+HIDING = {f"fastopt.{name}" for name in FILES.split()}
 
 
 def is_same(old: Any, new: Any) -> bool:

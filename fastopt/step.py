@@ -15,7 +15,6 @@ from fastopt.engine.segment import Calls, Segment
 from fastopt.options.sparse import coalesce_grads
 
 if TYPE_CHECKING:
-    from fastopt.optimizer import Optimizer
     from fastopt.options.base import Option
     from fastopt.options.groups import Grouping
 
@@ -52,6 +51,8 @@ class Step:
         Whether the step itself is to be done once the options have changed it.
     other_jobs : sequence of tuple of Engine and Job
         What is to be done instead: an option's job, or those of several optimizers.
+    parts : sequence of Step
+        Those of the members of a partition.
     shown : dict
         What the optimizer is to show when the step was taken, from `show`.
     maximum : callable
@@ -69,12 +70,13 @@ class Step:
     is_taken = False
     other_jobs: Sequence[tuple[Engine, Any]] = ()
     nonfinite_key: Hashable | None = None
+    parts: Sequence["Step"] = ()
     shown: Mapping[str, Any] = MappingProxyType({})
     between: Callable[[Segment], Calls] | None
 
     def __init__(
         self,
-        optimizer: "Optimizer",
+        optimizer: Any,
         arrays: Arrays,
         *,
         is_flush: bool = False,

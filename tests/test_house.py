@@ -19,7 +19,7 @@ FLOORS = [
     ["engine"],
     ["options"],
     ["checkpoints"],
-    ["averaging", "fields", "rule", "state", "step"],
+    ["averaging", "fields", "rule", "state", "step", "stepping"],
     ["configuration"],
     ["optimizer"],
     ["optimizers"],
