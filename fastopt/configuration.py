@@ -1,7 +1,6 @@
 """`Configuration`: the hyperparameters and options of an optimizer, and the order of those that are on."""
 
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Any, NamedTuple
@@ -21,7 +20,6 @@ from fastopt.options.schedule import ScheduledRate
 from fastopt.options.sparse import SparseFields
 from fastopt.rule import UpdateRule
 from fastopt.schedules import Schedule
-from fastopt.schedules.base import resume_calls
 from fastopt.stepping import Stepping
 
 __all__ = ["Configuration", "KeptStep", "gradient_options"]
@@ -176,21 +174,6 @@ class Configuration(
             new["token"] = object()  # no plan of before is for it
             calls += self.engine.unpack_calls()
         return calls + self.engine.retire_calls() if self.is_fixed(name) else calls
-
-    def return_calls(self) -> Calls:
-        """Return the C calls after which everything is as it is now, whatever a trial does until then."""
-        own, schedule = vars(self), self.rate_schedule
-        calls: Calls = [partial(own.update, {"grad_norm": getattr(self, "grad_norm", None), **own})]
-        resumed = None if schedule is None else resume_calls(schedule, deepcopy(schedule))
-        return calls + (resumed or [])
-
-    def begin_trial(self) -> None:
-        """Go on with copies of the state, and record nothing. The calls from `return_calls` end the trial."""
-        with self.lock:
-            engine = self.engine.copy()
-            sums = None if self.accumulation is None else self.accumulation.copy()
-            vars(self).update({"engine": engine, "accumulation": sums, "history": None})
-            self.arrange()
 
     def begin(self) -> None:
         """Make options and engine anew, without state."""

@@ -37,13 +37,17 @@ class CheckedFields:
         """Assign a field's new value together with all that depends on it."""
         vars(self).update(changes)
 
+    def describe_missing(self, name: str) -> str:
+        """Return what is wrong with an attribute that there isn't, and which there are."""
+        there = ", ".join(known.name for known in fields(self))
+        return f"{type(self).__name__} has no {name!r}; there are {there}"
+
     def __setattr__(self, name: str, value: Any) -> None:
         # A descriptor would do this too, but every read of a hyperparameter would take longer.
         known = type(self).__dataclass_fields__.get(name)
         if known is None or "check" not in known.metadata:
             if not (name.startswith("_") or isinstance(getattr(type(self), name, None), property | State)):
-                there = ", ".join(known.name for known in fields(self))
-                raise AttributeError(f"{type(self).__name__} has no {name!r}; there are {there}")
+                raise AttributeError(self.describe_missing(name))
             super().__setattr__(name, value)
             return
         own = vars(self)

@@ -1,19 +1,21 @@
 """`Partition`: several optimizers as one, each with its own part of the arrays."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from math import nan
-from typing import Any, ClassVar
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from fastopt.arrays.containers import match_grads
 from fastopt.arrays.rows import Rows
 from fastopt.checks import choice
-from fastopt.configuration import gradient_options
+from fastopt.configuration import KeptStep, gradient_options
+from fastopt.engine.driver import CHECK, COUNT, STATISTICS, UPDATE
 from fastopt.engine.engine import Engine, take_together
-from fastopt.engine.plan import Arrays, run_calls
+from fastopt.engine.plan import Arrays, driver_call, run_calls
 from fastopt.engine.rules import Rule
 from fastopt.engine.segment import Calls
 from fastopt.engine.threads import allowed, check_threads
@@ -26,7 +28,7 @@ from fastopt.options.clipping import ClipNorm, ClippingFields, GradientCopies
 from fastopt.options.groups import Grouping
 from fastopt.options.nonfinite import NonfiniteFields
 from fastopt.options.sparse import SparseFields
-from fastopt.step import Step
+from fastopt.step import Step, plan_scalars
 from fastopt.stepping import Stepping
 
 __all__ = ["Partition"]
@@ -38,6 +40,14 @@ HANDED_DOWN = ("threads", "nonfinite", "maximize", "rows", "lookahead", "ema", "
 LOOKING = Accumulation, GradientCopies, ClipNorm
 
 
+class KeptPart(NamedTuple):
+    """What the next step takes of a member if it is like the last one."""
+
+    member: Optimizer
+    kept: KeptStep
+    select: Callable[[Sequence[Any]], Sequence[Any]]
+
+
 @dataclass(eq=False, repr=False)
 class Partition(
     Stepping, ClippingFields, AverageFields, AccumulationFields, SparseFields,
@@ -47,8 +57,9 @@ class Partition(
 
     A step is taken by all members or by none. One checkpoint has the state of all. The options of the
     partition hold for all arrays: ``clip_norm`` bounds one norm of all gradients. The options of a member
-    hold for its own arrays, and act after those of the partition. Each member has its own learning rate. A
-    schedule goes by its member's ``iter``, the number of steps in which that had arrays.
+    hold for its own arrays, and act after those of the partition. Each member has its own learning rate,
+    ``partition[selector].lr``; the partition has none. A schedule goes by its member's ``iter``, the number
+    of steps in which that had arrays.
 
     Parameters
     ----------
@@ -65,7 +76,7 @@ class Partition(
     members : dict
         As given, read-only. ``partition[selector]`` returns one of them.
     iter, skipped, grad_norm
-        As for an `Optimizer`.
+        As for an `Optimizer`. What is added to ``iter`` is added to that of each member, too.
 
     Raises
     ------
@@ -125,6 +136,24 @@ class Partition(
         members = self.members.values() if name in HANDED_DOWN else ()
         return [member for member in members if not is_same(vars(member)[name], changes[name])]
 
+    def describe_missing(self, name: str) -> str:
+        """Return what is wrong with an attribute that there isn't, and which there are."""
+        places = [
+            f"partition[{getattr(selector, '__name__', repr(selector))}].{name}"
+            for selector, member in self.members.items()
+            if name in dir(member)
+        ]
+        if not places:
+            return super().describe_missing(name)
+        return f"{type(self).__name__} has no {name!r}, its members have: write {' or '.join(places)}"
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name):
+            if name.startswith("_") or "members" not in vars(self):
+                raise AttributeError(f"{type(self).__name__} has no {name!r}")
+            raise AttributeError(self.describe_missing(name))
+
     # What is shown.
 
     def describe_arrays(self, arrays: Arrays) -> str:
@@ -160,7 +189,34 @@ class Partition(
         """
         with self.lock:
             keys, values, gradients = match_grads(params, grads)
-            return self.update_arrays(Arrays(keys, values, gradients, params))
+            arrays = Arrays(keys, values, gradients, params)
+            if self.kept is not None and self.kept[0] == keys and self._repeat(self.kept[1], arrays):
+                return True
+            return self.update_arrays(arrays)
+
+    def _repeat(self, parts: Sequence[KeptPart], arrays: Arrays) -> bool:
+        """Take a step that is like the last one. Returns False, with nothing changed, if it isn't."""
+        steps = self.engine.memory.steps
+        checks: Calls = []
+        updates: Calls = [partial(np.add, steps, 1, steps)]
+        given = []  # which lives as long as the calls, as compiled code is given ids
+        for member, kept, select in parts:
+            plan, _, count_of, _, grouping = kept
+            if member.kept is not kept or member.engine.plan is not plan:
+                return False
+            count = count_of()
+            scalars = plan_scalars(member, plan, grouping)
+            given.append(([*select(arrays.params)], [*select(arrays.grads)], scalars, count))
+            checks.append(driver_call(plan.main, given[-1], CHECK))
+            updates.append(driver_call(plan.main, given[-1], STATISTICS | UPDATE | COUNT))
+        if not run_calls(checks + updates):
+            return False
+        if any(part.kept.plan.found_nonfinite for part in parts):
+            step = Step(self, arrays)
+            step.number -= 1  # it was taken
+            step.parts = self._parts(step)
+            self.warn_of(step)
+        return True
 
     def run(self, step: Step) -> Sequence[int]:
         """Take a step of all members, or of none. Returns what the engines do, DONE or NONFINITE."""
@@ -192,6 +248,25 @@ class Partition(
             rates = (vars(part.optimizer)["lr"] if part.lr is None else part.lr for part in step.parts)
             step.lr = next(rates, nan)
             step.end()
+            self._keep(step)
+
+    def _keep(self, step: Step) -> None:
+        """Keep what the next step takes if it is like this one, which was taken."""
+        own, parts = vars(self), []
+        places = {key: i for i, key in enumerate(step.arrays.keys)}
+        for part in step.parts:
+            kept: KeptStep | None = part.optimizer.kept
+            if kept is None or kept.plan is not part.optimizer.engine.plan:
+                own["kept"] = None
+                return
+            positions = [places[key] for key in part.arrays.keys]
+            first, last = positions[0], positions[-1] + 1
+            one = itemgetter(slice(first, last))
+            select = one if last - first == len(positions) else itemgetter(*positions)
+            parts.append(KeptPart(part.optimizer, kept, select))
+        own["kept"] = step.arrays.keys, parts
+        if self.options:  # only now, as a signal's handler may have assigned one since
+            own["kept"] = None
 
     def _parts(self, step: Step) -> list[Step]:
         """Return the steps of the members that have arrays in this one."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fastopt.options.base import Option
     from fastopt.options.groups import Grouping
 
-__all__ = ["Step"]
+__all__ = ["Step", "plan_scalars"]
 
 
 class Step:

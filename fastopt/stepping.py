@@ -1,6 +1,7 @@
 """`Stepping`: what an optimizer, and several as one, share: their steps, what is shown, and assignments."""
 
 from collections.abc import Hashable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import fields
 from functools import partial
 from typing import Any, ClassVar
@@ -23,6 +24,7 @@ from fastopt.options.base import Option
 from fastopt.options.history import Record
 from fastopt.options.nonfinite import describe_nonfinite, warn_of_nonfinite
 from fastopt.schedules import Schedule
+from fastopt.schedules.base import resume_calls
 from fastopt.step import Step
 
 __all__ = ["Flushing", "Stepping"]
@@ -296,6 +298,23 @@ class Stepping(CheckedFields, Flushing, Saving):
         new = vars(other).items()
         derived = {key: value for key, value in new if key in ARRANGED or before.get(key, self) is not value}
         return {**changes, **derived}
+
+    def return_calls(self) -> Calls:
+        """Return the C calls after which everything is as it is now, whatever a trial does until then."""
+        own, schedule = vars(self), self.rate_schedule
+        calls: Calls = [partial(own.update, {"grad_norm": getattr(self, "grad_norm", None), **own})]
+        calls += (schedule and resume_calls(schedule, deepcopy(schedule))) or []
+        return calls + [call for other in self.inner.values() for call in other.return_calls()]
+
+    def begin_trial(self) -> None:
+        """Go on with copies of the state, and record nothing. The calls from `return_calls` end the trial."""
+        with self.lock:
+            engine = self.engine.copy()
+            sums = None if self.accumulation is None else self.accumulation.copy()
+            vars(self).update({"engine": engine, "accumulation": sums, "history": None})
+            self.arrange()
+            for other in self.inner.values():
+                other.begin_trial()
 
     def begin(self) -> None:
         """Make options and engine anew, without state."""
