@@ -1,4 +1,4 @@
-"""`Averaging`: the averaged parameters, of an optimizer and of several as one."""
+"""`Averaging`: the averaged parameters, of an optimizer, of several as one, and of one for all ranks."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -20,16 +20,6 @@ class Averaging:
 
     lock: Any
 
-    def averages_of(self, arrays: Arrays) -> list[np.ndarray]:
-        """Return the average of each parameter.
-
-        Raises
-        ------
-        ValueError
-            If there is no average, or none of these parameters.
-        """
-        raise NotImplementedError
-
     def average(self, params: Any) -> Any:
         """Return the averaged parameters, to be used for predictions; the training goes on from ``params``.
 
@@ -43,7 +33,7 @@ class Averaging:
         Returns
         -------
         dict or list
-            New arrays.
+            New arrays; with several ranks, on every one.
 
         Raises
         ------
@@ -51,9 +41,17 @@ class Averaging:
             If there is no average, or none of these parameters.
         """
         with self.lock:
-            keys, values = keys_and_values(params)
-            result = self.averages_of(Arrays(keys, values, values, params))
-            return dict(zip(keys, result, strict=True)) if isinstance(params, Mapping) else result
+            return self.average_in_container(params)
+
+    def average_in_container(self, params: Any) -> Any:
+        """Return the average of each parameter in a new dict or list."""
+        keys, values = keys_and_values(params)
+        result = self.averages_of(Arrays(keys, values, values, params))
+        return dict(zip(keys, result, strict=True)) if isinstance(params, Mapping) else result
+
+    def averages_of(self, arrays: Arrays) -> list[np.ndarray]:
+        """Return the average of each parameter."""
+        raise NotImplementedError
 
     def averaged(self, params: Any) -> AbstractContextManager[None]:
         """Put the average in the place of the parameters for as long as the block lasts.

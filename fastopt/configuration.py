@@ -1,29 +1,26 @@
 """`Configuration`: the hyperparameters and options of an optimizer, and the order of those that are on."""
 
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Any
 
 from fastopt.engine.engine import Engine
-from fastopt.engine.plan import Arrays, run_calls
+from fastopt.engine.plan import Arrays
 from fastopt.engine.segment import Calls, Segment
 from fastopt.engine.threads import allowed, check_threads
-from fastopt.fields import CheckedFields
 from fastopt.options.accumulation import Accumulation, AccumulationFields
 from fastopt.options.averages import AverageFields, Lookahead, MovingAverage, WeightAverage
 from fastopt.options.base import Option
 from fastopt.options.clipping import ClipNorm, ClippingFields, GradientCopies
 from fastopt.options.decay import DecayFields
 from fastopt.options.groups import GroupFields, Grouping, GroupViews, check_group_values
-from fastopt.options.history import Record
 from fastopt.options.nonfinite import NonfiniteFields
 from fastopt.options.schedule import ScheduledRate
 from fastopt.options.sparse import SparseFields
 from fastopt.rule import UpdateRule
 from fastopt.schedules import Schedule
-from fastopt.schedules.base import resume_calls
+from fastopt.stepping import Stepping
 
 __all__ = ["Configuration", "gradient_options"]
 
@@ -32,26 +29,12 @@ PLANNED = frozenset(("groups", "decay_params", "nonfinite", "threads"))
 
 
 class Derived:
-    """What an optimizer has besides its fields.
+    """What an optimizer has besides its fields, and what `Stepping` names.
 
     Attributes
     ----------
-    engine : Engine
-        The state, and the plans of steps.
-    lock : RLock
-        Held during a step, and whenever something of it is read or changed.
-    token : object
-        Stands for all settings that plans depend on.
-    options : tuple of Option
-        Those that are on, in the order in which they act.
     averaging : list of Option
-        Those of them that keep an average.
-    accumulation : Accumulation or None
-        The sums of micro-batches.
-    history : Record or None
-        What `record` keeps.
-    rate_schedule : Schedule or None
-        That of the learning rate.
+        The options that keep an average.
     grad_sign : float
         −1 with ``maximize``, else 1.
     is_repeatable : bool
@@ -66,14 +49,7 @@ class Derived:
         The token and the groups of the last step.
     """
 
-    engine: Engine
-    lock: Any
-    token: object
-    options: tuple[Option, ...]
     averaging: list[Option]
-    accumulation: Accumulation | None
-    history: Record | None
-    rate_schedule: Schedule | None
     grad_sign: float
     is_repeatable: bool
     is_plain: bool
@@ -103,7 +79,7 @@ def gradient_options(owner: Any) -> list[Option]:
 
 @dataclass(eq=False, kw_only=True)
 class Configuration(
-    CheckedFields, UpdateRule, Derived,
+    Stepping, UpdateRule, Derived,
     DecayFields, GroupFields, ClippingFields, AverageFields, AccumulationFields, SparseFields,
     NonfiniteFields,
 ):  # fmt: skip
@@ -119,7 +95,7 @@ class Configuration(
         averages: Any = ((Lookahead, self.lookahead), (MovingAverage, self.ema), (WeightAverage, self.swa))
         averaging = [make(value) for make, value in averages if value is not None]
         own |= {"options": (*options, *averaging), "averaging": averaging}
-        own |= {"grad_sign": -1.0 if self.maximize else 1.0, "views": GroupViews(self)}
+        own |= {"grad_sign": -1.0 if self.maximize else 1.0, "views": GroupViews()}
         own["is_repeatable"] = own["accumulation"] is None and self.n_totals == 0
         own["is_plain"] = not options
         own["is_neutral"] = not (
@@ -173,7 +149,7 @@ class Configuration(
             return super().checked(name, value)
         check = self.check_of("lr")
         if isinstance(value, Schedule):
-            return {"lr": ScheduledRate(value, check).rate(self.n_steps), "rate_schedule": value}
+            return {"lr": ScheduledRate(value, check).rate(self.iter), "rate_schedule": value}
         changes = {"lr": check("lr", value)}
         return changes | {"rate_schedule": None} if vars(self).get("rate_schedule") is not None else changes
 
@@ -181,63 +157,20 @@ class Configuration(
         """Raise ValueError or TypeError if a field can't change now, or not to this value."""
         if name == "groups":
             check_group_values(changes[name], self.group_names(), self.check_of, vars(self)["lr"])
-        if self.__dataclass_fields__[name].metadata.get("fixed") and self.n_steps:
-            raise ValueError(f"{name} can't change after the first step: make another optimizer with it")
-        if name == "accumulate" and self.accumulation is not None and self.accumulation.filled:
-            there = max(self.accumulation.filled.values())
-            raise ValueError(f"accumulate can't change now: {there} micro-batches are in")
+        super().check_change(name, changes)
 
-    def apply_changes(self, name: str, changes: dict[str, Any]) -> None:
-        """Assign a field's new value together with all that depends on it, in one chain of C calls."""
-        known = self.__dataclass_fields__
-        is_fixed = name in known and known[name].metadata.get("fixed")
-        own, before = vars(self), dict[str, Any]()
-        # A signal's handler may assign another field in the middle: then all is arranged again.
-        while not before or any(own[key] is not before[key] for key in known if key in before):
-            before = {**own, **changes}
-            other = object.__new__(type(self))
-            vars(other).update(before)
-            if is_fixed:
-                other.begin()
-            else:
-                other.arrange()
-            derived = {key: value for key, value in vars(other).items() if before.get(key, self) is not value}
-            new = {**changes, **derived, "views": GroupViews(self)}
-            calls: Calls = [partial(own.update, new)]
-            if name in PLANNED:
-                new["token"] = object()  # no plan of before is for it
-                calls += self.engine.unpack_calls()
-            if is_fixed:
-                calls += self.engine.retire_calls()
-            run_calls(calls)
-            changes = {}
-
-    def return_calls(self) -> Calls:
-        """Return the C calls after which everything is as it is now, whatever a trial does until then."""
-        own, schedule = vars(self), self.rate_schedule
-        calls: Calls = [partial(own.update, {"grad_norm": getattr(self, "grad_norm", None), **own})]
-        resumed = None if schedule is None else resume_calls(schedule, deepcopy(schedule))
-        return calls + (resumed or [])
-
-    def begin_trial(self) -> None:
-        """Go on with copies of the state, and record nothing. The calls from `return_calls` end the trial."""
-        with self.lock:
-            engine = self.engine.copy()
-            sums = None if self.accumulation is None else self.accumulation.copy()
-            vars(self).update({"engine": engine, "accumulation": sums, "history": None})
-            self.arrange()
-
-    @property
-    def n_steps(self) -> int:
-        """Number of updates taken."""
-        engine = vars(self).get("engine")
-        return 0 if engine is None else max(engine.memory.steps.item(), 0)
+    def change_calls(self, name: str, changes: dict[str, Any]) -> Calls:
+        """Return the C calls that assign a field's new value together with all that depends on it."""
+        new = self.derived_attributes(changes, is_new=self.is_fixed(name))
+        calls: Calls = [partial(vars(self).update, new)]
+        if name in PLANNED:
+            new["token"] = object()  # no plan of before is for it
+            calls += self.engine.unpack_calls()
+        return calls + self.engine.retire_calls() if self.is_fixed(name) else calls
 
     def begin(self) -> None:
         """Make options and engine anew, without state."""
         own = vars(self)
-        own.setdefault("rate_schedule", None)
-        own.setdefault("history", None)
         own["accumulation"] = None
         self.check_options()
         self.arrange()
@@ -265,7 +198,7 @@ class Configuration(
         """Return an optimizer for each group, with its hyperparameters, to ask for scalars."""
         if grouping is None and lr is None and not self.n_totals:
             return [self]
-        views: list[Any] = self.views.of(grouping, lr)
+        views: list[Any] = self.views.of(self, grouping, lr)
         return views
 
     def calls_between(self) -> Callable[[Segment], Calls] | None:

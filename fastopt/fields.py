@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from fastopt.schedules import Schedule
 from fastopt.state import State
 
-__all__ = ["CheckedFields"]
+__all__ = ["CheckedFields", "is_same"]
 
 
 class CheckedFields:
@@ -37,13 +37,17 @@ class CheckedFields:
         """Assign a field's new value together with all that depends on it."""
         vars(self).update(changes)
 
+    def describe_missing(self, name: str) -> str:
+        """Return what is wrong with an attribute that there isn't, and which there are."""
+        there = ", ".join(known.name for known in fields(self))
+        return f"{type(self).__name__} has no {name!r}; there are {there}"
+
     def __setattr__(self, name: str, value: Any) -> None:
         # A descriptor would do this too, but every read of a hyperparameter would take longer.
         known = type(self).__dataclass_fields__.get(name)
         if known is None or "check" not in known.metadata:
             if not (name.startswith("_") or isinstance(getattr(type(self), name, None), property | State)):
-                there = ", ".join(known.name for known in fields(self))
-                raise AttributeError(f"{type(self).__name__} has no {name!r}; there are {there}")
+                raise AttributeError(self.describe_missing(name))
             super().__setattr__(name, value)
             return
         own = vars(self)
@@ -74,10 +78,8 @@ SHOWN = frozenset(
         *("load_state_dict", "record", "recorded", "save", "schedule", "skipped", "state_dict", "update"),
     )
 )
-HIDING = {
-    f"fastopt.{name}"
-    for name in ("averaging", "checkpoints.saving", "configuration", "fields", "optimizer", "rule")
-}
+FILES = "averaging checkpoints.saving configuration fields optimizer partition rule stepping"
+HIDING = {f"fastopt.{name}" for name in FILES.split()}
 
 
 def is_same(old: Any, new: Any) -> bool:

@@ -118,11 +118,6 @@ class Members(Mapping[Any, Optimizer]):
                     f"for members[{selector!r}]; give it to the partition"
                 )
 
-    def set_option(self, name: str, value: Any) -> None:
-        """Give all of them the value of an option."""
-        for member in self.values():
-            setattr(member, name, value)
-
     # Their arrays.
 
     def split(self, arrays: Arrays) -> list[tuple[Optimizer, Arrays]]:

@@ -1,34 +1,25 @@
 """`Optimizer`: hyperparameters, options in their order, and `update`."""
 
-from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
-from fastopt.arrays.containers import keys_and_values, match_grads
-from fastopt.arrays.layout import Layout
+from fastopt.arrays.containers import match_grads
 from fastopt.arrays.packing import Packed
-from fastopt.averaging import Averaging, averages_in
-from fastopt.checkpoints.saving import Saving
-from fastopt.checkpoints.state_dict import MAX_STEPS
+from fastopt.averaging import averages_in
 from fastopt.checks import hyperparameter, whole
 from fastopt.configuration import Configuration
-from fastopt.engine.driver import DONE, NONFINITE
-from fastopt.engine.engine import NonfiniteGradientError, find_nonfinite
-from fastopt.engine.plan import Arrays, Plan, run_calls
+from fastopt.engine.plan import Arrays, Plan
 from fastopt.engine.segment import Calls
-from fastopt.engine.threads import stays_one, step_lock
+from fastopt.engine.threads import stays_one
 from fastopt.kept import keep_step
 from fastopt.options.groups import (
     Grouping,
-    GroupViews,
     describe_groups,
 )
-from fastopt.options.history import Record
-from fastopt.options.nonfinite import describe_nonfinite, warn_of_nonfinite
-from fastopt.schedules import Schedule
 from fastopt.state import State
 from fastopt.step import Step
 
@@ -36,7 +27,7 @@ __all__ = ["Optimizer", "State", "hyperparameter", "whole"]
 
 
 @dataclass(eq=False, kw_only=True)
-class Optimizer(Configuration, Averaging, Saving):
+class Optimizer(Configuration):
     """What all rules share: hyperparameters, options, and steps.
 
     Parameters
@@ -54,93 +45,16 @@ class Optimizer(Configuration, Averaging, Saving):
         Norm of all gradients at the last step, before ``clip_norm`` scaled them; None without it.
     """
 
-    grad_norm: ClassVar[float | None] = None
-
     def __post_init__(self) -> None:
-        own = vars(self)
-        own.update(
-            lock=step_lock(self), token=object(), _skipped=0, _has_warned=False, last_grouping=(None, None)
-        )
+        super().__post_init__()
+        vars(self)["last_grouping"] = None, None
         self.begin()
 
-    # What is shown.
-
-    @property
-    def iter(self) -> int:
-        """Number of updates taken."""
-        return self.n_steps
-
-    @iter.setter
-    def iter(self, value: int) -> None:
-        is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        if not is_integer or not 0 <= value < MAX_STEPS:
-            raise ValueError(f"iter must be a whole number from 0 to below 2⁶², not {value!r}")
-        with self.lock:
-            memory = self.engine.memory
-            memory.counts[...] = np.maximum(memory.counts + (value - self.iter), 0)
-            memory.steps[()] = value
-
-    @property
-    def skipped(self) -> int:
-        """Number of steps left out because of gradients that weren't finite."""
-        skipped: int = vars(self)["_skipped"]
-        return skipped
-
-    def count_skipped(self) -> None:
-        """Count a step that was left out."""
-        vars(self)["_skipped"] += 1
-
-    @property
-    def schedule(self) -> Schedule | None:
-        """The schedule of the learning rate, if there is one."""
-        return self.rate_schedule
-
-    @property
-    def recorded(self) -> Record | None:
-        """What `record` has kept so far; None without it."""
-        return self.history
-
-    def record(self, every: int = 10) -> Record:
-        """Keep what happens to each array at every so many steps, from now on.
-
-        Parameters
-        ----------
-        every : int, default 10
-            Number of steps between two that are recorded, from 1.
-
-        Returns
-        -------
-        Record
-            With ``steps``, ``lr``, ``arrays``, ``plot()``; also in ``recorded``. ``str`` gives a line for a
-            progress bar.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If ``every`` is no whole number from 1.
-        """
-        record = Record(every)
-        with self.lock:
-            self.apply_changes("history", {"history": record})
-        return record
-
-    def describe(self, params: Any) -> str:
-        """Return a table (str) of the hyperparameters of each parameter.
-
-        Parameters
-        ----------
-        params : dict or list
-            What is updated.
-
-        Raises
-        ------
-        ValueError
-            If a group has no parameter.
-        """
-        keys, values = keys_and_values(params)
-        grouping = self.grouping_of(Arrays(keys, values, values, params))
+    def describe_arrays(self, arrays: Arrays) -> str:
+        """Return the table that `describe` returns."""
+        grouping = self.grouping_of(arrays)
         views = self.group_views(grouping, None)
-        return describe_groups(keys, values, grouping, views, self.group_names())
+        return describe_groups([*arrays.keys], arrays.params, grouping, views, self.group_names())
 
     # A step.
 
@@ -196,23 +110,16 @@ class Optimizer(Configuration, Averaging, Saving):
                 if is_done is None:
                     step = Step(self, self.arrays_of(params, grads))
                     step.number -= 1  # it was taken
-                    self._warn_of(step, NONFINITE)
+                    self.warn_of(step)
                     return True
             arrays = self.arrays_of(params, grads)
-            if self.accumulation is not None:
-                done = self.accumulation.add(*arrays[:3], self.nonfinite != "warn")
-                if done is not False:
-                    if done is None:
-                        self._warn_of(Step(self, arrays), NONFINITE)
-                    return False
-            step = Step(self, arrays)
-            if not self.take(step):
+            if not self.update_arrays(arrays):
                 return False
             plan = self.engine.plan
-            if self.is_repeatable and plan is not None and plan.drive is not None:
-                vars(self)["kept"] = keep_step(plan, step.grouping, params, grads)
+            if plan is not None and self.can_repeat(plan):
+                vars(self)["kept"] = keep_step(plan, self.grouping_of(arrays), params, grads)
                 # Only now, as a signal's handler may have assigned an option since.
-                if not self._is_repeatable(plan):
+                if not self.can_repeat(plan):
                     vars(self)["kept"] = None
             return True
 
@@ -224,67 +131,22 @@ class Optimizer(Configuration, Averaging, Saving):
                 return Arrays(params.layout, params.flats, grads.flats, params)
         return Arrays(*match_grads(params, grads), params)
 
-    def flush(self, params: Any) -> bool:
-        """Take a step with the mean of the micro-batches that are in, be they fewer than ``accumulate``.
+    def run(self, step: Step) -> Sequence[int]:
+        """Do what there is to do in a step. Returns what the engines do, DONE or NONFINITE."""
+        step.begin()
+        return [engine.take(job) for engine, job in step.jobs]
 
-        Parameters
-        ----------
-        params : dict or list
-            What is updated.
-
-        Returns
-        -------
-        bool
-            Whether there were any.
-
-        Raises
-        ------
-        TypeError, ValueError
-            As `update`.
-        """
-        with self.lock:
-            keys, values = keys_and_values(params)
-            if self.accumulation is None or not any(self.accumulation.counts(keys)):
-                return False
-            return self.take(Step(self, Arrays(keys, values, list(values), params), is_flush=True))
-
-    def take(self, step: Step) -> bool:
-        """Take a step that isn't plain, or needs a new plan."""
-        try:
-            step.begin()
-            status = max([engine.take(job) for engine, job in step.jobs], default=DONE)
-        except NonfiniteGradientError as error:
-            if step.nonfinite == "skip":
-                self.count_skipped()
-                return False
-            raise FloatingPointError(describe_nonfinite(error.args[0], step.number)) from None
-        return self.finish(step, status)
-
-    def finish(self, step: Step, status: int) -> bool:
-        """Show what was done, given what the engine returned. Returns whether the step was taken."""
+    def finish(self, step: Step) -> None:
+        """Show what was done."""
         if step.is_taken:
             step.end()
-        self._warn_of(step, status)
-        return step.is_taken
 
-    def _is_repeatable(self, plan: Plan) -> bool:
-        """Whether the next step by a plan takes no more than `update` looks at."""
+    def can_repeat(self, plan: Plan) -> bool:
+        """Whether the next step by a plan takes no more than one call, scalars and what options do."""
         is_one = plan.n_elements < self.min_parallel_size or stays_one(self.threads, plan.n_elements)
         is_of_one_set = len(plan.sets) == 1 or not self.is_neutral
-        return self.is_repeatable and plan.token is self.token and is_one and is_of_one_set
-
-    def _warn_of(self, step: Step, status: int) -> None:
-        """Warn, the first time, if a step met a gradient that isn't finite."""
-        key = step.nonfinite_key
-        if vars(self)["_has_warned"] or (key is None and status != NONFINITE):
-            return
-        if key is None:
-            layout = self.engine.memory.layout
-            if self.accumulation is not None:
-                layout = Layout({**self.accumulation.engine.memory.layout, **layout})
-            key = find_nonfinite(step.arrays, layout)
-        vars(self)["_has_warned"] = True
-        warn_of_nonfinite(key, step.number)
+        is_single = plan.drive is not None and plan.token is self.token
+        return self.is_repeatable and is_single and is_one and is_of_one_set
 
     def averages_of(self, arrays: Arrays, grouping: Grouping | None = None) -> list[np.ndarray]:
         """Return the average of each parameter."""
@@ -302,80 +164,24 @@ class Optimizer(Configuration, Averaging, Saving):
 
     # State that is saved.
 
-    def drop_state(self, key: Hashable) -> None:
-        """Drop the state of a parameter; its next step is as in a new optimizer.
-
-        The state of a parameter that steps no longer mention is kept until then.
-
-        Parameters
-        ----------
-        key : hashable
-            The parameter's key, or its index in a list.
-
-        Raises
-        ------
-        KeyError
-            If there is no state of that key.
-        """
-        with self.lock:
-            run_calls(self.drop_state_calls(key))
-
     def drop_state_calls(self, key: Hashable) -> Calls:
         """Return the C calls that drop the state of a parameter."""
         memory = self.engine.memory
         if key not in memory.layout:
             raise KeyError(f"there is no state of {key!r}, but of {list(memory.layout)}")
         calls: Calls = [partial(vars(self).update, {"kept": None, "last_grouping": (None, None)})]
-        calls += self.engine.replace_calls(memory.without(key))
-        return calls if self.accumulation is None else calls + self.accumulation.drop_calls(key)
+        return calls + self.engine.replace_calls(memory.without(key)) + self.drop_sum_calls(key)
 
     def unused(self) -> Any:
         """Return an optimizer with the same hyperparameters and without state."""
         changes: dict[str, Any] = {} if self.schedule is None else {"lr": self.schedule}
         return replace(self, **changes)
 
-    def changed_attributes(
-        self, checked: Mapping[str, Any], schedule: Schedule | None, skipped: int
-    ) -> dict[str, Any]:
-        """Return all attributes that change with saved hyperparameters."""
-        other = object.__new__(type(self))
-        vars(other).update({**vars(self), **checked, "rate_schedule": schedule, "token": object()})
-        other.arrange()
-        names = (
-            "rate_schedule",
-            "options",
-            "averaging",
-            "accumulation",
-            "token",
-            "grad_sign",
-            "is_repeatable",
-            "is_plain",
-            "is_neutral",
-        )
-        own = {name: vars(other)[name] for name in (*checked, *names)}
-        return own | {
-            "_skipped": skipped,
-            "kept": None,
-            "views": GroupViews(self),
-            "last_grouping": (None, None),
-        }
-
     def __getstate__(self) -> dict[str, Any]:
-        with self.lock:
-            names = [known.name for known in fields(self)]
-            groups = self.groups and {key: dict(own) for key, own in self.groups.items()}
-            return {
-                "hyperparameters": {name: vars(self)[name] for name in names} | {"groups": groups},
-                "shown": {name: vars(self).get(name) for name in ("history", "grad_norm", "_has_warned")},
-                "schedule": self.schedule,
-                "state": self.capture(),
-            }
+        state = super().__getstate__()
+        groups = self.groups and {key: dict(own) for key, own in self.groups.items()}
+        return state | {"fields": state["fields"] | {"groups": groups}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        known = state["hyperparameters"]
-        vars(self).update({name: self.check_of(name)(name, value) for name, value in known.items()})
-        vars(self)["rate_schedule"] = state["schedule"]
-        self.__post_init__()
-        vars(self).update(state["shown"])
-        self.arrange()
-        run_calls(self.restore_calls(state["state"]))
+        groups = self.check_of("groups")("groups", state["fields"]["groups"])
+        super().__setstate__(state | {"fields": state["fields"] | {"groups": groups}})

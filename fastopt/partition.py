@@ -1,38 +1,35 @@
 """`Partition`: several optimizers as one, each with its own part of the arrays."""
 
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from math import nan
-from typing import Any, ClassVar
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from fastopt.arrays.containers import keys_and_values, match_grads
+from fastopt.arrays.containers import match_grads
 from fastopt.arrays.rows import Rows
-from fastopt.averaging import Averaging
-from fastopt.checkpoints import state_dict
-from fastopt.checkpoints.saving import Saving
 from fastopt.checks import choice
 from fastopt.configuration import gradient_options
-from fastopt.engine.driver import DONE, NONFINITE
-from fastopt.engine.engine import Engine, NonfiniteGradientError, find_nonfinite, take_together
-from fastopt.engine.plan import Arrays, run_calls
+from fastopt.engine.driver import CHECK, COUNT, STATISTICS, UPDATE
+from fastopt.engine.engine import Engine, take_together
+from fastopt.engine.plan import Arrays, Plan, driver_call, run_calls
 from fastopt.engine.rules import Rule
-from fastopt.engine.threads import allowed, check_threads, step_lock
-from fastopt.fields import SHOWN, CheckedFields
+from fastopt.engine.segment import Calls
+from fastopt.engine.threads import allowed, check_threads
+from fastopt.fields import is_same
 from fastopt.members import Members, check_members, scale_grad
 from fastopt.optimizer import Optimizer
 from fastopt.options.accumulation import Accumulation, AccumulationFields
 from fastopt.options.averages import AverageFields
-from fastopt.options.base import Option
 from fastopt.options.clipping import ClipNorm, ClippingFields, GradientCopies
 from fastopt.options.groups import Grouping
-from fastopt.options.history import Record
-from fastopt.options.nonfinite import NonfiniteFields, describe_nonfinite, warn_of_nonfinite
+from fastopt.options.nonfinite import NonfiniteFields
 from fastopt.options.sparse import SparseFields
-from fastopt.step import Step
+from fastopt.step import Step, plan_scalars
+from fastopt.stepping import Stepping
 
 __all__ = ["Partition"]
 
@@ -43,29 +40,27 @@ HANDED_DOWN = ("threads", "nonfinite", "maximize", "rows", "lookahead", "ema", "
 LOOKING = Accumulation, GradientCopies, ClipNorm
 
 
-class Derived:
-    """What a partition has besides its fields, as an `Optimizer` has it."""
+class KeptPart(NamedTuple):
+    """What the next step takes of a member if it is like the last one."""
 
-    engine: Engine  # which counts the updates; the members' engines have the state
-    lock: Any
-    token: object
-    options: tuple[Option, ...]
-    accumulation: Accumulation | None
-    history: Record | None
-    inner: Mapping[str, Optimizer]
+    member: Optimizer
+    plan: Plan
+    grouping: Grouping | None
+    select: Callable[[Sequence[Any]], Sequence[Any]]
 
 
 @dataclass(eq=False, repr=False)
 class Partition(
-    CheckedFields, Derived, Averaging, Saving,
-    ClippingFields, AverageFields, AccumulationFields, SparseFields, NonfiniteFields,
+    Stepping, ClippingFields, AverageFields, AccumulationFields, SparseFields,
+    NonfiniteFields,
 ):  # fmt: skip
     """Several optimizers as one: each array goes to the first that selects it, and stays with it.
 
     A step is taken by all members or by none. One checkpoint has the state of all. The options of the
     partition hold for all arrays: ``clip_norm`` bounds one norm of all gradients. The options of a member
-    hold for its own arrays, and act after those of the partition. Each member has its own learning rate. A
-    schedule goes by its member's ``iter``, the number of steps in which that had arrays.
+    hold for its own arrays, and act after those of the partition. Each member has its own learning rate,
+    ``partition[selector].lr``; the partition has none. A schedule goes by its member's ``iter``, the number
+    of steps in which that had arrays.
 
     Parameters
     ----------
@@ -82,7 +77,7 @@ class Partition(
     members : dict
         As given, read-only. ``partition[selector]`` returns one of them.
     iter, skipped, grad_norm
-        As for an `Optimizer`.
+        As for an `Optimizer`. What is added to ``iter`` is added to that of each member, too.
 
     Raises
     ------
@@ -100,108 +95,77 @@ class Partition(
     (0.02, 3.0)
     """
 
-    grad_norm: ClassVar[float | None] = None
-    schedule: ClassVar[None] = None  # a learning rate and a sign of the gradients are the members'
-    grad_sign: ClassVar[float] = 1.0
+    grad_sign: ClassVar[float] = 1.0  # that of the gradients is the members'
 
     members: Members = field(metadata={"check": check_members, "saved": False})
     maximize: bool = field(default=False, kw_only=True, metadata=choice(False, False, True).metadata)
     threads: int | None = field(default=None, kw_only=True, metadata={"check": check_threads, "saved": False})
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         own = vars(self)
-        own.update(lock=step_lock(self), token=object(), accumulation=None, history=None)
-        own.update(_skipped=0, _has_warned=False, engine=Engine(Rule(None, None, 3), []))
+        own["engine"] = Engine(Rule(None, None, 3), [])
         own["inner"] = {f"members.{i}": member for i, member in enumerate(self.members.values())}
         defaults = {known.name: known.default for known in fields(self) if known.name in HANDED_DOWN}
         self.members.check_accumulate(self.accumulate)
         for name, default in defaults.items():
             self.members.check_option(name, default, own[name])
+        self.arrange()
         for name, default in defaults.items():
             if own[name] != default:
-                self.members.set_option(name, own[name])
+                self.apply_changes(name, {name: own[name]})
         self.members.adopt(self.lock)
-        self.arrange()
 
     # The options.
 
     def arrange(self) -> None:
         """Note which options are on, in the order in which they act."""
-        vars(self)["options"] = tuple(gradient_options(self))
+        vars(self).update(options=tuple(gradient_options(self)), kept=None)
 
     def check_change(self, name: str, changes: dict[str, Any]) -> None:
         """Raise ValueError or TypeError if a field can't change now, or not to this value."""
         if name == "members":
             raise ValueError("members can't change: make another partition with them")
-        if self.__dataclass_fields__[name].metadata.get("fixed") and self.iter:
-            raise ValueError(f"{name} can't change after the first step: make another partition with it")
+        super().check_change(name, changes)
         if name == "accumulate":
             self.members.check_accumulate(changes[name])
-            if self.accumulation is not None and self.accumulation.filled:
-                there = max(self.accumulation.filled.values())
-                raise ValueError(f"accumulate can't change now: {there} micro-batches are in")
         if name in HANDED_DOWN:
             self.members.check_option(name, getattr(self, name), changes[name])
 
-    def apply_changes(self, name: str, changes: dict[str, Any]) -> None:
-        """Assign a field's new value together with all that depends on it."""
-        if name in HANDED_DOWN:
-            self.members.set_option(name, changes[name])
-        vars(self).update(changes)
-        self.arrange()
+    def receivers(self, name: str, changes: dict[str, Any]) -> Sequence[Optimizer]:
+        """Return the optimizers inside that get the new value of a field, as theirs is another."""
+        members = self.members.values() if name in HANDED_DOWN else ()
+        return [member for member in members if not is_same(vars(member)[name], changes[name])]
+
+    def describe_missing(self, name: str) -> str:
+        """Return what is wrong with an attribute that there isn't, and which there are."""
+        places = [
+            f"partition[{getattr(selector, '__name__', repr(selector))}].{name}"
+            for selector, member in self.members.items()
+            if name in dir(member)
+        ]
+        if not places:
+            return super().describe_missing(name)
+        return f"{type(self).__name__} has no {name!r}, its members have: write {' or '.join(places)}"
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name):
+            if name.startswith("_") or "members" not in vars(self):
+                raise AttributeError(f"{type(self).__name__} has no {name!r}")
+            raise AttributeError(self.describe_missing(name))
 
     # What is shown.
 
-    @property
-    def iter(self) -> int:
-        """Number of updates taken."""
-        return max(self.engine.memory.steps.item(), 0)
-
-    @property
-    def skipped(self) -> int:
-        """Number of steps left out because of gradients that weren't finite."""
-        skipped: int = vars(self)["_skipped"]
-        return skipped
-
-    @property
-    def recorded(self) -> Record | None:
-        """What `record` has kept so far; None without it."""
-        return self.history
-
-    def record(self, every: int = 10) -> Record:
-        """Keep what happens to each array at every so many steps, as `Optimizer.record` does.
-
-        Parameters
-        ----------
-        every : int, default 10
-            Number of steps between two that are recorded, from 1.
-
-        Returns
-        -------
-        Record
-            As `Optimizer.record`; ``lr`` is that of the first member with arrays.
-        """
-        record = Record(every)
-        with self.lock:
-            vars(self)["history"] = record
-            self.arrange()
-        return record
-
-    def describe(self, params: Any) -> str:
-        """Return a table (str) of the hyperparameters of each parameter, as `Optimizer.describe` does."""
-        keys, values = keys_and_values(params)
-        return self.members.describe(Arrays(keys, values, values, params))
+    def describe_arrays(self, arrays: Arrays) -> str:
+        """Return the table that `describe` returns."""
+        return self.members.describe(arrays)
 
     def __getitem__(self, selector: Any) -> Optimizer:
         return self.members[selector]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.members!r})"
-
-    def __dir__(self) -> list[str]:
-        """Return what users call."""
-        shown = [name for name in dir(type(self)) if name.startswith("__")]
-        return sorted([*shown, *SHOWN - {"schedule"}, *(known.name for known in fields(self))])
 
     # A step.
 
@@ -226,75 +190,86 @@ class Partition(
         """
         with self.lock:
             keys, values, gradients = match_grads(params, grads)
-            owner: Any = self
             arrays = Arrays(keys, values, gradients, params)
-            sums = self.accumulation
-            if sums is not None:
-                done = sums.add(keys, values, gradients, self.nonfinite != "warn")
-                if done is not False:
-                    if done is None:
-                        self._warn_of(Step(owner, arrays), NONFINITE)
-                    return False
-            return self.take(Step(owner, arrays))
+            if self.kept is not None and self.kept[0] == keys and self._repeat(self.kept[1], arrays):
+                return True
+            return self.update_arrays(arrays)
 
-    def flush(self, params: Any) -> bool:
-        """Take a step with the mean of the micro-batches that are in, also of those that members have.
-
-        Parameters
-        ----------
-        params : dict or list
-            What is updated.
-
-        Returns
-        -------
-        bool
-            Whether there were any.
-        """
-        with self.lock:
-            keys, values = keys_and_values(params)
-            sums = [self.accumulation, *(member.accumulation for member in self.members.values())]
-            if not any(any(own.counts(keys)) for own in sums if own is not None):
+    def _repeat(self, parts: Sequence[KeptPart], arrays: Arrays) -> bool:
+        """Take a step that is like the last one. Returns False, with nothing changed, if it isn't."""
+        steps = self.engine.memory.steps
+        checks: Calls = []
+        updates: Calls = [partial(np.add, steps, 1, steps)]
+        given = []  # which lives as long as the calls, as compiled code is given ids
+        for part in parts:
+            member, plan, grouping, select = part
+            if member.kept is not part:  # as an option of the member was assigned
                 return False
-            owner: Any = self
-            step = Step(owner, Arrays(keys, values, list(values), params), is_flush=True)
-            if self.accumulation is None:
-                step.options = ()  # the micro-batches were clipped when they came in
-            return self.take(step)
+            count = plan.guard.item()
+            scalars = plan_scalars(member, plan, grouping)
+            given.append(([*select(arrays.params)], [*select(arrays.grads)], scalars, count))
+            checks.append(driver_call(plan.main, given[-1], CHECK))
+            updates.append(driver_call(plan.main, given[-1], STATISTICS | UPDATE | COUNT))
+        if not run_calls(checks + updates):
+            return False
+        if any(part.plan.found_nonfinite for part in parts):
+            step = Step(self, arrays)
+            step.number -= 1  # it was taken
+            step.parts = self._parts(step)
+            self.warn_of(step)
+        return True
 
-    def take(self, step: Step) -> bool:
-        """Take a step of all members, or of none."""
-        parts: list[Step] = []
-        try:
-            self._coalesce(step)
-            is_complete = all(option.before(step) for option in step.options)
-            if is_complete:
-                parts = self._parts(step)
-                for part in parts:
-                    part.begin()
-                step.other_jobs = [job for part in parts for job in part.jobs]
-            is_taken = is_complete and (not parts or any(part.is_taken for part in parts))
-            if is_taken:
-                steps = self.engine.memory.steps
-                step.add(partial(np.add, steps, 1, steps))
-            for _, last in step.jobs[-1:]:
-                last.also = [*last.also, *step.also]
-            statuses = take_together(step.jobs)
-        except NonfiniteGradientError as error:
-            if step.nonfinite == "skip":
-                vars(self)["_skipped"] += 1
-                return False
-            raise FloatingPointError(describe_nonfinite(error.args[0], step.number)) from None
+    def run(self, step: Step) -> Sequence[int]:
+        """Take a step of all members, or of none. Returns what the engines do, DONE or NONFINITE."""
+        self._coalesce(step)
+        is_complete = all(option.before(step) for option in step.options)
+        if is_complete:
+            step.parts = self._parts(step)
+            for part in step.parts:
+                part.begin()
+            step.other_jobs = [job for part in step.parts for job in part.jobs]
+        is_taken = is_complete and (not step.parts or any(part.is_taken for part in step.parts))
+        if is_taken:
+            steps = self.engine.memory.steps
+            step.add(partial(np.add, steps, 1, steps))
+        for _, last in step.jobs[-1:]:
+            last.also = [*last.also, *step.also]
+        statuses = take_together(step.jobs)
         if not step.jobs:  # there are no arrays
             run_calls([*step.also])
-        with ExitStack() as stack:  # what comes last goes first, and all of it, even if a warning is an error
-            stack.callback(self._warn_of, step, DONE if parts else max(statuses, default=DONE))
-            if is_taken:
-                step.lr = next((vars(p.optimizer)["lr"] if p.lr is None else p.lr for p in parts), nan)
-                stack.callback(step.end)
-            for part in reversed(parts):
-                done = [statuses.pop() for _ in part.jobs]
-                stack.callback(part.optimizer.finish, part, max(done, default=DONE))
-        return is_taken
+        keys = [part.nonfinite_key for part in (step, *step.parts) if part.nonfinite_key is not None]
+        step.nonfinite_key, step.is_taken = next(iter(keys), None), is_taken
+        return statuses
+
+    def finish(self, step: Step) -> None:
+        """Show what was done, and keep what the next step may need."""
+        for part in step.parts:
+            part.optimizer.finish(part)
+        if step.is_taken:
+            rates = (vars(part.optimizer)["lr"] if part.lr is None else part.lr for part in step.parts)
+            step.lr = next(rates, nan)
+            step.end()
+            self._keep(step)
+
+    def _keep(self, step: Step) -> None:
+        """Keep what the next step takes if it is like this one, which was taken."""
+        own, parts = vars(self), []
+        places = {key: i for i, key in enumerate(step.arrays.keys)}
+        for part in step.parts:
+            member, plan = part.optimizer, part.optimizer.engine.plan
+            if plan is None or not member.is_plain or not member.can_repeat(plan):
+                own["kept"] = None
+                return
+            positions = [places[key] for key in part.arrays.keys]
+            first, last = positions[0], positions[-1] + 1
+            one = itemgetter(slice(first, last))
+            select = one if last - first == len(positions) else itemgetter(*positions)
+            parts.append(KeptPart(member, plan, part.grouping, select))
+            vars(member)["kept"] = parts[-1]
+        own["kept"] = step.arrays.keys, parts
+        # Only now, as a signal's handler may have assigned an option since.
+        if self.options or not all(part.member.can_repeat(part.plan) for part in parts):
+            own["kept"] = None
 
     def _parts(self, step: Step) -> list[Step]:
         """Return the steps of the members that have arrays in this one."""
@@ -324,16 +299,6 @@ class Partition(
                 grads.update(zip(part.arrays.keys, part.arrays.grads, strict=True))
             step.replace_grads(list(grads.values()))
 
-    def _warn_of(self, step: Step, status: int) -> None:
-        """Warn, the first time, if an option met a gradient that isn't finite."""
-        key, own = step.nonfinite_key, vars(self)
-        if own["_has_warned"] or (key is None and status != NONFINITE):
-            return
-        if key is None and self.accumulation is not None:
-            key = find_nonfinite(step.arrays, self.accumulation.engine.memory.layout)
-        own["_has_warned"] = True
-        warn_of_nonfinite(key, step.number)
-
     # What a step asks.
 
     def grouping_of(self, arrays: Arrays) -> Grouping | None:
@@ -353,41 +318,11 @@ class Partition(
 
     # State that is saved.
 
-    def drop_state(self, key: Any) -> None:
-        """Drop the state of a parameter, as `Optimizer.drop_state` does; then it is selected anew."""
-        with self.lock:
-            calls = self.members.drop_state_calls(key)
-            run_calls(calls if self.accumulation is None else calls + self.accumulation.drop_calls(key))
-
-    def changed_attributes(self, checked: Mapping[str, Any], _: None, skipped: int) -> dict[str, Any]:
-        """Return all attributes that change with saved hyperparameters."""
-        other = object.__new__(type(self))
-        vars(other).update({**vars(self), **checked, "_skipped": skipped, "token": object()})
-        other.arrange()
-        return {
-            name: vars(other)[name] for name in (*checked, "_skipped", "token", "accumulation", "options")
-        }
+    def drop_state_calls(self, key: Hashable) -> Calls:
+        """Return the C calls that drop the state of a parameter."""
+        return self.members.drop_state_calls(key) + self.drop_sum_calls(key)
 
     def unused(self) -> "Partition":
         """Return a partition with the same hyperparameters and without state."""
         members: Any = {selector: member.unused() for selector, member in self.members.items()}
         return replace(self, members=members)
-
-    def __getstate__(self) -> dict[str, Any]:
-        with self.lock:
-            shown = ("history", "grad_norm", "_has_warned")
-            return {
-                # The members have their state with them.
-                "fields": {known.name: vars(self)[known.name] for known in fields(self)},
-                "shown": {name: vars(self).get(name) for name in shown},
-                "state": state_dict.capture(self, with_inner=False),
-            }
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state["fields"])
-        self.__post_init__()
-        vars(self).update(state["shown"])
-        self.arrange()
-        own = state["state"]
-        inner = own.get("inner", {}) | {name: member.capture() for name, member in self.inner.items()}
-        run_calls(self.restore_calls(own | {"inner": inner}))

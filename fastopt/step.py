@@ -15,11 +15,10 @@ from fastopt.engine.segment import Calls, Segment
 from fastopt.options.sparse import coalesce_grads
 
 if TYPE_CHECKING:
-    from fastopt.optimizer import Optimizer
     from fastopt.options.base import Option
     from fastopt.options.groups import Grouping
 
-__all__ = ["Step"]
+__all__ = ["Step", "plan_scalars"]
 
 
 class Step:
@@ -52,6 +51,8 @@ class Step:
         Whether the step itself is to be done once the options have changed it.
     other_jobs : sequence of tuple of Engine and Job
         What is to be done instead: an option's job, or those of several optimizers.
+    parts : sequence of Step
+        Those of the members of a partition.
     maximum : callable
         Returns the largest of a number in all processes that take this step together.
     options : tuple of Option
@@ -67,11 +68,12 @@ class Step:
     is_taken = False
     other_jobs: Sequence[tuple[Engine, Any]] = ()
     nonfinite_key: Hashable | None = None
+    parts: Sequence["Step"] = ()
     maximum: Callable[[float], float] = float
 
     def __init__(
         self,
-        optimizer: "Optimizer",
+        optimizer: Any,
         arrays: Arrays,
         *,
         is_flush: bool = False,

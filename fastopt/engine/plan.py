@@ -24,7 +24,7 @@ from fastopt.engine.table import DIRECT, NUMBER, SPARSE, STAGED
 from fastopt.engine.threads import MIN_PARALLEL
 from fastopt.engine.trampoline import make_drive
 
-__all__ = ["FROZEN", "Arrays", "Plan", "ScalarSet", "run_calls"]
+__all__ = ["FROZEN", "Arrays", "Plan", "ScalarSet", "driver_call", "run_calls"]
 
 FROZEN = -1
 

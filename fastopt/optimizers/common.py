@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from fastopt.configuration import Derived
+from fastopt.engine.engine import Engine
 
 __all__ = ["ScheduleFree", "averaging"]
 
@@ -22,8 +22,10 @@ def averaging(t: int, warmup: int, lr: float) -> tuple[float, float]:
     return factor * factor / total, lr * factor
 
 
-class ScheduleFree(Derived):
+class ScheduleFree:
     """What the schedule-free rules share: the average that they keep."""
+
+    engine: Engine
 
     def own_average(self, view: Any, key: Hashable, param: np.ndarray) -> np.ndarray:
         """Return x = (p − (1 − β)·z) / β, with the β of the parameter's group."""

@@ -171,38 +171,33 @@ def check_group_values(
 
 
 class GroupViews:
-    """Optimizers with the hyperparameters of each group, which are asked for scalars only.
+    """Optimizers with the hyperparameters of each group, which are asked for scalars only."""
 
-    Parameters
-    ----------
-    optimizer : Optimizer
-        Whose hyperparameters they have where a group has no own.
-    """
-
-    def __init__(self, optimizer: Any) -> None:
-        self.optimizer = optimizer
+    def __init__(self) -> None:
         self.grouping: Grouping | None = None
         self.views: list[Any] = []
         self.scheduled: list[tuple[dict[str, Any], float]] = []
 
-    def of(self, grouping: Grouping | None, lr: float | None) -> list[Any]:
+    def of(self, optimizer: Any, grouping: Grouping | None, lr: float | None) -> list[Any]:
         """Return one for each set of a grouping.
 
         A group's own lr isn't scheduled; ``lr_scale`` multiplies the scheduled one.
 
         Parameters
         ----------
+        optimizer : Optimizer
+            Whose hyperparameters they have where a group has no own.
         grouping : Grouping or None
             None: there is one set, of all parameters.
         lr : float or None
             The learning rate by a schedule.
         """
         if self.grouping is not grouping or not self.views:
-            own, fields = vars(self.optimizer), type(self.optimizer).__dataclass_fields__
+            own, fields = vars(optimizer), type(optimizer).__dataclass_fields__
             common = {name: own[name] for name in fields if name in own} | {"engine": own["engine"]}
             self.grouping, self.views, self.scheduled = grouping, [], []
             for different in [{}] if grouping is None else grouping.sets:
-                view = object.__new__(type(self.optimizer))
+                view = object.__new__(type(optimizer))
                 vars(view).update(common | different)
                 scale = different.get("lr_scale", 1.0)
                 vars(view)["lr"] *= scale

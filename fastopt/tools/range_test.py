@@ -10,6 +10,7 @@ from fastopt.arrays.snapshots import Restoration
 from fastopt.checks import integer, number
 from fastopt.figures import figure
 from fastopt.optimizer import Optimizer
+from fastopt.partition import Partition
 
 __all__ = ["RangeTest", "lr_finder"]
 
@@ -55,7 +56,7 @@ class RangeTest(NamedTuple):
 
 def lr_finder(
     step: Callable[[], float],
-    optimizer: Optimizer,
+    optimizer: Optimizer | Partition,
     params: Any,
     low: float = 1e-7,
     high: float = 10.0,
@@ -72,8 +73,10 @@ def lr_finder(
     step : callable
         One step of the training: works out the gradients for a batch, calls ``optimizer.update`` and gives
         the loss of the batch.
-    optimizer : Optimizer
-        The one that step uses. During the test gradients that aren't finite are skipped.
+    optimizer : Optimizer or Partition
+        The one that step uses. During the test gradients that aren't finite are skipped. The learning rates
+        of a partition's members are multiplied by the same factor: low, high, ``lrs`` and ``suggestion`` are
+        such factors.
     params : dict or list
         What step updates.
     low, high : float
@@ -105,10 +108,13 @@ def lr_finder(
     losses: list[float] = []
     smoothed: list[float] = []
     mean = 0.0
+    members: list[Any] = [*optimizer.members.values()] if isinstance(optimizer, Partition) else [optimizer]
+    rates = [member.lr for member in members] if isinstance(optimizer, Partition) else [1.0]
     with Restoration(params, optimizer):
         optimizer.nonfinite = "skip"
-        for lr in lrs:
-            optimizer.lr = float(lr)
+        for lr in lrs.tolist():
+            for member, rate in zip(members, rates, strict=True):
+                member.lr = rate * lr
             loss = float(step())
             if not isfinite(loss):
                 break

@@ -7,7 +7,6 @@ are gathered. That is stage 1 of ZeRO (Rajbhandari et al. 2020, arXiv:1910.02054
 
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,13 +20,13 @@ from fastopt.adapters.mpi.distribution import Distribution
 from fastopt.adapters.mpi.global_step import GlobalStep
 from fastopt.adapters.mpi.sharded_state import Shapes, join_states, slice_state, with_names, with_slices
 from fastopt.adapters.mpi.sharding import BufferViews
-from fastopt.arrays.snapshots import Restoration
 from fastopt.checkpoints import files
 from fastopt.checkpoints.state_dict import copy_params, param_calls, restore_calls, upgraded
 from fastopt.checks import kind
 from fastopt.engine.plan import Arrays, run_calls
 from fastopt.engine.segment import Calls
 from fastopt.optimizer import Optimizer
+from fastopt.stepping import Flushing
 
 __all__ = ["DataParallel"]
 
@@ -35,7 +34,7 @@ __all__ = ["DataParallel"]
 FORWARDED = frozenset(("iter", "skipped", "grad_norm", "schedule", "describe"))
 
 
-class DataParallel:
+class DataParallel(Flushing):
     """An optimizer for a network that several processes train, each on its part of the batch.
 
     Parameters
@@ -124,6 +123,11 @@ class DataParallel:
             setattr(self.optimizer, name, value)
 
     @property
+    def lock(self) -> Any:
+        """The optimizer's lock."""
+        return self.optimizer.lock
+
+    @property
     def distribution(self) -> Distribution:
         """How the ranks share the parameters."""
         return self._agreement.distribution
@@ -177,45 +181,12 @@ class DataParallel:
         with self.optimizer.lock:
             return self._step.take(params, grads)
 
-    def flush(self, params: Any) -> bool:
-        """Take a step with the mean of the micro-batches that are in, be they fewer than ``accumulate``.
+    def take_rest(self, params: Any) -> bool:
+        """Take a step with the micro-batches that are in. Returns whether there were any."""
+        return self._step.take(params, params, is_flush=True)
 
-        Parameters
-        ----------
-        params : dict or list
-            What is updated.
-
-        Returns
-        -------
-        bool
-            Whether there were any.
-
-        Raises
-        ------
-        KeyError, TypeError, ValueError, FloatingPointError
-            As `update`.
-        """
-        with self.optimizer.lock:
-            return self._step.take(params, params, is_flush=True)
-
-    def average(self, params: Any) -> Any:
-        """Return the averaged parameters, of a schedule-free rule or of ``ema`` or ``swa``, for predictions.
-
-        Parameters
-        ----------
-        params : dict or list
-            What `update` has stepped on.
-
-        Returns
-        -------
-        dict or list
-            New arrays, on every rank.
-
-        Raises
-        ------
-        ValueError
-            If there is no average.
-        """
+    def average_in_container(self, params: Any) -> Any:
+        """Return the average of each parameter in a new dict or list."""
         self._agreement.on_arrays(params, params)
         distribution, optimizer = self.distribution, self.optimizer
         with abort_on_error(self.comm):
@@ -236,23 +207,6 @@ class DataParallel:
             MPI.Request.Waitall(distribution.exchange.gather(bucket, buffers))
         arrays = BufferViews(distribution.sharding.ordered).of(buffers)
         return {key: arrays[key] for key in params} if isinstance(params, Mapping) else files.in_list(arrays)
-
-    def averaged(self, params: Any) -> AbstractContextManager[None]:
-        """Put the average in the place of the parameters for as long as the block lasts.
-
-        As `Optimizer.averaged`; on every rank.
-
-        Parameters
-        ----------
-        params : dict or list
-            What `update` has stepped on.
-
-        Raises
-        ------
-        ValueError
-            If there is no average.
-        """
-        return Restoration(params, values=partial(self.average, params))
 
     def state_dict(self) -> dict[str, Any] | None:
         """Return the whole state on rank 0, None on the others.

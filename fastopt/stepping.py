@@ -1,0 +1,384 @@
+"""`Stepping`: what an optimizer, and several as one, share: their steps, what is shown, and assignments."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import fields
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+
+from fastopt.arrays.containers import keys_and_values
+from fastopt.arrays.layout import Layout
+from fastopt.averaging import Averaging
+from fastopt.checkpoints import state_dict
+from fastopt.checkpoints.saving import Saving
+from fastopt.engine.driver import NONFINITE
+from fastopt.engine.engine import Engine, NonfiniteGradientError, find_nonfinite
+from fastopt.engine.plan import Arrays, run_calls
+from fastopt.engine.segment import Calls
+from fastopt.engine.threads import step_lock
+from fastopt.fields import CheckedFields
+from fastopt.options.accumulation import Accumulation
+from fastopt.options.base import Option
+from fastopt.options.history import Record
+from fastopt.options.nonfinite import describe_nonfinite, warn_of_nonfinite
+from fastopt.schedules import Schedule
+from fastopt.schedules.base import resume_calls
+from fastopt.step import Step
+
+__all__ = ["Flushing", "Stepping"]
+
+# What `arrange` assigns.
+ARRANGED = {
+    *("accumulation", "averaging", "grad_sign", "is_neutral", "is_plain", "is_repeatable"),
+    *("kept", "options", "views"),
+}
+
+
+class Flushing(Averaging):
+    """What an optimizer for all ranks shares with one for its own process."""
+
+    def flush(self, params: Any) -> bool:
+        """Take a step with the mean of the micro-batches that are in, be they fewer than ``accumulate``.
+
+        Parameters
+        ----------
+        params : dict or list
+            What is updated.
+
+        Returns
+        -------
+        bool
+            Whether there were any.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError, FloatingPointError
+            As `update`.
+        """
+        with self.lock:
+            return self.take_rest(params)
+
+    def take_rest(self, params: Any) -> bool:
+        """Take a step with the micro-batches that are in. Returns whether there were any."""
+        raise NotImplementedError
+
+
+class Stepping(CheckedFields, Flushing, Saving):
+    """The base of `Optimizer` and `Partition`.
+
+    Attributes
+    ----------
+    engine : Engine
+        The state, and the plans of steps; a partition's only counts its updates.
+    lock : RLock
+        Held during a step, and whenever something of it is read or changed.
+    token : object
+        Stands for all settings that plans depend on.
+    options : tuple of Option
+        Those that are on, in the order in which they act.
+    accumulation : Accumulation or None
+        The sums of micro-batches.
+    history : Record or None
+        What `record` keeps.
+    rate_schedule : Schedule or None
+        That of the learning rate.
+    kept : tuple or None
+        The last step, if the next one may be like it.
+    """
+
+    engine: Engine
+    token: object
+    options: tuple[Option, ...]
+    accumulation: Accumulation | None
+    history: Record | None
+    rate_schedule: Schedule | None
+    nonfinite: str
+    kept: Any
+    grad_norm: ClassVar[float | None] = None
+
+    def __post_init__(self) -> None:
+        vars(self).setdefault("rate_schedule", None)
+        vars(self).update(lock=step_lock(self), token=object(), accumulation=None, history=None)
+        vars(self).update(_skipped=0, _has_warned=False)
+
+    # What is shown.
+
+    @property
+    def iter(self) -> int:
+        """Number of updates taken."""
+        engine = vars(self).get("engine")
+        return 0 if engine is None else max(engine.memory.steps.item(), 0)
+
+    @iter.setter
+    def iter(self, value: int) -> None:
+        is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if not is_integer or not 0 <= value < state_dict.MAX_STEPS:
+            raise ValueError(f"iter must be a whole number from 0 to below 2⁶², not {value!r}")
+        with self.lock:
+            run_calls(self.iter_calls(value - self.iter))
+
+    def iter_calls(self, difference: int) -> Calls:
+        """Return the C calls that add a number to all counts of steps, which stay 0 at least."""
+        memory = self.engine.memory
+        calls: Calls = []
+        for counts in (memory.counts, memory.steps):
+            calls.append(partial(np.add, counts, difference, counts))
+            calls.append(partial(np.maximum, counts, 0, out=counts))
+        return calls + [call for other in self.inner.values() for call in other.iter_calls(difference)]
+
+    @property
+    def skipped(self) -> int:
+        """Number of steps left out because of gradients that weren't finite."""
+        skipped: int = vars(self)["_skipped"]
+        return skipped
+
+    def count_skipped(self) -> None:
+        """Count a step that was left out."""
+        vars(self)["_skipped"] += 1
+
+    @property
+    def schedule(self) -> Schedule | None:
+        """The schedule of the learning rate, if there is one."""
+        return self.rate_schedule
+
+    @property
+    def recorded(self) -> Record | None:
+        """What `record` has kept so far; None without it."""
+        return self.history
+
+    def record(self, every: int = 10) -> Record:
+        """Keep what happens to each array at every so many steps, from now on.
+
+        Parameters
+        ----------
+        every : int, default 10
+            Number of steps between two that are recorded, from 1.
+
+        Returns
+        -------
+        Record
+            With ``steps``, ``lr`` (a partition's is that of its first member with arrays), ``arrays``,
+            ``plot()``; also in ``recorded``. ``str`` gives a line for a progress bar.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If ``every`` is no whole number from 1.
+        """
+        record = Record(every)
+        with self.lock:
+            self.apply_changes("history", {"history": record})
+        return record
+
+    def describe(self, params: Any) -> str:
+        """Return a table (str) of the hyperparameters of each parameter.
+
+        Parameters
+        ----------
+        params : dict or list
+            What is updated.
+
+        Raises
+        ------
+        ValueError
+            If a group has no parameter, or no member of a partition selects a parameter.
+        """
+        keys, values = keys_and_values(params)
+        return self.describe_arrays(Arrays(keys, values, values, params))
+
+    def describe_arrays(self, arrays: Arrays) -> str:
+        """Return the table that `describe` returns."""
+        raise NotImplementedError
+
+    # A step.
+
+    def update_arrays(self, arrays: Arrays) -> bool:
+        """Add a micro-batch, or take a step. Returns whether a step was taken."""
+        if self.accumulation is not None:
+            done = self.accumulation.add(*arrays[:3], self.nonfinite != "warn")
+            if done is not False:
+                if done is None:
+                    self.warn_of(Step(self, arrays))
+                return False
+        return self.take(Step(self, arrays))
+
+    def take_rest(self, params: Any) -> bool:
+        """Take a step with the micro-batches that are in. Returns whether there were any."""
+        keys, values = keys_and_values(params)
+        sums = [owner.accumulation for owner in (self, *self.inner.values())]
+        if not any(any(own.counts(keys)) for own in sums if own is not None):
+            return False
+        step = Step(self, Arrays(keys, values, list(values), params), is_flush=True)
+        if self.accumulation is None:
+            step.options = ()  # the members' micro-batches were clipped when they came in
+        return self.take(step)
+
+    def take(self, step: Step) -> bool:
+        """Take a step that isn't plain, or needs a new plan."""
+        try:
+            statuses = self.run(step)
+        except NonfiniteGradientError as error:
+            if step.nonfinite == "skip":
+                self.count_skipped()
+                return False
+            raise FloatingPointError(describe_nonfinite(error.args[0], step.number)) from None
+        self.finish(step)
+        if NONFINITE in statuses or step.nonfinite_key is not None:
+            self.warn_of(step)
+        return step.is_taken
+
+    def run(self, step: Step) -> Sequence[int]:
+        """Do what there is to do in a step. Returns what the engines do, DONE or NONFINITE."""
+        raise NotImplementedError
+
+    def finish(self, step: Step) -> None:
+        """Show what was done, and keep what the next step may need."""
+        raise NotImplementedError
+
+    def warn_of(self, step: Step) -> None:
+        """Warn, the first time, that a step met a gradient that isn't finite."""
+        if vars(self)["_has_warned"]:
+            return
+        key = step.nonfinite_key
+        for part in step.parts or [step]:
+            owner, layout = part.optimizer, Layout()
+            for engine in (owner.accumulation and owner.accumulation.engine, owner.engine):
+                layout.update(engine.memory.layout if engine else {})
+            key = find_nonfinite(part.arrays, layout) if key is None else key
+        vars(self)["_has_warned"] = True
+        warn_of_nonfinite(key, step.number)
+
+    # Assignments.
+
+    def check_change(self, name: str, changes: dict[str, Any]) -> None:
+        """Raise ValueError or TypeError if a field can't change now, or not to this value."""
+        if self.is_fixed(name) and self.iter:
+            raise ValueError(f"{name} can't change after the first step: make another optimizer with it")
+        if name == "accumulate" and self.accumulation is not None and self.accumulation.filled:
+            there = max(self.accumulation.filled.values())
+            raise ValueError(f"accumulate can't change now: {there} micro-batches are in")
+
+    def is_fixed(self, name: str) -> bool:
+        """Whether a field can no longer change after the first step."""
+        known = self.__dataclass_fields__.get(name)
+        return known is not None and bool(known.metadata.get("fixed"))
+
+    def apply_changes(self, name: str, changes: dict[str, Any]) -> None:
+        """Assign a field's new value together with all that depends on it, in one chain of C calls."""
+        owners = [self, *self.receivers(name, changes)]
+        is_same = False
+        # A signal's handler may assign another field in the middle: then all is arranged again.
+        while not is_same:
+            before = [{**vars(owner), **changes} for owner in owners]
+            run_calls([call for owner in owners for call in owner.change_calls(name, changes)])
+            is_same = all(
+                vars(owner)[key] is own[key]
+                for owner, own in zip(owners, before, strict=True)
+                for key in owner.__dataclass_fields__
+                if key in own
+            )
+            changes = {}
+
+    def receivers(self, name: str, changes: dict[str, Any]) -> Sequence["Stepping"]:
+        """Return the optimizers inside that get the new value of a field, as theirs is another."""
+        return ()
+
+    def change_calls(self, name: str, changes: dict[str, Any]) -> Calls:
+        """Return the C calls that assign a field's new value together with all that depends on it."""
+        return [partial(vars(self).update, self.derived_attributes(changes))]
+
+    def derived_attributes(self, changes: Mapping[str, Any], *, is_new: bool = False) -> dict[str, Any]:
+        """Return attributes with all others that change with them; with ``is_new`` also a new engine."""
+        before = {**vars(self), **changes}
+        other = object.__new__(type(self))
+        vars(other).update(before)
+        if is_new:
+            other.begin()
+        else:
+            other.arrange()
+        new = vars(other).items()
+        derived = {key: value for key, value in new if key in ARRANGED or before.get(key, self) is not value}
+        return {**changes, **derived}
+
+    def return_calls(self) -> Calls:
+        """Return the C calls after which everything is as it is now, whatever a trial does until then."""
+        own, schedule = vars(self), self.rate_schedule
+        calls: Calls = [partial(own.update, {"grad_norm": getattr(self, "grad_norm", None), **own})]
+        calls += (schedule and resume_calls(schedule, deepcopy(schedule))) or []
+        return calls + [call for other in self.inner.values() for call in other.return_calls()]
+
+    def begin_trial(self) -> None:
+        """Go on with copies of the state, and record nothing. The calls from `return_calls` end the trial."""
+        with self.lock:
+            engine = self.engine.copy()
+            sums = None if self.accumulation is None else self.accumulation.copy()
+            vars(self).update({"engine": engine, "accumulation": sums, "history": None})
+            self.arrange()
+            for other in self.inner.values():
+                other.begin_trial()
+
+    def begin(self) -> None:
+        """Make options and engine anew, without state."""
+        raise NotImplementedError
+
+    def arrange(self) -> None:
+        """Note which options are on, in the order in which they act."""
+        raise NotImplementedError
+
+    # State that is saved.
+
+    def drop_state(self, key: Hashable) -> None:
+        """Drop the state of a parameter; its next step is as in a new optimizer.
+
+        The state of a parameter that steps no longer mention is kept until then. The members of a partition
+        select the parameter anew.
+
+        Parameters
+        ----------
+        key : hashable
+            The parameter's key, or its index in a list.
+
+        Raises
+        ------
+        KeyError
+            If there is no state of that key.
+        """
+        with self.lock:
+            run_calls(self.drop_state_calls(key))
+
+    def drop_state_calls(self, key: Hashable) -> Calls:
+        """Return the C calls that drop the state of a parameter."""
+        raise NotImplementedError
+
+    def drop_sum_calls(self, key: Hashable) -> Calls:
+        """Return the C calls that drop the micro-batches of a parameter."""
+        return [] if self.accumulation is None else self.accumulation.drop_calls(key)
+
+    def changed_attributes(
+        self, checked: Mapping[str, Any], schedule: Schedule | None, skipped: int
+    ) -> dict[str, Any]:
+        """Return all attributes that change with saved hyperparameters."""
+        changes = {**checked, "rate_schedule": schedule, "token": object()}
+        return self.derived_attributes(changes) | {"_skipped": skipped}
+
+    def __getstate__(self) -> dict[str, Any]:
+        with self.lock:
+            return {
+                "fields": {known.name: vars(self)[known.name] for known in fields(self)},
+                "shown": {name: vars(self).get(name) for name in ("history", "grad_norm", "_has_warned")},
+                "schedule": self.schedule,
+                # Members have their state with them.
+                "state": state_dict.capture(self, with_inner=False),
+            }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state["fields"])
+        vars(self)["rate_schedule"] = state["schedule"]
+        self.__post_init__()
+        vars(self).update(state["shown"])
+        self.arrange()
+        own = state["state"]
+        inner = own.get("inner", {}) | {name: member.capture() for name, member in self.inner.items()}
+        run_calls(self.restore_calls(own | ({"inner": inner} if inner else {})))
