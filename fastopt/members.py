@@ -120,18 +120,18 @@ class Members(Mapping[Any, Optimizer]):
     # Their arrays.
 
     def split(self, arrays: Arrays) -> list[tuple[Optimizer, Arrays]]:
-        """Return those that have some of these arrays, with these.
+        """Return those that have some of these arrays, with these; raise ValueError as `positions` does."""
+        pairs = zip(self.values(), self.positions(arrays), strict=True)
+        return [(member, arrays.select(own)) for member, own in pairs if own]
+
+    def positions(self, arrays: Arrays) -> list[list[int]]:
+        """Return the positions of each member's arrays, which are kept if all of them have a state.
 
         Raises
         ------
         ValueError
             If no member selects an array.
         """
-        pairs = zip(self.values(), self._positions(arrays), strict=True)
-        return [(member, arrays.select(own)) for member, own in pairs if own]
-
-    def _positions(self, arrays: Arrays) -> list[list[int]]:
-        """Return the positions of each member's arrays, which are kept if all of them have a state."""
         keys, layouts = list(arrays.keys), [member.engine.memory.layout for member in self.values()]
         known_keys, known_layouts, positions = self._known
         if keys != known_keys or not known_layouts or not all(map(is_, layouts, known_layouts)):

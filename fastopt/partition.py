@@ -196,7 +196,8 @@ class Partition(
         with self.lock:
             keys, values, gradients = match_grads(params, grads)
             arrays = Arrays(keys, values, gradients, params)
-            if self.kept is not None and self.kept[0] == keys and self._repeat(self.kept[1], arrays):
+            kept = self.kept
+            if kept is not None and kept[0] == keys and self._repeat(kept[1], arrays):
                 return True
             return self.update_arrays(arrays)
 
@@ -258,17 +259,19 @@ class Partition(
 
     def _keep(self, step: Step) -> None:
         """Keep what the next step takes if it is like this one, which was taken."""
-        own, parts = vars(self), []
-        places = {key: i for i, key in enumerate(step.arrays.keys)}
-        for part in step.parts:
-            kept: KeptStep | None = part.optimizer.kept
-            if kept is None or kept.plan is not part.optimizer.engine.plan:
-                own["kept"] = None
+        own = vars(self)
+        own["kept"] = None
+        kept: list[KeptStep | None] = [part.optimizer.kept for part in step.parts]
+        if self.options or None in kept:
+            return
+        places, parts = {key: i for i, key in enumerate(step.arrays.keys)}, []
+        for part, one in zip(step.parts, kept, strict=True):
+            if one is None or one.plan is not part.optimizer.engine.plan:
                 return
             positions = [places[key] for key in part.arrays.keys]
-            one = slice(positions[0], positions[0] + 1)
-            select = itemgetter(*positions if len(positions) > 1 else [one])
-            parts.append(KeptPart(part.optimizer, kept, select))
+            first = slice(positions[0], positions[0] + 1)
+            select = itemgetter(*positions if len(positions) > 1 else [first])
+            parts.append(KeptPart(part.optimizer, one, select))
         own["kept"] = step.arrays.keys, parts
         if self.options:  # only now, as a signal's handler may have assigned one since
             own["kept"] = None
@@ -305,8 +308,10 @@ class Partition(
 
     def grouping_of(self, arrays: Arrays) -> Grouping | None:
         """Return which parameters are frozen by their members, if there are any."""
+        self.members.positions(arrays)  # which raises if an array has no member
+        has_groups = any(member.has_groups for member in self.members.values())
         frozen: list[Hashable] = []
-        for member, own in self.members.split(arrays):  # which raises if an array has no member
+        for member, own in self.members.split(arrays) if has_groups else ():
             grouping = member.grouping_of(own)
             frozen += [key for key in own.keys if grouping is not None and grouping.is_frozen(key)]
         if not frozen:
