@@ -8,7 +8,7 @@ from typing import Any
 from fastopt.engine.engine import Engine
 from fastopt.engine.plan import Arrays
 from fastopt.engine.segment import Calls, Segment
-from fastopt.engine.threads import allowed, check_threads
+from fastopt.engine.threads import check_threads
 from fastopt.options.accumulation import Accumulation, AccumulationFields
 from fastopt.options.averages import AverageFields, Lookahead, MovingAverage, WeightAverage
 from fastopt.options.base import Option
@@ -205,10 +205,6 @@ class Configuration(
         """Return what gives the calls between the statistics pass and the update, if there are any."""
         has_own = type(self).intermediate_calls is not UpdateRule.intermediate_calls
         return self.intermediate_calls if has_own else None
-
-    def threads_for(self, n_elements: int) -> int:
-        """Return the number of threads for a number of elements."""
-        return allowed(self.threads, n_elements) if n_elements >= self.min_parallel_size else 1
 
     def changes_of_all_rows(self) -> list[str]:
         """Return what changes rows of a parameter that have no gradient."""

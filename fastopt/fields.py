@@ -39,6 +39,8 @@ class CheckedFields:
 
     def describe_missing(self, name: str) -> str:
         """Return what is wrong with an attribute that there isn't, and which there are."""
+        if name in self.__dataclass_fields__:
+            return f"{name} must be a checked field; write {name}: float = fastopt.hyperparameter(...)"
         there = ", ".join(known.name for known in fields(self))
         return f"{type(self).__name__} has no {name!r}; there are {there}"
 

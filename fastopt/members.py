@@ -11,10 +11,9 @@ from fastopt.arrays.containers import check_grad, compute_dtype
 from fastopt.arrays.layout import Layout
 from fastopt.arrays.rows import Rows
 from fastopt.checks import kind
-from fastopt.engine.plan import FROZEN, Arrays
-from fastopt.engine.segment import Calls
+from fastopt.engine.plan import Arrays
 from fastopt.optimizer import Optimizer
-from fastopt.options.groups import Grouping, selects
+from fastopt.options.groups import selects
 
 __all__ = ["Members", "check_members", "scale_grad"]
 
@@ -121,18 +120,18 @@ class Members(Mapping[Any, Optimizer]):
     # Their arrays.
 
     def split(self, arrays: Arrays) -> list[tuple[Optimizer, Arrays]]:
-        """Return those that have some of these arrays, with these.
+        """Return those that have some of these arrays, with these; raise ValueError as `positions` does."""
+        pairs = zip(self.values(), self.positions(arrays), strict=True)
+        return [(member, arrays.select(own)) for member, own in pairs if own]
+
+    def positions(self, arrays: Arrays) -> list[list[int]]:
+        """Return the positions of each member's arrays, which are kept if all of them have a state.
 
         Raises
         ------
         ValueError
             If no member selects an array.
         """
-        pairs = zip(self.values(), self._positions(arrays), strict=True)
-        return [(member, arrays.select(own)) for member, own in pairs if own]
-
-    def _positions(self, arrays: Arrays) -> list[list[int]]:
-        """Return the positions of each member's arrays, which are kept if all of them have a state."""
         keys, layouts = list(arrays.keys), [member.engine.memory.layout for member in self.values()]
         known_keys, known_layouts, positions = self._known
         if keys != known_keys or not known_layouts or not all(map(is_, layouts, known_layouts)):
@@ -163,67 +162,6 @@ class Members(Mapping[Any, Optimizer]):
                 f'add "*": AdamW() to {list(self)}'
             )
         return positions
-
-    def frozen(self, arrays: Arrays) -> Grouping | None:
-        """Return which of these arrays their members freeze, if there are any."""
-        if not any(member.has_groups for member in self.values()):
-            self._positions(arrays)  # which raises if an array has no member
-            return None
-        frozen: list[Hashable] = []
-        for member, part in self.split(arrays):
-            grouping = member.grouping_of(part) if member.has_groups else None
-            frozen += [key for key in part.keys if grouping is not None and grouping.is_frozen(key)]
-        if not frozen:
-            return None
-        result = Grouping({}, False, list(arrays.keys), arrays.params)
-        result.which |= dict.fromkeys(frozen, FROZEN)
-        return result
-
-    def averages(self, arrays: Arrays) -> list[np.ndarray]:
-        """Return the average of each array; the array itself if only others' members keep one.
-
-        Raises
-        ------
-        ValueError
-            If there is no average.
-        """
-        result: dict[Hashable, np.ndarray] = {}
-        split = self.split(arrays)
-        is_any = any(member.has_average for member, _ in split)
-        for member, part in split:
-            # Without any, the member says what to do.
-            is_own = member.has_average or not is_any
-            own = member.averages_of(part) if is_own else [np.array(param) for param in part.params]
-            result.update(zip(part.keys, own, strict=True))
-        return [result[key] for key in arrays.keys]
-
-    def describe(self, arrays: Arrays) -> str:
-        """Return a table (str) of the hyperparameters of each array, below the name of its optimizer."""
-        selectors = {member: selector for selector, member in self.items()}
-        return "\n".join(
-            f"{selectors[member]!r}: {type(member).__name__}\n"
-            + member.describe(dict(zip(part.keys, part.params, strict=True)))
-            for member, part in self.split(arrays)
-        )
-
-    def drop_state_calls(self, key: Hashable) -> Calls:
-        """Return the C calls that drop the state of an array.
-
-        Raises
-        ------
-        KeyError
-            If there is no state of that key.
-        """
-        calls = [
-            call
-            for member in self.values()
-            if key in member.engine.memory.layout
-            for call in member.drop_state_calls(key)
-        ]
-        if not calls:
-            there = [other for member in self.values() for other in member.engine.memory.layout]
-            raise KeyError(f"there is no state of {key!r}, but of {there}")
-        return calls
 
 
 def scale_grad(scale: float, key: Hashable, param: Any, grad: Any) -> Any:

@@ -46,6 +46,7 @@ class Optimizer(Configuration):
     """
 
     def __post_init__(self) -> None:
+        self.check_class()
         super().__post_init__()
         vars(self)["last_grouping"] = None, None
         self.begin()

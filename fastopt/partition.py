@@ -3,6 +3,7 @@
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
+from itertools import chain
 from math import nan
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -15,10 +16,10 @@ from fastopt.checks import choice
 from fastopt.configuration import gradient_options
 from fastopt.engine.driver import CHECK, COUNT, STATISTICS, UPDATE
 from fastopt.engine.engine import Engine, take_together
-from fastopt.engine.plan import Arrays, Plan, driver_call, run_calls
+from fastopt.engine.plan import FROZEN, Arrays, Plan, driver_call, run_calls
 from fastopt.engine.rules import Rule
 from fastopt.engine.segment import Calls
-from fastopt.engine.threads import allowed, check_threads
+from fastopt.engine.threads import check_threads
 from fastopt.fields import is_same
 from fastopt.members import Members, check_members, scale_grad
 from fastopt.optimizer import Optimizer
@@ -96,6 +97,7 @@ class Partition(
     """
 
     grad_sign: ClassVar[float] = 1.0  # that of the gradients is the members'
+    min_parallel_size: ClassVar[int] = Optimizer.min_parallel_size
 
     members: Members = field(metadata={"check": check_members, "saved": False})
     maximize: bool = field(default=False, kw_only=True, metadata=choice(False, False, True).metadata)
@@ -159,7 +161,11 @@ class Partition(
 
     def describe_arrays(self, arrays: Arrays) -> str:
         """Return the table that `describe` returns."""
-        return self.members.describe(arrays)
+        selectors = {member: selector for selector, member in self.members.items()}
+        return "\n".join(
+            f"{selectors[member]!r}: {type(member).__name__}\n{member.describe_arrays(own)}"
+            for member, own in self.members.split(arrays)
+        )
 
     def __getitem__(self, selector: Any) -> Optimizer:
         return self.members[selector]
@@ -191,7 +197,8 @@ class Partition(
         with self.lock:
             keys, values, gradients = match_grads(params, grads)
             arrays = Arrays(keys, values, gradients, params)
-            if self.kept is not None and self.kept[0] == keys and self._repeat(self.kept[1], arrays):
+            kept = self.kept
+            if kept is not None and kept[0] == keys and self._repeat(kept[1], arrays):
                 return True
             return self.update_arrays(arrays)
 
@@ -254,16 +261,15 @@ class Partition(
     def _keep(self, step: Step) -> None:
         """Keep what the next step takes if it is like this one, which was taken."""
         own, parts = vars(self), []
+        own["kept"] = None
         places = {key: i for i, key in enumerate(step.arrays.keys)}
         for part in step.parts:
             member, plan = part.optimizer, part.optimizer.engine.plan
             if plan is None or not member.is_plain or not member.can_repeat(plan):
-                own["kept"] = None
                 return
             positions = [places[key] for key in part.arrays.keys]
-            first, last = positions[0], positions[-1] + 1
-            one = itemgetter(slice(first, last))
-            select = one if last - first == len(positions) else itemgetter(*positions)
+            first = slice(positions[0], positions[0] + 1)
+            select = itemgetter(*positions if len(positions) > 1 else [first])
             parts.append(KeptPart(member, plan, part.grouping, select))
             vars(member)["kept"] = parts[-1]
         own["kept"] = step.arrays.keys, parts
@@ -303,24 +309,41 @@ class Partition(
 
     def grouping_of(self, arrays: Arrays) -> Grouping | None:
         """Return which parameters are frozen by their members, if there are any."""
-        return self.members.frozen(arrays)
-
-    def calls_between(self) -> None:
-        """Return None, as the members have calls of their own."""
-
-    def threads_for(self, n_elements: int) -> int:
-        """Return the number of threads for a number of elements."""
-        return allowed(self.threads, n_elements) if n_elements >= Optimizer.min_parallel_size else 1
+        self.members.positions(arrays)  # which raises if an array has no member
+        has_groups = any(member.has_groups for member in self.members.values())
+        frozen: list[Hashable] = []
+        for member, own in self.members.split(arrays) if has_groups else ():
+            grouping = member.grouping_of(own)
+            frozen += [key for key in own.keys if grouping is not None and grouping.is_frozen(key)]
+        if not frozen:
+            return None
+        result = Grouping({}, False, list(arrays.keys), arrays.params)
+        result.which |= dict.fromkeys(frozen, FROZEN)
+        return result
 
     def averages_of(self, arrays: Arrays) -> list[np.ndarray]:
-        """Return the average of each parameter."""
-        return self.members.averages(arrays)
+        """Return the average of each parameter, itself if only others' members keep one."""
+        split = self.members.split(arrays)
+        is_any = any(member.has_average for member, _ in split)
+        result: dict[Hashable, np.ndarray] = {}
+        for member, own in split:
+            # Without any, the member says what to do.
+            is_own = member.has_average or not is_any
+            averages = member.averages_of(own) if is_own else [np.array(param) for param in own.params]
+            result.update(zip(own.keys, averages, strict=True))
+        return [result[key] for key in arrays.keys]
 
     # State that is saved.
 
     def drop_state_calls(self, key: Hashable) -> Calls:
         """Return the C calls that drop the state of a parameter."""
-        return self.members.drop_state_calls(key) + self.drop_sum_calls(key)
+        layouts = {member: member.engine.memory.layout for member in self.members.values()}
+        calls = [
+            call for member, own in layouts.items() if key in own for call in member.drop_state_calls(key)
+        ]
+        if not calls:
+            raise KeyError(f"there is no state of {key!r}, but of {[*chain(*layouts.values())]}")
+        return calls + self.drop_sum_calls(key)
 
     def unused(self) -> "Partition":
         """Return a partition with the same hyperparameters and without state."""

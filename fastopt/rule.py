@@ -1,7 +1,7 @@
 """`UpdateRule`: what a class of optimizers says of its rule."""
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import fields
+from dataclasses import Field, fields
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,6 +18,7 @@ __all__ = ["UpdateRule"]
 class UpdateRule:
     """What a rule says of itself: a subclass is a dataclass that names kernel, states and scalars."""
 
+    __dataclass_fields__: ClassVar[dict[str, Any]]
     kernel: ClassVar[Any]
     # For a rule that needs statistics of whole arrays: the kernel that takes them. It runs over all arrays
     # before any is updated, and may change the state.
@@ -71,6 +72,21 @@ class UpdateRule:
         return None
 
     @classmethod
+    def check_class(cls) -> None:
+        """Raise TypeError if the class has not all that a rule needs."""
+        has_hash = object.__hash__ is cls.__hash__  # which @dataclass without eq=False takes away
+        is_decorated = has_hash and not any(isinstance(value, Field) for value in vars(cls).values())
+        has_lr, has_kernel = "lr" in cls.__dataclass_fields__, hasattr(cls, "kernel")
+        for is_met, requirement in (
+            (is_decorated, "be a dataclass; write @dataclass(eq=False) above it"),
+            (has_lr, "have a field lr; write lr: float = fastopt.hyperparameter(0.01)"),
+            (has_kernel, "have a kernel; write kernel = a function under @fastopt.kernel"),
+            (cls.scalars is not UpdateRule.scalars, "have a method scalars(self, t), for the kernel"),
+        ):
+            if not is_met:
+                raise TypeError(f"class {cls.__name__} must {requirement}")
+
+    @classmethod
     def rule_is_whole(cls) -> bool:
         """Whether the rule needs whole arrays."""
         return cls.statistics_kernel is not None
@@ -79,7 +95,7 @@ class UpdateRule:
     def rule(cls) -> Rule:
         """Return what the engine must know of the rule."""
         some = object.__new__(cls)
-        vars(some).update({known.name: known.default for known in fields(cls)})  # type: ignore[arg-type]
+        vars(some).update({known.name: known.default for known in fields(cls)})
         return Rule(
             cls.kernel, cls.statistics_kernel, 3 + len(some.scalars(1)), cls.n_work, cls.n_additive,
             cls.n_totals, some.n_statistics,

@@ -1,6 +1,6 @@
 """`Stepping`: what an optimizer, and several as one, share: their steps, what is shown, and assignments."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import fields
 from functools import partial
@@ -16,8 +16,8 @@ from fastopt.checkpoints.saving import Saving
 from fastopt.engine.driver import NONFINITE
 from fastopt.engine.engine import Engine, NonfiniteGradientError, find_nonfinite
 from fastopt.engine.plan import Arrays, run_calls
-from fastopt.engine.segment import Calls
-from fastopt.engine.threads import step_lock
+from fastopt.engine.segment import Calls, Segment
+from fastopt.engine.threads import allowed, step_lock
 from fastopt.fields import CheckedFields
 from fastopt.options.accumulation import Accumulation
 from fastopt.options.base import Option
@@ -95,6 +95,8 @@ class Stepping(CheckedFields, Flushing, Saving):
     history: Record | None
     rate_schedule: Schedule | None
     nonfinite: str
+    threads: int | None
+    min_parallel_size: ClassVar[int]
     kept: Any
     grad_norm: ClassVar[float | None] = None
 
@@ -249,6 +251,14 @@ class Stepping(CheckedFields, Flushing, Saving):
             key = find_nonfinite(part.arrays, layout) if key is None else key
         vars(self)["_has_warned"] = True
         warn_of_nonfinite(key, step.number)
+
+    def threads_for(self, n_elements: int) -> int:
+        """Return the number of threads for a number of elements."""
+        return allowed(self.threads, n_elements) if n_elements >= self.min_parallel_size else 1
+
+    def calls_between(self) -> Callable[[Segment], Calls] | None:
+        """Return what gives the calls between the statistics pass and the update, if there are any."""
+        return None
 
     # Assignments.
 

@@ -159,6 +159,31 @@ def test_bench_and_warmup_take_it(qhm):
     assert timing.bytes == 55 * 4 * 5
 
 
+MISTAKES = {
+    "no lr": ("lr: float", "rate: float", "have a field lr; write lr: float = fastopt.hyperp"),
+    "no dataclass": ("@dataclass(eq=False)", "", r"be a dataclass; write @dataclass\(eq=False\) above it"),
+    "eq": ("(eq=False)", "", r"be a dataclass; write @dataclass\(eq=False\) above it"),
+    "no kernel": ("    kernel = qhm\n", "", "have a kernel; write kernel = "),
+    "no scalars": ("def scalars", "def values", r"have a method scalars\(self, t\)"),
+    "no check": (
+        "fastopt.hyperparameter(0.1)",
+        "0.1",
+        "lr must be a checked field; write lr: float",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_what_a_class_lacks_is_named(mistake):
+    right, wrong, message = MISTAKES[mistake]
+    assert CODE.count(right) == 1
+    names = {"__name__": "mistaken"}
+    exec(CODE.replace(right, wrong), names)
+    error, start = (AttributeError, "") if mistake == "no check" else (TypeError, "class QHM must ")
+    with pytest.raises(error, match=start + message):
+        names["QHM"]()
+
+
 def test_it_can_be_part_of_a_partition(qhm):
     params, expected = arrays(9), arrays(9)
     optimizer = fastopt.Partition({"W": qhm(), "*": fastopt.SGD(0.5)})

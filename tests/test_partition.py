@@ -828,6 +828,43 @@ def test_what_a_handler_assigns_meanwhile_holds_too():
     assert at > 10
 
 
+ASSIGNED = {
+    "clip_norm": lambda optimizer: setattr(optimizer, "clip_norm", 1.0),
+    "nonfinite": lambda optimizer: setattr(optimizer, "nonfinite", "skip"),
+    "a member's": lambda optimizer: setattr(optimizer["*.W"], "clip_value", 0.5),
+    "step": lambda optimizer: optimizer.update({"a.W": np.zeros((2, 2))}, {"a.W": np.ones((2, 2))}),
+    "load": lambda optimizer: optimizer.load_state_dict(optimizer.state_dict()),
+    "forget": lambda optimizer: optimizer.forget("b"),
+}
+
+
+@pytest.mark.parametrize("name", ASSIGNED)
+def test_what_a_handler_does_in_a_step_like_the_last_one(name):
+    for at in range(1, 10_000):
+        (optimizer,) = sgds()
+        params = {"a.W": np.zeros((2, 2)), "b": np.zeros(2)}
+        grads = {"a.W": np.ones((2, 2)), "b": np.ones(2)}
+        for _ in range(2):
+            optimizer.update(params, grads)
+        assert optimizer.kept is not None
+        action = ASSIGNED[name]
+        events = Events(at, lambda: action(optimizer))  # noqa: B023
+        with events:
+            optimizer.update(params, grads)
+        before, n_own = params["a.W"][0, 0], name == "step" and events.count >= at
+        norm = optimizer.grad_norm or 1.0  # clip_norm may hold for this step already
+        assert params["b"][0] == pytest.approx(-2 - 1 / norm), at
+        assert before == pytest.approx(-2 - 1 / norm) or before == -2.5, at
+        assert optimizer.iter == 3 + n_own
+        assert [member.iter for member in optimizer.members.values()] == [3 + n_own, 3], at
+        if events.count < at:
+            break
+        optimizer.update(params, grads)
+        moved = {"clip_norm": 6**-0.5, "a member's": 0.5}.get(name, 1.0)
+        assert before - params["a.W"][0, 0] == pytest.approx(moved, rel=1e-5), at
+    assert at > 10
+
+
 def test_iter_is_that_of_all():
     params, optimizer = arrays("dict", 0), Partition({"*.W": AdamW(), "none": Muon(), "*": Momentum()})
     optimizer.iter = 5
