@@ -834,7 +834,7 @@ ASSIGNED = {
     "a member's": lambda optimizer: setattr(optimizer["*.W"], "clip_value", 0.5),
     "step": lambda optimizer: optimizer.update({"a.W": np.zeros((2, 2))}, {"a.W": np.ones((2, 2))}),
     "load": lambda optimizer: optimizer.load_state_dict(optimizer.state_dict()),
-    "forget": lambda optimizer: optimizer.forget("b"),
+    "drop_state": lambda optimizer: optimizer.drop_state("b"),
 }
 
 
