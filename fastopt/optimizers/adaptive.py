@@ -51,7 +51,7 @@ class AdaGrad(Optimizer):
 
 @dataclass(eq=False)
 class AdaDelta(Optimizer):
-    """AdaGrad that forgets, with steps in the units of the parameters.
+    """AdaDelta: gradients scaled by the ratio of the RMS of past updates to that of past gradients.
 
     h ← ρ·h + (1 − ρ)·g²; d ← √(u + eps) / √(h + eps)·g; u ← ρ·u + (1 − ρ)·d²; p ← p − lr·d
 
@@ -98,7 +98,7 @@ class AdaDelta(Optimizer):
 
 @dataclass(eq=False)
 class RMSprop(Optimizer):
-    """AdaGrad that forgets: a moving average of the squared gradients instead of their sum.
+    """Root mean square propagation: AdaGrad with a moving average of the squared gradients, not their sum.
 
     h ← ρ·h + (1 − ρ)·g²; p ← p − lr·g / (√h + eps)
 
