@@ -36,10 +36,11 @@ def keep_step(plan: Plan, grouping: Grouping | None, params: Any, grads: Any) ->
     keys, count_of, drive = plan.keys, plan.guard.item, plan.drive
     assert drive is not None
     kind, grads_kind, is_packed = type(params), type(grads), isinstance(keys, Layout)
+    token, n_params = plan.token, len(keys)
     pick = picker(keys) if isinstance(params, Mapping) else None
 
     def take(optimizer: "Optimizer", params: Any, grads: Any) -> bool | None:
-        if type(params) is not kind or type(grads) is not grads_kind:
+        if type(params) is not kind or type(grads) is not grads_kind or optimizer.token is not token:
             return False
         if is_packed:
             if not (params.layout is grads.layout is keys):
@@ -47,6 +48,8 @@ def keep_step(plan: Plan, grouping: Grouping | None, params: Any, grads: Any) ->
             values, gradients = params.flats, grads.flats
         elif pick is None:
             values, gradients = list(params), list(grads)
+            if not (len(values) == len(gradients) == n_params):
+                return False
         elif list(params) != keys:
             return False
         else:
@@ -65,7 +68,7 @@ def keep_step(plan: Plan, grouping: Grouping | None, params: Any, grads: Any) ->
         except NonfiniteGradientError:
             return False
         # Other arrays than those of the last step are refused by compiled code.
-        if step.token is not plan.token or step.also or step.nonfinite_key is not None:
+        if step.token is not token or step.also or step.nonfinite_key is not None:
             return False
         scalars = plan_scalars(optimizer, plan, grouping, step.lr, step.grad_scale)
         is_done = drive(step.arrays.params, step.arrays.grads, scalars, count)

@@ -170,7 +170,9 @@ class Optimizer(Configuration):
         memory = self.engine.memory
         if key not in memory.layout:
             raise KeyError(f"there is no state of {key!r}, but of {list(memory.layout)}")
-        calls: Calls = [partial(vars(self).update, {"kept": None, "last_grouping": (None, None)})]
+        # Options are new ones, which know no array.
+        changes = self.derived_attributes({}) | {"last_grouping": (None, None)}
+        calls: Calls = [partial(vars(self).update, changes)]
         return calls + self.engine.replace_calls(memory.without(key)) + self.drop_sum_calls(key)
 
     def unused(self) -> Any:

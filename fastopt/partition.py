@@ -343,6 +343,7 @@ class Partition(
         ]
         if not calls:
             raise KeyError(f"there is no state of {key!r}, but of {[*chain(*layouts.values())]}")
+        calls.append(partial(vars(self).update, self.derived_attributes({})))
         return calls + self.drop_sum_calls(key)
 
     def unused(self) -> "Partition":

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from fastopt.checks import kind
 from fastopt.engine.driver import get_driver, routines
 from fastopt.engine.rules import Rule
 from fastopt.engine.segment import Calls, Segment
@@ -96,8 +97,11 @@ class UpdateRule:
         """Return what the engine must know of the rule."""
         some = object.__new__(cls)
         vars(some).update({known.name: known.default for known in fields(cls)})
+        scalars: Any = some.scalars(1)
+        if not isinstance(scalars, tuple):
+            raise TypeError(f"{cls.__name__}.scalars(t) must return a tuple of floats, got {kind(scalars)}")
         return Rule(
-            cls.kernel, cls.statistics_kernel, 3 + len(some.scalars(1)), cls.n_work, cls.n_additive,
+            cls.kernel, cls.statistics_kernel, 3 + len(scalars), cls.n_work, cls.n_additive,
             cls.n_totals, some.n_statistics,
         )  # fmt: skip
 

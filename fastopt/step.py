@@ -8,7 +8,7 @@ import numpy as np
 
 from fastopt.arrays.layout import Layout
 from fastopt.arrays.rows import Rows
-from fastopt.engine.engine import Engine, NonfiniteGradientError
+from fastopt.engine.engine import Engine, NonfiniteGradientError, OutdatedStepError
 from fastopt.engine.memory import Memory
 from fastopt.engine.plan import Arrays, Plan
 from fastopt.engine.segment import Calls, Segment
@@ -120,6 +120,13 @@ class Step:
     def between(self) -> Callable[[Segment], Calls] | None:
         """What gives the calls between the statistics pass and the update, if there are any."""
         return self.optimizer.calls_between()
+
+    def check_current(self) -> None:
+        """Raise OutdatedStepError if the optimizer has taken another step since this one began."""
+        if self.optimizer.engine.memory.steps.item() != self.number - 1:
+            raise OutdatedStepError(
+                "params, grads and options must not change while update() runs; no step was taken"
+            )
 
     @property
     def is_packed(self) -> bool:

@@ -14,7 +14,7 @@ from fastopt.averaging import Averaging
 from fastopt.checkpoints import state_dict
 from fastopt.checkpoints.saving import Saving
 from fastopt.engine.driver import NONFINITE
-from fastopt.engine.engine import Engine, NonfiniteGradientError, find_nonfinite
+from fastopt.engine.engine import Engine, NonfiniteGradientError, OutdatedStepError, find_nonfinite
 from fastopt.engine.plan import Arrays, run_calls
 from fastopt.engine.segment import Calls, Segment
 from fastopt.engine.threads import allowed, step_lock
@@ -219,8 +219,15 @@ class Stepping(CheckedFields, Flushing, Saving):
 
     def take(self, step: Step) -> bool:
         """Take a step that isn't plain, or needs a new plan."""
+        arrays, is_own = step.arrays, step.options is self.options and not step.also
         try:
-            statuses = self.run(step)
+            try:
+                statuses = self.run(step)
+            except OutdatedStepError:
+                if not is_own:
+                    raise
+                step = Step(self, arrays, is_flush=step.is_flush)
+                statuses = self.run(step)
         except NonfiniteGradientError as error:
             if step.nonfinite == "skip":
                 self.count_skipped()
@@ -342,8 +349,7 @@ class Stepping(CheckedFields, Flushing, Saving):
     def drop_state(self, key: Hashable) -> None:
         """Drop the state of a parameter; its next step is as in a new optimizer.
 
-        The state of a parameter that steps no longer mention is kept until then. The members of a partition
-        select the parameter anew.
+        Without it, state is kept. The members of a partition select the parameter anew.
 
         Parameters
         ----------

@@ -121,3 +121,77 @@ def test_rows_after_whole_gradients(option):
         optimizer.update(params, {"E": grad})
         other.update(theirs, {"E": grad.dense((4, 2)) if grad is rows else grad})
         np.testing.assert_allclose(params["E"], theirs["E"], rtol=1e-15)
+
+
+@pytest.mark.parametrize("option", [{}, {"clip_norm": 9.0}, {"clip_value": 9.0}, {"clip_norm_each": 9.0}])
+def test_lists_of_other_lengths(option):
+    optimizer = fastopt.SGD(0.5, **option)
+    params, grads = [np.ones(2) for _ in range(3)], [np.ones(2) for _ in range(3)]
+    for n in (2, 2, 3, 3, 1):
+        assert optimizer.update(params[:n], grads[:n])
+    with pytest.raises(ValueError, match="2 parameters need as many gradients, not 3"):
+        optimizer.update(params[:2], grads)
+    assert [param[0] for param in params] == [-1.5, -1.0, 0.0]
+
+
+class Nested(fastopt.SGD):
+    """Takes another step while the scalars of one are asked for, as a signal's handler may."""
+
+    def scalars(self, t):
+        action = vars(self).pop("nested", None)
+        if action is not None:
+            action()
+        return super().scalars(t)
+
+
+@pytest.mark.parametrize(
+    "option", [{}, {"clip_value": 0.6}, {"clip_norm_each": 0.6}, {"clip_norm": 9.0}, {"ema": 0.5}]
+)
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_a_step_within_a_step_has_its_own_gradients(option, at):
+    optimizer, params = Nested(1.0, **option), {"w": np.zeros(1)}
+    for _ in range(at):
+        optimizer.update(params, {"w": np.zeros(1)})
+    vars(optimizer)["nested"] = lambda: optimizer.update(params, {"w": np.array([-0.5])})
+    optimizer.update(params, {"w": np.array([0.25])})
+    assert (params["w"].item(), optimizer.iter) == (0.25, at + 2)
+
+
+def test_a_window_counts_once_for_a_step_within_its_last_micro_batch():
+    optimizer, params = Nested(1.0, accumulate=2), {"w": np.zeros(1)}
+    optimizer.update(params, {"w": np.array([1.0])})
+    vars(optimizer)["nested"] = lambda: optimizer.update(params, {"w": np.array([3.0])})
+    assert not optimizer.update(params, {"w": np.array([5.0])})  # the first of the next window
+    assert (params["w"].item(), optimizer.iter) == (-2.0, 1)
+    assert optimizer.update(params, {"w": np.array([7.0])})
+    assert (params["w"].item(), optimizer.iter) == (-8.0, 2)
+
+
+@KEPT
+def test_options_drop_what_they_know_of_a_dropped_parameter():
+    optimizer = fastopt.SGD(0.1, clip_value=1.0, clip_norm=1.0)
+    for key in range(5):
+        optimizer.update({key: np.ones(9)}, {key: np.ones(9)})
+        optimizer.drop_state(key)
+    copies, norm = optimizer.options
+    assert not copies.copies.engine.memory.layout
+    assert not norm.norm.engine.memory.layout
+
+
+def test_a_refused_step_replaces_no_number():
+    optimizer = fastopt.SGD(0.1, nonfinite="raise", clip_norm=1.0)
+    params = {"w": 1.0}
+    optimizer.update(params, {"w": 1.0})
+    number = params["w"]
+    with pytest.raises(FloatingPointError):
+        optimizer.update(params, {"w": np.inf})
+    assert params["w"] is number
+
+
+def test_scalars_must_be_a_tuple():
+    class Listing(fastopt.SGD):
+        def scalars(self, t):
+            return [*super().scalars(t)]
+
+    with pytest.raises(TypeError, match=r"Listing.scalars\(t\) must return a tuple of floats, got a list"):
+        Listing().update([np.ones(1)], [np.ones(1)])

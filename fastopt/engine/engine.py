@@ -4,6 +4,7 @@ from collections.abc import Callable, Hashable, Mapping, MutableMapping, Mutable
 from functools import partial
 from itertools import takewhile
 from operator import call, is_not, setitem
+from types import BuiltinFunctionType
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,13 +21,17 @@ from fastopt.engine.rules import Rule
 from fastopt.engine.segment import Calls, Segment
 from fastopt.engine.threads import launch
 
-__all__ = ["Engine", "Job", "NonfiniteGradientError", "find_nonfinite", "take_together"]
+__all__ = ["Engine", "Job", "NonfiniteGradientError", "OutdatedStepError", "find_nonfinite", "take_together"]
 
 # Whether a step was taken, given what its only call returns: False if it was refused.
 was_taken = partial(is_not, False)
 
 # Sets of parameters that take turns are each planned only once, if they are so many arrays at most.
 MAX_CACHED_ARRAYS = 16_384
+
+
+class OutdatedStepError(RuntimeError):
+    """Another step was taken, by a signal's handler, after this one had begun."""
 
 
 class NonfiniteGradientError(FloatingPointError):
@@ -50,6 +55,9 @@ class Job(Protocol):
 
     def checked_scalars(self, plan: Plan) -> tuple[float, ...]:
         """Return the same; raise ValueError if a rule has given something else."""
+
+    def check_current(self) -> None:
+        """Raise OutdatedStepError if another step was taken since this one began."""
 
     def n_threads(self, n_elements: int) -> int:
         """Return the number of threads for a number of elements."""
@@ -156,8 +164,12 @@ class Engine:
         if known is not None and drive is not None and (known.is_small or known.fits(arrays, job.n_threads)):
             self.plan = known
             count = known.guard.item()  # before anything that a step in between would change
+            job.check_current()
             scalars = job.scalars(known)
-            if job.also:  # in one chain of C calls, which ends if the step is refused
+            if job.also and not isinstance(drive, BuiltinFunctionType):  # a chain has C functions only
+                return run_together([(self, job)], [known])[0]
+            done: bool | None
+            if job.also:
                 calls: list[Any] = [partial(drive, arrays.params, arrays.grads, scalars, count), *job.also]
                 done = [*takewhile(was_taken, map(call, calls)), False][0]
             else:
@@ -338,6 +350,8 @@ def run_together(jobs: Sequence[tuple[Engine, Job]], known: Sequence[Plan | None
     """Take steps in one chain of C calls, if need be by other plans than those that are known."""
     # A signal's handler may have taken a step or loaded a checkpoint meanwhile: plan anew.
     for plans in (known, *[[None] * len(jobs)] * 2):
+        for _, job in jobs:
+            job.check_current()
         prepared = [
             engine.prepare(job, plan, is_alone=len(jobs) == 1)
             for (engine, job), plan in zip(jobs, plans, strict=True)

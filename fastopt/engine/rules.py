@@ -35,6 +35,8 @@ class Rule(NamedTuple):
         arrays.
     n_statistics : callable
         Returns the number of statistics of an array of a shape, room to compute them included.
+    is_reading : bool
+        Whether the kernels leave the parameters as they are.
     """
 
     kernel: Any
@@ -44,6 +46,7 @@ class Rule(NamedTuple):
     n_additive: int = 0
     n_totals: int = 0
     n_statistics: Callable[[tuple[int, ...]], int] = lambda shape: 0
+    is_reading: bool = False
 
     @property
     def is_whole(self) -> bool:

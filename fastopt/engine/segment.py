@@ -333,7 +333,7 @@ class Segment:
         """Return the calls that copy parameters back to where compiled code can't write."""
         calls: Calls = []
         names, kinds, copies = [], [], []
-        for i, copy in self.param_copies.items():
+        for i, copy in ({} if self.rule.is_reading else self.param_copies).items():
             entry = self.entries[i]
             if entry.is_frozen or entry.param.mode == GATHERED:
                 continue

@@ -80,8 +80,8 @@ class Accumulation(Option):
 
     def __init__(self, every: int) -> None:
         self.every = every
-        self.engine = Engine(Rule(accumulate, None, 4), [TOTAL])
-        self.means = GradientPass(Rule(mean_with, None, 4))
+        self.engine = Engine(Rule(accumulate, None, 4, is_reading=True), [TOTAL])
+        self.means = make_means()
 
     def copy(self) -> "Accumulation":
         """Return one with copies of the sums."""
@@ -132,14 +132,17 @@ class Accumulation(Option):
             return False
         if not any(is_last):
             step.other_jobs = [
-                (self.engine, MicroBatch(step.arrays, (), step.n_threads, is_strict=step.is_strict))
+                (
+                    self.engine,
+                    MicroBatch(step.arrays, (), step.optimizer.threads_for, is_strict=step.is_strict),
+                )
             ]
             return False
         step.split()
         arrays, now = step.arrays, [i for i, is_due in enumerate(is_last) if is_due]
         others = arrays.select([i for i, is_due in enumerate(is_last) if not is_due])
         plan, first, then = self.engine.prepare(
-            MicroBatch(others, (), step.n_threads, is_strict=step.is_strict)
+            MicroBatch(others, (), step.optimizer.threads_for, is_strict=step.is_strict)
         )
         step.arrays = arrays.select(now)
         self._take_mean(step, [counts[i] for i in now])
@@ -175,4 +178,14 @@ class Accumulation(Option):
     def drop_calls(self, key: Hashable) -> Calls:
         """Return the calls that drop what is known of one parameter."""
         memory = self.engine.memory
-        return self.engine.replace_calls(memory.without(key)) if key in memory.layout else []
+        if key not in memory.layout:
+            return []
+        return [
+            partial(setattr, self, "means", make_means()),
+            *self.engine.replace_calls(memory.without(key)),
+        ]
+
+
+def make_means() -> GradientPass:
+    """Return the pass that computes the means of full windows."""
+    return GradientPass(Rule(mean_with, None, 4, is_reading=True))

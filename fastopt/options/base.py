@@ -99,6 +99,9 @@ class Pass:
 
     checked_scalars = scalars
 
+    def check_current(self) -> None:
+        """Do nothing: the step that it belongs to is checked."""
+
     def initialize(self, memory: Memory, new: Sequence[tuple[Hashable, Any, Any]]) -> None:
         """Leave the states 0."""
 
@@ -151,7 +154,7 @@ class KernelPass:
         if Rows in map(type, grads) or not is_layout_known():
             return None
         arrays = Arrays(keys, own if params is None else params, grads, step.arrays.container)
-        job = Pass(arrays, scalars, step.n_threads, is_strict=is_strict, grouping=grouping)
+        job = Pass(arrays, scalars, step.optimizer.threads_for, is_strict=is_strict, grouping=grouping)
         if self.engine.repeat(keys, arrays.params, grads, scalars, job.token):
             return DONE
         try:

@@ -69,7 +69,9 @@ class GradientCopies(Option):
         self.bounds = value, each, adaptive
         bounds = inf if value is None else value, inf if each is None else each
         self.scalars = NEUTRAL_SCALARS + bounds
-        self.copies = GradientPass(Rule(clip_grad, clip_statistics, 5, n_statistics=room_for_squares))
+        self.copies = GradientPass(
+            Rule(clip_grad, clip_statistics, 5, n_statistics=room_for_squares, is_reading=True)
+        )
 
     def before(self, step: "Step") -> bool:
         """Put clipped copies in the place of the gradients."""
@@ -112,7 +114,9 @@ class ClipNorm(Option):
 
     def __init__(self, bound: float) -> None:
         self.bound = bound
-        self.norm = KernelPass(Rule(no_update, grad_squares, 3, n_totals=1, n_statistics=room_for_squares))
+        self.norm = KernelPass(
+            Rule(no_update, grad_squares, 3, n_totals=1, n_statistics=room_for_squares, is_reading=True)
+        )
 
     def before(self, step: "Step") -> bool:
         """Scale the gradients."""
