@@ -4,6 +4,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import fields
 from functools import partial
+from operator import is_
 from typing import Any, ClassVar
 
 import numpy as np
@@ -285,16 +286,14 @@ class Stepping(CheckedFields, Flushing, Saving):
     def apply_changes(self, name: str, changes: dict[str, Any]) -> None:
         """Assign a field's new value together with all that depends on it, in one chain of C calls."""
         owners = [self, *self.receivers(name, changes)]
-        is_same = False
+        fields_of, is_same = [owner.__dataclass_fields__ for owner in owners], False
         # A signal's handler may assign another field in the middle: then all is arranged again.
         while not is_same:
             before = [{**vars(owner), **changes} for owner in owners]
             run_calls([call for owner in owners for call in owner.change_calls(name, changes)])
             is_same = all(
-                vars(owner)[key] is own[key]
-                for owner, own in zip(owners, before, strict=True)
-                for key in owner.__dataclass_fields__
-                if key in own
+                all(map(is_, map(vars(owner).get, names), map(own.get, names)))
+                for owner, own, names in zip(owners, before, fields_of, strict=True)
             )
             changes = {}
 
@@ -308,16 +307,15 @@ class Stepping(CheckedFields, Flushing, Saving):
 
     def derived_attributes(self, changes: Mapping[str, Any], *, is_new: bool = False) -> dict[str, Any]:
         """Return attributes with all others that change with them; with ``is_new`` also a new engine."""
-        before = {**vars(self), **changes}
         other = object.__new__(type(self))
-        vars(other).update(before)
+        own = vars(other)
+        own.update({**vars(self), **changes})
         if is_new:
             other.begin()
         else:
             other.arrange()
-        new = vars(other).items()
-        derived = {key: value for key, value in new if key in ARRANGED or before.get(key, self) is not value}
-        return {**changes, **derived}
+        names = ARRANGED | {"engine"} if is_new else ARRANGED
+        return {**changes, **{name: own[name] for name in names if name in own}}
 
     def return_calls(self) -> Calls:
         """Return the C calls after which everything is as it is now, whatever a trial does until then."""
