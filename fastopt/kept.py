@@ -40,7 +40,7 @@ def keep_step(plan: Plan, grouping: Grouping | None, params: Any, grads: Any) ->
     pick = picker(keys) if isinstance(params, Mapping) else None
 
     def take(optimizer: "Optimizer", params: Any, grads: Any) -> bool | None:
-        if type(params) is not kind or type(grads) is not grads_kind or optimizer.token is not token:
+        if type(params) is not kind or type(grads) is not grads_kind:
             return False
         if is_packed:
             if not (params.layout is grads.layout is keys):

@@ -153,10 +153,12 @@ class KernelPass:
         keys, own, grads = step.by_array()
         if Rows in map(type, grads) or not is_layout_known():
             return None
-        arrays = Arrays(keys, own if params is None else params, grads, step.arrays.container)
-        job = Pass(arrays, scalars, step.optimizer.threads_for, is_strict=is_strict, grouping=grouping)
-        if self.engine.repeat(keys, arrays.params, grads, scalars, job.token):
+        own = own if params is None else params
+        # What `Pass` has as its token, without making one.
+        if self.engine.repeat(keys, own, grads, scalars, is_strict if grouping is None else grouping):
             return DONE
+        arrays = Arrays(keys, own, grads, step.arrays.container)
+        job = Pass(arrays, scalars, step.optimizer.threads_for, is_strict=is_strict, grouping=grouping)
         try:
             status = self.engine.take(job)
         except (
