@@ -356,7 +356,7 @@ def test_interrupted_at_any_line(is_planned, is_plain):
     while not done:
         one = optimizer if is_planned else copy.deepcopy(optimizer)
         before, steps = copy.deepcopy(params), counts(one)
-        line += 1
+        line += 1 if is_planned else 3  # planning takes hundreds of lines, in which nothing has changed
         done = update_until(line, one, params, grads)
         changed = {not same_bits(params[key], before[key]) for key in params}
         assert changed == {counts(one) != steps}
