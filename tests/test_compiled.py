@@ -263,13 +263,13 @@ def test_an_edited_kernel_is_compiled_anew(tmp_path):
     step = STEP.replace("np.full(9, 0.25)", "np.full((9, 2), 0.25)[:, 0]")
     for edits, result in (
         ([], "0.75"),
-        ([("kernels/common.py", "return grad_scale", "return -grad_scale")], "1.25"),
         (
             [
-                ("engine/strided.py", "= source[start + j * stride]", "= 0"),
+                ("kernels/common.py", "return grad_scale", "return -grad_scale"),
+                ("engine/strided.py", "= source[start + j * stride]", "= 2 * source[start + j * stride]"),
                 ("engine/table.py", '    "n_params",', '    "something_new",\n    "n_params",'),
             ],
-            "1.0",
+            "1.5",
         ),
     ):
         for file, was, now in edits:
