@@ -1,12 +1,15 @@
 """The step that is like the last one: what it notices, and that it has the bits of any other."""
 
+import operator
 from collections import OrderedDict
+from types import FunctionType
 
 import numpy as np
 import pytest
 from numba import config
 
 import fastopt
+import fastopt.engine.engine
 from fastopt import Adam, Partition, Rows, schedules
 
 OPTIONS = {
@@ -195,3 +198,24 @@ def test_scalars_must_be_a_tuple():
 
     with pytest.raises(TypeError, match=r"Listing.scalars\(t\) must return a tuple of floats, got a list"):
         Listing().update([np.ones(1)], [np.ones(1)])
+
+
+@KEPT
+@pytest.mark.skipif(config.NUMBA_NUM_THREADS < 2, reason="there is one thread")
+def test_sums_are_emptied_in_the_chain_of_a_step_with_threads(monkeypatch):
+    """A step with threads is a Python function, between whose lines Ctrl-C may come."""
+    chains, run_calls = [], fastopt.engine.engine.run_calls
+
+    def recorded(calls):
+        chains.append(calls)
+        return run_calls(calls)
+
+    monkeypatch.setattr(fastopt.engine.engine, "run_calls", recorded)
+    optimizer, params = fastopt.SGD(0.5, threads=2, accumulate=2), {"w": np.zeros(60_000)}
+    for step in range(6):
+        chains.clear()
+        assert optimizer.update(params, {"w": np.ones(60_000)}) is (step % 2 == 1)
+        functions = [getattr(call, "func", call) for calls in chains for call in calls]
+        assert step % 2 == 0 or operator.setitem in functions
+        assert not any(isinstance(function, FunctionType) for function in functions)
+    assert (params["w"] == -1.5).all()
