@@ -43,8 +43,6 @@ class Derived:
         Whether options change no more than scalars; and whether these are the rule's alone.
     views : GroupViews
         The hyperparameters of groups.
-    kept : KeptStep or None
-        The step that is taken if the next one is like the last one.
     last_grouping : tuple
         The token and the groups of the last step.
     """
@@ -55,7 +53,6 @@ class Derived:
     is_plain: bool
     is_neutral: bool
     views: GroupViews
-    kept: Any
     last_grouping: tuple[object, Grouping | None]
 
 

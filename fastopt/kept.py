@@ -8,7 +8,6 @@ from fastopt.arrays.layout import Layout
 from fastopt.engine.engine import NonfiniteGradientError
 from fastopt.engine.plan import Arrays, Plan
 from fastopt.options.base import NEUTRAL_SCALARS
-from fastopt.options.groups import Grouping
 from fastopt.step import Step, plan_scalars
 
 if TYPE_CHECKING:
@@ -21,22 +20,20 @@ __all__ = ["KeptStep", "keep_step"]
 KeptStep = Callable[["Optimizer", Any, Any], bool | None]
 
 
-def keep_step(plan: Plan, grouping: Grouping | None, params: Any, grads: Any) -> KeptStep:
+def keep_step(plan: Plan, params: Any, grads: Any) -> KeptStep:
     """Return the step that `Optimizer.update` takes for containers like these.
 
     Parameters
     ----------
     plan : Plan
         The plan of the last step, which is a single call.
-    grouping : Grouping or None
-        The groups of its parameters.
     params, grads : dict or list
         What the last step was given. They aren't kept.
     """
     keys, count_of, drive = plan.keys, plan.guard.item, plan.drive
     assert drive is not None
     kind, grads_kind, is_packed = type(params), type(grads), isinstance(keys, Layout)
-    token, n_params = plan.token, len(keys)
+    token, grouping, n_params = plan.token, plan.grouping, len(keys)
     pick = picker(keys) if isinstance(params, Mapping) else None
 
     def take(optimizer: "Optimizer", params: Any, grads: Any) -> bool | None:

@@ -118,11 +118,9 @@ class Optimizer(Configuration):
                 return False
             plan = self.engine.plan
             if plan is not None and self.can_repeat(plan):
-                token, grouping = self.last_grouping if self.has_groups else (plan.token, None)
-                vars(self)["kept"] = keep_step(plan, grouping, params, grads)
+                vars(self)["kept"] = keep_step(plan, params, grads)
                 # Only now, as a signal's handler may have assigned an option since.
-                is_other = token is not plan.token or (grouping and grouping.keys != [*plan.keys])
-                if is_other or not self.can_repeat(plan):
+                if not self.can_repeat(plan):
                     vars(self)["kept"] = None
             return True
 

@@ -46,7 +46,6 @@ class KeptPart(NamedTuple):
 
     member: Optimizer
     plan: Plan
-    grouping: Grouping | None
     select: Callable[[Sequence[Any]], Sequence[Any]]
 
 
@@ -209,11 +208,11 @@ class Partition(
         updates: Calls = [partial(np.add, steps, 1, steps)]
         given = []  # which lives as long as the calls, as compiled code is given ids
         for part in parts:
-            member, plan, grouping, select = part
+            member, plan, select = part
             if member.kept is not part:  # as an option of the member was assigned
                 return False
             count = plan.guard.item()
-            scalars = plan_scalars(member, plan, grouping)
+            scalars = plan_scalars(member, plan, plan.grouping)
             given.append(([*select(arrays.params)], [*select(arrays.grads)], scalars, count))
             checks.append(driver_call(plan.main, given[-1], CHECK))
             updates.append(driver_call(plan.main, given[-1], STATISTICS | UPDATE | COUNT))
@@ -270,7 +269,7 @@ class Partition(
             positions = [places[key] for key in part.arrays.keys]
             first = slice(positions[0], positions[0] + 1)
             select = itemgetter(*positions if len(positions) > 1 else [first])
-            parts.append(KeptPart(member, plan, part.grouping, select))
+            parts.append(KeptPart(member, plan, select))
             vars(member)["kept"] = parts[-1]
         own["kept"] = step.arrays.keys, parts
         # Only now, as a signal's handler may have assigned an option since.

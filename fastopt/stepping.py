@@ -85,8 +85,8 @@ class Stepping(CheckedFields, Flushing, Saving):
         What `record` keeps.
     rate_schedule : Schedule or None
         That of the learning rate.
-    kept : tuple or None
-        The last step, if the next one may be like it.
+    kept : object or None
+        What takes the next step if it is like the last one.
     """
 
     engine: Engine

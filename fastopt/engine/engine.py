@@ -44,6 +44,7 @@ class Job(Protocol):
     arrays: Arrays
     also: Sequence[Callable[[], Any]]
     token: object
+    grouping: Any
     is_strict: bool
     between: Callable[[Segment], Calls] | None
 
@@ -250,6 +251,7 @@ class Engine:
             is_strict=job.is_strict,
             between=job.between,
             token=job.token,
+            grouping=job.grouping,
         )
         # Nothing is new before the step is taken, of which this is a part.
         now: dict[str, Any] = {"memory": memory}

@@ -88,6 +88,8 @@ class Plan:
         Returns the calls between the statistics pass and the update, for a segment.
     token : object
         The settings that the plan is for, by their identity.
+    grouping : object
+        What the groups are from, for whoever computes the scalars.
 
     Attributes
     ----------
@@ -116,9 +118,11 @@ class Plan:
         is_strict: bool,
         between: Callable[[Segment], Calls] | None = None,
         token: object = None,
+        grouping: Any = None,
     ) -> None:
         self.rule, self.memory, self.keys = rule, memory, arrays.keys
         self.n_averages, self.between, self.token = n_averages, between, token
+        self.grouping = grouping
         entries = self._make_entries(arrays, groups)
         overlapping = overlapping_indices(arrays)
         self.main_entries = [
