@@ -228,7 +228,7 @@ class Partition(
     def run(self, step: Step) -> Sequence[int]:
         """Take a step of all members, or of none. Returns what the engines do, DONE or NONFINITE."""
         self._coalesce(step)
-        is_complete = all(option.before(step) for option in step.options)
+        is_complete = step.apply_options()
         if is_complete:
             step.parts = self._parts(step)
             for part in step.parts:

@@ -8,7 +8,7 @@ import numpy as np
 
 from fastopt.arrays.layout import Layout
 from fastopt.arrays.rows import Rows
-from fastopt.engine.engine import Engine, NonfiniteGradientError, OutdatedStepError
+from fastopt.engine.engine import CHANGED, Engine, NonfiniteGradientError, OutdatedStepError
 from fastopt.engine.memory import Memory
 from fastopt.engine.plan import Arrays, Plan
 from fastopt.engine.segment import Calls, Segment
@@ -106,10 +106,14 @@ class Step:
     def begin(self) -> None:
         """Let the options change what the step is given. Then `jobs` has what is to be done."""
         self.coalesce()
-        for option in self.options:  # `all` would take longer
+        self.is_taken = self.apply_options()
+
+    def apply_options(self) -> bool:
+        """Let the options change what the step is given. Returns whether it is to be taken."""
+        for option in self.options:  # noqa: SIM110 (`all` takes longer)
             if not option.before(self):
-                return
-        self.is_taken = True
+                return False
+        return True
 
     def end(self) -> None:
         """Let the options note what is shown of the step, which was taken."""
@@ -124,9 +128,7 @@ class Step:
     def check_current(self) -> None:
         """Raise OutdatedStepError if the optimizer has taken another step since this one began."""
         if self.optimizer.engine.memory.steps.item() != self.number - 1:
-            raise OutdatedStepError(
-                "params, grads and options must not change while update() runs; no step was taken"
-            )
+            raise OutdatedStepError(CHANGED)
 
     @property
     def is_packed(self) -> bool:
@@ -135,18 +137,12 @@ class Step:
 
     def by_array(self) -> tuple[Sequence[Hashable], list[Any], list[Any]]:
         """Return keys, parameters and gradients one by one, also of packed containers."""
-        keys, params, grads, _ = self.arrays
-        if not isinstance(keys, Layout):
-            return keys, params, grads
-        views = []
-        for given in (params, grads):
-            flats = {flat.dtype: flat for flat in given}
-            views.append([slot.view(flats[slot.dtype]) for slot in keys.values()])
-        return list(keys), views[0], views[1]
+        return self.arrays.by_array()
 
     def split(self) -> None:
-        """Look at the arrays of a packed container one by one."""
-        self.arrays = Arrays(*self.by_array(), self.arrays.container)
+        """Look at the arrays one by one, if they are those of a packed container."""
+        if self.is_packed:
+            self.arrays = Arrays(*self.by_array(), self.arrays.container)
 
     def replace_grads(self, grads: list[Any]) -> None:
         """Put other gradients in the place of those that were given."""

@@ -21,7 +21,12 @@ from fastopt.engine.rules import Rule
 from fastopt.engine.segment import Calls, Segment
 from fastopt.engine.threads import launch
 
-__all__ = ["Engine", "Job", "NonfiniteGradientError", "OutdatedStepError", "find_nonfinite", "take_together"]
+__all__ = [
+    "CHANGED", "Engine", "Job", "NonfiniteGradientError", "OutdatedStepError", "find_nonfinite",
+    "take_together",
+]  # fmt: skip
+
+CHANGED = "params, grads and options must not change while update() runs; no step was taken"
 
 # Whether a step was taken, given what its only call returns: False if it was refused.
 was_taken = partial(is_not, False)
@@ -275,16 +280,9 @@ class Engine:
                 wanted = {dtype: (size,) for dtype, size in arrays.keys.sizes.items()}
                 if len(sizes) != len(given) or len(given) != len(wanted) or dict(sizes) != wanted:
                     raise ValueError(f"buffers of packed {name} were replaced; pack them again")
-            views = [
-                [slot.view(flats[slot.dtype]) for slot in arrays.keys.values()]
-                for flats in ({flat.dtype: flat for flat in given} for given in (arrays.params, arrays.grads))
-            ]
-            items = list(zip(arrays.keys, *views, strict=True))
-        else:
-            items = list(zip(arrays.keys, arrays.params, arrays.grads, strict=True))
         is_assignable = isinstance(arrays.container, MutableMapping | MutableSequence)
         layout, new = known, []
-        for key, param, grad in items:
+        for key, param, grad in zip(*arrays.by_array(), strict=True):
             shape, dtype = check_param(key, param, is_assignable)
             if not isinstance(grad, Rows):  # which has been checked
                 check_grad(key, grad, shape)
@@ -365,7 +363,7 @@ def run_together(jobs: Sequence[tuple[Engine, Job]], known: Sequence[Plan | None
             is_taken = run_calls(calls)
         if is_taken:
             return [NONFINITE if plan.found_nonfinite else DONE for plan, _, _ in prepared]
-    raise RuntimeError("params, grads and options must not change while update() runs; no step was taken")
+    raise RuntimeError(CHANGED)
 
 
 def check_finite(arrays: Arrays, layout: Layout) -> None:
@@ -377,12 +375,8 @@ def check_finite(arrays: Arrays, layout: Layout) -> None:
 
 def find_nonfinite(arrays: Arrays, layout: Layout) -> Hashable | None:
     """Return the key of the first gradient that, in its parameter's dtype, isn't finite."""
-    if isinstance(arrays.keys, Layout):
-        flats = {flat.dtype: flat for flat in arrays.grads}
-        pairs = [(key, slot.flat_view(flats[slot.dtype])) for key, slot in arrays.keys.items()]
-    else:
-        pairs = list(zip(arrays.keys, arrays.grads, strict=True))
-    for key, grad in pairs:
+    keys, _, grads = arrays.by_array()
+    for key, grad in zip(keys, grads, strict=True):
         values = grad.values if isinstance(grad, Rows) else grad
         with np.errstate(all="ignore"):
             if not all_finite(np.asarray(values, layout[key].dtype)):

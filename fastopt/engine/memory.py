@@ -130,7 +130,7 @@ class Memory:
         index = next(i for i, spec in enumerate(self.specs) if spec.name == name)
         return {key: slot.view(self.buffers[slot.dtype][index]) for key, slot in self.layouts[index].items()}
 
-    def views_of(self, name: str, keys: Sequence[Hashable]) -> list[np.ndarray]:
+    def views_of(self, name: str, keys: Sequence[Hashable] | Layout) -> list[np.ndarray]:
         """Return views of one state, in the order of the keys; those of the last call are kept."""
         known_keys, found = self.last_views.get(name, (None, []))
         if known_keys != keys:

@@ -1,6 +1,6 @@
 """The plan of a step: which arrays are updated in one call, and which one by one."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from itertools import repeat
 from operator import call, is_, itemgetter, setitem
@@ -49,6 +49,17 @@ class Arrays(NamedTuple):
     params: list[Any]
     grads: list[Any]
     container: Any
+
+    def by_array(self) -> tuple[Sequence[Hashable], list[Any], list[Any]]:
+        """Return keys, parameters and gradients one by one, also of packed containers."""
+        keys, params, grads, _ = self
+        if not isinstance(keys, Layout):
+            return keys, params, grads
+        views = []
+        for given in (params, grads):
+            flats = {flat.dtype: flat for flat in given}
+            views.append([slot.view(flats[slot.dtype]) for slot in keys.values()])
+        return list(keys), views[0], views[1]
 
     def select(self, indices: Sequence[int]) -> "Arrays":
         """Return some of the arrays."""

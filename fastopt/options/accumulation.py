@@ -14,7 +14,7 @@ from fastopt.arrays.rows import Rows
 from fastopt.checks import whole
 from fastopt.engine.engine import Engine
 from fastopt.engine.memory import Memory, StateSpec
-from fastopt.engine.plan import Plan
+from fastopt.engine.plan import Arrays, Plan
 from fastopt.engine.rules import Rule
 from fastopt.engine.segment import Calls
 from fastopt.kernels.sums import accumulate, mean_with
@@ -27,8 +27,8 @@ __all__ = ["Accumulation", "AccumulationFields"]
 
 TOTAL = StateSpec("accumulate.total")
 
-# grad_scale, l2, keep, and whether a sum begins.
-SCALARS = {True: (1.0, 0.0, 1.0, 1.0), False: (1.0, 0.0, 1.0, 0.0)}
+# The kernel's scalars, of which the last says whether a sum begins.
+SCALARS = {is_first: (*NEUTRAL_SCALARS, float(is_first)) for is_first in (True, False)}
 
 
 @dataclass(eq=False, kw_only=True)
@@ -51,6 +51,9 @@ class AccumulationFields:
 
 class MicroBatch(Pass):
     """The job of adding a micro-batch to the sums."""
+
+    def __init__(self, step: "Step", arrays: Arrays) -> None:
+        super().__init__(arrays, (), step.optimizer.threads_for, is_strict=step.is_strict)
 
     def scalars(self, plan: Plan) -> tuple[float, ...]:
         """Return, for parameters with the same number of micro-batches in, whether their sums begin."""
@@ -110,9 +113,12 @@ class Accumulation(Option):
             True if it was added; None if it was, but isn't finite; False if it wasn't.
         """
         plan = self.engine.plan
-        if plan is None or plan.guard.item() + 1 >= self.every:
+        if plan is None:
             return False
-        return self.engine.repeat(keys, params, grads, SCALARS[plan.guard.item() == 0], is_strict)
+        count = plan.guard.item()
+        if count + 1 >= self.every:
+            return False
+        return self.engine.repeat(keys, params, grads, SCALARS[count == 0], is_strict)
 
     def check_dense(self, step: "Step") -> None:
         """Raise TypeError if a gradient is of some rows."""
@@ -131,19 +137,12 @@ class Accumulation(Option):
         if step.is_flush:
             return False
         if not any(is_last):
-            step.other_jobs = [
-                (
-                    self.engine,
-                    MicroBatch(step.arrays, (), step.optimizer.threads_for, is_strict=step.is_strict),
-                )
-            ]
+            step.other_jobs = [(self.engine, MicroBatch(step, step.arrays))]
             return False
         step.split()
         arrays, now = step.arrays, [i for i, is_due in enumerate(is_last) if is_due]
         others = arrays.select([i for i, is_due in enumerate(is_last) if not is_due])
-        plan, first, then = self.engine.prepare(
-            MicroBatch(others, (), step.optimizer.threads_for, is_strict=step.is_strict)
-        )
+        plan, first, then = self.engine.prepare(MicroBatch(step, others))
         step.arrays = arrays.select(now)
         self._take_mean(step, [counts[i] for i in now])
         step.add(partial(deque, map(call, [*first, *then]), 0))
@@ -159,7 +158,7 @@ class Accumulation(Option):
         """Put the mean in the place of the gradients."""
         memory = self.engine.memory
         if not step.is_flush and min(counts) == max(counts) > 0:
-            totals = memory.views_of(TOTAL.name, step.by_array()[0])
+            totals = memory.views_of(TOTAL.name, step.arrays.keys)
             if self.means.replace(step, (*NEUTRAL_SCALARS, float(counts[0] + 1)), totals):
                 return
         step.split()

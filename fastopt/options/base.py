@@ -3,6 +3,7 @@
 from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from fastopt.arrays.layout import Layout
 from fastopt.arrays.rows import Rows
 from fastopt.engine.driver import DONE, NONFINITE
 from fastopt.engine.engine import Engine, find_nonfinite
@@ -161,10 +162,8 @@ class KernelPass:
         job = Pass(arrays, scalars, step.optimizer.threads_for, is_strict=is_strict, grouping=grouping)
         try:
             status = self.engine.take(job)
-        except (
-            TypeError,
-            ValueError,
-        ):  # arrays of other shapes than at earlier steps, of which it needs none
+        except (TypeError, ValueError):
+            # Of arrays that had other shapes at earlier steps it need not know.
             self.engine = Engine(self.rule, self.specs)
             status = self.engine.take(job)
         return None if self.engine.plan is None else status
@@ -189,15 +188,12 @@ class GradientPass(KernelPass):
         status = self.run(step, scalars, params=params, is_strict=step.is_strict)
         if status is None:
             return False
-        memory = self.engine.memory
-        keys: Any = step.arrays.keys
+        memory, keys = self.engine.memory, step.arrays.keys
         if status == NONFINITE:
             step.note_nonfinite(find_nonfinite(step.arrays, memory.layout))
-        if step.is_packed and memory.layout == keys and [*memory.buffers] == [*keys.sizes]:
+        if isinstance(keys, Layout) and memory.layout == keys and [*memory.buffers] == [*keys.sizes]:
             step.replace_grads([buffers[0] for buffers in memory.buffers.values()])
-            return True
-        if step.is_packed:
+        else:
             step.split()
-            keys = step.arrays.keys
-        step.replace_grads(memory.views_of(self.spec.name, keys))
+            step.replace_grads(memory.views_of(self.spec.name, step.arrays.keys))
         return True
