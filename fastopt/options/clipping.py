@@ -19,7 +19,7 @@ from fastopt.options.base import NEUTRAL_SCALARS, GradientPass, KernelPass, Opti
 if TYPE_CHECKING:
     from fastopt.step import Step
 
-__all__ = ["ClipNorm", "ClippingFields", "GradientCopies", "clip", "sum_of_squares"]
+__all__ = ["ClipNorm", "ClippingFields", "GradientCopies", "sum_of_squares"]
 
 
 @dataclass(eq=False, kw_only=True)
@@ -83,8 +83,8 @@ class GradientCopies(Option):
         """Clip copies of the gradients in NumPy."""
         step.split()
         keys, params, grads, _ = step.arrays
-        copies = [copied(*item) for item in zip(keys, params, grads, strict=True)]
         with np.errstate(all="ignore"):
+            copies = [copied(*item) for item in zip(keys, params, grads, strict=True)]
             for key, param, copy in zip(keys, params, copies, strict=True):
                 values = copy.values if isinstance(copy, Rows) else copy
                 if not all_finite(values):
@@ -94,13 +94,9 @@ class GradientCopies(Option):
 
 
 def copied(key: Any, param: Any, grad: Any) -> Any:
-    """Return a copy of a gradient in the dtype in which its parameter is updated."""
-    shape, dtype = compute_dtype(key, param)
-    if isinstance(grad, Rows):
-        return Rows(grad.indices, grad.values.copy())
-    check_grad(key, grad, shape)
-    with np.errstate(all="ignore"):
-        return np.array(grad, dtype, order="C")
+    """Return a copy of a gradient in the dtype in which its parameter is updated, in C order."""
+    copy = np.array(rounded(key, param, grad), order="C")
+    return Rows(grad.indices, copy) if isinstance(grad, Rows) else copy
 
 
 class ClipNorm(Option):
@@ -163,25 +159,21 @@ def rate(bound: float, norm: float) -> float:
     return factor if factor < 1 else 1.0
 
 
-@np.errstate(all="ignore")
 def clip(
     grad: np.ndarray, param: np.ndarray, value: float | None, each: float | None, adaptive: float | None
 ) -> None:
-    """Clip the gradient of one array in place: by element, by its norm, by the norms of its units."""
-    own = np.ascontiguousarray(grad).reshape(grad.shape)
+    """Clip the gradient of one array, in C order, in place: by element, its norm, the norms of its units."""
     if value is not None:
-        np.clip(own, -value, value, out=own)
+        np.clip(grad, -value, value, out=grad)
     if each is not None:
-        own *= own.dtype.type(rate(each, sqrt(sum_of_squares([own]))))
+        grad *= grad.dtype.type(rate(each, sqrt(sum_of_squares([grad]))))
     if adaptive is not None:
         axes = unit_axes(param.shape)
         most = adaptive * np.maximum(
             norms_along(axes, np.ascontiguousarray(param).reshape(param.shape)), 1e-3
         )
-        norms = norms_along(axes, own)
-        np.multiply(own, most / np.maximum(norms, 1e-6), out=own, where=norms > most)
-    if own is not grad:
-        grad[...] = own
+        norms = norms_along(axes, grad)
+        np.multiply(grad, most / np.maximum(norms, 1e-6), out=grad, where=norms > most)
 
 
 def unit_axes(shape: tuple[int, ...]) -> tuple[int, ...] | None:
