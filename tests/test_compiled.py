@@ -118,7 +118,7 @@ def test_what_surrounds_a_rule_is_vectorized(dtype):
 @needs_jit
 def test_what_copies_strided_arrays_does_not_compute():
     """A gradient of the other dtype is rounded once, by a conversion; contiguous lines are, by vectors."""
-    lines, code = arithmetic(strided.gather, (int64,) * 11)
+    lines, code = arithmetic(strided.gather, (int64,) * 10)
     assert lines == []
     assert re.search(r"fptrunc <\d+ x double> [^\n]* to <\d+ x float>", code)
     assert re.search(r"fpext <\d+ x float> [^\n]* to <\d+ x double>", code)

@@ -6,7 +6,7 @@ import numpy as np
 from numba import float32, float64, int64
 
 from fastopt.engine.pointers import array_at, call, int8_at, int32_at, pointer, word_at
-from fastopt.engine.strided import MAX_LINES, PIECE
+from fastopt.engine.strided import MAX_LINES, PIECE, gather_block
 from fastopt.engine.structs import (
     ARRAY_FLAGS,
     BYTE_ORDER,
@@ -29,10 +29,12 @@ __all__ = ["check_arrays", "check_finite", "check_scalars", "finite_array", "is_
 
 
 @internal
-def is_array(array, class_, type_number, byte_order, flags, row, strides_at, pool):
-    """Whether the object at an address is an array as its row says."""
+def is_as_planned(array, mode, class_, type_number, byte_order, flags, row, strides_at, pool):
+    """Whether the object at an address is an array, or a number, as its row says."""
     if word_at(array + TYPE) != class_:
         return False
+    if mode == NUMBER:
+        return True
     descr = word_at(array + DESCR)
     if int32_at(descr + TYPE_NUMBER) != type_number or int8_at(descr + BYTE_ORDER) != byte_order:
         return False
@@ -107,30 +109,24 @@ def check_arrays(params, grads, header, rows, pool):
     for i in range(rows.size):
         row = rows[i]
         param = word_at(params + 8 * row.index)
-        if row.param_mode == NUMBER:
-            if word_at(param + TYPE) != row.param_class:
-                return False
-        else:
-            if not is_array(
-                param, row.param_class, row.param_type, row.param_order, row.param_flags, row,
-                row.param_strides_at, pool,
-            ):  # fmt: skip
-                return False
+        if not is_as_planned(
+            param, row.param_mode, row.param_class, row.param_type, row.param_order, row.param_flags, row,
+            row.param_strides_at, pool,
+        ):  # fmt: skip
+            return False
+        if row.param_mode != NUMBER:
             address = word_at(param + DATA)
             if address != row.param_address:
                 row.param_address = address
                 header.is_moved = 1
         if row.grad_mode != SPARSE:
             grad = word_at(grads + 8 * row.index)
-            if row.grad_mode == NUMBER:
-                if word_at(grad + TYPE) != row.grad_class:
-                    return False
-            else:
-                if not is_array(
-                    grad, row.grad_class, row.grad_type, row.grad_order, row.grad_flags, row,
-                    row.grad_strides_at, pool,
-                ):  # fmt: skip
-                    return False
+            if not is_as_planned(
+                grad, row.grad_mode, row.grad_class, row.grad_type, row.grad_order, row.grad_flags, row,
+                row.grad_strides_at, pool,
+            ):  # fmt: skip
+                return False
+            if row.grad_mode != NUMBER:
                 address = word_at(grad + DATA)
                 if address != row.grad_address:
                     row.grad_address = address
@@ -213,10 +209,7 @@ def check_finite(header, rows, pool):
             for line in range(row.size // max(inner, 1)):
                 for first in range(0, inner, PIECE):
                     width = min(PIECE, inner - first)
-                    call(header.gather_address, (
-                        row.address, header.pool_address, room, 2, row.grad_itemsize, line, 1, first, width,
-                        target, width,
-                    ))  # fmt: skip
+                    gather_block(header, row, room, 2, line, 1, first, width, target, width)
                     if not call(header.is_finite_address, (target, width, row.itemsize)):
                         return False
             continue

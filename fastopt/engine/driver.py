@@ -225,7 +225,7 @@ def routines() -> dict[str, int]:
     with launch:
         return {
             "is_finite_address": address_of(is_finite, 3),
-            "gather_address": address_of(gather, 11),
+            "gather_address": address_of(gather, 10),
             "scatter_address": address_of(scatter, 9),
             "averages_address": address_of(update_averages, 6),
             "elements_address": address_of(update_elements, 5),

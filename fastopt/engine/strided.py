@@ -5,7 +5,7 @@ An array is read as lines along its innermost axis. A block is some whole lines,
 
 from numba import float32, float64, int64
 
-from fastopt.engine.pointers import array_at, pointer, record_type
+from fastopt.engine.pointers import array_at, call, pointer, record_type
 from fastopt.engine.table import ROW
 from fastopt.kernels.jit import internal
 
@@ -17,8 +17,10 @@ __all__ = [
     "TILE_PITCH",
     "TILE_WIDTH",
     "gather",
+    "gather_block",
     "is_across",
     "scatter",
+    "scatter_block",
 ]
 
 ROW_TYPE = record_type(ROW)
@@ -100,14 +102,16 @@ def is_across(pool, row, which):
 
 
 @internal
-def gather(row_address, pool_address, room, which, itemsize, line, n_lines, first, width, target, pitch):
+def gather(row_address, pool_address, room, which, line, n_lines, first, width, target, pitch):
     """Copy a block of a parameter (which = 1) or gradient (2), rounded to the parameter's dtype.
 
     ``room`` is memory for `MAX_LINES` integers; lines lie ``pitch`` elements apart at the address ``target``.
     """
     row, pool = array_at(row_address, 1, ROW_TYPE)[0], pointer(pool_address, int64)
     offsets = pointer(room, int64)
-    address = row.param_address if which == 1 else row.grad_address
+    address, itemsize = row.param_address, row.itemsize
+    if which == 2:
+        address, itemsize = row.grad_address, row.grad_itemsize
     stride, by_columns = find_lines(pool, row, which, line, n_lines, first, itemsize, offsets)
     if itemsize == 8:
         source = pointer(address, float64)
@@ -137,3 +141,21 @@ def scatter(row_address, pool_address, room, line, n_lines, first, width, source
         narrow, singles = pointer(source, float32), pointer(row.param_address, float32)
         copy_out(narrow, stride, offsets, n_lines, width, singles, pitch, by_columns)
     return 0
+
+
+@internal
+def gather_block(header, row, room, which, line, n_lines, first, width, target, pitch):
+    """Call `gather` by its address."""
+    call(
+        header.gather_address,
+        (row.address, header.pool_address, room, which, line, n_lines, first, width, target, pitch),
+    )
+
+
+@internal
+def scatter_block(header, row, room, line, n_lines, first, width, source, pitch):
+    """Call `scatter` by its address."""
+    call(
+        header.scatter_address,
+        (row.address, header.pool_address, room, line, n_lines, first, width, source, pitch),
+    )

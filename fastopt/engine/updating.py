@@ -11,7 +11,9 @@ from fastopt.engine.strided import (
     TILE_LINES,
     TILE_PITCH,
     TILE_WIDTH,
+    gather_block,
     is_across,
+    scatter_block,
 )
 from fastopt.engine.table import DIRECT, GATHERED, HEADER
 from fastopt.kernels.common import follow
@@ -78,23 +80,15 @@ def update_block(header, row, pool, room, line, n_lines, first, width):
     at = offset * row.itemsize
     grad, param = room + GRAD_ROOM, room + PARAM_ROOM
     if row.grad_mode == GATHERED:
-        call(header.gather_address, (
-            row.address, header.pool_address, room, 2, row.grad_itemsize, line, n_lines, first, width, grad,
-            width,
-        ))  # fmt: skip
+        gather_block(header, row, room, 2, line, n_lines, first, width, grad, width)
     else:
         grad = (row.grad_address if row.grad_mode == DIRECT else row.grad_copy_address) + at
     if row.param_mode != GATHERED:
         param = (row.param_address if row.param_mode == DIRECT else row.param_copy_address) + at
         return update_piece(header, row, pool, room, param, grad, offset, size)
-    call(header.gather_address, (
-        row.address, header.pool_address, room, 1, row.itemsize, line, n_lines, first, width, param, width,
-    ))  # fmt: skip
+    gather_block(header, row, room, 1, line, n_lines, first, width, param, width)
     found = update_piece(header, row, pool, room, param, grad, offset, size)
-    call(
-        header.scatter_address,
-        (row.address, header.pool_address, room, line, n_lines, first, width, param, width),
-    )
+    scatter_block(header, row, room, line, n_lines, first, width, param, width)
     return found
 
 
@@ -105,17 +99,12 @@ def update_tile(header, row, pool, room, line, n_lines, first, width):
     grads, params = room + GRAD_ROOM, room + PARAM_ROOM
     grad_pitch = param_pitch = TILE_PITCH
     if row.grad_mode == GATHERED:
-        call(header.gather_address, (
-            row.address, header.pool_address, room, 2, row.grad_itemsize, line, n_lines, first, width, grads,
-            TILE_PITCH,
-        ))  # fmt: skip
+        gather_block(header, row, room, 2, line, n_lines, first, width, grads, TILE_PITCH)
     else:
         grads = row.grad_address if row.grad_mode == DIRECT else row.grad_copy_address
         grads, grad_pitch = grads + (line * inner + first) * size, inner
     if row.param_mode == GATHERED:
-        call(header.gather_address, (
-            row.address, header.pool_address, room, 1, size, line, n_lines, first, width, params, TILE_PITCH,
-        ))  # fmt: skip
+        gather_block(header, row, room, 1, line, n_lines, first, width, params, TILE_PITCH)
     else:
         params = row.param_address if row.param_mode == DIRECT else row.param_copy_address
         params, param_pitch = params + (line * inner + first) * size, inner
@@ -124,9 +113,7 @@ def update_tile(header, row, pool, room, line, n_lines, first, width):
         param, grad = params + k * param_pitch * size, grads + k * grad_pitch * size
         found |= update_piece(header, row, pool, room, param, grad, (line + k) * inner + first, width)
     if row.param_mode == GATHERED:
-        call(header.scatter_address, (
-            row.address, header.pool_address, room, line, n_lines, first, width, params, TILE_PITCH,
-        ))  # fmt: skip
+        scatter_block(header, row, room, line, n_lines, first, width, params, TILE_PITCH)
     return found
 
 
@@ -213,23 +200,21 @@ def run_whole(header, row, pool, room, rule):
 
 
 @internal
-def copy_whole(header, row, pool, room, which, itemsize, target):
+def copy_whole(header, row, pool, room, which, target):
     """Gather a whole parameter (which = 1) or gradient (2)."""
     inner = pool[row.axes_at]
     for line in range(row.size // max(inner, 1)):
         here = target + line * inner * row.itemsize
-        call(header.gather_address, (
-            row.address, header.pool_address, room, which, itemsize, line, 1, 0, inner, here, inner,
-        ))  # fmt: skip
+        gather_block(header, row, room, which, line, 1, 0, inner, here, inner)
 
 
 @internal
 def take_statistics(header, row, pool, room):
     """Run the statistics pass on one array. Returns 1 if its gradient isn't finite, else 0."""
     if row.param_mode == GATHERED:
-        copy_whole(header, row, pool, room, 1, row.itemsize, row.param_copy_address)
+        copy_whole(header, row, pool, room, 1, row.param_copy_address)
     if row.grad_mode == GATHERED:
-        copy_whole(header, row, pool, room, 2, row.grad_itemsize, row.grad_copy_address)
+        copy_whole(header, row, pool, room, 2, row.grad_copy_address)
     run_whole(header, row, pool, room, row.statistics_rule_address)
     grad = row.grad_address if row.grad_mode == DIRECT else row.grad_copy_address
     return 1 - call(header.is_finite_address, (grad, row.size, row.itemsize))
@@ -247,7 +232,4 @@ def update_whole(header, row, pool, room):
         inner = pool[row.axes_at]
         for line in range(row.size // max(inner, 1)):
             here = param + line * inner * row.itemsize
-            call(
-                header.scatter_address,
-                (row.address, header.pool_address, room, line, 1, 0, inner, here, inner),
-            )
+            scatter_block(header, row, room, line, 1, 0, inner, here, inner)
