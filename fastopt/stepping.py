@@ -36,6 +36,9 @@ ARRANGED = {
     *("kept", "options", "views"),
 }
 
+# How often a step begins anew at most, as a handler may step again and again.
+MAX_ATTEMPTS = 100
+
 
 class Flushing(Averaging):
     """What an optimizer for all ranks shares with one for its own process."""
@@ -134,8 +137,7 @@ class Stepping(CheckedFields, Flushing, Saving):
     @property
     def skipped(self) -> int:
         """Number of steps left out because of gradients that weren't finite."""
-        skipped: int = vars(self)["_skipped"]
-        return skipped
+        return int(vars(self)["_skipped"])
 
     def count_skipped(self) -> None:
         """Count a step that was left out."""
@@ -220,24 +222,27 @@ class Stepping(CheckedFields, Flushing, Saving):
 
     def take(self, step: Step) -> bool:
         """Take a step that isn't plain, or needs a new plan."""
-        arrays, is_own = step.arrays, step.options is self.options and not step.also
         try:
-            try:
-                statuses = self.run(step)
-            except OutdatedStepError:
-                if not is_own:
-                    raise
-                step = Step(self, arrays, is_flush=step.is_flush)
-                statuses = self.run(step)
+            step, statuses = self._run_current(step)
         except NonfiniteGradientError as error:
             if step.nonfinite == "skip":
                 self.count_skipped()
                 return False
-            raise FloatingPointError(describe_nonfinite(error.args[0], step.number)) from None
+            raise FloatingPointError(describe_nonfinite(error.args[0], self.iter + 1)) from None
         self.finish(step)
         if NONFINITE in statuses or step.nonfinite_key is not None:
             self.warn_of(step)
         return step.is_taken
+
+    def _run_current(self, step: Step) -> tuple[Step, Sequence[int]]:
+        """Run a step, anew if a signal's handler has taken others meanwhile. Returns that which was run."""
+        arrays, is_own = step.arrays, step.options is self.options and not step.also
+        for _ in range(MAX_ATTEMPTS if is_own else 0):
+            try:
+                return step, self.run(step)
+            except OutdatedStepError:
+                step = Step(self, arrays, is_flush=step.is_flush)
+        return step, self.run(step)
 
     def run(self, step: Step) -> Sequence[int]:
         """Do what there is to do in a step. Returns what the engines do, DONE or NONFINITE."""
@@ -275,8 +280,8 @@ class Stepping(CheckedFields, Flushing, Saving):
         if self.is_fixed(name) and self.iter:
             raise ValueError(f"{name} can't change after the first step: make another optimizer with it")
         if name == "accumulate" and self.accumulation is not None and self.accumulation.filled:
-            there = max(self.accumulation.filled.values())
-            raise ValueError(f"accumulate can't change now: {there} micro-batches are in")
+            n_in = self.accumulation.filled.values()
+            raise ValueError(f"accumulate can't change now: {max(n_in)} micro-batches are in")
 
     def is_fixed(self, name: str) -> bool:
         """Whether a field can no longer change after the first step."""
@@ -327,9 +332,8 @@ class Stepping(CheckedFields, Flushing, Saving):
     def begin_trial(self) -> None:
         """Go on with copies of the state, and record nothing. The calls from `return_calls` end the trial."""
         with self.lock:
-            engine = self.engine.copy()
             sums = None if self.accumulation is None else self.accumulation.copy()
-            vars(self).update({"engine": engine, "accumulation": sums, "history": None})
+            vars(self).update({"engine": self.engine.copy(), "accumulation": sums, "history": None})
             self.arrange()
             for other in self.inner.values():
                 other.begin_trial()
@@ -347,12 +351,10 @@ class Stepping(CheckedFields, Flushing, Saving):
     def drop_state(self, key: Hashable) -> None:
         """Drop the state of a parameter; its next step is as in a new optimizer.
 
-        Without it, state is kept. The members of a partition select the parameter anew.
-
         Parameters
         ----------
         key : hashable
-            The parameter's key, or its index in a list.
+            The parameter's key, or its index in a list. The members of a partition select it anew.
 
         Raises
         ------
@@ -388,8 +390,7 @@ class Stepping(CheckedFields, Flushing, Saving):
             }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state["fields"])
-        vars(self)["rate_schedule"] = state["schedule"]
+        vars(self).update({**state["fields"], "rate_schedule": state["schedule"]})
         self.__post_init__()
         vars(self).update(state["shown"])
         self.arrange()

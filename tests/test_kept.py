@@ -160,6 +160,22 @@ def test_a_step_within_a_step_has_its_own_gradients(option, at):
     assert (params["w"].item(), optimizer.iter) == (0.25, at + 2)
 
 
+@pytest.mark.parametrize("option", [{}, {"clip_value": 0.6}])
+def test_a_step_begins_anew_as_often_as_others_are_taken(option):
+    optimizer, params, left = Nested(1.0, **option), {"w": np.zeros(1)}, 5
+
+    def again():
+        nonlocal left
+        left -= 1
+        optimizer.update(params, {"w": np.array([-0.5])})
+        if left:
+            vars(optimizer)["nested"] = again
+
+    vars(optimizer)["nested"] = again
+    optimizer.update(params, {"w": np.array([0.25])})
+    assert (params["w"].item(), optimizer.iter) == (2.25, 6)
+
+
 def test_a_window_counts_once_for_a_step_within_its_last_micro_batch():
     optimizer, params = Nested(1.0, accumulate=2), {"w": np.zeros(1)}
     optimizer.update(params, {"w": np.array([1.0])})
