@@ -28,11 +28,11 @@ class Schedule:
                 object.__setattr__(self, known.name, check(known.name, getattr(self, known.name)))
 
     def __call__(self, t: int) -> float:
-        """Give the value at step t = 1, 2, ..."""
+        """Return the value at step t = 1, 2, ..."""
         raise NotImplementedError
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the name of the class and its arguments, in types that JSON has."""
+        """Return the name of the class and its arguments, in types that JSON has."""
         return {"class": type(self).__name__} | {
             known.name: plain(getattr(self, known.name))
             for known in fields(self)  # type: ignore[arg-type]
@@ -87,14 +87,14 @@ def resume_calls(schedule: Schedule, saved: Schedule) -> list[Callable[[], Any]]
 
 
 def plain(value: Any) -> Any:
-    """Give a schedule's argument in types that JSON has."""
+    """Return a schedule's argument in types that JSON has."""
     if isinstance(value, Schedule):
         return value.to_dict()
     return [plain(item) for item in value] if isinstance(value, tuple) else value
 
 
 def built(value: Any) -> Any:
-    """Give the argument that `plain` was called on."""
+    """Return the argument that `plain` was called on."""
     if isinstance(value, Mapping):
         return Schedule.from_dict(value)
     return tuple(built(item) for item in value) if isinstance(value, list) else value
@@ -108,14 +108,14 @@ def several(check: Callable[[str, Any], Any], name: str, values: Any) -> tuple[A
 
 
 def check_schedule(name: str, value: Any) -> Schedule:
-    """Give a schedule, or say that it is none."""
+    """Return a schedule, or say that it is none."""
     if not isinstance(value, Schedule):
         raise TypeError(f"{name} must be a schedule, not {kind(value)}")
     return value
 
 
 def checked(check: Callable[[str, Any], Any] = number, **arguments: Any) -> Any:
-    """Give the field of a schedule whose value is checked; ``default`` is the field's."""
+    """Return the field of a schedule whose value is checked; ``default`` is the field's."""
     default = {"default": arguments.pop("default")} if "default" in arguments else {}
     return field(metadata={"check": partial(check, **arguments)}, **default)
 
@@ -131,11 +131,11 @@ class Timed(Schedule):
     steps_per_epoch: int = checked(integer, least=1, default=1)
 
     def __call__(self, t: int) -> float:
-        """Give the value at step t = 1, 2, ..."""
+        """Return the value at step t = 1, 2, ..."""
         return self.at((t - 1) / self.steps_per_epoch)
 
     def at(self, c: float) -> float:
-        """Give the value after c steps, or epochs."""
+        """Return the value after c steps, or epochs."""
         raise NotImplementedError
 
 

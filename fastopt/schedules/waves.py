@@ -40,7 +40,7 @@ class Cosine(Timed):
     end: float = checked(default=0.0)
 
     def at(self, c: float) -> float:
-        """Give the value after c steps, or epochs."""
+        """Return the value after c steps, or epochs."""
         return wave(self.value, self.end, min(c / self.steps, 1.0))
 
 
@@ -73,7 +73,7 @@ class CosineRestarts(Timed):
     end: float = checked(default=0.0)
 
     def at(self, c: float) -> float:
-        """Give the value after c steps, or epochs."""
+        """Return the value after c steps, or epochs."""
         period, growth = self.period, self.period_growth
         if growth == 1:
             return wave(self.value, self.end, c % period / period)
@@ -115,7 +115,7 @@ class OneCycle(Timed):
     final_div_factor: float = checked(above=0, default=1e4)
 
     def at(self, c: float) -> float:
-        """Give the value after c steps, or epochs."""
+        """Return the value after c steps, or epochs."""
         # PyTorch counts the steps themselves, of which the last has the last value.
         one = 1 / self.steps_per_epoch
         top, last = self.pct_start * self.steps - one, self.steps - one
