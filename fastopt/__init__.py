@@ -8,116 +8,62 @@ Each update rule is a class, listed by `rules`. All take the options that `Optim
 of `Optimizer` with a `kernel`, `hyperparameter` fields and `State` arrays.
 """
 
-from fastopt import adapters as adapters
-from fastopt import schedules
-from fastopt.arrays.gradients import clip_grads, remove_duplicate
-from fastopt.arrays.packing import PackedDict, PackedList, pack
-from fastopt.arrays.rows import Rows
-from fastopt.checks import hyperparameter
-from fastopt.engine.threads import set_num_threads
-from fastopt.kernels.common import kernel
-from fastopt.optimizer import Optimizer
-from fastopt.optimizers import (
-    ASGD,
-    FTRL,
-    LAMB,
-    LARS,
-    SGD,
-    SM3,
-    AdaBelief,
-    AdaDelta,
-    Adafactor,
-    AdaGrad,
-    Adam,
-    AdaMax,
-    AdamW,
-    Adan,
-    AdEMAMix,
-    AMSGrad,
-    Lion,
-    Momentum,
-    Muon,
-    NAdam,
-    Nesterov,
-    NovoGrad,
-    OptimisticGD,
-    Prodigy,
-    RAdam,
-    RMSprop,
-    RMSpropGraves,
-    Rprop,
-    ScheduleFreeAdamW,
-    ScheduleFreeSGD,
-    Signum,
-    Yogi,
-)
-from fastopt.options.history import Record
-from fastopt.partition import Partition
-from fastopt.state import State
-from fastopt.tools.benchmarking import bench
-from fastopt.tools.precompilation import warmup
-from fastopt.tools.range_test import lr_finder
-from fastopt.tools.registry import rules
-from fastopt.tools.trajectories import trajectory
-from fastopt.tools.verification import verify
+from typing import TYPE_CHECKING
+
+from fastopt import optimizers
+from fastopt.namespace import late_attributes
 
 __version__ = "0.1.0"
-__all__ = [
-    "ASGD",
-    "FTRL",
-    "LAMB",
-    "LARS",
-    "SGD",
-    "SM3",
-    "AMSGrad",
-    "AdEMAMix",
-    "AdaBelief",
-    "AdaDelta",
-    "AdaGrad",
-    "AdaMax",
-    "Adafactor",
-    "Adam",
-    "AdamW",
-    "Adan",
-    "Lion",
-    "Momentum",
-    "Muon",
-    "NAdam",
-    "Nesterov",
-    "NovoGrad",
-    "OptimisticGD",
-    "Optimizer",
-    "PackedDict",
-    "PackedList",
-    "Partition",
-    "Prodigy",
-    "RAdam",
-    "RMSprop",
-    "RMSpropGraves",
-    "Record",
-    "Rows",
-    "Rprop",
-    "ScheduleFreeAdamW",
-    "ScheduleFreeSGD",
-    "Signum",
-    "State",
-    "Yogi",
-    "bench",
-    "clip_grads",
-    "hyperparameter",
-    "kernel",
-    "lr_finder",
-    "pack",
-    "remove_duplicate",
-    "rules",
-    "schedules",
-    "set_num_threads",
-    "trajectory",
-    "verify",
-    "warmup",
-]
 
+# Where the public names are from. A module is imported when one of its names is first used.
+NAMES = {
+    "arrays.gradients": ("clip_grads", "remove_duplicate"),
+    "arrays.packing": ("PackedDict", "PackedList", "pack"),
+    "arrays.rows": ("Rows",),
+    "checks": ("hyperparameter",),
+    "engine.threads": ("set_num_threads",),
+    "kernels.common": ("kernel",),
+    "optimizer": ("Optimizer",),
+    "optimizers": optimizers.__all__,
+    "options.history": ("Record",),
+    "partition": ("Partition",),
+    "state": ("State",),
+    "tools.benchmarking": ("bench",),
+    "tools.precompilation": ("warmup",),
+    "tools.range_test": ("lr_finder",),
+    "tools.registry": ("rules",),
+    "tools.trajectories": ("trajectory",),
+    "tools.verification": ("verify",),
+}
 
-def __dir__() -> list[str]:
-    """Show what is public, not the modules that it comes from."""
-    return sorted({*__all__, "adapters", *(name for name in globals() if name.startswith("__"))})
+if TYPE_CHECKING:  # for type checkers and editors, which read no dict
+    from fastopt import adapters as adapters
+    from fastopt import schedules as schedules
+    from fastopt.arrays.gradients import clip_grads as clip_grads
+    from fastopt.arrays.gradients import remove_duplicate as remove_duplicate
+    from fastopt.arrays.packing import PackedDict as PackedDict
+    from fastopt.arrays.packing import PackedList as PackedList
+    from fastopt.arrays.packing import pack as pack
+    from fastopt.arrays.rows import Rows as Rows
+    from fastopt.checks import hyperparameter as hyperparameter
+    from fastopt.engine.threads import set_num_threads as set_num_threads
+    from fastopt.kernels.common import kernel as kernel
+    from fastopt.optimizer import Optimizer as Optimizer
+    from fastopt.optimizers import *
+    from fastopt.options.history import Record as Record
+    from fastopt.partition import Partition as Partition
+    from fastopt.state import State as State
+    from fastopt.tools.benchmarking import bench as bench
+    from fastopt.tools.precompilation import warmup as warmup
+    from fastopt.tools.range_test import lr_finder as lr_finder
+    from fastopt.tools.registry import rules as rules
+    from fastopt.tools.trajectories import trajectory as trajectory
+    from fastopt.tools.verification import verify as verify
+else:
+    __all__ = sorted(["schedules", *(name for names in NAMES.values() for name in names)])
+    __getattr__ = late_attributes(__name__, NAMES, ["adapters", "reference", "schedules"])
+
+    def __dir__() -> list[str]:
+        """Show what is public, not the modules that it comes from."""
+        special = {name for name in globals() if name.startswith("__")} - {"__getattr__"}
+        return sorted({*__all__, "adapters", *special})

@@ -12,7 +12,6 @@ from typing import NoReturn
 import fastopt
 from fastopt import optimizers
 from fastopt.demo.surfaces import SURFACES
-from fastopt.tools.registry import check_rule
 
 # The extra that brings each optional module.
 EXTRAS = {
@@ -59,6 +58,9 @@ def widths(text: str) -> list[int]:
 
 def rules(text: str) -> list[str]:
     """Read names of rules with commas between them, or all."""
+    # Late, as all that makes a rule is imported: 25 ms that --help doesn't need.
+    from fastopt.tools.registry import check_rule
+
     if text == "all":
         return [rule.name for rule in fastopt.rules()]
     try:
@@ -213,6 +215,18 @@ def run(options: argparse.Namespace, parser: Parser) -> int:
     return job.run(options.script, options.arguments, options.dezero)
 
 
+def warmup(options: argparse.Namespace, parser: Parser) -> int:
+    """Compile rules for later processes."""
+    try:
+        fastopt.warmup(options.rules or None, options.dtypes)
+    except (ValueError, RuntimeError) as error:
+        parser.error(str(error))
+    except KeyboardInterrupt:
+        print("interrupted: what has been compiled so far is kept", file=sys.stderr)
+        return 130
+    return 0
+
+
 def build_parser() -> Parser:
     """Return the parser of the command line."""
     parser = Parser(
@@ -311,6 +325,16 @@ def build_parser() -> Parser:
         "Bytes are those that a step reads and writes for each number in a parameter.",
     ).add_argument
     add("--markdown", type=Path, metavar="FILE.md", help="renew the table in this file, and print nothing")
+
+    add = command(
+        "warmup",
+        warmup,
+        "compile rules once, for all later processes",
+        "Without names: what programs of yours have used so far, or the book's six rules. Options that have "
+        "kernels of their own count as rules: clip_norm, clip_norm_each, clip_value, accumulate.",
+    ).add_argument
+    add("rules", nargs="*", metavar="RULE", help="names such as Adam SGD clip_norm")
+    add("--dtypes", type=dtypes, default=",".join(DTYPES), metavar="DTYPE,DTYPE", help="of the parameters")
 
     add = command(
         "run",

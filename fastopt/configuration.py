@@ -19,7 +19,7 @@ from fastopt.options.nonfinite import NonfiniteFields
 from fastopt.options.schedule import ScheduledRate
 from fastopt.options.sparse import SparseFields
 from fastopt.rule import UpdateRule
-from fastopt.schedules import Schedule
+from fastopt.schedules.base import Schedule
 from fastopt.stepping import Stepping
 
 __all__ = ["Configuration", "gradient_options"]
@@ -74,7 +74,7 @@ def gradient_options(owner: Any) -> list[Option]:
     return options
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(init=False, repr=False, eq=False, kw_only=True)
 class Configuration(
     Stepping, UpdateRule, Derived,
     DecayFields, GroupFields, ClippingFields, AverageFields, AccumulationFields, SparseFields,

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, ClassVar
 
-from fastopt.schedules import Schedule
+from fastopt.schedules.base import Schedule
 from fastopt.state import State
 
 __all__ = ["CheckedFields", "is_same"]

@@ -39,6 +39,8 @@ class Optimizer(Configuration):
     ----------
     iter : int
         Number of updates taken. Schedules go by it.
+    compiled : bool
+        Whether the last step was taken by compiled code; else it was taken in plain NumPy.
     skipped : int
         Number of steps, or micro-batches, left out.
     grad_norm : float or None

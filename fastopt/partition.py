@@ -14,11 +14,12 @@ from fastopt.arrays.containers import match_grads
 from fastopt.arrays.rows import Rows
 from fastopt.checks import choice
 from fastopt.configuration import gradient_options
-from fastopt.engine.driver import CHECK, COUNT, STATISTICS, UPDATE
+from fastopt.engine.compiled_plan import CompiledPlan
 from fastopt.engine.engine import Engine, take_together
-from fastopt.engine.plan import FROZEN, Arrays, Plan, driver_call, run_calls
+from fastopt.engine.plan import FROZEN, Arrays, run_calls
 from fastopt.engine.rules import Rule
 from fastopt.engine.segment import Calls
+from fastopt.engine.table import CHECK, COUNT, STATISTICS, UPDATE
 from fastopt.engine.threads import check_threads
 from fastopt.fields import is_same
 from fastopt.members import Members, check_members, scale_grad
@@ -45,7 +46,7 @@ class KeptPart(NamedTuple):
     """What the next step takes of a member if it is like the last one."""
 
     member: Optimizer
-    plan: Plan
+    plan: CompiledPlan
     select: Callable[[Sequence[Any]], Sequence[Any]]
 
 
@@ -214,8 +215,8 @@ class Partition(
             count = plan.guard.item()
             scalars = plan_scalars(member, plan, plan.grouping)
             given.append(([*select(arrays.params)], [*select(arrays.grads)], scalars, count))
-            checks.append(driver_call(plan.main, given[-1], CHECK))
-            updates.append(driver_call(plan.main, given[-1], STATISTICS | UPDATE | COUNT))
+            checks += plan.main.phase_calls(*given[-1], CHECK)
+            updates += plan.main.phase_calls(*given[-1], STATISTICS | UPDATE | COUNT)
         if not run_calls(checks + updates):
             return False
         if any(part.plan.found_nonfinite for part in parts):
@@ -264,7 +265,8 @@ class Partition(
         places = {key: i for i, key in enumerate(step.arrays.keys)}
         for part in step.parts:
             member, plan = part.optimizer, part.optimizer.engine.plan
-            if plan is None or not member.is_plain or not member.can_repeat(plan):
+            is_like = plan is not None and member.is_plain and member.can_repeat(plan)
+            if not is_like or not isinstance(plan, CompiledPlan):
                 return
             positions = [places[key] for key in part.arrays.keys]
             first = slice(positions[0], positions[0] + 1)

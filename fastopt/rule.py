@@ -2,18 +2,26 @@
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import Field, fields
+from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
 
 from fastopt.checks import kind
-from fastopt.engine.driver import get_driver, routines
+from fastopt.engine.compiling.units import Unit
 from fastopt.engine.rules import Rule
 from fastopt.engine.segment import Calls, Segment
-from fastopt.engine.structs import is_layout_known
-from fastopt.engine.threads import MIN_PARALLEL, allowed
+from fastopt.engine.threads import MIN_PARALLEL
+from fastopt.kernels.common import kernel
+from fastopt.kernels.jit import Compiled
 
 __all__ = ["UpdateRule"]
+
+
+@cache
+def as_kernel(function: Any) -> Any:
+    """Return a kernel: the function itself, or, if Numba compiled it without `fastopt.kernel`, one of it."""
+    return function if isinstance(function, Compiled) else kernel(getattr(function, "py_func", function))
 
 
 class UpdateRule:
@@ -101,15 +109,12 @@ class UpdateRule:
         if not isinstance(scalars, tuple):
             raise TypeError(f"{cls.__name__}.scalars(t) must return a tuple of floats, got {kind(scalars)}")
         return Rule(
-            cls.kernel, cls.statistics_kernel, 3 + len(scalars), cls.n_work, cls.n_additive,
+            as_kernel(cls.kernel), cls.statistics_kernel and as_kernel(cls.statistics_kernel),
+            3 + len(scalars), cls.n_work, cls.n_additive,
             cls.n_totals, some.n_statistics,
         )  # fmt: skip
 
     @classmethod
-    def compile(cls, dtype: Any) -> None:
-        """Compile what steps on arrays of one dtype will use, or read it from the disk."""
-        if is_layout_known():
-            routines()
-            for is_parallel in {False, allowed() > 1}:
-                get_driver(is_parallel)
-            cls.rule().addresses(np.dtype(dtype), len(cls.states))
+    def units(cls, dtypes: Sequence[np.dtype[Any]]) -> list[Unit]:
+        """Return what has to be compiled for steps on arrays of these dtypes."""
+        return cls.rule().units(dtypes, len(cls.states))

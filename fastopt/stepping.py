@@ -14,18 +14,17 @@ from fastopt.arrays.layout import Layout
 from fastopt.averaging import Averaging
 from fastopt.checkpoints import state_dict
 from fastopt.checkpoints.saving import Saving
-from fastopt.engine.driver import NONFINITE
 from fastopt.engine.engine import Engine, NonfiniteGradientError, OutdatedStepError, find_nonfinite
 from fastopt.engine.plan import Arrays, run_calls
 from fastopt.engine.segment import Calls, Segment
-from fastopt.engine.threads import allowed, step_lock
+from fastopt.engine.table import NONFINITE
+from fastopt.engine.threads import n_threads_for, step_lock
 from fastopt.fields import CheckedFields
 from fastopt.options.accumulation import Accumulation
 from fastopt.options.base import Option
-from fastopt.options.history import Record
+from fastopt.options.history import Record, Recording
 from fastopt.options.nonfinite import describe_nonfinite, warn_of_nonfinite
-from fastopt.schedules import Schedule
-from fastopt.schedules.base import resume_calls
+from fastopt.schedules.base import Schedule, resume_calls
 from fastopt.step import Step
 
 __all__ = ["Flushing", "Stepping"]
@@ -69,7 +68,7 @@ class Flushing(Averaging):
         raise NotImplementedError
 
 
-class Stepping(CheckedFields, Flushing, Saving):
+class Stepping(CheckedFields, Flushing, Saving, Recording):
     """The base of `Optimizer` and `Partition`.
 
     Attributes
@@ -135,6 +134,12 @@ class Stepping(CheckedFields, Flushing, Saving):
         return calls + [call for other in self.inner.values() for call in other.iter_calls(difference)]
 
     @property
+    def compiled(self) -> bool:
+        """Whether the last step was taken by compiled code; else it was, with the same bits, in NumPy."""
+        engines = [owner.engine for owner in self.inner.values() or (self,)]
+        return all(engine.is_compiled for engine in engines if engine.memory.layout)
+
+    @property
     def skipped(self) -> int:
         """Number of steps left out because of gradients that weren't finite."""
         return int(vars(self)["_skipped"])
@@ -147,35 +152,6 @@ class Stepping(CheckedFields, Flushing, Saving):
     def schedule(self) -> Schedule | None:
         """The schedule of the learning rate, if there is one."""
         return self.rate_schedule
-
-    @property
-    def recorded(self) -> Record | None:
-        """What `record` has kept so far; None without it."""
-        return self.history
-
-    def record(self, every: int = 10) -> Record:
-        """Keep what happens to each array at every so many steps, from now on.
-
-        Parameters
-        ----------
-        every : int, default 10
-            Number of steps between two that are recorded, from 1.
-
-        Returns
-        -------
-        Record
-            With ``steps``, ``lr`` (a partition's is that of its first member with arrays), ``arrays``,
-            ``plot()``; also in ``recorded``. ``str`` gives a line for a progress bar.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If ``every`` is no whole number from 1.
-        """
-        record = Record(every)
-        with self.lock:
-            self.apply_changes("history", {"history": record})
-        return record
 
     def describe(self, params: Any) -> str:
         """Return a table (str) of the hyperparameters of each parameter.
@@ -267,7 +243,7 @@ class Stepping(CheckedFields, Flushing, Saving):
 
     def threads_for(self, n_elements: int) -> int:
         """Return the number of threads for a number of elements."""
-        return allowed(self.threads, n_elements) if n_elements >= self.min_parallel_size else 1
+        return n_threads_for(self.threads, n_elements) if n_elements >= self.min_parallel_size else 1
 
     def calls_between(self) -> Callable[[Segment], Calls] | None:
         """Return what gives the calls between the statistics pass and the update, if there are any."""

@@ -1,6 +1,16 @@
-"""The option --skipped: after the missing libraries are installed, it runs the tests that were skipped."""
+"""The option --skipped: after the missing libraries are installed, it runs the tests that were skipped.
+
+Also where compiled code is kept: all tests, and the processes that they start, share one folder.
+"""
+
+import os
+from pathlib import Path
 
 import pytest
+
+# Steps are compiled code from the first, unless a test asks for something else.
+os.environ.setdefault("FASTOPT_COMPILE", "now")
+os.environ.setdefault("FASTOPT_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "compiled"))
 
 CACHE_KEY = "fastopt/skipped"
 

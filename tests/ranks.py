@@ -12,12 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from cases import CASES
-from numba.core.config import NUMBA_NUM_THREADS
 
 import fastopt
 from fastopt import optimizers
 from fastopt.adapters.mpi import MPI, DataParallel, sharding
 from fastopt.checkpoints import files
+from fastopt.checkpoints.state_dict import items
+from fastopt.engine.threads import available
 from fastopt.optimizer import Optimizer
 
 COMM = MPI.COMM_WORLD
@@ -99,7 +100,7 @@ def same_state(opt, ref, check=same):
         assert (own["class"], own["iter"]) == (other["class"], other["iter"])
         for name, values in other["state"].items():
             assert type(own["state"][name]) is type(values)
-            check(*(dict(files.items(arrays or {})) for arrays in (own["state"][name], values)))
+            check(*(dict(items(arrays or {})) for arrays in (own["state"][name], values)))
 
 
 def bits():
@@ -459,7 +460,7 @@ def lean():
             assert opt.update(params, start(2))
         finally:
             MPI.pickle.__init__()
-        assert opt.optimizer.threads == max(1, min(NUMBA_NUM_THREADS, len(os.sched_getaffinity(0)) // RANKS))
+        assert opt.optimizer.threads == max(1, min(available(), len(os.sched_getaffinity(0)) // RANKS))
     assert DataParallel(rule("Adam", threads=1)).threads == 1
     assert DataParallel(rule("Adam", threads=1 if LAST else None)).threads >= 1
 

@@ -22,9 +22,10 @@ from fastopt.demo.settings import SETTINGS
 from fastopt.demo.surfaces import SURFACES, path
 from fastopt.demo.train import Comparison, Run, summary, train
 from fastopt.demo.trajectories import follow, measure
+from fastopt.optimizers import FAMILIES
 from fastopt.tools import equivalents
 from fastopt.tools.benchmarking import LIMITS, Timing
-from fastopt.tools.registry import FAMILIES, describe, takes
+from fastopt.tools.registry import describe, takes
 
 PNG = b"\x89PNG\r\n"
 

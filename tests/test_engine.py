@@ -9,7 +9,6 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 from cases import DTYPES, RULES, same_bits, snapshot, state_bytes, takes
-from numba import config
 from test_compiled import needs_jit, python
 
 import fastopt
@@ -17,6 +16,7 @@ from fastopt import SGD, Adam, pack, reference
 from fastopt.engine.engine import Engine
 from fastopt.engine.plan import Arrays
 from fastopt.engine.table import DIRECT, GATHERED, NUMBER, STAGED
+from fastopt.engine.threads import available
 from fastopt.optimizer import Optimizer
 from fastopt.reference import options
 from fastopt.step import Step
@@ -610,7 +610,7 @@ def test_a_step_keeps_no_array(kind):
 
 
 @needs_jit
-@pytest.mark.skipif(config.NUMBA_NUM_THREADS < 2, reason="one core")
+@pytest.mark.skipif(available() < 2, reason="one core")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("rule", ["SGD", "Adam", "LAMB", "Adafactor", "Prodigy", "Muon"])
 def test_threads_that_gather_have_the_same_bits(rule, dtype):
@@ -659,14 +659,14 @@ def test_many_arrays_are_planned_in_linear_time(kind):
 
 
 def test_a_step_does_not_import_what_it_does_not_need():
-    """`numpy.ma` takes 10 ms or more. (Where there is SciPy, Numba's compiler imports it.)"""
+    """`numpy.ma` takes 10 ms or more."""
     code = """
 import sys, numpy as np, fastopt
 for params in ([np.ones(3)], [np.ones(3), 1.0, np.ones((3, 2)).T]):
     fastopt.Adam().update(params, list(params))
 print("numpy.ma" in sys.modules)
 """
-    assert python(code, NUMBA_DISABLE_JIT="1")[0] == "False\n"
+    assert python(code, FASTOPT_COMPILE="now")[0] == "False\n"
 
 
 def test_calls_keep_alive_what_they_have_addresses_of():

@@ -12,16 +12,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cases import BOOK, RULES, hyperparameters, made, snapshot, state_bytes
-from numba import config, njit
 from test_compiled import needs_jit, python
 
 import fastopt
 from fastopt import Adam, pack
 from fastopt.arrays.layout import Layout
 from fastopt.demo import invalid_inputs
-from fastopt.engine import driver
+from fastopt.engine.compiled_plan import CompiledPlan
 from fastopt.engine.memory import Memory
-from fastopt.engine.plan import Arrays, Plan
+from fastopt.engine.plan import Arrays
+from fastopt.engine.table import CHECK, DONE, UPDATE
+from fastopt.engine.threads import ROUND, UNUSED, available
 
 # A third parameter, for which the step goes another way.
 COMPANIONS = {
@@ -214,20 +215,18 @@ def test_row_19_more_elements_than_32_bits_count(grad_dtype, tmp_path):
     layout = Layout()
     layout.place(0, param.shape, param.dtype)
     arrays = Arrays([0], [param], [grad], [param])
-    plan = Plan(
-        fastopt.SGD.rule(),
-        Memory([], layout, list),
-        arrays,
-        [0],
-        n_averages=0,
-        n_threads=lambda n: 1,
-        is_strict=False,
-    )
-    scalars, table = (1.0, 0.0, 1.0, 0.5), plan.main.address
-    plan.main.header["scratch_bytes"] = 0  # all threads share the room of the only one
-    drive = driver.get_driver(False)
-    assert drive(id(arrays.params), id(arrays.grads), table, id(scalars), 0, driver.CHECK) == driver.DONE
-    assert njit(lambda *arguments: driver.run_part(*arguments))(table, driver.UPDATE, parts - 1, parts) == 0
+    rule, scalars = fastopt.SGD.rule(), (1.0, 0.0, 1.0, 0.5)
+    code = rule.code([param.dtype], 0)
+    plan = CompiledPlan(
+        code, lambda n: 1, False, rule, Memory([], layout, list), arrays, [0], n_averages=0
+    )  # fmt: skip
+    assert plan.main.entry_points.run_phases(arrays.params, arrays.grads, scalars, 0, CHECK) == DONE
+    # In round 1 all parts are done but one.
+    for name, value in (("phase", UPDATE), ("n_parts", parts), ("n_finished", parts - 1)):
+        plan.main.header[name] = value
+    plan.main.header["round"] = (1 << 32) + parts - 1
+    ROUND(code.step["share"])(*UNUSED, plan.main.address, 1, 0)
+    assert plan.main.header["n_finished"] == parts
     assert param[-5:].tolist() == [0, -0.5, -0.5, -0.5, -0.5]
 
 
@@ -292,7 +291,7 @@ def test_row_20_raise_and_skip_change_nothing(kind, bad, started, threads):
         grads = copy.deepcopy(params)
         value = 2e154 if bad == "a large square" and params[1].dtype == np.float64 else BAD_VALUES[bad]
         grads[1][(-1,) * grads[1].ndim] = value
-        opt = Adam(0.1, nonfinite=nonfinite, threads=min(threads, config.NUMBA_NUM_THREADS))
+        opt = Adam(0.1, nonfinite=nonfinite, threads=min(threads, available()))
         if started:
             opt.update(params, good)
         before, bits = state_bytes(opt), snapshot(params)
@@ -417,7 +416,7 @@ def test_row_25_one_optimizer_in_several_threads(kind, parallel):
     interval = sys.getswitchinterval()
     params, twins = KINDS[kind](), KINDS[kind]()
     grads = copy.deepcopy(params)
-    opt = Adam(0.01, threads=min(parallel, config.NUMBA_NUM_THREADS))
+    opt = Adam(0.01, threads=min(parallel, available()))
     steps = 30 if kind == "large" else 300
     try:
         sys.setswitchinterval(1e-5)
@@ -434,10 +433,10 @@ def test_row_25_one_optimizer_in_several_threads(kind, parallel):
 
 def test_row_26_spawned_processes():
     code = """
-import multiprocessing, numba, numpy as np, fastopt
+import multiprocessing, numpy as np, fastopt
 def train(seed):
     params = [np.full(30_000, float(seed))]
-    opt = fastopt.Adam(threads=min(2, numba.config.NUMBA_NUM_THREADS))
+    opt = fastopt.Adam(threads=min(2, 2))
     for _ in range(3):
         opt.update(params, params)
     return params[0].tobytes()
@@ -456,7 +455,7 @@ def train(seed):
 
 # What of the tests of `update` and `pack` runs; under the second, Adam's, as compiling takes its time.
 MODES = {
-    "NUMBA_DISABLE_JIT": [],
+    "FASTOPT_COMPILE": [],
     "NUMBA_BOUNDSCHECK": ["-k", "(Adam or refused or row_13 or row_14 or row_29) and not row_18"],
 }
 BEYOND = """
@@ -470,13 +469,14 @@ except IndexError:
 
 @needs_jit
 @pytest.mark.parametrize("mode", MODES)
-def test_row_28_the_tests_pass_in_modes_of_numba(mode, tmp_path):
+def test_row_28_the_tests_pass_in_other_modes(mode):
     here = Path(__file__).parent
-    # A cache of its own, as Numba's doesn't tell code with and without bounds apart.
-    environment = {**os.environ, mode: "1", "NUMBA_CACHE_DIR": str(tmp_path)}
+    value = "never" if mode == "FASTOPT_COMPILE" else "1"
+    environment = {**os.environ, mode: value}
     files = [here / "test_update.py", here / "test_packing.py"]
     command = [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", *files, *MODES[mode]]
     out = subprocess.run(command, cwd=here.parent, env=environment, capture_output=True, text=True)
     assert out.returncode == 0, out.stdout + out.stderr
     assert int(re.search(r"(\d+) passed", out.stdout)[1]) > 60
-    assert python(BEYOND, **{mode: "1", "NUMBA_CACHE_DIR": str(tmp_path)})[0] == "IndexError\n"
+    if mode == "NUMBA_BOUNDSCHECK":
+        assert python(BEYOND, **{mode: value})[0] == "IndexError\n"

@@ -13,7 +13,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 # The floors, from below: each imports from those below it only, and from itself without a circle.
 FLOORS = [
-    ["checks", "figures", "schedules"],
+    ["checks", "figures", "namespace", "schedules"],
     ["kernels", "reference"],
     ["arrays"],
     ["engine"],
@@ -49,8 +49,9 @@ def imports_of(tree: ast.AST, known: set[str]) -> Iterator[str]:
     """Yield the modules of fastopt that a module imports, wherever; not those for the type checker only."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            continue
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "fastopt":
+            for late in node.orelse:
+                yield from imports_of(late, known)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "fastopt":
             for name in node.names:
                 inner = f"{node.module}.{name.name}"
                 yield inner if inner in known else str(node.module)

@@ -6,11 +6,12 @@ from types import FunctionType
 
 import numpy as np
 import pytest
-from numba import config
+from uncompiled import COMPILES
 
 import fastopt
 import fastopt.engine.engine
 from fastopt import Adam, Partition, Rows, schedules
+from fastopt.engine.threads import available
 
 OPTIONS = {
     "plain": {},
@@ -24,7 +25,7 @@ OPTIONS = {
         "ema": 0.9, "groups": {"b": {"lr_scale": 0.5}},
     },
 }  # fmt: skip
-KEPT = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="no step is kept without the compiler")
+KEPT = pytest.mark.skipif(not COMPILES, reason="no step is kept without the compiler")
 
 
 def arrays(seed=0):
@@ -217,7 +218,7 @@ def test_scalars_must_be_a_tuple():
 
 
 @KEPT
-@pytest.mark.skipif(config.NUMBA_NUM_THREADS < 2, reason="there is one thread")
+@pytest.mark.skipif(available() < 2, reason="there is one thread")
 def test_sums_are_emptied_in_the_chain_of_a_step_with_threads(monkeypatch):
     """A step with threads is a Python function, between whose lines Ctrl-C may come."""
     chains, run_calls = [], fastopt.engine.engine.run_calls

@@ -1,8 +1,8 @@
 """Every rule with every option, and all pairs of options, in every container: right to the last bit.
 
 What is right is `fastopt.reference.options`. Thousands of cases are run without the compiler, in a process of
-its own; a few are compiled. ``NUMBA_DISABLE_JIT=1 pytest -n0 tests/test_matrix.py -k Adam-ema-dict`` runs one
-of them; with ``FASTOPT_MATRIX=full`` there are all.
+its own; a few are compiled. ``FASTOPT_COMPILE=never pytest -n0 tests/test_matrix.py -k Adam-ema-dict`` runs
+one of them; with ``FASTOPT_MATRIX=full`` there are all.
 """
 
 import os

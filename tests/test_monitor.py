@@ -327,7 +327,7 @@ def zeros(*arguments, **named):
 if sys.argv[1] == "patched":
     np.zeros = zeros
 import fastopt
-for name in sorted(vars(fastopt)):
+for name in fastopt.__all__:
     rule = getattr(fastopt, name)
     if not (isinstance(rule, type) and hasattr(rule, "kernel")):
         continue

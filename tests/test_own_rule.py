@@ -5,20 +5,23 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
-from numba import config
+from numba import njit
+from uncompiled import COMPILES
 
 import fastopt
+from fastopt.engine.threads import available
 from fastopt.reference import options
 from fastopt.schedules import Cosine
 
 README = Path(fastopt.__file__).parents[1] / "README.md"
 CODE = re.search(r"```python\n(# qhm\.py\n.*?)```", README.read_text(), re.DOTALL)[1]
 SHAPES = {"W": (7, 5), "b": (5,), "filters": (3, 2, 2, 2)}
-needs_jit = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="nothing is compiled")
+needs_jit = pytest.mark.skipif(not COMPILES, reason="nothing is compiled")
 
 
 class Plain:
@@ -138,7 +141,7 @@ def test_it_takes_whatever_update_takes(qhm, kind):
         check_steps(optimizer, plain, params, expected, change=change)
 
 
-@pytest.mark.skipif(config.NUMBA_NUM_THREADS < 2, reason="one core")
+@pytest.mark.skipif(available() < 2, reason="one core")
 def test_threads_leave_its_bits_as_they_are(qhm):
     rng = np.random.default_rng(0)
     params, expected = {"W": np.ones(50_001)}, {"W": np.ones(50_001)}
@@ -148,9 +151,10 @@ def test_threads_leave_its_bits_as_they_are(qhm):
         plain.update(expected, grads)
         optimizer.update(params, grads)
     check_bits(params, expected)
-    assert config.DISABLE_JIT or optimizer.engine.plan.n_threads == 2
+    assert not COMPILES or optimizer.engine.plan.n_threads == 2
 
 
+@needs_jit
 def test_bench_and_warmup_take_it(qhm):
     fastopt.warmup([qhm], ["float32"])
     (timing,) = fastopt.bench([[(10, 5), (5,)]], [qhm], ["float32"], blocks=1, block_seconds=1e-4)
@@ -245,3 +249,24 @@ def test_it_is_compiled_once_and_anew_when_anything_in_it_changes(tmp_path, is_i
         found.append(result.stdout.split())
     assert [result[0] for result in found] == ["0.5", "0.5", "0.75", "0.875"]
     assert found[1][1] == "0"
+
+
+@pytest.mark.parametrize("decorated", [njit, lambda function: function], ids=["njit", "plain"])
+def test_a_kernel_without_the_decorator_is_taken(decorated):
+    @decorated
+    def halved(param, grad, grad_scale, l2, keep, lr):
+        for i in range(param.size):
+            param[i] = keep * param[i] - lr * (grad_scale * grad[i])
+
+    @dataclass(eq=False)
+    class Halved(fastopt.Optimizer):
+        kernel = halved
+        lr: float = fastopt.hyperparameter(0.5)
+
+        def scalars(self, t):
+            return (self.lr,)
+
+    params = [np.ones(3), np.ones((2, 2), "f4")]
+    for _ in range(2):
+        Halved().update(params, [np.ones(3), np.ones((2, 2))])
+    assert [p.tolist() for p in params] == [[0.0] * 3, [[0.0] * 2] * 2]

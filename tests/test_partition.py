@@ -14,6 +14,7 @@ from linecache import getline
 import numpy as np
 import pytest
 from cases import same_bits, snapshot, state_bytes
+from test_compiled import needs_jit
 from test_monitor import Events, sweep
 from write_checkpoints import AFTER, BEFORE, FOLDER, bytes_of, params_for, update
 
@@ -324,6 +325,7 @@ def seen(optimizer, params):
     return snapshot(params), state_bytes(optimizer), own, (optimizer.iter, optimizer.grad_norm)
 
 
+@needs_jit
 def test_the_second_refuses_before_the_first_has_changed():
     """Also when its gradient is finite until the first member's step."""
     shared = np.full(4, 1e150)
@@ -478,6 +480,7 @@ def test_one_warning_a_partition():
     optimizer.update(params, bad)
 
 
+@needs_jit
 def test_a_step_like_the_last_one_warns():
     params, optimizer = arrays("dict", 0), Partition({"*.W": Momentum(), "*": fastopt.SGD()})
     for step in range(3):
@@ -488,6 +491,7 @@ def test_a_step_like_the_last_one_warns():
     assert counts(optimizer) == [4, 4, 4]
 
 
+@needs_jit
 def test_a_step_unlike_the_last_one_is_taken_by_all_or_by_none():
     """The second member's arrays are others than planned, or its gradient isn't finite."""
     other = Partition({is_matrix: Momentum(0.1), is_any: fastopt.SGD(0.1)}, nonfinite="raise")
@@ -838,6 +842,7 @@ ASSIGNED = {
 }
 
 
+@needs_jit
 @pytest.mark.parametrize("name", ASSIGNED)
 def test_what_a_handler_does_in_a_step_like_the_last_one(name):
     for at in range(1, 10_000):

@@ -5,9 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from fastopt.engine.compiling.code import compile_mode
+
 __all__ = ["COMPILES", "check_uncompiled"]
 
-COMPILES = os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0")
+COMPILES = compile_mode() != "never"
 
 
 def check_uncompiled(file: str, *options: str) -> None:
@@ -24,7 +26,7 @@ def check_uncompiled(file: str, *options: str) -> None:
         *options,
         file,
     ]
-    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
+    environment = {**os.environ, "FASTOPT_COMPILE": "never"}
     # Else the process would count as a worker of the one that started it.
     environment = {name: value for name, value in environment.items() if not name.startswith("PYTEST_")}
     root = Path(file).parent.parent

@@ -76,7 +76,7 @@ class Rows:
             rounded = np.ascontiguousarray(values, dtype).reshape(flat.size, width)
         rows, sums = np.empty_like(flat), np.empty_like(rounded)
         # So many zeros cost nothing: the system has them ready, and only those that are used are touched.
-        count = add_rows(flat, rounded, np.zeros(shape[0], np.intp), rows, sums)
+        count = add_rows.in_numpy(flat, rounded, np.zeros(shape[0], np.intp), rows, sums)
         return Rows(rows[:count], sums[:count].reshape(count, *shape[1:]))
 
     def dense(self, shape: tuple[int, ...]) -> np.ndarray:

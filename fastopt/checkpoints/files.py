@@ -19,6 +19,8 @@ from urllib.parse import quote
 
 import numpy as np
 
+from fastopt.checkpoints.state_dict import in_list, items
+
 __all__ = ["load", "save"]
 
 VERSION = 1
@@ -66,17 +68,6 @@ class Entry(NamedTuple):
 def member(part: str, entry: Entry) -> str:
     """Give the name of an array in a file: the parameter's, without what a path could be made of."""
     return f"{part}/{quote(str(entry.name), safe=' ')}"
-
-
-def items(container: Any) -> list[tuple[Hashable, Any]]:
-    """Give the keys or indices of a dict or list, with the values that are there."""
-    pairs = container.items() if isinstance(container, Mapping) else enumerate(container)
-    return [(key, value) for key, value in pairs if value is not None]
-
-
-def in_list(values: Mapping[Any, Any]) -> list[Any]:
-    """Give the list that has these values at their indices, and None where there is none: `items` undone."""
-    return [values.get(index) for index in range(max(values, default=-1) + 1)]
 
 
 def described(state: Mapping[str, Any], prefix: str = "") -> tuple[dict[str, Any], Parts]:

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from fastopt.checkpoints import files
 from fastopt.checkpoints.state_dict import Calls, capture, copy_params, param_calls, parse, restore_calls
 from fastopt.engine.plan import run_calls
 
@@ -80,6 +79,8 @@ class Saving:
         OSError
             If it can't be written.
         """
+        from fastopt.checkpoints import files  # late: zipfile, json and hashlib take 8 ms
+
         files.path_of(path)
         with self.lock:
             state = self.capture()
@@ -104,6 +105,8 @@ class Saving:
         OSError
             If it can't be read.
         """
+        from fastopt.checkpoints import files  # late, as in `save`
+
         with self.lock:
 
             def check(state: Any, saved: Any) -> None:

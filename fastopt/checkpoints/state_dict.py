@@ -9,13 +9,14 @@ import numpy as np
 
 from fastopt.arrays.containers import check_param, keys_and_values
 from fastopt.arrays.layout import Layout, order_of
-from fastopt.checkpoints.files import in_list, items
 from fastopt.checks import renamed
 from fastopt.engine.memory import Memory
-from fastopt.schedules import Schedule
-from fastopt.schedules.base import resume_calls
+from fastopt.schedules.base import Schedule, resume_calls
 
-__all__ = ["MAX_STEPS", "Calls", "capture", "copy_params", "param_calls", "parse", "restore_calls"]
+__all__ = [
+    "MAX_STEPS", "Calls", "capture", "copy_params", "in_list", "items", "param_calls", "parse",
+    "restore_calls",
+]  # fmt: skip
 
 MAX_STEPS = 2**62  # which int64 can count on from
 
@@ -26,6 +27,17 @@ SUMS = "accumulate"
 # What states and hyperparameters were called at commit 9d3eba2, and are today.
 STATE_NAMES = {"slow": "m_slow", "before": "prev_grad", "size": "step_size"}
 FIELD_NAMES = {"decay": "decay_params", "clip_each": "clip_norm_each", "d": "clip_threshold"}
+
+
+def items(container: Any) -> list[tuple[Hashable, Any]]:
+    """Return the keys or indices of a dict or list, with the values that are there."""
+    pairs = container.items() if isinstance(container, Mapping) else enumerate(container)
+    return [(key, value) for key, value in pairs if value is not None]
+
+
+def in_list(values: Mapping[Any, Any]) -> list[Any]:
+    """Return the list with these values at their indices, and None where there is none: `items` undone."""
+    return [values.get(index) for index in range(max(values, default=-1) + 1)]
 
 
 def capture(optimizer: Any, *, with_inner: bool = True) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import numpy as np
 
 import fastopt
 from fastopt.demo.report import table
+from fastopt.tools.precompilation import compile_first
 from fastopt.tools.registry import takes
 from fastopt.tools.verification import verify
 
@@ -58,6 +59,7 @@ def summary(rules: Sequence[str]) -> tuple[str, bool]:
     rows = []
     for rule in rules:
         print(rule, end=" ", file=sys.stderr, flush=True)
+        compile_first([rule], ["float32", "float64"])
         rows.append([rule, *(str(largest(rule, *case)) for case in cases)])
     print(file=sys.stderr)
     same = all(cell == "0" for row in rows for cell in row[1:])

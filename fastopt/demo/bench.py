@@ -30,7 +30,8 @@ GB/s: what fastopt's step (not packed) has to read and write, over its time
 % of limit: the time of the packed step's memory traffic alone, over that of the packed step"""
 
 PAID = """\
-start: importing Numba and fastopt, and the first step. compiled before: that finds the rule on the disk.
+start: importing fastopt, and the first step. compiled before: the rule is in the cache. in NumPy: it isn't,
+and another process compiles it meanwhile. compiling: the first step waits for that (FASTOPT_COMPILE=now)
 pays back: after so many steps plain NumPy would have taken longer, start included"""
 
 
@@ -64,15 +65,16 @@ def break_even(timings: Sequence[Timing], starts: Sequence[Start]) -> str:
     """Return the table of what the start costs, and the steps of each network that pay for it."""
     rows = []
     for begin in starts:
-        costs = begin.cold, begin.warm
+        costs = begin.warm, begin.cold, begin.compiling
         for t in timings:
             if t.rule == begin.rule:
                 saved = t.seconds["reference"] - t.seconds["fastopt"]
-                paid = (f"{cost / saved:,.0f}" if saved > 0 else "never" for cost in costs)
-                rows.append([t.rule, t.dtype, f"{t.elements:,}", *(f"{cost:.2f}" for cost in costs), *paid])
-    when = "never compiled", "compiled before"
-    header = ["rule", "dtype", "elements"]
-    header += [f"{what},\n{w}" for what in ("start, s", "pays back") for w in when]
+                paid = f"{begin.warm / saved:,.0f}" if saved > 0 else "never"
+                rows.append([t.rule, t.dtype, f"{t.elements:,}", *(f"{cost:.2f}" for cost in costs), paid])
+    header = [
+        "rule", "dtype", "elements", "start, s,\ncompiled before", "start, s,\nin NumPy",
+        "start, s,\ncompiling", "pays back,\ncompiled before",
+    ]  # fmt: skip
     return f"{table(header, rows)}\n\n{PAID}"
 
 

@@ -15,6 +15,7 @@ from fastopt.demo.network import MultiLayerNet
 from fastopt.demo.report import table
 from fastopt.demo.settings import SETTINGS
 from fastopt.demo.train import make
+from fastopt.tools.precompilation import compile_first
 
 __all__ = ["Outcome", "report", "summary", "train"]
 
@@ -99,6 +100,7 @@ def train(
     outcomes = []
     with tqdm(total=len(rules) * epochs * 2 * batches, unit="step", disable=comm.rank > 0) as bar:
         for rule in rules:
+            compile_first([rule], [dtype])
             runs, held = [], []
             for ranks in (1, comm.size):
                 bar.set_description(f"{rule}, {ranks} of {comm.size} ranks")

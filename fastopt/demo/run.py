@@ -124,7 +124,7 @@ def summary(costs: Mapping[str, Cost], seconds: float) -> str:
         lines.append(f"Over all fastopt was {abs(theirs - ours):.3f} s {kind} than plain NumPy.")
         lines.append(f"The first step pays back: {', '.join(verdicts)}.")
     lines.append(
-        "The first step compiles the rule, or reads it from the disk; importing Numba is not counted."
+        "A rule that isn't compiled takes its first steps in NumPy, while another process compiles it."
     )
     return "\n".join(lines)
 

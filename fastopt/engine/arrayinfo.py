@@ -10,7 +10,7 @@ from fastopt.arrays.rows import Rows
 from fastopt.engine.structs import ALIGNED, C_CONTIGUOUS, F_CONTIGUOUS, WRITEABLE
 from fastopt.engine.table import DIRECT, GATHERED, NUMBER, SPARSE, STAGED
 
-__all__ = ["ArrayInfo", "byte_range", "describe"]
+__all__ = ["ArrayInfo", "address_of_data", "byte_range", "describe"]
 
 
 class ArrayInfo(NamedTuple):
@@ -36,6 +36,12 @@ def byte_range(array: np.ndarray) -> tuple[int, int]:
         else:
             high += (size - 1) * stride
     return low, high
+
+
+def address_of_data(array: np.ndarray) -> int:
+    """Return the address of an array's first element."""
+    address: int = array.__array_interface__["data"][0]
+    return address
 
 
 def describe(key: Hashable, array: Any, slot: Slot, is_param: bool) -> ArrayInfo:

@@ -13,13 +13,15 @@ from fastopt.arrays.containers import check_grad, check_param
 from fastopt.arrays.layout import Layout, order_of
 from fastopt.arrays.packing import Packed
 from fastopt.arrays.rows import Rows
-from fastopt.engine.driver import DONE, NONFINITE
-from fastopt.engine.interpreted import all_finite
+from fastopt.engine.compiled_plan import CompiledPlan
+from fastopt.engine.compiling.background import background
 from fastopt.engine.memory import Memory, StateSpec
+from fastopt.engine.plain import all_finite
+from fastopt.engine.plain_plan import PlainPlan
 from fastopt.engine.plan import FROZEN, Arrays, Plan, run_calls
 from fastopt.engine.rules import Rule
 from fastopt.engine.segment import Calls, Segment
-from fastopt.engine.threads import launch
+from fastopt.engine.table import DONE, NONFINITE
 
 __all__ = [
     "CHANGED", "Engine", "Job", "NonfiniteGradientError", "OutdatedStepError", "find_nonfinite",
@@ -90,6 +92,8 @@ class Engine:
         The state.
     plan : Plan or None
         The plan of the last step, if it is kept.
+    was_compiled : bool
+        Whether the step that was planned last is compiled code.
     """
 
     def __init__(self, rule: Rule, specs: Sequence[StateSpec], n_averages: int = 0) -> None:
@@ -97,7 +101,13 @@ class Engine:
         self.has_shared = any(spec.is_shared for spec in specs)
         self.memory = Memory(specs)
         self.plan: Plan | None = None
+        self.was_compiled = False
         self.plans: dict[tuple[Hashable, ...], Plan] = {}
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether the last step was compiled code."""
+        return self.was_compiled if self.plan is None else self.plan.is_compiled
 
     def copy(self) -> "Engine":
         """Return an engine with a copy of the state."""
@@ -246,18 +256,17 @@ class Engine:
             started = [key for key, _, _ in thawed]
         if isinstance(arrays.keys, Layout):
             memory.layout = arrays.keys  # found at once from now on
-        plan = Plan(
-            self.rule,
-            memory,
-            arrays,
-            groups,
-            n_averages=self.n_averages,
-            n_threads=job.n_threads,
-            is_strict=job.is_strict,
-            between=job.between,
-            token=job.token,
-            grouping=job.grouping,
-        )
+        options: dict[str, Any] = {"n_averages": self.n_averages, "between": job.between}
+        options |= {"token": job.token, "grouping": job.grouping}
+        what = self.rule, memory, arrays, groups
+        n_arrived = background.look()  # before the code is looked for
+        dtypes = arrays.dtypes(memory.layout)
+        code = self.rule.code(dtypes, len(memory.specs) - self.n_averages)
+        plan: Plan
+        if code is None:
+            plan = PlainPlan(n_arrived, job.is_strict, *what, **options)
+        else:
+            plan = CompiledPlan(code, job.n_threads, job.is_strict, *what, **options)
         # Nothing is new before the step is taken, of which this is a part.
         now: dict[str, Any] = {"memory": memory}
         place = tuple(arrays.keys)
@@ -265,7 +274,7 @@ class Engine:
         n_arrays = sum(map(len, others)) + len(place)
         if memory is not self.memory or self.rule.n_work or n_arrays > MAX_CACHED_ARRAYS:
             others = {}
-        now["plan"] = plan if plan.is_kept else None
+        now["plan"], now["was_compiled"] = plan if plan.is_kept else None, plan.is_compiled
         now["plans"] = others | {place: plan} if plan.is_kept else others
         start = partial(memory.unstarted.difference_update, started)
         adopt: Calls = [partial(self.__dict__.update, now), start]
@@ -359,9 +368,7 @@ def run_together(jobs: Sequence[tuple[Engine, Job]], known: Sequence[Plan | None
         # Whatever can refuse comes before anything changes.
         calls = [call for _, first, _ in prepared for call in first]
         calls += [call for _, _, then in prepared for call in then]
-        with launch:  # as there may be threads in it
-            is_taken = run_calls(calls)
-        if is_taken:
+        if run_calls(calls):
             return [NONFINITE if plan.found_nonfinite else DONE for plan, _, _ in prepared]
     raise RuntimeError(CHANGED)
 

@@ -9,8 +9,9 @@ import numpy as np
 
 from fastopt.arrays.layout import Layout
 from fastopt.arrays.rows import Rows
+from fastopt.engine.compiled_segment import CompiledSegment
 from fastopt.engine.memory import Memory
-from fastopt.engine.segment import Calls, Entry, Segment
+from fastopt.engine.segment import Calls, Entry
 from fastopt.engine.table import NUMBER, STAGED
 
 __all__ = ["RowCopies", "staged"]
@@ -30,7 +31,9 @@ class RowCopies:
         self.wholes = [slot.view(buffer) for slot, buffer in states]
         self.parts = [own.views(spec.name)[0] for spec in memory.specs]
         slots = [states[0] for states in own.layouts]
-        self.segment: Segment = make(own, [staged(entry)._replace(slot=layout[0], states=slots, count_at=0)])
+        self.segment: CompiledSegment = make(
+            own, [staged(entry)._replace(slot=layout[0], states=slots, count_at=0)]
+        )
 
     @property
     def found_nonfinite(self) -> bool:

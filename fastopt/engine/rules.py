@@ -1,20 +1,30 @@
-"""Update rules as compiled code that the step calls by its address."""
+"""What the engine must know of an update rule, and where its compiled code is."""
 
-import hashlib
-from collections.abc import Callable, Iterator
-from functools import cache
-from types import CodeType, FunctionType
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastopt.engine.checking import finite_array
-from fastopt.engine.pointers import address_of, arrays_at, scalars_at, word_at
-from fastopt.engine.strided import PIECE
-from fastopt.engine.threads import launch
-from fastopt.kernels.jit import internal
+from fastopt.engine.compiling.code import compile_mode, find
+from fastopt.engine.compiling.units import Unit, driver_unit, kernel_unit
+from fastopt.engine.structs import is_layout_known
 
-__all__ = ["Rule", "rule_address"]
+__all__ = ["Rule", "StepCode"]
+
+
+class StepCode(NamedTuple):
+    """Where the compiled code of a step is.
+
+    Attributes
+    ----------
+    step : dict of str to int
+        Addresses of the functions that all rules share.
+    kernels : dict of dtype to list of int
+        Addresses of the rule's kernels, in the order in which they run.
+    """
+
+    step: dict[str, int]
+    kernels: dict[np.dtype[Any], list[int]]
 
 
 class Rule(NamedTuple):
@@ -58,109 +68,30 @@ class Rule(NamedTuple):
         """The kernels, in the order in which they run."""
         return [self.statistics_kernel, self.kernel] if self.is_whole else [self.kernel]
 
-    def addresses(self, dtype: np.dtype[Any], n_states: int) -> list[int]:
-        """Compile the kernels for a dtype. Returns their addresses."""
+    def units(self, dtypes: Iterable[np.dtype[Any]], n_states: int) -> list[Unit]:
+        """Return what has to be compiled for steps on arrays of these dtypes: the step, then the kernels."""
         n_arrays = 2 + n_states + self.n_work
         return [
-            rule_address(kernel, dtype, n_arrays, self.n_scalars, self.is_whole) for kernel in self.passes
+            driver_unit(),
+            *(
+                kernel_unit(kernel, dtype, n_arrays, self.n_scalars, self.is_whole)
+                for dtype in dtypes
+                for kernel in self.passes
+            ),
         ]
 
-
-def rule(*arguments):
-    """Stand for the kernel: `rule_address` puts one in its place."""
-    raise NotImplementedError
-
-
-# Numba takes globals for a part of the code: `rule_address` gives each copy of these functions its own.
-DTYPE, N_ARRAYS, N_SCALARS = np.dtype(np.float64), 2, 3
-DOUBLE = np.dtype(np.float64)
-
-
-def run_on_elements(elements, scalars):
-    """Run an element-wise kernel piece by piece. Returns 1 if the gradient isn't finite, else 0."""
-    values = scalars_at(scalars, N_SCALARS, DTYPE)
-    size = word_at(elements + 24)
-    found = 0
-    for first in range(0, size, PIECE):
-        arrays = arrays_at(elements + 16, N_ARRAYS, DTYPE, first, min(PIECE, size - first))
-        if not finite_array(arrays[1]):
-            found = 1
-        rule(*arrays, *values)
-    return found
-
-
-def run_on_arrays(arguments, scalars):
-    """Run a kernel of whole arrays, with the room for its statistics and their totals."""
-    arrays = arrays_at(arguments + 16, N_ARRAYS, DTYPE, 0, -1)
-    room = arrays_at(arguments + 16 + 16 * N_ARRAYS, 2, DOUBLE, 0, -1)
-    rule(word_at(arguments), word_at(arguments + 8), *arrays, *room, *scalars_at(scalars, N_SCALARS, DOUBLE))
-    return 0
-
-
-@cache
-def rule_address(kernel: Any, dtype: np.dtype[Any], n_arrays: int, n_scalars: int, is_whole: bool) -> int:
-    """Compile a rule for a dtype, or read it from the disk, and return its address."""
-    with launch:
-        return address_of(rule_function(kernel, dtype, n_arrays, n_scalars, is_whole), 2)
-
-
-def rule_function(kernel: Any, dtype: np.dtype[Any], n_arrays: int, n_scalars: int, is_whole: bool) -> Any:
-    """Return the function ``run(arguments, scalars)`` that calls a kernel, before it is compiled.
-
-    Parameters
-    ----------
-    kernel : compiled function
-        ``kernel(*arrays, *scalars)``, or with ``is_whole``
-        ``kernel(rows, columns, *arrays, statistics, totals, *scalars)``.
-    dtype : dtype
-        Of the arrays.
-    n_arrays, n_scalars : int
-        Number of arrays (parameter, gradient, states) and of scalars.
-    is_whole : bool
-        Whether it takes whole arrays, and scalars in double precision.
-
-    Notes
-    -----
-    Numba's disk cache finds a function by its file, line and qualified name, and neither by its globals nor
-    by its flags. So each rule has a name of its own, which tells the code of the kernel and of what it calls.
-    """
-    digest = hashlib.sha256("\n".join(code_parts(kernel, set())).encode()).hexdigest()[:12]
-    name = f"{kernel.__name__}_{dtype}_{n_arrays}_{n_scalars}_{digest}"
-    template = run_on_arrays if is_whole else run_on_elements
-    own = {"rule": kernel, "DTYPE": dtype, "N_ARRAYS": n_arrays, "N_SCALARS": n_scalars}
-    copy: Callable[..., Any] = FunctionType(template.__code__, {**globals(), **own}, name)
-    copy.__qualname__, copy.__module__ = name, __name__
-    return internal(copy)
-
-
-def code_parts(function: Any, seen: set[Any]) -> Iterator[str]:
-    """Yield what the compiled code of a function depends on: its code, the constants and functions it uses.
-
-    A kernel need not be in a file, and its file may have been edited since it was imported.
-    """
-    function = getattr(function, "py_func", function)
-    if function in seen:
-        return
-    seen.add(function)
-    code = function.__code__
-    yield function.__module__  # which Numba imports when it reads what is cached
-    yield from instructions(code)
-    cells = zip(code.co_freevars, function.__closure__ or (), strict=True)
-    values = {name: function.__globals__[name] for name in code.co_names if name in function.__globals__}
-    for name, value in {**values, **{name: cell.cell_contents for name, cell in cells}}.items():
-        if isinstance(getattr(value, "py_func", value), FunctionType):
-            yield from code_parts(value, seen)
-        elif isinstance(value, np.ndarray):
-            yield f"{name} {value.dtype} {value.shape} {value.tobytes().hex()}"
-        elif isinstance(value, int | float | complex | str | tuple | np.generic | np.dtype):
-            yield f"{name} {value!r}"
-
-
-def instructions(code: CodeType) -> Iterator[str]:
-    """Yield the instructions of a code object, and of those within it."""
-    yield f"{code.co_code.hex()} {code.co_names} {code.co_varnames}"
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from instructions(constant)
-        else:
-            yield repr(constant)
+    def code(self, dtypes: Iterable[np.dtype[Any]], n_states: int) -> StepCode | None:
+        """Return the compiled code for arrays of these dtypes, or None where there is none yet."""
+        if not is_layout_known() or compile_mode() == "never":
+            return None
+        kinds = list(dtypes)
+        first, *others = self.units(kinds, n_states)
+        step = find(first)
+        # All are looked for at once, so that they are asked of the process that compiles; but what only this
+        # process can compile is compiled when there is a step that calls it.
+        kernels = [find(unit) if step is not None or unit.request else None for unit in others]
+        if step is None or None in kernels:
+            return None
+        found = [own["rule"] for own in kernels if own is not None]
+        n = len(self.passes)
+        return StepCode(step, {dtype: found[n * i : n * i + n] for i, dtype in enumerate(kinds)})

@@ -4,7 +4,6 @@ import ctypes
 from functools import cache
 
 import numpy as np
-from numba import config
 
 __all__ = ["is_layout_known"]
 
@@ -27,11 +26,8 @@ C_CONTIGUOUS, F_CONTIGUOUS, ALIGNED, WRITEABLE = 0x0001, 0x0002, 0x0100, 0x0400
 
 @cache
 def is_layout_known() -> bool:
-    """Whether compiled code may read lists, tuples, floats and arrays: their structs are as expected.
-
-    False with ``NUMBA_DISABLE_JIT`` as well, where nothing is compiled.
-    """
-    if config.DISABLE_JIT or TYPE != 8:
+    """Whether compiled code may read lists, tuples, floats and arrays: their structs are as expected."""
+    if TYPE != 8:
         return False
     array = np.empty((2, 3), dtype=np.float32)
     pair, scalars = [array, array], (1.0, 0.1)

@@ -6,7 +6,34 @@ one that ends in ``_at`` a position in the pool.
 
 import numpy as np
 
-__all__ = ["DIRECT", "GATHERED", "HEADER", "NUMBER", "ROW", "SPARSE", "STAGED"]
+__all__ = [
+    "ALL", "CHECK", "COUNT", "DIRECT", "DONE", "GATHERED", "HEADER", "MAX_LINES", "NONFINITE", "NUMBER",
+    "PIECE", "PIECE_ROOM", "REFUSED", "ROOM", "ROW", "SPARSE", "STAGED", "STATISTICS", "TILE_LINES",
+    "TILE_PITCH", "TILE_WIDTH", "UPDATE", "offset_of",
+]  # fmt: skip
+
+# What a call returns.
+DONE, REFUSED, NONFINITE = range(3)
+
+# What a call does, a sum of these.
+CHECK, STATISTICS, UPDATE, COUNT = 1, 2, 4, 8
+ALL = CHECK | STATISTICS | UPDATE | COUNT
+
+# Number of elements of a piece: with six arrays of float64 a piece fills 200 kB.
+PIECE = 4096
+MAX_LINES = 512
+
+# A tile of an array whose lines are closer neighbors than the elements of a line: whole cache lines are read.
+# Lines lie in the scratch at a distance that isn't a power of 2, else they share the same few places of the
+# first cache.
+TILE_LINES, TILE_WIDTH, TILE_PITCH = 16, 256, 264
+ROOM = TILE_LINES * TILE_PITCH
+
+# The rooms of a thread: the lines of a block, a piece of the gradient, a piece of the parameter, and the
+# addresses and sizes that a rule is given.
+GRAD_ROOM = 8 * MAX_LINES
+PARAM_ROOM = GRAD_ROOM + 8 * ROOM
+PIECE_ROOM = PARAM_ROOM + 8 * ROOM
 
 # How an array reaches the kernel: directly; piece by piece through a scratch in the first cache; through a
 # copy that Python makes before the step; as a number, copied likewise; as the rows that have a gradient.
@@ -34,14 +61,20 @@ HEADER = record(
     "is_retired_address",  # whether another memory has taken the place of the one with these states
     "scalars_address",  # room for the scalars of a step
     "is_strict",  # whether a gradient that isn't finite refuses the step
-    "n_threads",
+    "n_parts",  # into which threads divide a phase
+    *("phase", "round", "n_finished"),  # what they do now, what was claimed of it, and what is done
+    "wait_address",  # a C function that lets other threads go on
+    "is_whole",  # whether the rule takes whole arrays
     "n_elements",  # in rows that are updated element by element
     "n_totals",  # number of statistics that are summed over all arrays
     "totals_address",
     "scratch_address",  # room for each thread
     "scratch_bytes",
     # Compiled functions.
-    *("is_finite_address", "gather_address", "scatter_address", "averages_address", "elements_address"),
+    *("run_step_address", "is_finite_address", "gather_address", "scatter_address", "averages_address"),
+    "elements_address",
+    # Functions and objects of CPython.
+    *("as_long_address", "from_long_address", "true_address", "false_address", "none_address"),
     "found_nonfinite",  # whether the last step met a gradient that isn't finite
 )
 
@@ -65,9 +98,15 @@ ROW = record(
     *("arrays_at", "n_states", "n_averages"),
     # The rule's addresses, and the position of its scalars and the number of those before the averages' own.
     *("rule_address", "statistics_rule_address", "scalars", "n_rule_scalars"),
-    # A rule of whole arrays: rows and columns of the matrices, room for the statistics, and the thread.
-    *("is_whole", "n_matrix_rows", "n_matrix_columns", "statistics_address", "n_statistics", "thread"),
+    # A rule of whole arrays: rows and columns of the matrices, room for the statistics, and the part
+    # of a step.
+    *("is_whole", "n_matrix_rows", "n_matrix_columns", "statistics_address", "n_statistics", "part"),
     *("start",),  # number of elements in the rows before this one
     *("count", "n_counts", "count_difference"),  # where its steps are counted, and how many others' with it
     *("n_indices", "indices_address"),  # of a sparse gradient
 )
+
+
+def offset_of(name: str) -> int:
+    """Return the distance in bytes of a field from the start of the header."""
+    return 8 * HEADER.names.index(name) if HEADER.names is not None else 0

@@ -1,15 +1,18 @@
-"""How many threads a step may use."""
+"""How many threads a step may use, and the threads that help with large ones."""
 
+import ctypes
 import os
 import threading
-import warnings
-from functools import cache
+from _queue import SimpleQueue
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 from weakref import ref
 
-import numba
-
-__all__ = ["MIN_PARALLEL", "allowed", "check_threads", "launch", "set_num_threads", "stays_one", "step_lock"]
+__all__ = [
+    "MIN_PARALLEL", "available", "check_threads", "compiling", "n_threads_for", "round_calls",
+    "set_num_threads", "stays_one", "step_lock", "wait_address",
+]  # fmt: skip
 
 # With fewer elements a step takes one thread unless more are asked for: in a training loop the cores are
 # BLAS's, whose threads wait actively, and two groups of threads that wait for each other cost milliseconds.
@@ -18,17 +21,21 @@ UNASKED = 1_000_000
 # Steps of fewer elements take one thread even if more are asked for: two would take longer.
 MIN_PARALLEL = 20_000
 
-# Held while Numba compiles or starts threads, and during steps of several calls. Numba lets go of the GIL
-# while its threads run, and its workqueue layer ends the process if a second Python thread starts some
-# meanwhile.
-launch = threading.RLock()
+# Held while code is compiled or loaded.
+compiling = threading.RLock()
 
-# None: as many as Numba is allowed.
+# None: one below a million elements, above as many as are available.
 chosen: int | None = None
 
-# Whether Numba's threads can't be used: it finds no threading layer; or this process was forked from one
-# that had started them, so that they exist no longer, and GNU's OpenMP ends a process that calls for them.
-alone = False
+
+def available() -> int:
+    """Return the number of threads that a step may use at most: one a core that this process may run on.
+
+    ``NUMBA_NUM_THREADS`` can make it fewer, as it does in joblib's workers.
+    """
+    n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    given = os.environ.get("NUMBA_NUM_THREADS", "")
+    return max(1, min(n_cores, int(given))) if given.isdigit() else n_cores
 
 
 def set_num_threads(n: int | None) -> None:
@@ -37,9 +44,9 @@ def set_num_threads(n: int | None) -> None:
     Parameters
     ----------
     n : int or None
-        From 1 to the number that Numba started with (``numba.config.NUMBA_NUM_THREADS``, by default one a
-        core). None, as at the start: one below a million parameters, above as many as Numba is allowed to
-        use (``numba.get_num_threads()``).
+        At most so many, from 1; never more than there are cores that this process may run on, or
+        ``NUMBA_NUM_THREADS`` says. None, as at the start: one below a million parameters, above it one a
+        core.
 
     Raises
     ------
@@ -58,25 +65,22 @@ def set_num_threads(n: int | None) -> None:
 
 
 def check_threads(name: str, n: int | None) -> int | None:
-    """Give a number of threads, or say why it can't be had."""
+    """Return a number of threads, or say what it must be."""
     if n is None:
         return None
     if isinstance(n, bool) or not isinstance(n, int):
         raise TypeError(f"{name} must be a whole number or None, not {n!r}")
-    most = numba.config.NUMBA_NUM_THREADS
-    if not 1 <= n <= most:
-        raise ValueError(f"{name} must be from 1 to {most}, as many as Numba started with, not {n}")
+    if n < 1:
+        raise ValueError(f"{name} must be at least 1, not {n}")
     return n
 
 
-def allowed(own: int | None = None, elements: int = UNASKED) -> int:
-    """Give the number of threads for a step over so many elements by an optimizer with ``threads=own``."""
+def n_threads_for(own: int | None, n_elements: int) -> int:
+    """Return the number of threads for a step over so many elements by an optimizer with ``threads=own``."""
     wanted = own or chosen
-    if wanted == 1 or (wanted is None and elements < UNASKED):
+    if wanted == 1 or (wanted is None and n_elements < UNASKED):
         return 1
-    with launch:  # as another thread may be starting them
-        start()
-    return 1 if alone else wanted or int(numba.get_num_threads())
+    return available() if wanted is None else min(wanted, available())
 
 
 def stays_one(own: int | None, elements: int) -> bool:
@@ -85,24 +89,65 @@ def stays_one(own: int | None, elements: int) -> bool:
     return wanted == 1 or (wanted is None and elements < UNASKED)
 
 
-@cache
-def start() -> None:
-    """Start Numba's threads, if that can be."""
-    global alone
-    # GNU's OpenMP reads this when it is loaded. Threads that wait actively take the cores from whatever
-    # comes after the step.
-    unset = "OMP_WAIT_POLICY" not in os.environ
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    try:
-        numba.get_num_threads()
-    except ValueError as error:
-        warnings.warn(
-            f"fastopt uses one thread: {' '.join(str(error).split())}", RuntimeWarning, stacklevel=2
-        )
-        alone = True
-    finally:
-        if unset:
-            del os.environ["OMP_WAIT_POLICY"]
+# Threads that help. They wait for tickets: the function, its arguments, and what these need to live.
+tickets: Any = SimpleQueue()
+helpers: list[threading.Thread] = []
+
+# Tickets that no helper has taken yet are worthless soon; of more than so many a thread none is added.
+MAX_TICKETS = 8
+
+
+def help_with(queue: Any) -> None:
+    """Do parts of rounds, until the process ends."""
+    while True:
+        function, arguments, _ = queue.get()
+        function(*arguments)
+        del function, arguments, _  # what they belong to must not live until the next ticket
+
+
+def round_calls(
+    begin: int, share: int, table: int, phase: int, number: int, n_threads: int, owner: object
+) -> list[Callable[[], Any]]:
+    """Return the C calls that do a phase of a step in threads.
+
+    Any thread does what the others leave: if no helper comes, this one does all.
+
+    Parameters
+    ----------
+    begin, share : int
+        Addresses of the compiled functions ``begin_round`` and ``share``.
+    table, phase, number : int
+        The address of the table, the phase, and the number of the round.
+    n_threads : int
+        Number of threads.
+    owner : object
+        What the table belongs to.
+    """
+    while len(helpers) < n_threads - 1:
+        helpers.append(threading.Thread(target=help_with, args=(tickets,), name="fastopt", daemon=True))
+        helpers[-1].start()
+    function = ROUND(share)  # lets go of the GIL while it runs
+    is_full = tickets.qsize() > MAX_TICKETS * n_threads
+    return [
+        partial(ROUND(begin), *UNUSED, table, phase, number),
+        *(
+            partial(tickets.put, (function, (*UNUSED, table, number, thread), owner))
+            for thread in range(1, 1 if is_full else n_threads)
+        ),
+        partial(function, *UNUSED, table, number, 0),
+    ]
+
+
+# Both functions, whose result and exception nobody looks at.
+ROUND = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 3)
+unused = (ctypes.c_int64 * 2)()
+UNUSED = ctypes.addressof(unused), ctypes.addressof(unused) + 8
+
+
+def wait_address() -> int:
+    """Return the address of the C function that lets other threads go on, or 0."""
+    function = getattr(ctypes.pythonapi, "sched_yield", None) if os.name == "posix" else None
+    return ctypes.cast(function, ctypes.c_void_p).value or 0 if function is not None else 0
 
 
 # The optimizers and their locks, which a fork must not find held.
@@ -128,7 +173,7 @@ def before_fork() -> None:
     """Let the steps of other threads end, so that the child has no half of one."""
     global held
     while True:
-        locks = [launch, *(vars(owner)["lock"] for owner in living_owners() if "lock" in vars(owner))]
+        locks = [compiling, *(vars(owner)["lock"] for owner in living_owners() if "lock" in vars(owner))]
         taken: list[Any] = []
         for lock in locks:
             if not lock.acquire(blocking=False):
@@ -153,18 +198,14 @@ def after_fork_in_parent() -> None:
 
 
 def after_fork() -> None:
-    """Notice in a forked child whether the parent had started threads."""
-    global alone, held
+    """Begin anew in a forked child, which has none of the parent's threads."""
+    global held, helpers, tickets
     held = []
-    launch.release()
+    helpers, tickets = [], SimpleQueue()
+    compiling.release()
     fresh: dict[int, Any] = {}  # those that share a lock go on to share one
     for owner in living_owners():
         vars(owner)["lock"] = fresh.setdefault(id(vars(owner).get("lock")), threading.RLock())
-    try:
-        numba.threading_layer()
-    except ValueError:  # none was started
-        return
-    alone = True
 
 
 if hasattr(os, "register_at_fork"):

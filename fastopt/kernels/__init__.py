@@ -7,6 +7,11 @@ gradient that a rule sees is ``grad_scale·grad + l2·param``, and the parameter
 ``keep·param``. With 1, 0 and 1 they leave every bit as it is. Rules that have to measure whole arrays first
 have two kernels, of whole arrays: see `fastopt.kernels.layerwise`.
 
+Kernels run without the compiler, too: once, with ``...`` for the index, so on whole arrays of NumPy, and with
+the same bits (`fastopt.kernels.plain`). So a choice that depends on an element is made by `choose`, and
+``keep·param``, which mostly is the parameter, by `decayed`. A kernel that goes row by row has a second
+function for this.
+
 Each sum and product is rounded in the order written, as in `fastopt.reference`.
 """
 

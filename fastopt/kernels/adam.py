@@ -3,7 +3,7 @@
 import numpy as np
 from numpy import sqrt
 
-from fastopt.kernels.common import gradient, kernel, signed
+from fastopt.kernels.common import decayed, gradient, kernel, signed
 
 __all__ = [
     "adabelief", "adam", "adamax", "adan", "ademamix", "amsgrad", "nadam", "radam", "schedule_free_adamw",
@@ -21,7 +21,7 @@ def adam(param, grad, m, v, grad_scale, l2, keep, one_minus_beta1, one_minus_bet
         g = gradient(grad[i], param[i], grad_scale, l2)
         m[i] = m[i] + one_minus_beta1 * (g - m[i])
         v[i] = v[i] + one_minus_beta2 * (g * g - v[i])
-        param[i] = keep * param[i] - lr_t * m[i] / (sqrt(v[i]) + eps)
+        param[i] = decayed(keep, param[i]) - lr_t * m[i] / (sqrt(v[i]) + eps)
 
 
 @kernel
@@ -32,7 +32,7 @@ def amsgrad(param, grad, m, v, v_max, grad_scale, l2, keep, one_minus_beta1, one
         m[i] = m[i] + one_minus_beta1 * (g - m[i])
         v[i] = v[i] + one_minus_beta2 * (g * g - v[i])
         v_max[i] = np.maximum(v_max[i], v[i])
-        param[i] = keep * param[i] - lr_t * m[i] / (sqrt(v_max[i]) + eps)
+        param[i] = decayed(keep, param[i]) - lr_t * m[i] / (sqrt(v_max[i]) + eps)
 
 
 @kernel
@@ -42,7 +42,7 @@ def adamax(param, grad, m, u, grad_scale, l2, keep, one_minus_beta1, beta2, lr_t
         g = gradient(grad[i], param[i], grad_scale, l2)
         m[i] = m[i] + one_minus_beta1 * (g - m[i])
         u[i] = np.maximum(beta2 * u[i], abs(g) + eps)
-        param[i] = keep * param[i] - lr_t * m[i] / u[i]
+        param[i] = decayed(keep, param[i]) - lr_t * m[i] / u[i]
 
 
 @kernel
@@ -52,7 +52,7 @@ def nadam(param, grad, m, v, grad_scale, l2, keep, one_minus_beta1, one_minus_be
         g = gradient(grad[i], param[i], grad_scale, l2)
         m[i] = m[i] + one_minus_beta1 * (g - m[i])
         v[i] = v[i] + one_minus_beta2 * (g * g - v[i])
-        param[i] = keep * param[i] - (lr_g * g + lr_m * m[i]) / (sqrt(v[i]) + eps)
+        param[i] = decayed(keep, param[i]) - (lr_g * g + lr_m * m[i]) / (sqrt(v[i]) + eps)
 
 
 @kernel
@@ -63,7 +63,7 @@ def radam(param, grad, m, v, grad_scale, l2, keep, one_minus_beta1, one_minus_be
         m[i] = m[i] + one_minus_beta1 * (g - m[i])
         v[i] = v[i] + one_minus_beta2 * (g * g - v[i])
         divisor = sqrt(v[i]) + eps if rectified else param.dtype.type(1)
-        param[i] = keep * param[i] - lr_t * m[i] / divisor
+        param[i] = decayed(keep, param[i]) - lr_t * m[i] / divisor
 
 
 @kernel
@@ -77,7 +77,7 @@ def adabelief(param, grad, m, s, grad_scale, l2, keep, one_minus_beta1, one_minu
         m[i] = m[i] + one_minus_beta1 * (g - m[i])
         surprise = g - m[i]
         s[i] = s[i] + one_minus_beta2 * (surprise * surprise - s[i]) + eps
-        param[i] = keep * param[i] - lr_t * m[i] / (sqrt(s[i]) + eps_t)
+        param[i] = decayed(keep, param[i]) - lr_t * m[i] / (sqrt(s[i]) + eps_t)
 
 
 @kernel
@@ -88,7 +88,7 @@ def yogi(param, grad, m, v, grad_scale, l2, keep, one_minus_beta1, one_minus_bet
         m[i] = m[i] + one_minus_beta1 * (g - m[i])
         square = g * g
         v[i] = v[i] - signed(one_minus_beta2, v[i] - square) * square
-        param[i] = keep * param[i] - lr_t * m[i] / (sqrt(v[i]) + eps)
+        param[i] = decayed(keep, param[i]) - lr_t * m[i] / (sqrt(v[i]) + eps)
 
 
 @kernel
@@ -108,7 +108,7 @@ def adan(
         v[i] = v[i] + one_minus_beta2 * (d - v[i])
         ahead = g + beta2 * d
         n[i] = n[i] + one_minus_beta3 * (ahead * ahead - n[i])
-        param[i] = keep * param[i] - (lr_m * m[i] + lr_v * v[i]) / (sqrt(n[i]) + eps)
+        param[i] = decayed(keep, param[i]) - (lr_m * m[i] + lr_v * v[i]) / (sqrt(n[i]) + eps)
 
 
 @kernel
@@ -125,7 +125,7 @@ def ademamix(
         m[i] = m[i] + one_minus_beta1 * (g - m[i])
         m_slow[i] = m_slow[i] + one_minus_beta3 * (g - m_slow[i])
         v[i] = v[i] + one_minus_beta2 * (g * g - v[i])
-        param[i] = keep * param[i] - (lr_m * m[i] + lr_slow * m_slow[i]) / (sqrt(v[i]) + eps)
+        param[i] = decayed(keep, param[i]) - (lr_m * m[i] + lr_slow * m_slow[i]) / (sqrt(v[i]) + eps)
 
 
 @kernel
@@ -139,7 +139,7 @@ def schedule_free_adamw(
     for i in range(param.size):
         g = gradient(grad[i], param[i], grad_scale, l2)
         v[i] = v[i] + one_minus_beta2 * (g * g - v[i])
-        y = keep * param[i]
+        y = decayed(keep, param[i])
         d = root * g / (sqrt(v[i]) + eps) + weight_decay * y
         param[i] = y + c * (z[i] - y) + lr_y * d
         z[i] = z[i] - lr * d

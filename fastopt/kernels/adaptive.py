@@ -3,7 +3,7 @@
 import numpy as np
 from numpy import sqrt
 
-from fastopt.kernels.common import gradient, kernel
+from fastopt.kernels.common import decayed, gradient, kernel
 
 __all__ = ["adadelta", "adagrad", "ftrl", "rmsprop", "rmsprop_graves"]
 
@@ -14,7 +14,7 @@ def adagrad(param, grad, h, grad_scale, l2, keep, lr, eps):
     for i in range(param.size):
         g = gradient(grad[i], param[i], grad_scale, l2)
         h[i] = h[i] + g * g
-        param[i] = keep * param[i] - lr * g / (sqrt(h[i]) + eps)
+        param[i] = decayed(keep, param[i]) - lr * g / (sqrt(h[i]) + eps)
 
 
 @kernel
@@ -28,7 +28,7 @@ def adadelta(param, grad, h, u, grad_scale, l2, keep, rho, one_minus_rho, lr, ep
         h[i] = h[i] * rho + one_minus_rho * g * g
         d = sqrt(u[i] + eps) / sqrt(h[i] + eps) * g
         u[i] = u[i] * rho + one_minus_rho * d * d
-        param[i] = keep * param[i] - lr * d
+        param[i] = decayed(keep, param[i]) - lr * d
 
 
 @kernel
@@ -37,7 +37,7 @@ def rmsprop(param, grad, h, grad_scale, l2, keep, rho, one_minus_rho, lr, eps):
     for i in range(param.size):
         g = gradient(grad[i], param[i], grad_scale, l2)
         h[i] = h[i] * rho + one_minus_rho * g * g
-        param[i] = keep * param[i] - lr * g / (sqrt(h[i]) + eps)
+        param[i] = decayed(keep, param[i]) - lr * g / (sqrt(h[i]) + eps)
 
 
 @kernel
@@ -52,7 +52,7 @@ def rmsprop_graves(param, grad, h, m, v, grad_scale, l2, keep, rho, one_minus_rh
         m[i] = m[i] * rho + one_minus_rho * g
         variance = np.maximum(h[i] - m[i] * m[i], param.dtype.type(0))
         v[i] = mu * v[i] + g / (sqrt(variance) + eps)
-        param[i] = keep * param[i] - lr * v[i]
+        param[i] = decayed(keep, param[i]) - lr * v[i]
 
 
 @kernel
@@ -63,7 +63,7 @@ def ftrl(param, grad, n, z, grad_scale, l2, keep, lr, l1, quadratic, shrinkage):
     """
     for i in range(param.size):
         g = gradient(grad[i], param[i], grad_scale, l2)
-        p = keep * param[i]
+        p = decayed(keep, param[i])
         total = n[i] + g * g
         z[i] = z[i] + (g + shrinkage * p - (sqrt(total) - sqrt(n[i])) / lr * p)
         n[i] = total

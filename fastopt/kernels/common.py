@@ -1,27 +1,28 @@
 """What all kernels share."""
 
-import hashlib
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 from types import FunctionType
 from typing import Any
 
 import numpy as np
 
-from fastopt.kernels.jit import compiled
+from fastopt.kernels.jit import Compiled, compiled
 
 __all__ = [
-    "LANES", "add_square", "follow", "gradient", "in_lanes", "kernel", "lane_max", "lane_sum", "signed",
+    "LANES", "choose", "decayed", "follow", "gradient", "kernel", "lane_largest", "lane_max", "lane_sum",
+    "lane_sums", "loop_range", "signed", "square_sums", "two_lane_sums",
 ]  # fmt: skip
 
 # Sums over arrays are taken in so many lanes: element i goes to lane i % LANES. So they are vectorized, and
 # have the same bits on every machine. With fewer the compiler unrolls the loop instead.
 LANES = 64
 
-PACKAGE = str(Path(__file__).parents[1])
+# A loop over `range` is one over all elements, which plain NumPy takes at once; this is any other loop.
+loop_range = range
 
 
-def kernel(function: Callable[..., Any]) -> Any:
+def kernel(function: Callable[..., Any] | None = None, *, numpy: Callable[..., Any] | None = None) -> Any:
     """Compile the kernel of an update rule.
 
     Parameters
@@ -31,19 +32,27 @@ def kernel(function: Callable[..., Any]) -> Any:
         ``range(param.size)`` that updates the parameter and its states in place. All arrays are flat, of one
         length and one dtype; scalars have this dtype, too. The rule's gradient is
         ``grad_scale * grad + l2 * param``; the update starts from ``keep * param``. ``grad`` must not be
-        written.
+        written. While it isn't compiled, it runs on whole arrays in NumPy; where that has other bits, as an
+        element depends on another one or is branched on, Python runs it element by element.
+
+    numpy : function, optional
+        Does the same on whole arrays of NumPy, if the function can't: see `fastopt.kernels.plain`.
 
     Returns
     -------
     compiled function
         The attribute ``kernel`` of a subclass of `Optimizer`.
     """
-    # A kernel of another program may use functions of any file, whose edits the disk cache wouldn't notice:
-    # only the step that calls it is cached, whose name has a digest of all that it is made of.
-    return compiled(function, is_cached=function.__code__.co_filename.startswith(PACKAGE))
+    return compiled(function, numpy=numpy)
 
 
-@compiled
+def gradient_in_numpy(grad, param, grad_scale, l2):
+    """Return grad_scale·grad + l2·param, the gradient itself if it is that."""
+    scaled = grad if grad_scale == 1 else grad_scale * grad
+    return scaled + l2 * param if l2 else scaled
+
+
+@compiled(numpy=gradient_in_numpy)
 def gradient(grad, param, grad_scale, l2):
     """Return grad_scale·grad + l2·param."""
     # Without L2 the sum is with -0, the neutral element: 0·param would turn an infinite parameter
@@ -52,13 +61,48 @@ def gradient(grad, param, grad_scale, l2):
     return grad_scale * grad + (l2 * param if l2 else -l2)
 
 
-@compiled
+def decayed_in_numpy(keep, param):
+    """Return keep·param, the parameter itself if it is that."""
+    return param if keep == 1 else keep * param
+
+
+@compiled(numpy=decayed_in_numpy)
+def decayed(keep, param):
+    """Return keep·param."""
+    return keep * param
+
+
+@compiled(numpy=np.where)
+def choose(condition, x, y):
+    """Return x where the condition is met, else y."""
+    return x if condition else y
+
+
+def signed_in_numpy(length, x):
+    """Return length·sign(x)."""
+    result = length * np.sign(x)
+    if getattr(length, "ndim", 0) == 0 and 0 <= length < np.inf:
+        return result
+    # The product with 0 is NaN for infinite lengths, and -0 for negative ones.
+    return np.where(x == 0, x.dtype.type(0), result)
+
+
+@compiled(numpy=signed_in_numpy)
 def signed(length, x):
     """Return length·sign(x), with NumPy's sign: 0 for zeros of both signs, NaN for NaN."""
     return length if x > 0 else (-length if x < 0 else x - x)
 
 
-@compiled
+def follow_in_numpy(param, follower, weight, back):
+    """Do as `follow`: the weight is rounded in the product."""
+    if weight != 0:
+        moved = follower[...] + weight * (param[...] - follower[...]) if weight != 1 else param[...]
+        follower[...] = moved
+    if back != 0:
+        param[...] = follower[...]
+
+
+@compiled(numpy=follow_in_numpy)
 def follow(param, follower, weight, back):
     """Update an average: follower ← follower + weight·(p − follower), p itself for weight 1.
 
@@ -73,40 +117,101 @@ def follow(param, follower, weight, back):
             param[i] = follower[i]
 
 
-def body(i, lane, *arguments):
-    """Take the place of the function that `in_lanes` puts into the loop."""
+def body(i, *arguments):
+    """Take the place of the function that is evaluated for each element."""
     raise NotImplementedError
 
 
-def loop(size, *arguments):
-    """Call the body for each element, a block of lanes after the other."""
+def combine(lanes, lane, new):
+    """Take the place of the function that puts a new value into its lane."""
+    raise NotImplementedError
+
+
+def loop(size, lanes, *arguments):
+    """Evaluate the body for each element, a block of lanes after the other."""
     whole = size // LANES * LANES
     for first in range(0, whole, LANES):
         for lane in range(LANES):
-            body(first + lane, lane, *arguments)
+            combine(lanes, lane, body(first + lane, *arguments))
     for lane in range(size - whole):
-        body(whole + lane, lane, *arguments)
+        combine(lanes, lane, body(whole + lane, *arguments))
 
 
-def in_lanes(function: Callable[..., Any]) -> Any:
-    """Return ``f(size, *arguments)``, which calls the function with (element, lane, *arguments)."""
-    # A closure would never be found in the disk cache, and of a body in another program's file the cache
-    # notices no edits: the name has a digest of that file.
-    source = Path(function.__code__.co_filename).read_bytes()
-    name = f"{function.__name__}_{hashlib.sha256(source).hexdigest()[:12]}"
-    result = FunctionType(loop.__code__, {**globals(), "body": compiled(function)}, name)
-    result.__qualname__ = name
-    return compiled(result)
+def add_block(lanes, first, terms):
+    """Add terms, which are overwritten, to the lanes that begin at a place, one row after the other."""
+    n_rows, rest = divmod(terms.size, LANES)
+    own, rows = lanes[first : first + LANES], terms[: n_rows * LANES].reshape(n_rows, LANES)
+    if n_rows:
+        rows[0] += own
+        # NumPy adds rows one after the other, as their elements are contiguous.
+        np.add.reduce(rows, axis=0, out=own)
+    own[:rest] += terms[n_rows * LANES :]
 
 
-@in_lanes
-def add_square(i, lane, values, sums):
-    """Add x² to its lane."""
-    x = np.float64(values[i])
-    sums[lane] += x * x
+def add_one_in_numpy(lanes, lane, terms):
+    """Add all terms to their lanes."""
+    add_block(lanes, 0, terms)
+
+
+def add_two_in_numpy(lanes, lane, terms):
+    """Add all pairs of terms to their lanes."""
+    add_block(lanes, 0, terms[0])
+    add_block(lanes, LANES, terms[1])
+
+
+@compiled(numpy=add_one_in_numpy)
+def add_one(lanes, lane, term):
+    """Add a term to its lane."""
+    lanes[lane] += term
+
+
+@compiled(numpy=add_two_in_numpy)
+def add_two(lanes, lane, terms):
+    """Add two terms to their lanes; those of the second follow those of the first."""
+    lanes[lane] += terms[0]
+    lanes[LANES + lane] += terms[1]
 
 
 @compiled
+def take_larger(lanes, lane, new):
+    """Keep the larger one of a lane and a new value. It has no form in NumPy."""
+    lanes[lane] = new if new > lanes[lane] else lanes[lane]
+
+
+def in_lanes(function: Callable[..., Any], combine: Compiled) -> Any:
+    """Return ``f(size, lanes, *arguments)``, which combines what function(element, *arguments) returns."""
+    own = {"body": compiled(function), "combine": combine}
+
+    def in_numpy(size, lanes, *arguments):
+        """Evaluate the function for all elements at once."""
+        combine.in_numpy(lanes, ..., own["body"].in_numpy(..., *arguments))
+
+    return compiled(FunctionType(loop.__code__, {**globals(), **own}, function.__name__), numpy=in_numpy)
+
+
+# Decorators of a function that returns a term, or two, in double precision; and of one that returns a value.
+lane_sums = partial(in_lanes, combine=add_one)
+two_lane_sums = partial(in_lanes, combine=add_two)
+lane_largest = partial(in_lanes, combine=take_larger)
+
+
+@lane_sums
+def square_sums(i, values):
+    """Sum x²."""
+    x = np.float64(values[i])
+    return x * x
+
+
+def lane_sum_in_numpy(sums, first):
+    """Return the sum of the lanes that begin at a place."""
+    width = LANES // 2
+    while width:
+        sums[first : first + width] += sums[first + width : first + 2 * width]
+        width //= 2
+    return sums[first]
+
+
+@compiled(numpy=lane_sum_in_numpy)
 def lane_sum(sums, first):
     """Return the sum of the lanes that begin at a place: the second half is added to the first, and so on."""
     width = LANES // 2

@@ -8,11 +8,21 @@ for arrays of less than two dimensions. The first measures: it may change the st
 then.
 """
 
-from math import sqrt
-
 import numpy as np
+from numpy import sqrt
 
-from fastopt.kernels.common import LANES, gradient, in_lanes, kernel, lane_max, lane_sum
+from fastopt.kernels import plain_layerwise
+from fastopt.kernels.common import (
+    LANES,
+    decayed,
+    gradient,
+    kernel,
+    lane_largest,
+    lane_max,
+    lane_sum,
+    lane_sums,
+    two_lane_sums,
+)
 from fastopt.kernels.jit import compiled
 
 __all__ = [
@@ -21,13 +31,12 @@ __all__ = [
 ]  # fmt: skip
 
 
-@in_lanes
-def lars_squares(i, lane, param, grad, sums, grad_scale, l2, keep, weight_decay):
+@two_lane_sums
+def lars_squares(i, param, grad, grad_scale, l2, keep, weight_decay):
     """Sum p² and (g + weight_decay·p)²."""
-    p = keep * param[i]
+    p = decayed(keep, param[i])
     g = gradient(grad[i], param[i], grad_scale, l2) + weight_decay * p
-    sums[lane] += np.float64(p) * np.float64(p)
-    sums[LANES + lane] += np.float64(g) * np.float64(g)
+    return np.float64(p) * np.float64(p), np.float64(g) * np.float64(g)
 
 
 @kernel
@@ -37,7 +46,7 @@ def lars_measure(
     """Compute ‖p‖² and ‖g + weight_decay·p‖²."""
     own = param.dtype.type
     sums[:] = 0
-    lars_squares(param.size, param, grad, sums, own(grad_scale), own(l2), own(keep), own(weight_decay))
+    lars_squares(param.size, sums, param, grad, own(grad_scale), own(l2), own(keep), own(weight_decay))
     sums[0], sums[1] = lane_sum(sums, 0), lane_sum(sums, LANES)
 
 
@@ -52,19 +61,18 @@ def lars(rows, cols, param, grad, v, sums, totals, grad_scale, l2, keep, mu, lr,
     of_p, of_g = sqrt(sums[0]), sqrt(sums[1])
     length = own(lr * (1.0 if of_p == 0 or of_g == 0 else trust * of_p / (of_g + eps)))
     for i in range(param.size):
-        p = keep * param[i]
+        p = decayed(keep, param[i])
         g = gradient(grad[i], param[i], grad_scale, l2) + weight_decay * p
         v[i] = mu * v[i] - length * g
         param[i] = p + v[i]
 
 
-@in_lanes
-def lamb_squares(i, lane, param, m, v, sums, keep, a, eps, weight_decay):
+@two_lane_sums
+def lamb_squares(i, param, m, v, keep, a, eps, weight_decay):
     """Sum p² and d²."""
-    p = keep * param[i]
+    p = decayed(keep, param[i])
     d = a * m[i] / (np.sqrt(v[i]) + eps) + weight_decay * p
-    sums[lane] += np.float64(p) * np.float64(p)
-    sums[LANES + lane] += np.float64(d) * np.float64(d)
+    return np.float64(p) * np.float64(p), np.float64(d) * np.float64(d)
 
 
 @kernel
@@ -81,7 +89,7 @@ def lamb_measure(
         m[i] = m[i] + new_m * (g - m[i])
         v[i] = v[i] + new_v * (g * g - v[i])
     sums[:] = 0
-    lamb_squares(param.size, param, m, v, sums, kept, own(a), own(eps), own(weight_decay))
+    lamb_squares(param.size, sums, param, m, v, kept, own(a), own(eps), own(weight_decay))
     sums[0], sums[1] = lane_sum(sums, 0), lane_sum(sums, LANES)
 
 
@@ -99,15 +107,15 @@ def lamb(
     of_p, of_d = sqrt(sums[0]), sqrt(sums[1])
     length = own(lr * (1.0 if of_p == 0 or of_d == 0 else of_p / of_d))
     for i in range(param.size):
-        p = kept * param[i]
+        p = decayed(kept, param[i])
         param[i] = p - length * (a * m[i] / (np.sqrt(v[i]) + eps) + weight_decay * p)
 
 
-@in_lanes
-def gradient_squares(i, lane, param, grad, sums, grad_scale, l2):
+@lane_sums
+def gradient_squares(i, param, grad, grad_scale, l2):
     """Sum g²."""
     g = np.float64(gradient(grad[i], param[i], grad_scale, l2))
-    sums[lane] += g * g
+    return g * g
 
 
 @kernel
@@ -117,7 +125,7 @@ def novograd_measure(
     """Compute ‖g‖²."""
     own = param.dtype.type
     sums[:] = 0
-    gradient_squares(param.size, param, grad, sums, own(grad_scale), own(l2))
+    gradient_squares(param.size, sums, param, grad, own(grad_scale), own(l2))
     sums[0] = lane_sum(sums, 0)
 
 
@@ -137,7 +145,7 @@ def novograd(
     v[0] = beta2 * np.float64(v[0]) + (1 - beta2) * sums[0]
     divisor = own(sqrt(np.float64(v[0])) + eps)
     for i in range(param.size):
-        p = kept * param[i]
+        p = decayed(kept, param[i])
         g = gradient(grad[i], param[i], scale, decay)
         m[i] = mu * m[i] + (g / divisor + weight_decay * p)
         param[i] = p - step * m[i]
@@ -153,13 +161,12 @@ def sm3_line(param, grad, m, col, largest, grad_scale, l2, one_minus_mu, eps, ro
         largest[c] = np.maximum(largest[c], nu)
 
 
-@in_lanes
-def sm3_largest(c, lane, param, grad, col, sums, grad_scale, l2, row):
+@lane_largest
+def sm3_largest(c, param, grad, col, grad_scale, l2, row):
     """Find the largest ν of a row in each lane, where there is no NaN."""
     # np.maximum, which passes NaN on, isn't vectorized in lanes.
     g = gradient(grad[c], param[c], grad_scale, l2)
-    nu = (row if row < col[c] else col[c]) + g * g
-    sums[lane] = nu if nu > sums[lane] else sums[lane]
+    return (row if row < col[c] else col[c]) + g * g
 
 
 @compiled
@@ -173,7 +180,7 @@ def sm3_unknown(param, grad, col, grad_scale, l2, row):
     return count
 
 
-@kernel
+@kernel(numpy=plain_layerwise.sm3_measure)
 def sm3_measure(
     rows, cols, param, grad, m, row, col, sums, totals, grad_scale, l2, keep, one_minus_mu, lr, eps
 ):
@@ -191,7 +198,7 @@ def sm3_measure(
         here = slice(r * cols, (r + 1) * cols)
         sm3_line(param[here], grad[here], m[here], col, columns, scale, decay, new, eps, row[r])
         sums[:LANES] = 0
-        sm3_largest(cols, param[here], grad[here], col, sums, scale, decay, row[r])
+        sm3_largest(cols, sums, param[here], grad[here], col, scale, decay, row[r])
         if sm3_unknown(param[here], grad[here], col, scale, decay, row[r]):
             row[r] = np.nan
         else:
@@ -206,14 +213,14 @@ def sm3(rows, cols, param, grad, m, row, col, sums, totals, grad_scale, l2, keep
     own = param.dtype.type
     kept, step = own(keep), own(lr)
     for i in range(param.size):
-        param[i] = kept * param[i] - step * m[i]
+        param[i] = decayed(kept, param[i]) - step * m[i]
 
 
-@in_lanes
-def squares(i, lane, x, factor, sums):
+@lane_sums
+def squares(i, x, factor):
     """Sum (factor·x)²."""
-    y = np.float64(factor * x[i])
-    sums[lane] += y * y
+    y = np.float64(decayed(factor, x[i]))
+    return y * y
 
 
 @compiled
@@ -224,14 +231,14 @@ def column_squares(param, grad, columns, grad_scale, l2):
         columns[c] += g * g
 
 
-@in_lanes
-def adafactor_squares(i, lane, param, grad, v, factor, sums, grad_scale, l2, floor):
+@lane_sums
+def adafactor_squares(i, param, grad, v, factor, grad_scale, l2, floor):
     """Sum u² of a row, where factor·v is the estimate of g²."""
     # As np.maximum, which isn't vectorized in lanes.
     estimate = factor * v[i]
     divisor = estimate if estimate > floor or estimate != estimate else floor
     u = np.float64(gradient(grad[i], param[i], grad_scale, l2) / np.sqrt(divisor))
-    sums[lane] += u * u
+    return u * u
 
 
 @compiled
@@ -243,7 +250,7 @@ def mean(row):
     return total / row.size
 
 
-@kernel
+@kernel(numpy=plain_layerwise.adafactor_measure)
 def adafactor_measure(
     rows, cols, param, grad, row, col, sums, totals, grad_scale, l2, keep, w, lr, eps1, eps2, clip, kept
 ):
@@ -258,7 +265,7 @@ def adafactor_measure(
     if param.size == 0:
         return
     sums[:] = 0
-    squares(param.size, param, own(keep), sums)
+    squares(param.size, sums, param, own(keep))
     size = sqrt(lane_sum(sums, 0)) / sqrt(param.size)
     alpha = lr * (size if size > eps2 else eps2)
     of_u = 0.0
@@ -268,7 +275,7 @@ def adafactor_measure(
             g = gradient(grad[i], param[i], scale, decay)
             row[i] = row[i] + new * (g * g - row[i])
         sums[:LANES] = 0
-        adafactor_squares(param.size, param, grad, row, own(1), sums, scale, decay, square)
+        adafactor_squares(param.size, sums, param, grad, row, own(1), scale, decay, square)
         of_u = lane_sum(sums, 0)
     else:
         for b in range(row.size // rows):
@@ -277,7 +284,7 @@ def adafactor_measure(
             for r in range(b * rows, (b + 1) * rows):
                 here = slice(r * cols, (r + 1) * cols)
                 sums[:LANES] = 0
-                gradient_squares(cols, param[here], grad[here], sums, scale, decay)
+                gradient_squares(cols, sums, param[here], grad[here], scale, decay)
                 column_squares(param[here], grad[here], columns, scale, decay)
                 row[r] = np.float64(row[r]) + w * (lane_sum(sums, 0) / cols - np.float64(row[r]))
             for c in range(cols):
@@ -289,7 +296,7 @@ def adafactor_measure(
                 line = col[b * cols : (b + 1) * cols]
                 factor = own(np.float64(row[r]) / middle)
                 sums[:LANES] = 0
-                adafactor_squares(cols, param[here], grad[here], line, factor, sums, scale, decay, square)
+                adafactor_squares(cols, sums, param[here], grad[here], line, factor, scale, decay, square)
                 of_u += lane_sum(sums, 0)
     ratio = sqrt(of_u) / sqrt(param.size) / clip
     sums[0] = alpha / (ratio if ratio > 1.0 else 1.0)
@@ -300,10 +307,10 @@ def adafactor_line(param, grad, v, factor, grad_scale, l2, keep, floor, kept, le
     """Move the parameters of a row, where factor·v is the estimate of g²."""
     for c in range(param.size):
         u = gradient(grad[c], param[c], grad_scale, l2) / np.sqrt(np.maximum(factor * v[c], floor))
-        param[c] = kept * (keep * param[c]) - length * u
+        param[c] = decayed(kept, decayed(keep, param[c])) - length * u
 
 
-@kernel
+@kernel(numpy=plain_layerwise.adafactor)
 def adafactor(
     rows, cols, param, grad, row, col, sums, totals, grad_scale, l2, keep, w, lr, eps1, eps2, clip, kept
 ):
@@ -329,12 +336,11 @@ def adafactor(
                 )
 
 
-@in_lanes
-def prodigy_products(i, lane, param, grad, s, p0, sums, grad_scale, l2, keep):
+@two_lane_sums
+def prodigy_products(i, param, grad, s, p0, grad_scale, l2, keep):
     """Sum g·(p₀ − p) and abs(s)."""
     g = np.float64(gradient(grad[i], param[i], grad_scale, l2))
-    sums[lane] += g * np.float64(p0[i] - keep * param[i])
-    sums[LANES + lane] += abs(np.float64(s[i]))
+    return g * np.float64(p0[i] - decayed(keep, param[i])), abs(np.float64(s[i]))
 
 
 @kernel
@@ -357,7 +363,7 @@ def prodigy_measure(
         m[i] = m[i] + new_m * (dg - m[i])
         v[i] = v[i] + new_v * (dg * dg - v[i])
         s[i] = old_s * s[i] + weight * g
-    prodigy_products(param.size, param, grad, s, p0, sums, scale, decay, kept)
+    prodigy_products(param.size, sums, param, grad, s, p0, scale, decay, kept)
     sums[0], sums[1] = share * lane_sum(sums, 0), lane_sum(sums, LANES)
 
 
@@ -381,4 +387,4 @@ def prodigy(
     d[0], r[0] = new, sum_r
     before, step, eps, kept = own(keep), own(lr_t), own(new * eps), own(1 - lr_t * weight_decay)
     for i in range(param.size):
-        param[i] = kept * (before * param[i]) - step * m[i] / (np.sqrt(v[i]) + eps)
+        param[i] = decayed(kept, decayed(before, param[i])) - step * m[i] / (np.sqrt(v[i]) + eps)

@@ -1,8 +1,8 @@
 """Steps for matrices, from products of matrices."""
 
-from math import sqrt
+from numpy import sqrt
 
-from fastopt.kernels.common import add_square, gradient, kernel, lane_sum
+from fastopt.kernels.common import decayed, gradient, kernel, lane_sum, square_sums
 
 __all__ = ["muon", "muon_measure"]
 
@@ -19,7 +19,7 @@ def muon_measure(
         m[i] = m[i] + new * (g - m[i])
         u[i] = g + ahead * (m[i] - g)
     sums[:] = 0
-    add_square(u.size, u, sums)
+    square_sums(u.size, sums, u)
     norm = sqrt(lane_sum(sums, 0))
     divisor = own(eps if eps > norm else norm)  # NaN stays
     for i in range(u.size):
@@ -35,4 +35,4 @@ def muon(rows, cols, param, grad, m, u, sums, totals, grad_scale, l2, keep, mu, 
         return
     step = own(lr * sqrt(rows / cols if rows > cols else 1.0))
     for i in range(param.size):
-        param[i] = kept * param[i] - step * u[i]
+        param[i] = decayed(kept, param[i]) - step * u[i]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fastopt.kernels.common import LANES, add_square, lane_sum
+from fastopt.kernels.common import LANES, choose, lane_sum, loop_range, square_sums
 from fastopt.kernels.jit import compiled
 
 __all__ = ["clip_grad", "clip_statistics", "grad_squares", "no_update", "squares"]
@@ -15,11 +15,10 @@ BLOCK = 65_536
 def sum_squares(values, lanes):
     """Σx² of a flat array, with room for `LANES` sums."""
     total = 0.0
-    for first in range(0, values.size, BLOCK):
+    for first in loop_range(0, values.size, BLOCK):
         block = values[first : min(first + BLOCK, values.size)]
-        for lane in range(LANES):
-            lanes[lane] = 0.0
-        add_square(block.size, block, lanes)
+        lanes[:LANES] = 0
+        square_sums(block.size, lanes, block)
         total += lane_sum(lanes, 0)
     return total
 
@@ -27,7 +26,7 @@ def sum_squares(values, lanes):
 @compiled
 def squares(values):
     """Σx² of a flat array."""
-    return sum_squares(values, np.empty(LANES))
+    return sum_squares(values, np.empty(LANES, np.float64))
 
 
 @compiled
@@ -49,7 +48,7 @@ def clip_statistics(
     most = grad.dtype.type(bound)
     for i in range(grad.size):
         x = grad[i]
-        copy[i] = most if x > most else (-most if x < -most else x)
+        copy[i] = choose(x > most, most, choose(x < -most, -most, x))
     statistics[0] = 1.0
     if norm_bound < np.inf:
         factor = norm_bound / (np.sqrt(sum_squares(copy, statistics[1:])) + 1e-6)
@@ -62,4 +61,4 @@ def clip_grad(rows, cols, param, grad, copy, statistics, totals, grad_scale, l2,
     factor = grad.dtype.type(statistics[0])
     if factor != 1:
         for i in range(copy.size):
-            copy[i] *= factor
+            copy[i] = copy[i] * factor

@@ -1,6 +1,6 @@
 """Gradient descent and its momentum."""
 
-from fastopt.kernels.common import gradient, kernel
+from fastopt.kernels.common import decayed, gradient, kernel
 
 __all__ = ["asgd", "momentum", "nesterov", "optimistic_gd", "schedule_free_sgd", "sgd"]
 
@@ -10,7 +10,7 @@ def sgd(param, grad, grad_scale, l2, keep, lr):
     """*Deep Learning from Scratch*, 6.1.2: p ← p − lr·g."""
     for i in range(param.size):
         g = gradient(grad[i], param[i], grad_scale, l2)
-        param[i] = keep * param[i] - lr * g
+        param[i] = decayed(keep, param[i]) - lr * g
 
 
 @kernel
@@ -19,7 +19,7 @@ def momentum(param, grad, v, grad_scale, l2, keep, mu, lr):
     for i in range(param.size):
         g = gradient(grad[i], param[i], grad_scale, l2)
         v[i] = mu * v[i] - lr * g
-        param[i] = keep * param[i] + v[i]
+        param[i] = decayed(keep, param[i]) + v[i]
 
 
 @kernel
@@ -27,7 +27,7 @@ def nesterov(param, grad, v, grad_scale, l2, keep, mu, lr, mu_mu, lr_ahead):
     """Bengio et al. 2013, eq. 7: p ← p + μ²·v; p ← p − ((1 + μ)·lr)·g; v ← μ·v − lr·g."""
     for i in range(param.size):
         g = gradient(grad[i], param[i], grad_scale, l2)
-        param[i] = keep * param[i] + mu_mu * v[i] - lr_ahead * g
+        param[i] = decayed(keep, param[i]) + mu_mu * v[i] - lr_ahead * g
         v[i] = mu * v[i] - lr * g
 
 
@@ -36,7 +36,7 @@ def optimistic_gd(param, grad, prev_grad, grad_scale, l2, keep, alpha_beta, beta
     """Mokhtari et al. 2020: p ← p − lr·((α + β)·g − β·prev_grad); prev_grad ← g."""
     for i in range(param.size):
         g = gradient(grad[i], param[i], grad_scale, l2)
-        param[i] = keep * param[i] - lr * (alpha_beta * g - beta * prev_grad[i])
+        param[i] = decayed(keep, param[i]) - lr * (alpha_beta * g - beta * prev_grad[i])
         prev_grad[i] = g
 
 
@@ -45,7 +45,7 @@ def asgd(param, grad, ax, grad_scale, l2, keep, decay, eta, mu):
     """Polyak and Juditsky 1992: p ← (1 − λ·η)·p − η·g; ax ← ax + μ·(p − ax)."""
     for i in range(param.size):
         g = gradient(grad[i], param[i], grad_scale, l2)
-        param[i] = decay * (keep * param[i]) - eta * g
+        param[i] = decay * (decayed(keep, param[i])) - eta * g
         ax[i] = ax[i] + mu * (param[i] - ax[i]) if mu < 1 else param[i]
 
 
@@ -54,6 +54,6 @@ def schedule_free_sgd(param, grad, z, grad_scale, l2, keep, c, lr, lr_y):
     """Defazio et al. 2024, section 4.4: p ← p + c·(z − p) + lr_y·g; z ← z − lr·g."""
     for i in range(param.size):
         g = gradient(grad[i], param[i], grad_scale, l2)
-        y = keep * param[i]
+        y = decayed(keep, param[i])
         param[i] = y + c * (z[i] - y) + lr_y * g
         z[i] = z[i] - lr * g

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fastopt.kernels.common import gradient, kernel, signed
+from fastopt.kernels.common import choose, decayed, gradient, kernel, signed
 
 __all__ = ["lion", "rprop", "signum"]
 
@@ -17,10 +17,10 @@ def rprop(param, grad, prev_grad, step_size, grad_scale, l2, keep, eta_minus, et
         g = gradient(grad[i], param[i], grad_scale, l2)
         agreement = g * prev_grad[i]
         one, zero = param.dtype.type(1), param.dtype.type(0)
-        factor = eta_plus if agreement > 0 else (eta_minus if agreement < 0 else one)
+        factor = choose(agreement > 0, eta_plus, choose(agreement < 0, eta_minus, one))
         step_size[i] = np.minimum(np.maximum(step_size[i] * factor, step_min), step_max)
-        used = zero if agreement < 0 else g
-        param[i] = keep * param[i] - signed(step_size[i], used)
+        used = choose(agreement < 0, zero, g)
+        param[i] = decayed(keep, param[i]) - signed(step_size[i], used)
         prev_grad[i] = used
 
 
@@ -30,7 +30,7 @@ def signum(param, grad, m, grad_scale, l2, keep, mu, lr):
     for i in range(param.size):
         g = gradient(grad[i], param[i], grad_scale, l2)
         m[i] = mu * m[i] + g
-        param[i] = keep * param[i] - signed(lr, m[i])
+        param[i] = decayed(keep, param[i]) - signed(lr, m[i])
 
 
 @kernel
@@ -38,5 +38,5 @@ def lion(param, grad, m, grad_scale, l2, keep, beta1, one_minus_beta1, beta2, on
     """Chen et al. 2023: p ← p − lr·sign(β₁·m + (1 − β₁)·g); m ← β₂·m + (1 − β₂)·g."""
     for i in range(param.size):
         g = gradient(grad[i], param[i], grad_scale, l2)
-        param[i] = keep * param[i] - signed(lr, beta1 * m[i] + one_minus_beta1 * g)
+        param[i] = decayed(keep, param[i]) - signed(lr, beta1 * m[i] + one_minus_beta1 * g)
         m[i] = beta2 * m[i] + one_minus_beta2 * g

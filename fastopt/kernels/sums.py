@@ -1,12 +1,28 @@
 """Sums of gradients: of rows, in the order in which they are given, of micro-batches, and of ranks."""
 
-from fastopt.kernels.common import kernel
+import numpy as np
+
+from fastopt.kernels.common import kernel, loop_range
 from fastopt.kernels.jit import compiled
 
 __all__ = ["accumulate", "add_rows", "mean_of_ranks", "mean_with"]
 
 
-@compiled
+def add_rows_in_numpy(indices, values, places, rows, sums):
+    """Add all values of a row to its sum, as `add_rows`."""
+    order = np.arange(1, indices.size + 1)
+    places[indices[::-1]] = order[::-1]  # of equal indices the last one holds, which is the first here
+    is_first = places[indices] == order
+    first_rows = indices[is_first]
+    count = first_rows.size
+    places[first_rows] = order[:count]
+    rows[:count] = first_rows
+    sums[:count] = 0 + values[is_first]
+    np.add.at(sums, places[indices[~is_first]] - 1, values[~is_first])
+    return count
+
+
+@compiled(numpy=add_rows_in_numpy)
 def add_rows(indices, values, places, rows, sums):
     """Note each row once, in the order in which they first come, and add all its values to its sum.
 
@@ -72,10 +88,10 @@ def mean_of_ranks(own, rank, received, work, result):
     result ← ((g₀ + g₁) + ...) / N, where received has the others' g, a row each.
     """
     ranks = received.shape[0] + 1
-    for first in range(0, result.size, work.size):
+    for first in loop_range(0, result.size, work.size):
         last = min(first + work.size, result.size)
         total = work[: last - first]
-        for k in range(ranks):
+        for k in loop_range(ranks):
             values = own[first:last] if k == rank else received[k - (k > rank), first:last]
             if k == 0:
                 assign(total, values)

@@ -23,15 +23,19 @@ from fastopt.options.base import NEUTRAL_SCALARS, GradientPass, Option, Pass
 if TYPE_CHECKING:
     from fastopt.step import Step
 
-__all__ = ["Accumulation", "AccumulationFields"]
+__all__ = ["ACCUMULATE", "MEAN", "Accumulation", "AccumulationFields"]
 
 TOTAL = StateSpec("accumulate.total")
+
+# What adds a micro-batch, and what takes the mean: both have one state.
+ACCUMULATE = Rule(accumulate, None, 4, is_reading=True)
+MEAN = Rule(mean_with, None, 4, is_reading=True)
 
 # The kernel's scalars, of which the last says whether a sum begins.
 SCALARS = {is_first: (*NEUTRAL_SCALARS, float(is_first)) for is_first in (True, False)}
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(init=False, repr=False, eq=False, kw_only=True)
 class AccumulationFields:
     """The field of this option.
 
@@ -83,7 +87,7 @@ class Accumulation(Option):
 
     def __init__(self, every: int) -> None:
         self.every = every
-        self.engine = Engine(Rule(accumulate, None, 4, is_reading=True), [TOTAL])
+        self.engine = Engine(ACCUMULATE, [TOTAL])
         self.means = make_means()
 
     def copy(self) -> "Accumulation":
@@ -187,4 +191,4 @@ class Accumulation(Option):
 
 def make_means() -> GradientPass:
     """Return the pass that computes the means of full windows."""
-    return GradientPass(Rule(mean_with, None, 4, is_reading=True))
+    return GradientPass(MEAN)

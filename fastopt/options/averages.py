@@ -29,7 +29,7 @@ def check_swa(name: str, value: Any) -> int | None:
     return None if value is None else integer(name, value)
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(init=False, repr=False, eq=False, kw_only=True)
 class AverageFields:
     """The fields of these options. Each parameter has its own averages and counts its own steps t = 1, 2, ...
 

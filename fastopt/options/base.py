@@ -3,15 +3,15 @@
 from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from fastopt.arrays.containers import compute_dtype
 from fastopt.arrays.layout import Layout
 from fastopt.arrays.rows import Rows
-from fastopt.engine.driver import DONE, NONFINITE
 from fastopt.engine.engine import Engine, find_nonfinite
 from fastopt.engine.memory import Memory, StateSpec
 from fastopt.engine.plan import Arrays, Plan
 from fastopt.engine.rules import Rule
 from fastopt.engine.segment import Calls, Segment
-from fastopt.engine.structs import is_layout_known
+from fastopt.engine.table import DONE, NONFINITE
 
 if TYPE_CHECKING:
     from fastopt.options.groups import Grouping
@@ -152,12 +152,13 @@ class KernelPass:
             If a gradient isn't finite and the step has to refuse it.
         """
         keys, own, grads = step.by_array()
-        if Rows in map(type, grads) or not is_layout_known():
-            return None
         own = own if params is None else params
         # What `Pass` has as its token, without making one.
         if self.engine.repeat(keys, own, grads, scalars, is_strict if grouping is None else grouping):
             return DONE
+        dtypes = {compute_dtype(key, param)[1] for key, param in zip(keys, own, strict=True)}
+        if Rows in map(type, grads) or self.rule.code(dtypes, len(self.specs)) is None:
+            return None
         arrays = Arrays(keys, own, grads, step.arrays.container)
         job = Pass(arrays, scalars, step.optimizer.threads_for, is_strict=is_strict, grouping=grouping)
         try:

@@ -10,7 +10,7 @@ import numpy as np
 from fastopt.arrays.containers import check_grad, compute_dtype
 from fastopt.arrays.rows import Rows
 from fastopt.checks import hyperparameter
-from fastopt.engine.interpreted import all_finite
+from fastopt.engine.plain import all_finite
 from fastopt.engine.rules import Rule
 from fastopt.kernels.common import LANES
 from fastopt.kernels.norms import clip_grad, clip_statistics, grad_squares, no_update, squares
@@ -19,10 +19,20 @@ from fastopt.options.base import NEUTRAL_SCALARS, GradientPass, KernelPass, Opti
 if TYPE_CHECKING:
     from fastopt.step import Step
 
-__all__ = ["ClipNorm", "ClippingFields", "GradientCopies", "sum_of_squares"]
+__all__ = ["CLIP", "NORM", "ClipNorm", "ClippingFields", "GradientCopies", "sum_of_squares"]
 
 
-@dataclass(eq=False, kw_only=True)
+def room_for_squares(shape: tuple[int, ...]) -> int:
+    """Return the number of statistics of an array: one, and room to compute it."""
+    return 1 + LANES
+
+
+# Clipping of copies, with one state, and the norm.
+CLIP = Rule(clip_grad, clip_statistics, 5, n_statistics=room_for_squares, is_reading=True)
+NORM = Rule(no_update, grad_squares, 3, n_totals=1, n_statistics=room_for_squares, is_reading=True)
+
+
+@dataclass(init=False, repr=False, eq=False, kw_only=True)
 class ClippingFields:
     """The fields of these options.
 
@@ -69,9 +79,7 @@ class GradientCopies(Option):
         self.bounds = value, each, adaptive
         bounds = inf if value is None else value, inf if each is None else each
         self.scalars = NEUTRAL_SCALARS + bounds
-        self.copies = GradientPass(
-            Rule(clip_grad, clip_statistics, 5, n_statistics=room_for_squares, is_reading=True)
-        )
+        self.copies = GradientPass(CLIP)
 
     def before(self, step: "Step") -> bool:
         """Put clipped copies in the place of the gradients."""
@@ -110,9 +118,7 @@ class ClipNorm(Option):
 
     def __init__(self, bound: float) -> None:
         self.bound = bound
-        self.norm = KernelPass(
-            Rule(no_update, grad_squares, 3, n_totals=1, n_statistics=room_for_squares, is_reading=True)
-        )
+        self.norm = KernelPass(NORM)
 
     def before(self, step: "Step") -> bool:
         """Scale the gradients."""
@@ -137,11 +143,6 @@ class ClipNorm(Option):
     def after(self, step: "Step") -> None:
         """Show the norm."""
         step.show("grad_norm", step.grad_norm)
-
-
-def room_for_squares(shape: tuple[int, ...]) -> int:
-    """Return the number of statistics of an array: one, and room to compute it."""
-    return 1 + LANES
 
 
 def rounded(key: Any, param: Any, grad: Any) -> np.ndarray:
@@ -191,5 +192,5 @@ def norms_along(axes: tuple[int, ...] | None, array: np.ndarray) -> np.ndarray:
 
 def sum_of_squares(grads: Iterable[np.ndarray]) -> float:
     """Return the sum of squares of float32 and float64 arrays, whatever their layout in the order "C"."""
-    total: float = sum((squares(grad.reshape(-1)) for grad in grads), 0.0)
+    total: float = sum((squares.in_numpy(grad.reshape(-1)) for grad in grads), 0.0)
     return total

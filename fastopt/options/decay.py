@@ -7,7 +7,7 @@ from fastopt.checks import choice, hyperparameter
 __all__ = ["DecayFields"]
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(init=False, repr=False, eq=False, kw_only=True)
 class DecayFields:
     """The fields of these options. In a rule's formula g is the gradient after all options.
 

@@ -38,7 +38,7 @@ def check_groups(name: str, groups: Any) -> Mapping[Any, Mapping[str, Any]] | No
     return MappingProxyType({selector: MappingProxyType(dict(values)) for selector, values in groups.items()})
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(init=False, repr=False, eq=False, kw_only=True)
 class GroupFields:
     """The field of this option.
 

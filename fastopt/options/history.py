@@ -17,7 +17,7 @@ from fastopt.options.base import Option
 if TYPE_CHECKING:
     from fastopt.step import Step
 
-__all__ = ["Record", "Trace"]
+__all__ = ["Record", "Recording", "Trace"]
 
 # Of larger arrays so many elements are looked at, in blocks all over them.
 SAMPLE, BLOCK = 16_384, 64
@@ -142,6 +142,43 @@ class Record(Option):
         return result
 
 
+class Recording:
+    """The methods of optimizers that keep a record."""
+
+    history: Record | None
+    lock: Any
+    apply_changes: Any
+
+    @property
+    def recorded(self) -> Record | None:
+        """What `record` has kept so far; None without it."""
+        return self.history
+
+    def record(self, every: int = 10) -> Record:
+        """Keep what happens to each array at every so many steps, from now on.
+
+        Parameters
+        ----------
+        every : int, default 10
+            Number of steps between two that are recorded, from 1.
+
+        Returns
+        -------
+        Record
+            With ``steps``, ``lr`` (a partition's is that of its first member with arrays), ``arrays``,
+            ``plot()``; also in ``recorded``. ``str`` gives a line for a progress bar.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If ``every`` is no whole number from 1.
+        """
+        record = Record(every)
+        with self.lock:
+            self.apply_changes("history", {"history": record})
+        return record
+
+
 def looked_at(key: Hashable, param: Any, grad: Any) -> tuple[np.ndarray, float, float]:
     """Return a copy of a parameter's sample, and the norm and fraction of zeros of its gradient."""
     shape, dtype = compute_dtype(key, param)
@@ -171,7 +208,8 @@ def scale_of(size: int) -> float:
 
 def norm(values: np.ndarray) -> float:
     """Give the norm of a flat array."""
-    return sqrt(squares(values))
+    with np.errstate(all="ignore"):
+        return sqrt(squares.in_numpy(values))
 
 
 def draw(panels: Any, record: Record) -> None:

@@ -4,16 +4,16 @@ import sys
 import warnings
 from collections.abc import Hashable
 from dataclasses import dataclass
-from pathlib import Path
+from os.path import dirname
 
 from fastopt.checks import choice
 
 __all__ = ["NonfiniteFields", "describe_nonfinite", "warn_of_nonfinite"]
 
-PACKAGE = str(Path(__file__).parents[1])
+PACKAGE = dirname(dirname(__file__))
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(init=False, repr=False, eq=False, kw_only=True)
 class NonfiniteFields:
     """The field of this option.
 

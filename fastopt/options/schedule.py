@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from fastopt.options.base import Option
-from fastopt.schedules import Schedule
+from fastopt.schedules.base import Schedule
 
 if TYPE_CHECKING:
     from fastopt.step import Step

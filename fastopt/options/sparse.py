@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["SparseFields", "coalesce_grads"]
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(init=False, repr=False, eq=False, kw_only=True)
 class SparseFields:
     """The field of this option.
 

@@ -13,13 +13,34 @@ Lengths are steps; or epochs, with ``steps_per_epoch``: c is then (t − 1) / st
 is as smooth as before.
 """
 
-from fastopt.schedules.base import Schedule, Timed
-from fastopt.schedules.composed import Join, Warmup
-from fastopt.schedules.decays import Constant, Exponential, InverseSqrt, Linear, Piecewise, Polynomial, Step
-from fastopt.schedules.plateau import Plateau
-from fastopt.schedules.waves import Cosine, CosineRestarts, OneCycle
+from typing import TYPE_CHECKING
 
+from fastopt.namespace import late_attributes
+
+# The names of each module, which is imported when one of them is first used.
+NAMES = {
+    "base": ("Schedule", "Timed"),
+    "composed": ("Join", "Warmup"),
+    "decays": ("Constant", "Exponential", "InverseSqrt", "Linear", "Piecewise", "Polynomial", "Step"),
+    "plateau": ("Plateau",),
+    "waves": ("Cosine", "CosineRestarts", "OneCycle"),
+}
+# The same without modules, as type checkers read no other list than this.
 __all__ = [
     "Constant", "Cosine", "CosineRestarts", "Exponential", "InverseSqrt", "Join", "Linear", "OneCycle",
     "Piecewise", "Plateau", "Polynomial", "Schedule", "Step", "Timed", "Warmup",
 ]  # fmt: skip
+
+if TYPE_CHECKING:
+    from fastopt.schedules.base import *
+    from fastopt.schedules.composed import *
+    from fastopt.schedules.decays import *
+    from fastopt.schedules.plateau import *
+    from fastopt.schedules.waves import *
+else:
+    __getattr__ = late_attributes(__name__, NAMES)
+
+
+def __dir__() -> list[str]:
+    """Show also what isn't imported yet."""
+    return sorted({*globals(), *__all__, *NAMES})

@@ -47,6 +47,10 @@ class Schedule:
         ValueError, TypeError
             If the class isn't known, or has other arguments.
         """
+        from fastopt import schedules  # late, as its modules import this one
+
+        for public in schedules.__all__:  # imports it, which makes it known
+            getattr(schedules, public)
         name = data.get("class") if isinstance(data, Mapping) else None
         if not isinstance(name, str) or name not in Schedule.known:
             raise ValueError(f"{data!r} is no schedule; there are {', '.join(sorted(Schedule.known))}")

@@ -21,6 +21,7 @@ from fastopt.checks import computed, hyperparameter, integer, listed, number
 from fastopt.kernels.jit import compiled
 from fastopt.optimizer import Optimizer, State
 from fastopt.tools import equivalents
+from fastopt.tools.precompilation import compile_first
 from fastopt.tools.registry import class_of, describe, takes
 
 __all__ = ["Start", "Timing", "bench", "start", "taken"]
@@ -271,6 +272,7 @@ def bench(
     kinds = [computed("dtypes", dtype) for dtype in listed("dtypes", dtypes)]
     blocks = integer("blocks", blocks, 1)
     block_seconds = number("block_seconds", block_seconds, above=0)
+    compile_first(own, kinds)
     timings = []
     for rule, arrays in own.items():
         for dtype in kinds:
@@ -305,20 +307,25 @@ print(perf_counter() - middle)
 
 @dataclass(frozen=True)
 class Start:
-    """The seconds that a process spends once on fastopt: the import and its first step."""
+    """The seconds that a process spends once on fastopt: the import and its first step.
+
+    ``cold`` with nothing compiled, when that step is taken in plain NumPy; ``warm`` with all in the cache;
+    ``compiling`` with nothing compiled and ``FASTOPT_COMPILE=now``.
+    """
 
     rule: str
     cold: float
     warm: float
+    compiling: float
 
 
 def start(rule: str, dtype: str) -> Start:
-    """Time the start of a process with nothing compiled, and (the median of three) with all on the disk."""
+    """Time the start of processes: medians of three, but for the one that compiles."""
 
-    def run(folder: str) -> float:
+    def run(folder: str, mode: str) -> float:
         output = subprocess.run(
             [sys.executable, "-c", FIRST_STEP.format(rule=rule, dtype=dtype)],
-            env={**os.environ, "NUMBA_CACHE_DIR": folder},
+            env={**os.environ, "FASTOPT_CACHE_DIR": folder, "FASTOPT_COMPILE": mode},
             capture_output=True,
             text=True,
             check=True,
@@ -326,5 +333,7 @@ def start(rule: str, dtype: str) -> Start:
         return float(output)
 
     with tempfile.TemporaryDirectory() as folder:
-        cold, *warm = (run(folder) for _ in range(4))
-    return Start(rule, cold, median(warm))
+        # What would be asked of a process in the background would disturb what is timed next.
+        cold = [run(folder, "never") for _ in range(3)]
+        compiling, *warm = (run(folder, "now") for _ in range(4))
+    return Start(rule, median(cold), median(warm), compiling)

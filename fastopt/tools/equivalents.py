@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastopt import optimizers
-from fastopt.engine.threads import allowed
+from fastopt.engine.threads import n_threads_for
 from fastopt.tools.registry import takes
 
 __all__ = [
@@ -101,7 +101,7 @@ def by_torch(name: str, lr: float, arguments: dict[str, Any], params: Arrays) ->
     before = torch.get_default_dtype(), torch.get_num_threads()
     tensors = [torch.nn.Parameter(torch.from_numpy(p.copy())) for p in params]
     torch.set_default_dtype(tensors[0].dtype)  # ASGD keeps its step size in it
-    torch.set_num_threads(allowed(elements=sum(p.size for p in params)))
+    torch.set_num_threads(n_threads_for(None, sum(p.size for p in params)))
     try:
         optimizer = cls(tensors, lr=lr, **arguments, **speed)
 

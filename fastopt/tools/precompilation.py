@@ -1,39 +1,119 @@
 """`warmup`: compilation before the first step."""
 
+import sys
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 from fastopt import optimizers
 from fastopt.checks import computed, listed
+from fastopt.engine.compiling.background import background
+from fastopt.engine.compiling.code import build, compile_mode, find_kept
+from fastopt.engine.compiling.folder import files_of
+from fastopt.engine.compiling.units import Unit, driver_unit
+from fastopt.engine.rules import Rule
 from fastopt.optimizer import Optimizer
+from fastopt.options.accumulation import ACCUMULATE, MEAN
+from fastopt.options.clipping import CLIP, NORM
 from fastopt.tools.registry import class_of
 
-__all__ = ["warmup"]
+__all__ = ["compile_first", "warmup"]
+
+# The book's six.
+BOOK = ("SGD", "Momentum", "Nesterov", "AdaGrad", "RMSprop", "Adam")
+DTYPES = ("float32", "float64")
+
+# Options that have kernels of their own, each with its number of states.
+OPTIONS: dict[str, list[tuple[Rule, int]]] = {
+    "accumulate": [(ACCUMULATE, 1), (MEAN, 1)],
+    "clip_norm": [(NORM, 0)],
+    "clip_norm_each": [(CLIP, 1)],
+    "clip_value": [(CLIP, 1)],
+}
 
 
 def warmup(
-    rules: Iterable[str | type[Optimizer]] = tuple(optimizers.__all__),
-    dtypes: Iterable[Any] = ("float32", "float64"),
+    rules: Iterable[str | type[Optimizer]] | None = None,
+    dtypes: Iterable[Any] | None = None,
+    *,
+    progress: bool = True,
 ) -> None:
-    """Compile rules, or read them from the disk, so that their first step is as fast as the next.
-
-    Takes about a second for each rule and dtype and for one and several threads when nothing is compiled
-    yet, and some milliseconds each from then on.
+    """Compile rules, so that their first step is compiled code in this and in every later process.
 
     Parameters
     ----------
-    rules : iterable of str or classes
-        ``["Adam", fastopt.SGD]``; by default all.
-    dtypes : iterable
-        float32, float64 or both, the default.
+    rules : iterable of str or classes, optional
+        ``["Adam", fastopt.SGD]``; also the options that have kernels of their own: "clip_norm",
+        "clip_norm_each", "clip_value" and "accumulate". By default what programs of this user have compiled
+        so far, also with other versions; the book's six rules if that is nothing.
+    dtypes : iterable, optional
+        float32, float64 or both; by default both.
+    progress : bool, default True
+        Whether to tell on the standard error stream what is being compiled.
 
     Raises
     ------
     TypeError, ValueError
         If there is no such rule, or a dtype is another. Nothing is compiled then.
+    RuntimeError
+        If nothing can be compiled: ``FASTOPT_COMPILE`` is "never", or there is no Numba.
+
+    Notes
+    -----
+    What is compiled lies in the folder that ``FASTOPT_CACHE_DIR`` names, by default one in the user's cache.
+    An interrupt (Ctrl-C) loses no more than what is being compiled.
+
+    Examples
+    --------
+    >>> import fastopt
+    >>> fastopt.warmup(["SGD"], ["float64"], progress=False)
     """
-    classes = [class_of(rule) for rule in listed("rules", rules)]
-    kinds = [computed("dtypes", dtype) for dtype in listed("dtypes", dtypes)]
-    for cls in classes:
-        for kind in kinds:
-            cls.compile(kind)
+    kinds = [computed("dtypes", dtype) for dtype in listed("dtypes", DTYPES if dtypes is None else dtypes)]
+    chosen = used() if rules is None else listed("rules", rules)
+    units = dict.fromkeys(unit for name in chosen for kind in kinds for unit in units_of(name, kind))
+    if compile_mode() == "never":
+        raise RuntimeError('nothing can be compiled: FASTOPT_COMPILE is "never", or Numba is not installed')
+    step, left = driver_unit(), [unit for unit in units if find_kept(unit) is None]
+    if step in left and len(left) > 1 and background.can_compile(step.prefix):
+        # It takes as long as a dozen kernels, which are compiled here meanwhile.
+        background.request(step.prefix, step.request)
+        left = [*(unit for unit in left if unit is not step), step]
+    for number, unit in enumerate(left, 1):
+        if progress:
+            tell(f"compiling {unit.title} ({number} of {len(left)})")
+        build(unit)
+    if progress and left:
+        tell("")
+
+
+def compile_first(rules: Iterable[Any], dtypes: Iterable[str]) -> None:
+    """Compile rules where that can be done, so that what is timed next isn't steps in plain NumPy."""
+    if compile_mode() != "never":
+        warmup([*rules], [*dtypes], progress=False)
+
+
+def units_of(name: Any, dtype: str) -> list[Unit]:
+    """Return what has to be compiled for a rule or an option."""
+    kinds = [np.dtype(dtype)]
+    if isinstance(name, str) and name in OPTIONS:
+        return [unit for rule, n_states in OPTIONS[name] for unit in rule.units(kinds, n_states)]
+    return class_of(name).units(kinds)
+
+
+def used() -> list[str]:
+    """Return the rules and options that the cache has files of, of whatever version; else the book's."""
+    titles = {"-".join(name.split("-")[:2]) for name in files_of("")}
+
+    def is_used(name: str) -> bool:
+        return any(all(unit.title in titles for unit in units_of(name, dtype)[1:]) for dtype in DTYPES)
+
+    return [name for name in (*optimizers.__all__, *OPTIONS) if is_used(name)] or list(BOOK)
+
+
+def tell(line: str) -> None:
+    """Write a line in the place of the one before; or, where that can't be done, below it."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+    elif line:
+        print(line, file=sys.stderr, flush=True)

@@ -10,10 +10,9 @@ import numpy as np
 
 from fastopt import optimizers
 from fastopt.optimizer import Optimizer
+from fastopt.optimizers import FAMILIES
 
 __all__ = ["Rule", "check_rule", "class_of", "describe", "rules", "takes"]
-
-FAMILIES = ("sgd", "adaptive", "adam", "sign", "layerwise", "matrix")  # simplest first
 
 REFERENCES = re.compile(r"^References\n-+\n(.*?)(?:\n\n[^\n]+\n-+\n|\Z)", re.MULTILINE | re.DOTALL)
 
@@ -77,13 +76,8 @@ def rules() -> tuple[Rule, ...]:
         With ``name``, ``family``, ``states``, ``reduced_states``, ``source``, and the bytes for each number
         in a parameter: ``state_bytes(dtype)`` of state, ``bytes_per_element(dtype)`` read and written.
     """
-
-    def place(cls: type[Optimizer]) -> tuple[int, int]:
-        module = inspect.getmodule(cls)
-        family = cls.__module__.rpartition(".")[2]
-        return FAMILIES.index(family), list(vars(module)).index(cls.__name__)
-
-    return tuple(map(describe, sorted((getattr(optimizers, name) for name in optimizers.__all__), key=place)))
+    names = [name for family in FAMILIES.values() for name in family]
+    return tuple(describe(getattr(optimizers, name)) for name in names)
 
 
 def check_rule(name: Any) -> str:

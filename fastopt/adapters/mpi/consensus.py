@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numba
 import numpy as np
+
+from fastopt.engine.threads import available
 
 try:
     from mpi4py import MPI
@@ -108,4 +109,4 @@ def rank_threads(comm: Any) -> int:
     node = comm.Split_type(MPI.COMM_TYPE_SHARED)
     n_sharing = sum(not mine.isdisjoint(other) for other in node.allgather(mine))
     node.Free()
-    return max(1, min(numba.config.NUMBA_NUM_THREADS, len(mine) // n_sharing))
+    return max(1, min(available(), len(mine) // n_sharing))

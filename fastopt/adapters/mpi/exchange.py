@@ -86,7 +86,8 @@ class Exchange:
             count = segments.counts[rank]
             own = grads[dtype][segments.starts[rank] :][:count]
             received = self._received[k % MAX_IN_FLIGHT][dtype][: n_others * count].reshape(n_others, count)
-            mean_of_ranks(own, rank, received, self._work[dtype], self._mean(dtype, bucket))
+            with np.errstate(all="ignore"):
+                mean_of_ranks.in_numpy(own, rank, received, self._work[dtype], self._mean(dtype, bucket))
 
     def _mean(self, dtype: np.dtype[Any], bucket: Bucket) -> np.ndarray:
         """Return this rank's mean gradients of one dtype in a bucket."""

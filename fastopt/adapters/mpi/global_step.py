@@ -7,7 +7,7 @@ from fastopt.adapters.mpi.consensus import MPI, abort_on_error
 from fastopt.adapters.mpi.rank_step import RankStep, take_step
 from fastopt.arrays.containers import match_grads
 from fastopt.arrays.packing import Packed
-from fastopt.engine.checking import finite_array
+from fastopt.engine.plain import all_finite
 from fastopt.engine.plan import Arrays
 from fastopt.engine.segment import Calls
 from fastopt.options.nonfinite import describe_nonfinite
@@ -47,7 +47,7 @@ class GlobalStep:
             buckets = distribution.exchange.reduce(distribution.buffers.of(grads, "grads"))
             for bucket in buckets if is_joint else ():
                 if is_strict:
-                    is_finite &= all(map(finite_array, distribution.exchange.means_of(bucket)))
+                    is_finite &= all(map(all_finite, distribution.exchange.means_of(bucket)))
         if is_strict and agreement.consensus.run_on_all(lambda: not is_finite):
             return self._refuse(params, grads)
         with abort_on_error(self.comm):

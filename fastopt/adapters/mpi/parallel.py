@@ -21,7 +21,14 @@ from fastopt.adapters.mpi.global_step import GlobalStep
 from fastopt.adapters.mpi.sharded_state import Shapes, join_states, slice_state, with_names, with_slices
 from fastopt.adapters.mpi.sharding import BufferViews
 from fastopt.checkpoints import files
-from fastopt.checkpoints.state_dict import copy_params, param_calls, restore_calls, upgraded
+from fastopt.checkpoints.state_dict import (
+    copy_params,
+    in_list,
+    items,
+    param_calls,
+    restore_calls,
+    upgraded,
+)
 from fastopt.checks import kind
 from fastopt.engine.plan import Arrays, run_calls
 from fastopt.engine.segment import Calls
@@ -206,7 +213,7 @@ class DataParallel(Flushing):
         with abort_on_error(self.comm):
             MPI.Request.Waitall(distribution.exchange.gather(bucket, buffers))
         arrays = BufferViews(distribution.sharding.ordered).of(buffers)
-        return {key: arrays[key] for key in params} if isinstance(params, Mapping) else files.in_list(arrays)
+        return {key: arrays[key] for key in params} if isinstance(params, Mapping) else in_list(arrays)
 
     def state_dict(self) -> dict[str, Any] | None:
         """Return the whole state on rank 0, None on the others.
@@ -229,8 +236,7 @@ class DataParallel(Flushing):
         self._consensus.run_on_all(join)
         if state is not None and distribution.container is list:
             state["state"] = {
-                name: arrays if arrays is None else files.in_list(arrays)
-                for name, arrays in state["state"].items()
+                name: arrays if arrays is None else in_list(arrays) for name, arrays in state["state"].items()
             }
         return state
 
@@ -317,8 +323,8 @@ class DataParallel(Flushing):
                 raise ValueError(f"{WHOLE} make one with those that it was saved with, {known}")
             for inner in state.get("inner", {}).values():  # in a container of the kind of params
                 for name, arrays in inner["state"].items():
-                    own = dict(files.items(arrays or {}))
-                    in_container = files.in_list(own) if self.distribution.container is list else own
+                    own = dict(items(arrays or {}))
+                    in_container = in_list(own) if self.distribution.container is list else own
                     inner["state"][name] = None if arrays is None else in_container
             calls.extend(param_calls(saved, params) + restore_calls(self.optimizer, state))
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from fastopt.adapters.mpi.sharding import ParamSlice, Sharding, param_key
 from fastopt.arrays.layout import Layout
-from fastopt.checkpoints.files import in_list, items
+from fastopt.checkpoints.state_dict import in_list, items
 
 __all__ = ["Shapes", "StateAssembler", "join_states", "slice_state", "with_names", "with_slices"]
 

@@ -1,27 +1,37 @@
 """The compiled update of one array: contiguous or strided, whole or in pieces, or only some of its rows."""
 
+import numpy as np
 from numba import float32, float64, int64
 
-from fastopt.engine.pointers import array_at, call, pointer, record_type
-from fastopt.engine.strided import (
-    MAX_LINES,
-    PIECE,
-    ROOM,
+from fastopt.engine.native.pointers import array_at, call, pointer, record_at, record_type
+from fastopt.engine.native.strided import (
+    GRAD,
+    ONE,
+    PARAM,
     ROW_TYPE,
-    TILE_LINES,
-    TILE_PITCH,
-    TILE_WIDTH,
+    ZERO,
     gather_block,
     is_across,
     scatter_block,
 )
-from fastopt.engine.table import DIRECT, GATHERED, HEADER
+from fastopt.engine.table import (
+    DIRECT,
+    GATHERED,
+    GRAD_ROOM,
+    HEADER,
+    MAX_LINES,
+    PARAM_ROOM,
+    PIECE,
+    PIECE_ROOM,
+    TILE_LINES,
+    TILE_PITCH,
+    TILE_WIDTH,
+)
 from fastopt.kernels.common import follow
 from fastopt.kernels.jit import internal
 
 __all__ = [
     "HEADER_TYPE",
-    "PIECE_ROOM",
     "take_statistics",
     "update_averages",
     "update_contiguous",
@@ -31,12 +41,7 @@ __all__ = [
 ]
 
 HEADER_TYPE = record_type(HEADER)
-
-# The rooms of a thread: the lines of a block, a piece of the gradient, a piece of the parameter, and the
-# addresses and sizes that a rule is given.
-GRAD_ROOM = 8 * MAX_LINES
-PARAM_ROOM = GRAD_ROOM + 8 * ROOM
-PIECE_ROOM = PARAM_ROOM + 8 * ROOM
+PITCH = np.int64(TILE_PITCH)
 
 # Shorter lines are updated several at a time: a call for each would take longer.
 MIN_TILED = 64
@@ -45,7 +50,7 @@ MIN_TILED = 64
 @internal
 def update_averages(row_address, pool_address, scalars, param, offset, size):
     """Let the averages follow some elements of the parameter, while these are in the first cache."""
-    row, pool = array_at(row_address, 1, ROW_TYPE)[0], pointer(pool_address, int64)
+    row, pool = record_at(row_address, ROW_TYPE), pointer(pool_address, int64)
     numbers = pointer(scalars, float64)
     for k in range(row.n_averages):
         at = row.arrays_at + 2 * (row.n_states + k)
@@ -80,13 +85,13 @@ def update_block(header, row, pool, room, line, n_lines, first, width):
     at = offset * row.itemsize
     grad, param = room + GRAD_ROOM, room + PARAM_ROOM
     if row.grad_mode == GATHERED:
-        gather_block(header, row, room, 2, line, n_lines, first, width, grad, width)
+        gather_block(header, row, room, GRAD, line, n_lines, first, width, grad, width)
     else:
         grad = (row.grad_address if row.grad_mode == DIRECT else row.grad_copy_address) + at
     if row.param_mode != GATHERED:
         param = (row.param_address if row.param_mode == DIRECT else row.param_copy_address) + at
         return update_piece(header, row, pool, room, param, grad, offset, size)
-    gather_block(header, row, room, 1, line, n_lines, first, width, param, width)
+    gather_block(header, row, room, PARAM, line, n_lines, first, width, param, width)
     found = update_piece(header, row, pool, room, param, grad, offset, size)
     scatter_block(header, row, room, line, n_lines, first, width, param, width)
     return found
@@ -97,14 +102,14 @@ def update_tile(header, row, pool, room, line, n_lines, first, width):
     """Update a part of some lines that are closer neighbors than their elements, with a call for each."""
     inner, size = pool[row.axes_at], row.itemsize
     grads, params = room + GRAD_ROOM, room + PARAM_ROOM
-    grad_pitch = param_pitch = TILE_PITCH
+    grad_pitch = param_pitch = PITCH
     if row.grad_mode == GATHERED:
-        gather_block(header, row, room, 2, line, n_lines, first, width, grads, TILE_PITCH)
+        gather_block(header, row, room, GRAD, line, n_lines, first, width, grads, PITCH)
     else:
         grads = row.grad_address if row.grad_mode == DIRECT else row.grad_copy_address
         grads, grad_pitch = grads + (line * inner + first) * size, inner
     if row.param_mode == GATHERED:
-        gather_block(header, row, room, 1, line, n_lines, first, width, params, TILE_PITCH)
+        gather_block(header, row, room, PARAM, line, n_lines, first, width, params, PITCH)
     else:
         params = row.param_address if row.param_mode == DIRECT else row.param_copy_address
         params, param_pitch = params + (line * inner + first) * size, inner
@@ -113,7 +118,7 @@ def update_tile(header, row, pool, room, line, n_lines, first, width):
         param, grad = params + k * param_pitch * size, grads + k * grad_pitch * size
         found |= update_piece(header, row, pool, room, param, grad, (line + k) * inner + first, width)
     if row.param_mode == GATHERED:
-        scatter_block(header, row, room, line, n_lines, first, width, params, TILE_PITCH)
+        scatter_block(header, row, room, line, n_lines, first, width, params, PITCH)
     return found
 
 
@@ -123,12 +128,14 @@ def update_elements(table, row_address, room, low, high):
 
     Returns 1 if a gradient isn't finite, else 0.
     """
-    header, row = array_at(table, 1, HEADER_TYPE)[0], array_at(row_address, 1, ROW_TYPE)[0]
+    header, row = record_at(table, HEADER_TYPE), record_at(row_address, ROW_TYPE)
     pool = pointer(header.pool_address, int64)
     found = 0
     inner = pool[row.axes_at]
     gathers_param, gathers_grad = row.param_mode == GATHERED, row.grad_mode == GATHERED
-    by_tiles = (gathers_param and is_across(pool, row, 1)) or (gathers_grad and is_across(pool, row, 2))
+    by_tiles = (gathers_param and is_across(pool, row, PARAM)) or (
+        gathers_grad and is_across(pool, row, GRAD)
+    )
     if by_tiles and inner >= MIN_TILED:
         low, high = (low + inner - 1) // inner, (high + inner - 1) // inner
         for line in range(low, high, TILE_LINES):
@@ -141,12 +148,12 @@ def update_elements(table, row_address, room, low, high):
         n_lines = min(MAX_LINES, PIECE // inner)
         low, high = (low + inner - 1) // inner, (high + inner - 1) // inner
         for line in range(low, high, n_lines):
-            found |= update_block(header, row, pool, room, line, min(n_lines, high - line), 0, inner)
+            found |= update_block(header, row, pool, room, line, min(n_lines, high - line), ZERO, inner)
         return found
     while low < high:
         line, first = low // inner, low % inner
         width = min(PIECE, inner - first, high - low)
-        found |= update_block(header, row, pool, room, line, 1, first, width)
+        found |= update_block(header, row, pool, room, line, ONE, first, width)
         low += width
     return found
 
@@ -201,20 +208,20 @@ def run_whole(header, row, pool, room, rule):
 
 @internal
 def copy_whole(header, row, pool, room, which, target):
-    """Gather a whole parameter (which = 1) or gradient (2)."""
+    """Gather a whole parameter (which = PARAM) or gradient (GRAD)."""
     inner = pool[row.axes_at]
     for line in range(row.size // max(inner, 1)):
         here = target + line * inner * row.itemsize
-        gather_block(header, row, room, which, line, 1, 0, inner, here, inner)
+        gather_block(header, row, room, which, line, ONE, ZERO, inner, here, inner)
 
 
 @internal
 def take_statistics(header, row, pool, room):
     """Run the statistics pass on one array. Returns 1 if its gradient isn't finite, else 0."""
     if row.param_mode == GATHERED:
-        copy_whole(header, row, pool, room, 1, row.param_copy_address)
+        copy_whole(header, row, pool, room, PARAM, row.param_copy_address)
     if row.grad_mode == GATHERED:
-        copy_whole(header, row, pool, room, 2, row.grad_copy_address)
+        copy_whole(header, row, pool, room, GRAD, row.grad_copy_address)
     run_whole(header, row, pool, room, row.statistics_rule_address)
     grad = row.grad_address if row.grad_mode == DIRECT else row.grad_copy_address
     return 1 - call(header.is_finite_address, (grad, row.size, row.itemsize))
@@ -232,4 +239,4 @@ def update_whole(header, row, pool, room):
         inner = pool[row.axes_at]
         for line in range(row.size // max(inner, 1)):
             here = param + line * inner * row.itemsize
-            scatter_block(header, row, room, line, 1, 0, inner, here, inner)
+            scatter_block(header, row, room, line, ONE, ZERO, inner, here, inner)

@@ -5,8 +5,8 @@ from math import sqrt
 import numpy as np
 from numba import float32, float64, int64
 
-from fastopt.engine.pointers import array_at, call, int8_at, int32_at, pointer, word_at
-from fastopt.engine.strided import MAX_LINES, PIECE, gather_block
+from fastopt.engine.native.pointers import array_at, call, int8_at, int32_at, pointer, record_at, word_at
+from fastopt.engine.native.strided import GRAD, ONE, ROW_TYPE, gather_block
 from fastopt.engine.structs import (
     ARRAY_FLAGS,
     BYTE_ORDER,
@@ -22,10 +22,12 @@ from fastopt.engine.structs import (
     TYPE,
     TYPE_NUMBER,
 )
-from fastopt.engine.table import DIRECT, GATHERED, NUMBER, SPARSE
+from fastopt.engine.table import DIRECT, GATHERED, MAX_LINES, NUMBER, PIECE, ROW, SPARSE
 from fastopt.kernels.jit import compiled, internal
 
-__all__ = ["check_arrays", "check_finite", "check_scalars", "finite_array", "is_finite"]
+__all__ = ["check_arrays", "check_finite", "check_scalars", "finite_array", "is_finite", "row_at"]
+
+ROW_BYTES = ROW.itemsize
 
 
 @internal
@@ -53,34 +55,34 @@ def is_as_planned(array, mode, class_, type_number, byte_order, flags, row, stri
 
 
 @internal
-def sort_ranges(ranges, count):
-    """Sort pairs of integers by the first. They are nearly in order when one parameter has moved."""
-    gap = count // 2
-    while gap > 0:
-        for i in range(gap, count):
-            low, high, j = ranges[2 * i], ranges[2 * i + 1], i
-            while j >= gap and ranges[2 * (j - gap)] > low:
-                ranges[2 * j], ranges[2 * j + 1] = ranges[2 * (j - gap)], ranges[2 * (j - gap) + 1]
-                j -= gap
-            ranges[2 * j], ranges[2 * j + 1] = low, high
-        gap //= 2
+def row_at(header, i):
+    """Return a row of the table."""
+    return record_at(header.rows_address + ROW_BYTES * i, ROW_TYPE)
 
 
 @internal
-def are_apart(rows, ranges):
+def are_apart(header, ranges):
     """Whether no two parameters share memory; notes their address ranges in order, and how many."""
     count = 0
-    for i in range(rows.size):
-        row = rows[i]
+    for i in range(header.n_rows):
+        row = row_at(header, i)
         if row.size > 0 and row.param_mode != NUMBER:
             ranges[2 * count + 1] = row.param_address + row.param_low
             ranges[2 * count + 2] = row.param_address + row.param_high
             count += 1
     ranges[0] = count
-    pairs = ranges[1 : 2 * count + 1]
-    sort_ranges(pairs, count)
+    # Sorted by insertion at a distance: they are nearly in order when one parameter has moved.
+    gap = count // 2
+    while gap > 0:
+        for i in range(gap, count):
+            low, high, j = ranges[2 * i + 1], ranges[2 * i + 2], i
+            while j >= gap and ranges[2 * (j - gap) + 1] > low:
+                ranges[2 * j + 1], ranges[2 * j + 2] = ranges[2 * (j - gap) + 1], ranges[2 * (j - gap) + 2]
+                j -= gap
+            ranges[2 * j + 1], ranges[2 * j + 2] = low, high
+        gap //= 2
     for i in range(1, count):  # noqa: SIM110
-        if pairs[2 * i] < pairs[2 * i - 1]:
+        if ranges[2 * i + 1] < ranges[2 * i]:
             return False
     return True
 
@@ -99,15 +101,15 @@ def is_apart(first, last, ranges):
 
 
 @internal
-def check_arrays(params, grads, header, rows, pool):
+def check_arrays(params, grads, header, pool):
     """Whether all arrays and counts are as the table says, and share no memory; notes their addresses."""
     if word_at(params + LENGTH) != header.n_params or word_at(grads + LENGTH) != header.n_params:
         return False
     params, grads = word_at(params + LIST_ITEMS), word_at(grads + LIST_ITEMS)
     counts, guard = pointer(header.counts_address, int64), word_at(header.guard_address)
-    ranges = array_at(header.ranges_address, 2 * rows.size + 1, int64)
-    for i in range(rows.size):
-        row = rows[i]
+    ranges = pointer(header.ranges_address, int64)
+    for i in range(header.n_rows):
+        row = row_at(header, i)
         param = word_at(params + 8 * row.index)
         if not is_as_planned(
             param, row.param_mode, row.param_class, row.param_type, row.param_order, row.param_flags, row,
@@ -140,10 +142,10 @@ def check_arrays(params, grads, header, rows, pool):
             if different:
                 return False
     if header.is_moved:
-        if not are_apart(rows, ranges):
+        if not are_apart(header, ranges):
             return False
-        for i in range(rows.size):
-            if not is_grad_apart(rows[i], ranges):
+        for i in range(header.n_rows):
+            if not is_grad_apart(row_at(header, i), ranges):
                 return False
         header.is_moved = 0
     return True
@@ -197,19 +199,19 @@ def is_finite(address, size, itemsize):
 
 
 @internal
-def check_finite(header, rows, pool):
+def check_finite(header, pool):
     """Whether all gradients, rounded to the parameters' dtypes, and their squares are finite."""
     room = header.scratch_address
     target = room + 8 * MAX_LINES
-    for i in range(rows.size):
-        row = rows[i]
+    for i in range(header.n_rows):
+        row = row_at(header, i)
         address, size = row.grad_copy_address, row.size
         if row.grad_mode == GATHERED:
             inner = pool[row.axes_at]
             for line in range(row.size // max(inner, 1)):
                 for first in range(0, inner, PIECE):
                     width = min(PIECE, inner - first)
-                    gather_block(header, row, room, 2, line, 1, first, width, target, width)
+                    gather_block(header, row, room, GRAD, line, ONE, first, width, target, width)
                     if not call(header.is_finite_address, (target, width, row.itemsize)):
                         return False
             continue

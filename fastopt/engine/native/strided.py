@@ -3,44 +3,31 @@
 An array is read as lines along its innermost axis. A block is some whole lines, or a part of one.
 """
 
+import numpy as np
 from numba import float32, float64, int64
 
-from fastopt.engine.pointers import array_at, call, pointer, record_type
+from fastopt.engine.native.pointers import call, pointer, record_at, record_type
 from fastopt.engine.table import ROW
 from fastopt.kernels.jit import internal
 
 __all__ = [
-    "MAX_LINES",
-    "PIECE",
-    "ROOM",
-    "TILE_LINES",
-    "TILE_PITCH",
-    "TILE_WIDTH",
-    "gather",
-    "gather_block",
-    "is_across",
-    "scatter",
+    "GRAD", "ONE", "PARAM", "ROW_TYPE", "ZERO", "gather", "gather_block", "is_across", "scatter",
     "scatter_block",
-]
+]  # fmt: skip
 
 ROW_TYPE = record_type(ROW)
 
-# Number of elements of a piece: with six arrays of float64 a piece fills 200 kB.
-PIECE = 4096
-MAX_LINES = 512
-
-# A tile of an array whose lines are closer neighbors than the elements of a line: whole cache lines are read.
-# Lines lie in the scratch at a distance that isn't a power of 2, else they share the same few places of the
-# first cache.
-TILE_LINES, TILE_WIDTH, TILE_PITCH = 16, 256, 264
-ROOM = TILE_LINES * TILE_PITCH
+# Which of a row's arrays. Arguments are NumPy's integers, as Numba compiles a function again for each of
+# Python's.
+PARAM, GRAD = np.int64(1), np.int64(2)
+ZERO, ONE = np.int64(0), np.int64(1)
 
 
 @internal
 def line_offset(pool, axes_at, n_axes, line, which):
     """Return the distance in bytes of a line's first element from the array's.
 
-    ``which`` is 1 for the parameter, 2 for the gradient.
+    ``which`` is PARAM or GRAD.
     """
     offset = 0
     for axis in range(1, n_axes):
@@ -103,14 +90,14 @@ def is_across(pool, row, which):
 
 @internal
 def gather(row_address, pool_address, room, which, line, n_lines, first, width, target, pitch):
-    """Copy a block of a parameter (which = 1) or gradient (2), rounded to the parameter's dtype.
+    """Copy a block of a parameter (which = PARAM) or gradient (GRAD), rounded to the parameter's dtype.
 
     ``room`` is memory for `MAX_LINES` integers; lines lie ``pitch`` elements apart at the address ``target``.
     """
-    row, pool = array_at(row_address, 1, ROW_TYPE)[0], pointer(pool_address, int64)
+    row, pool = record_at(row_address, ROW_TYPE), pointer(pool_address, int64)
     offsets = pointer(room, int64)
     address, itemsize = row.param_address, row.itemsize
-    if which == 2:
+    if which == GRAD:
         address, itemsize = row.grad_address, row.grad_itemsize
     stride, by_columns = find_lines(pool, row, which, line, n_lines, first, itemsize, offsets)
     if itemsize == 8:
@@ -131,9 +118,9 @@ def gather(row_address, pool_address, room, which, line, n_lines, first, width, 
 @internal
 def scatter(row_address, pool_address, room, line, n_lines, first, width, source, pitch):
     """Copy a block back to the parameter."""
-    row, pool = array_at(row_address, 1, ROW_TYPE)[0], pointer(pool_address, int64)
+    row, pool = record_at(row_address, ROW_TYPE), pointer(pool_address, int64)
     offsets = pointer(room, int64)
-    stride, by_columns = find_lines(pool, row, 1, line, n_lines, first, row.itemsize, offsets)
+    stride, by_columns = find_lines(pool, row, PARAM, line, n_lines, first, row.itemsize, offsets)
     if row.itemsize == 8:
         values, doubles = pointer(source, float64), pointer(row.param_address, float64)
         copy_out(values, stride, offsets, n_lines, width, doubles, pitch, by_columns)

@@ -1,6 +1,5 @@
 """What compiled code needs to read memory by its address, and to call a rule by its address."""
 
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -10,9 +9,12 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array, populate_array
 
-from fastopt.kernels.jit import internal
+__all__ = [
+    "add_at", "array_at", "arrays_at", "call", "call_c", "claim_at", "int8_at", "int32_at", "load_at",
+    "pointer", "record_at", "record_type", "scalars_at", "store_at", "word_at",
+]  # fmt: skip
 
-__all__ = ["address_of", "array_at", "arrays_at", "call", "int8_at", "int32_at", "scalars_at", "word_at"]
+# Intrinsics rather than functions: each function takes Numba some 50 ms, an intrinsic none.
 
 
 @intrinsic
@@ -25,22 +27,92 @@ def pointer(typingctx, address, dtype):
     return types.CPointer(dtype.instance_type)(address, dtype), codegen
 
 
-@internal
-def word_at(address):
+def reader(bits: int) -> Any:
+    """Return ``read(address)``, which gives the integer of so many bits at an address as an int64."""
+
+    def read(typingctx, address):
+        def codegen(context, builder, signature, arguments):
+            kind = ir.IntType(bits)
+            value = builder.load(builder.inttoptr(arguments[0], kind.as_pointer()))
+            return value if bits == 64 else builder.sext(value, ir.IntType(64))
+
+        return int64(int64), codegen
+
+    return intrinsic(read)
+
+
+word_at, int32_at, int8_at = reader(64), reader(32), reader(8)
+
+
+@intrinsic
+def record_at(typingctx, address, dtype):
+    """Return the record of a type at an address."""
+
+    def codegen(context, builder, signature, arguments):
+        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+
+    return dtype.instance_type(address, dtype), codegen
+
+
+# What other threads read and write, too.
+
+
+def place(builder: Any, address: Any) -> Any:
+    """Return the pointer to the int64 at an address."""
+    return builder.inttoptr(address, ir.IntType(64).as_pointer())
+
+
+@intrinsic
+def load_at(typingctx, address):
     """Return the int64 at an address."""
-    return pointer(address, int64)[0]
+
+    def codegen(context, builder, signature, arguments):
+        return builder.load_atomic(place(builder, arguments[0]), "acquire", 8)
+
+    return int64(int64), codegen
 
 
-@internal
-def int32_at(address):
-    """Return the int32 at an address."""
-    return pointer(address, types.int32)[0]
+@intrinsic
+def store_at(typingctx, address, value):
+    """Write the int64 at an address. Returns what was there."""
+
+    def codegen(context, builder, signature, arguments):
+        return builder.atomic_rmw("xchg", place(builder, arguments[0]), arguments[1], "seq_cst")
+
+    return int64(int64, int64), codegen
 
 
-@internal
-def int8_at(address):
-    """Return the int8 at an address."""
-    return pointer(address, types.int8)[0]
+@intrinsic
+def add_at(typingctx, address, value):
+    """Add to the int64 at an address. Returns what was there."""
+
+    def codegen(context, builder, signature, arguments):
+        return builder.atomic_rmw("add", place(builder, arguments[0]), arguments[1], "seq_cst")
+
+    return int64(int64, int64), codegen
+
+
+@intrinsic
+def claim_at(typingctx, address, expected, value):
+    """Write the int64 at an address if it is as expected. Returns 1 if it was, else 0."""
+
+    def codegen(context, builder, signature, arguments):
+        order = "seq_cst", "seq_cst"
+        pair = builder.cmpxchg(place(builder, arguments[0]), *arguments[1:], *order)
+        return builder.zext(builder.extract_value(pair, 1), ir.IntType(64))
+
+    return int64(int64, int64, int64), codegen
+
+
+@intrinsic
+def call_c(typingctx, address):
+    """Call the C function ``int f(void)`` at an address."""
+
+    def codegen(context, builder, signature, arguments):
+        kind = ir.FunctionType(ir.IntType(32), ())
+        return builder.call(builder.inttoptr(arguments[0], kind.as_pointer()), ())
+
+    return types.int32(int64), codegen
 
 
 def build_array(context: Any, builder: Any, array: Any, address: Any, size: Any) -> Any:
@@ -61,7 +133,7 @@ def build_array(context: Any, builder: Any, array: Any, address: Any, size: Any)
 
 @intrinsic
 def array_at(typingctx, address, size, dtype):
-    """Return the flat array of so many elements of a dtype (or record type) at an address."""
+    """Return the flat array of so many elements of a dtype at an address."""
     result = types.Array(dtype.dtype if hasattr(dtype, "dtype") else dtype.instance_type, 1, "C")
 
     def codegen(context, builder, signature, arguments):
@@ -131,16 +203,6 @@ def call(typingctx, address, arguments):
         return builder.load(result)
 
     return int64(address, arguments), codegen
-
-
-@cache
-def address_of(function: Any, n_arguments: int) -> int:
-    """Compile a function of int64 that returns an int64, for `call`, and return its address."""
-    signature = (int64,) * n_arguments
-    function.compile(signature)
-    compiled_function = function.overloads[signature]
-    address: int = compiled_function.library.get_pointer_to_function(compiled_function.fndesc.llvm_func_name)
-    return address
 
 
 def record_type(dtype: np.dtype[Any]) -> Any:

@@ -1,0 +1,120 @@
+"""Compiled code for steps: loaded, compiled here, or asked of another process."""
+
+import os
+import sys
+
+from fastopt.engine.compiling.background import background
+from fastopt.engine.compiling.folder import files_of, locked, read, remove, warn_once, write
+from fastopt.engine.compiling.loading import addresses_in, pack, unpack
+from fastopt.engine.compiling.units import Unit, has_numba, read_request
+from fastopt.engine.threads import compiling
+
+__all__ = ["build", "compile_mode", "find", "find_kept", "serve"]
+
+MODES = ("background", "now", "never")
+
+# Addresses of the functions of each unit that this process has.
+loaded: dict[Unit, dict[str, int]] = {}
+
+# Units that can't be had here: Numba can't be imported.
+lacking: set[Unit] = set()
+
+# Units that another process compiles, and how much had arrived when they were last looked for.
+asked: dict[Unit, int] = {}
+
+
+def compile_mode() -> str:
+    """Return what ``FASTOPT_COMPILE`` says: "background", "now" or "never".
+
+    Raises
+    ------
+    ValueError
+        If it says anything else.
+    """
+    mode = os.environ.get("FASTOPT_COMPILE") or "background"
+    if mode not in MODES:
+        raise ValueError(f"FASTOPT_COMPILE must be background, now or never, not {mode!r}")
+    is_disabled = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
+    return "never" if is_disabled or not has_numba() else mode
+
+
+def find(unit: Unit) -> dict[str, int] | None:
+    """Return the addresses of a unit's functions; None where it isn't compiled yet, or can't be."""
+    found = loaded.get(unit)
+    if found is not None:
+        return found
+    mode = compile_mode()
+    if mode == "never" or unit in lacking or asked.get(unit) == background.look():
+        return None
+    with compiling:
+        found = find_kept(unit)
+        if found is None:
+            if mode == "background" and unit.request and background.can_compile(unit.prefix):
+                background.request(unit.prefix, unit.request)
+                asked[unit] = background.n_arrived
+                return None
+            found = build(unit)
+    return found
+
+
+def find_kept(unit: Unit) -> dict[str, int] | None:
+    """Return the addresses of a unit's functions if these are compiled, here or in the cache."""
+    found = loaded.get(unit)
+    if found is None and files_of(unit.prefix):  # else LLVM, which knows the CPU, needn't be imported
+        found = load(unit)
+    return found
+
+
+def load(unit: Unit) -> dict[str, int] | None:
+    """Load a unit from its file, if that is there and whole."""
+    try:
+        content = read(unit.file)
+        if content is None:
+            return None
+        found = addresses_in(*unpack(content), unit.names)
+    except ImportError:  # of llvmlite
+        return None
+    except (ValueError, RuntimeError) as error:
+        remove(unit.file)
+        warn_once(f"the cache has a file {unit.file} that can't be used ({error}); it is compiled anew")
+        return None
+    if found is not None:
+        loaded[unit] = found
+    return found
+
+
+def build(unit: Unit) -> dict[str, int] | None:
+    """Compile a unit in this process, unless another does: then wait for it. None if there is no Numba."""
+    try:
+        with locked(unit.file):
+            found = load(unit)
+            if found is not None:
+                return found
+            from fastopt.engine.native.emission import addresses_here, emit
+
+            data, needed = emit(unit.functions(), unit.code())
+            # A kernel that allocates memory needs Numba's runtime, which other processes don't have.
+            is_alone = not any(symbol.startswith(("NRT_", "numba_")) for symbol in needed)
+            found = addresses_in(data, needed, unit.names) if is_alone else None
+            if found is None:
+                found = addresses_here(unit.functions())
+            elif not write(unit.file, pack(data, needed)):
+                warn_once(
+                    "compiled code can't be kept, so each process compiles it anew; name a folder that can "
+                    "be written by FASTOPT_CACHE_DIR"
+                )
+    except ImportError as error:
+        warn_once(f"steps are taken in plain NumPy, as Numba can't be imported ({error})")
+        lacking.add(unit)
+        return None
+    loaded[unit] = found
+    return found
+
+
+def serve() -> None:
+    """Compile what the lines of the standard input ask for: what the process in the background does."""
+    if hasattr(os, "nice"):
+        os.nice(5)  # the training comes first
+    for line in sys.stdin:
+        if build(read_request(line.strip())) is None:
+            sys.exit(1)  # it can't compile at all, and who waits for it must know

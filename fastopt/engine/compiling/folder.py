@@ -1,0 +1,161 @@
+"""The folder where compiled code is kept: which it is, and what in it can be believed."""
+
+import os
+import stat
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import IO
+
+__all__ = ["files_of", "is_writable", "locked", "read", "remove", "warn_once", "write"]
+
+# Bits of a mode with which others than the owner may write.
+OTHERS = stat.S_IWGRP | stat.S_IWOTH
+
+
+def cache_folder() -> str | None:
+    """Return the folder: ``FASTOPT_CACHE_DIR``, or one in the user's cache. None if there is no home."""
+    given = os.environ.get("FASTOPT_CACHE_DIR")
+    if given:
+        return given
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA")
+        return os.path.join(base, "fastopt", "Cache") if base else None
+    home = os.path.expanduser("~")
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(home, ".cache")
+    if sys.platform == "darwin":
+        base = os.path.join(home, "Library", "Caches")
+    return os.path.join(base, "fastopt") if os.path.isabs(base) else None  # else there is no home
+
+
+def distrust(path: str) -> str | None:
+    """Return why a file or folder can't be believed, or None."""
+    if os.name != "posix":
+        return None
+    status = os.stat(path)
+    if status.st_uid not in (os.getuid(), 0):
+        return f"{path} belongs to another user"
+    return f"others may write to {path}" if status.st_mode & OTHERS else None
+
+
+def trusted_folder() -> str | None:
+    """Return the folder if it is there and can be believed."""
+    folder = cache_folder()
+    if folder is None:
+        return None
+    try:
+        reason = distrust(folder)
+    except OSError:
+        return None
+    if reason is not None:
+        warn_once(f"compiled code isn't kept, as {reason}; name another folder by FASTOPT_CACHE_DIR")
+        return None
+    return folder
+
+
+def is_writable() -> bool:
+    """Whether something can be kept. Makes the folder if it isn't there."""
+    folder = cache_folder()
+    if folder is None:
+        return False
+    with suppress(OSError):
+        os.makedirs(folder, 0o755, exist_ok=True)
+    return trusted_folder() is not None and os.access(folder, os.W_OK | os.X_OK)
+
+
+def read(name: str) -> bytes | None:
+    """Return what a file has, or None if it isn't there or can't be believed."""
+    folder = trusted_folder()
+    if folder is None:
+        return None
+    path = os.path.join(folder, name)
+    try:
+        reason = distrust(path)
+        if reason is None:
+            with open(path, "rb") as file:
+                return file.read()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        reason = f"{path} can't be read ({error})"
+    warn_once(f"code is compiled anew, as {reason}")
+    return None
+
+
+def files_of(prefix: str) -> list[str]:
+    """Return the names of the files that are kept, and begin in a way."""
+    folder = trusted_folder()
+    try:
+        names = os.listdir(folder) if folder is not None else []
+    except OSError:
+        names = []
+    return sorted(name for name in names if name.startswith(prefix) and name.endswith(".code"))
+
+
+def remove(name: str) -> None:
+    """Remove a file that can't be used, if that can be done."""
+    folder = trusted_folder()
+    if folder is not None:
+        with suppress(OSError):
+            os.unlink(os.path.join(folder, name))
+
+
+def write(name: str, data: bytes) -> bool:
+    """Write a file, whole or not at all. Returns whether that could be done."""
+    if not is_writable():
+        return False
+    import tempfile  # which takes some milliseconds that a process with nothing to keep needn't wait
+
+    folder = cache_folder()
+    assert folder is not None
+    temporary = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{name}.", delete=False) as file:
+            temporary = file.name
+            file.write(data)
+        os.chmod(temporary, 0o644)  # also for who runs what another has built
+        os.replace(temporary, os.path.join(folder, name))
+    except OSError:
+        if temporary is not None:
+            with suppress(OSError):
+                os.unlink(temporary)
+        return False
+    return True
+
+
+@contextmanager
+def locked(name: str) -> Iterator[None]:
+    """Hold a lock that one process has at a time, where something can be kept."""
+    if not is_writable():
+        yield
+        return
+    folder = cache_folder()
+    assert folder is not None
+    with ExitStack() as stack:
+        with suppress(OSError):
+            lock(stack.enter_context(open(os.path.join(folder, f"{name}.lock"), "ab")))
+        yield  # the end of the file ends the lock, and so does the end of the process
+
+
+def lock(file: IO[bytes]) -> None:
+    """Wait for the lock of an open file."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+
+def warn_once(message: str) -> None:
+    """Warn, unless this process has been warned."""
+    global has_warned
+    if not has_warned:
+        has_warned = True
+        warnings.warn(message, RuntimeWarning, stacklevel=3)
+
+
+has_warned = False

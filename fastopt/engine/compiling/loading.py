@@ -1,0 +1,62 @@
+"""Object code in this process: loaded by LLVM, without Numba."""
+
+import hashlib
+from functools import cache
+from threading import Lock
+from typing import Any
+
+__all__ = ["addresses_in", "pack", "unpack"]
+
+MAGIC = b"fastopt object code 1\n"
+
+# Loaded code, which lives as long as the process.
+engines: list[Any] = []
+loading = Lock()
+
+
+def pack(data: bytes, needed: list[str]) -> bytes:
+    """Return the content of a file: object code and the symbols that it needs, with a digest of both."""
+    body = " ".join(needed).encode() + b"\n" + data
+    return MAGIC + hashlib.sha256(body).hexdigest().encode() + b"\n" + body
+
+
+def unpack(content: bytes) -> tuple[bytes, list[str]]:
+    """Return object code and the symbols that it needs.
+
+    Raises
+    ------
+    ValueError
+        If the file isn't as `pack` made it.
+    """
+    magic, rest = content[: len(MAGIC)], content[len(MAGIC) :]
+    digest, _, body = rest.partition(b"\n")
+    if magic != MAGIC or hashlib.sha256(body).hexdigest().encode() != digest:
+        raise ValueError("damaged, or not a file of compiled code")
+    needed, _, data = body.partition(b"\n")
+    return data, needed.decode().split()
+
+
+@cache
+def target() -> Any:
+    """Return the machine that code is for."""
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    return llvm.Target.from_default_triple().create_target_machine(codemodel="jitdefault", jit=True)
+
+
+def addresses_in(data: bytes, needed: list[str], names: tuple[str, ...]) -> dict[str, int] | None:
+    """Load object code. Returns the addresses of its functions, or None if it needs what isn't there."""
+    import llvmlite.binding as llvm
+
+    with loading:
+        machine = target()
+        # LLVM ends the process if it doesn't find a symbol.
+        if any(not llvm.address_of_symbol(name) for name in needed):
+            return None
+        engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+        engine.add_object_file(llvm.object_file.ObjectFileRef.from_data(data))
+        engine.finalize_object()
+        engines.append(engine)
+        return {name: engine.get_function_address(name) for name in names}

@@ -1,0 +1,222 @@
+"""What is compiled together and kept in one file: the step, or a kernel for one dtype."""
+
+import hashlib
+import importlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from importlib.util import find_spec
+from pkgutil import iter_modules
+from types import CodeType, FunctionType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+__all__ = ["Unit", "cpu", "driver_unit", "has_numba", "kernel_unit", "read_request"]
+
+# The packages and modules whose sources are compiled, or say how.
+SOURCES = ("fastopt.engine.native", "fastopt.kernels", "fastopt.engine.table", "fastopt.engine.structs")
+
+# Variables that change what Numba makes of a function.
+VARIABLES = (
+    "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", "NUMBA_ENABLE_AVX", "NUMBA_OPT", "NUMBA_LOOP_VECTORIZE",
+    "NUMBA_SLP_VECTORIZE", "NUMBA_BOUNDSCHECK", "NUMBA_DEBUGINFO",
+)  # fmt: skip
+
+# The package, whose kernels another process can import.
+PACKAGE = __name__.partition(".")[0]
+
+
+class Unit(NamedTuple):
+    """What is compiled together.
+
+    Attributes
+    ----------
+    title : str
+        What it is.
+    digest : str
+        Of all that the compiled code depends on but the CPU.
+    names : tuple of str
+        Names of its functions.
+    request : str
+        What another process needs to know in order to compile it; empty if it can't.
+    functions : callable
+        Imports Numba and returns, for each name, the function and its number of arguments.
+    code : callable, optional
+        Returns further LLVM code.
+    """
+
+    title: str
+    digest: str
+    names: tuple[str, ...]
+    request: str
+    functions: Callable[[], Mapping[str, tuple[Any, int]]]
+    code: Callable[[], str] = str
+
+    @property
+    def prefix(self) -> str:
+        """How the names of its files begin, of which there is one for each kind of CPU."""
+        return f"{self.title}-{self.digest[:24]}-"
+
+    @property
+    def file(self) -> str:
+        """The name of its file for this CPU."""
+        return f"{self.prefix}{cpu_digest()}.code"
+
+
+def driver_functions() -> Mapping[str, tuple[Any, int]]:
+    """Return the functions of the step."""
+    from fastopt.engine.native.driver import ROUTINES
+
+    return ROUTINES
+
+
+def driver_code() -> str:
+    """Return the LLVM code of the step's entries."""
+    from fastopt.engine.native.entry import entry_code
+
+    return entry_code()
+
+
+@cache
+def driver_unit() -> Unit:
+    """Return the unit of the step, which all rules share."""
+    names = (
+        *("drive", "run_phases", "run_step", "begin_round", "share"),
+        *("is_finite", "gather", "scatter", "averages", "elements"),
+    )
+    return Unit("step", environment_digest(), names, "step", driver_functions, driver_code)
+
+
+@cache
+def kernel_unit(kernel: Any, dtype: np.dtype[Any], n_arrays: int, n_scalars: int, is_whole: bool) -> Unit:
+    """Return the unit of a kernel for one dtype.
+
+    Parameters
+    ----------
+    kernel : compiled function
+        ``kernel(*arrays, *scalars)``, or with ``is_whole``
+        ``kernel(rows, columns, *arrays, statistics, totals, *scalars)``.
+    dtype : dtype
+        Of the arrays.
+    n_arrays, n_scalars : int
+        Number of arrays (parameter, gradient, states) and of scalars.
+    is_whole : bool
+        Whether it takes whole arrays, and scalars in double precision.
+    """
+
+    def functions() -> Mapping[str, tuple[Any, int]]:
+        from fastopt.engine.native.rules import caller
+
+        return {"rule": (caller(kernel, dtype, n_arrays, n_scalars, is_whole), 2)}
+
+    module, name = kernel.__module__ or "", kernel.__name__
+    numbers = f"{dtype} {n_arrays} {n_scalars} {int(is_whole)}"
+    is_own = module.startswith(f"{PACKAGE}.") and getattr(sys.modules.get(module), name, None) is kernel
+    digest = hashlib.sha256(environment_digest().encode() + numbers.encode())
+    for part in code_parts(kernel, set()):
+        digest.update(part.encode())
+    title = f"{name}-{dtype}" if is_own else f"own-{name}-{dtype}"
+    return Unit(title, digest.hexdigest(), ("rule",), f"{module} {name} {numbers}" * is_own, functions)
+
+
+def read_request(request: str) -> Unit:
+    """Return the unit of a request."""
+    if request == "step":
+        return driver_unit()
+    module, name, dtype, n_arrays, n_scalars, is_whole = request.split()
+    kernel = getattr(importlib.import_module(module), name)
+    return kernel_unit(kernel, np.dtype(dtype), int(n_arrays), int(n_scalars), is_whole == "1")
+
+
+# Digests: what the compiled code depends on.
+
+
+@cache
+def has_numba() -> bool:
+    """Whether Numba is installed, whether or not it can be imported."""
+    return find_spec("numba") is not None
+
+
+@cache
+def cpu_digest() -> str:
+    """Return a short digest of the CPU, its features, and of LLVM's version."""
+    import llvmlite
+    import llvmlite.binding as llvm
+
+    parts = [llvmlite.__version__, llvm.get_process_triple(), *cpu()]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+
+
+def cpu() -> tuple[str, str]:
+    """Return name and features of the CPU that code is for: this one, or what Numba's variables say."""
+    import llvmlite.binding as llvm
+
+    name = os.environ.get("NUMBA_CPU_NAME") or llvm.get_host_cpu_name()
+    return name, os.environ.get("NUMBA_CPU_FEATURES") or llvm.get_host_cpu_features().flatten()
+
+
+@cache
+def environment_digest() -> str:
+    """Return a digest of the sources, of the versions of Numba, NumPy and Python, and of Numba's settings."""
+    digest = hashlib.sha256()
+    for part in (*sys.version_info[:2], sys.abiflags if hasattr(sys, "abiflags") else "", np.__version__):
+        digest.update(f"{part}\n".encode())
+    for name in VARIABLES:
+        digest.update(f"{os.environ.get(name)}\n".encode())
+    names = ["numba._version"] if has_numba() else []
+    for name in SOURCES:
+        spec = find_spec(name)
+        folders = spec.submodule_search_locations if spec is not None else None
+        names += [f"{name}.{module.name}" for module in iter_modules(folders)] if folders else [name]
+    for name in sorted(names):
+        digest.update(name.encode())
+        digest.update(content_of(name))
+    return digest.hexdigest()
+
+
+def content_of(name: str) -> bytes:
+    """Return the source of a module that isn't imported, or what there is instead of it."""
+    package, _, rest = name.partition(".")
+    spec: Any = find_spec(package) if package == "numba" else find_spec(name)
+    # Numba's parts can't be found without an import of it all.
+    path = os.path.join(os.path.dirname(spec.origin), f"{rest}.py") if package == "numba" else spec.origin
+    try:
+        content: bytes = spec.loader.get_data(path)
+    except (OSError, AttributeError):  # no source, or a program that was frozen
+        code = spec.loader.get_code(spec.name)
+        content = "\n".join(instructions(code)).encode() if code is not None else b""
+    return content
+
+
+def code_parts(function: Any, seen: set[Any]) -> Iterator[str]:
+    """Yield what the compiled code of a function depends on: its code, the constants and functions it uses.
+
+    A kernel need not be in a file, and its file may have been edited since it was imported.
+    """
+    function = getattr(function, "py_func", function)
+    if function in seen:
+        return
+    seen.add(function)
+    code = function.__code__
+    yield from instructions(code)
+    cells = zip(code.co_freevars, function.__closure__ or (), strict=True)
+    values = {name: function.__globals__[name] for name in code.co_names if name in function.__globals__}
+    for name, value in {**values, **{name: cell.cell_contents for name, cell in cells}}.items():
+        if isinstance(getattr(value, "py_func", value), FunctionType):
+            yield from code_parts(value, seen)
+        elif isinstance(value, np.ndarray):
+            yield f"{name} {value.dtype} {value.shape} {value.tobytes().hex()}"
+        elif isinstance(value, int | float | complex | str | tuple | np.generic | np.dtype):
+            yield f"{name} {value!r}"
+
+
+def instructions(code: CodeType) -> Iterator[str]:
+    """Yield the instructions of a code object, and of those within it."""
+    yield f"{code.co_code.hex()} {code.co_names} {code.co_varnames}"
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from instructions(constant)
+        else:
+            yield repr(constant)

@@ -1,0 +1,258 @@
+"""The step in plain NumPy, with the same bits: a chain of C calls, as a compiled one is."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from math import isfinite
+from operator import setitem
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastopt.arrays.layout import Slot
+from fastopt.arrays.rows import Rows
+from fastopt.engine.drafted import draft_step
+from fastopt.engine.segment import Calls, Entry, Segment, rehearse
+from fastopt.engine.table import DIRECT, NUMBER, SPARSE
+from fastopt.kernels.common import follow
+from fastopt.kernels.tape import Bound, Tape, kind_of
+
+__all__ = ["PlainStep", "all_finite"]
+
+# Number of elements that are updated at a time, so that what NumPy makes on the way stays in the cache.
+PIECE = 16_384
+
+# Largest number of elements of a product by BLAS.
+MAX_DOT = 8_192
+
+# Number of tapes that are kept: scalars of other kinds need another one.
+MAX_TAPES = 64
+
+
+def sum_of_squares(flat: np.ndarray) -> float:
+    """Return the sum of squares of a flat array, in any order."""
+    # BLAS takes threads for more than 10,000 elements, which wait actively for one another.
+    if flat.size <= MAX_DOT:
+        return float(flat.dot(flat))
+    return sum(float((part := flat[i : i + MAX_DOT]).dot(part)) for i in range(0, flat.size, MAX_DOT))
+
+
+def all_finite(values: np.ndarray) -> bool:
+    """Whether all values and their squares are finite."""
+    with np.errstate(all="ignore"):
+        if values.dtype.char in "fd" and isfinite(sum_of_squares(values.reshape(-1, order="A"))):
+            return True
+        return bool(np.isfinite(np.square(values)).all())
+
+
+class Work(NamedTuple):
+    """An array of a step, or some of its rows: flat, in the dtype and order of its state.
+
+    Attributes
+    ----------
+    entry : Entry
+        What the plan says of it.
+    grad : array
+        Its gradient.
+    arrays : list of arrays
+        The parameter, its states and averages; some of them copies.
+    before, after : list of callables
+        The C calls that copy there, and back.
+    """
+
+    entry: Entry
+    grad: np.ndarray
+    arrays: list[np.ndarray]
+    before: Calls
+    after: Calls
+
+
+class PlainStep:
+    """What takes a segment's step without compiled code.
+
+    Parameters
+    ----------
+    segment : Segment
+        The arrays.
+    overlapping : set of int
+        Positions of parameters that share memory with others: these are updated one after the other.
+    """
+
+    def __init__(self, segment: Segment, overlapping: set[int]) -> None:
+        self.segment, self.overlapping = segment, overlapping
+        self.tapes: dict[Any, KnownTape] = {}
+        self.states = [flat_states(segment, entry) for entry in segment.entries]
+
+    def calls(
+        self, arrays: Any, scalars: Sequence[float], between: Callable[[Segment], Calls] | None
+    ) -> tuple[Calls, bool]:
+        """Return the C calls that take the step, and whether all gradients are finite.
+
+        Parameters
+        ----------
+        arrays : Arrays
+            What the step was given.
+        scalars : sequence of float
+            Those of all sets of parameters.
+        between : callable, optional
+            Returns the calls between the statistics pass and the update.
+        """
+        segment = self.segment
+        segment.scalars[:] = scalars
+        with np.errstate(all="ignore"):
+            works = self._works(arrays)
+            is_finite = self._are_finite(works)
+            if segment.is_strict and not is_finite:
+                return [], False
+            if segment.rule.is_whole or not segment.rule.kernel.is_own:
+                return draft_step(segment, arrays, self.overlapping, between), is_finite
+            tapes: dict[Any, list[KnownTape]] = {}
+            calls: Calls = []
+            for i, work in enumerate(works):
+                entry = work.entry
+                if entry.is_frozen:
+                    continue
+                own = tapes.get((entry.scalar_set, entry.slot.dtype))
+                if own is None:
+                    own = tapes[entry.scalar_set, entry.slot.dtype] = self._tapes(entry)
+                calls += work.before
+                calls += recorded_calls(-1 if entry.grad.mode == SPARSE else i, work, own)
+                calls += work.after
+            return calls, is_finite
+
+    def are_finite(self, arrays: Any) -> bool:
+        """Whether all gradients are finite, and all their squares."""
+        with np.errstate(all="ignore"):
+            return self._are_finite(self._works(arrays))
+
+    def _works(self, arrays: Any) -> list[Work]:
+        """Return the arrays of all entries."""
+        return [self._work(i, entry, arrays) for i, entry in enumerate(self.segment.entries)]
+
+    def _are_finite(self, works: Sequence[Work]) -> bool:
+        """Whether the gradients that count are finite, and all their squares."""
+        checked = [work.grad for work in works if self.segment.is_strict or not work.entry.is_frozen]
+        # The sum of all squares is finite in most steps: else each gradient is looked at.
+        return isfinite(sum(map(sum_of_squares, checked))) or all(map(all_finite, checked))
+
+    def _tapes(self, entry: Entry) -> list["KnownTape"]:
+        """Return the tapes of kernel and averages, which get the scalars of this step."""
+        segment = self.segment
+        scalars, weights = segment.scalars_of(entry)
+        n_arrays = 2 + len(segment.memory.specs) - segment.n_averages
+        kernels = [(segment.rule.kernel, n_arrays, scalars.astype(entry.slot.dtype))]
+        kernels += [(follow, 2, weights[2 * k : 2 * k + 2]) for k in range(segment.n_averages)]
+        found = []
+        for k, (kernel, n, values) in enumerate(kernels):
+            key = entry.scalar_set, k, entry.slot.dtype, *map(kind_of, values.tolist())
+            known = self.tapes.get(key)
+            if known is None:
+                if len(self.tapes) >= MAX_TAPES:
+                    self.tapes.clear()
+                known = self.tapes[key] = KnownTape(kernel, entry.slot.dtype, n, values.tolist())
+            known.tape.scalars[:] = values
+            found.append(known)
+        return found
+
+    def _work(self, i: int, entry: Entry, arrays: Any) -> Work:
+        """Return an entry's arrays."""
+        slot, position = entry.slot, entry.position
+        param, grad = arrays.params[position], arrays.grads[position]
+        if entry.grad.mode == SPARSE:
+            return row_work(self.segment, entry, param, grad)
+        before: Calls = []
+        after: Calls = []
+        is_alone = position not in self.overlapping
+        if not is_alone:
+            flat_grad = copy_in(grad, slot, before)
+        elif entry.grad.mode == DIRECT:
+            flat_grad = grad.reshape(-1, order=slot.order)
+        else:
+            flat_grad = np.asarray(grad, slot.dtype).reshape(-1, order=slot.order)
+        if is_alone and entry.param.mode == DIRECT:
+            flat = param.reshape(-1, order=slot.order)
+        else:
+            flat = copy_in(param, slot, before)
+            after.append(copy_back(arrays, entry, flat.reshape(slot.shape, order=slot.order)))
+        return Work(entry, flat_grad, [flat, *self.states[i]], before, after)
+
+
+class KnownTape:
+    """A tape with its rooms, and what was bound to pieces of the states so far."""
+
+    def __init__(self, kernel: Any, dtype: np.dtype[Any], n_arrays: int, scalars: Sequence[float]) -> None:
+        self.tape = Tape(kernel, dtype, n_arrays, scalars)
+        self.rooms = self.tape.rooms(PIECE)
+        self.bound: dict[tuple[int, int], Bound] = {}
+
+    def calls(self, place: tuple[int, int], given: Sequence[np.ndarray], states: list[np.ndarray]) -> Calls:
+        """Return the C calls for a piece of an array, given its row and where it begins.
+
+        The row is negative if these states are other ones at each step.
+        """
+        bound = None if place[0] < 0 else self.bound.get(place)
+        if bound is None:
+            first, size = place[1], given[0].size
+            pieces = [state[first : first + size] for state in states]
+            bound = self.bound[place] = self.tape.bind(len(given), pieces, self.rooms, size)
+        return bound.calls_for(*given)
+
+
+def recorded_calls(i: int, work: Work, tapes: list[KnownTape]) -> Calls:
+    """Return the C calls that compute an array's update, piece by piece."""
+    (param, *states), grad = work.arrays, work.grad
+    kernel, *averages = tapes
+    n_states = len(states) - len(averages)
+    calls: Calls = []
+    for first in range(0, grad.size, PIECE):
+        here = param, grad
+        if grad.size > PIECE:
+            here = param[first : first + PIECE], grad[first : first + PIECE]
+        calls += kernel.calls((i, first), here, states[:n_states])
+        for following, average in zip(averages, states[n_states:], strict=True):
+            calls += following.calls((i, first), here[:1], [average])
+    return calls
+
+
+def flat_states(segment: Segment, entry: Entry) -> list[np.ndarray]:
+    """Return flat views of the states and averages of an entry."""
+    buffers = segment.memory.buffers.get(entry.slot.dtype, ())
+    return [state.flat_view(buffer) for state, buffer in zip(entry.states, buffers, strict=True)]
+
+
+def copy_in(array: Any, slot: Slot, before: Calls) -> np.ndarray:
+    """Return a flat copy of an array as it is now, and note the call that copies it when its turn comes."""
+    copy = np.empty(slot.shape, slot.dtype, order=slot.order)
+    before.append(partial(setitem, copy, ..., array))
+    copy[...] = array
+    return copy.reshape(-1, order=slot.order)
+
+
+def copy_back(arrays: Any, entry: Entry, copy: np.ndarray) -> Callable[[], Any]:
+    """Return the C call that writes a parameter from its copy."""
+    param, key, container = arrays.params[entry.position], arrays.keys[entry.position], arrays.container
+    if entry.param.mode != NUMBER:  # a subclass may have a `__setitem__` of its own
+        return partial(np.ndarray.__setitem__, param, ..., copy)
+    rehearse(container, key, param)
+    # The number is read from the copy when this call's turn comes.
+    return partial(deque, map(setitem, [container], [key], map(type(param), [copy])), 0)
+
+
+def row_work(segment: Segment, entry: Entry, param: Any, grad: Rows) -> Work:
+    """Return copies of the rows that have a gradient, of a parameter and its states."""
+    dtype, index = entry.slot.dtype, grad.indices
+    before: Calls = []
+    after: Calls = []
+    flats = []
+    buffers = segment.memory.buffers[dtype]
+    states = [state.view(buffer) for state, buffer in zip(entry.states, buffers, strict=True)]
+    for whole in (param, *states):
+        copy = np.empty((index.size, *entry.slot.shape[1:]), dtype)
+        raw = copy if whole.dtype == dtype else np.empty(copy.shape, whole.dtype)
+        # A subclass may have a `take` of its own. (The mode needs no copy; the indices are in range.)
+        before.append(partial(np.ndarray.take, whole, index, 0, raw, "clip"))
+        if raw is not copy:
+            before.append(partial(setitem, copy, ..., raw))
+        after.append(partial(np.ndarray.__setitem__, whole, index, copy))
+        flats.append(copy.reshape(-1))
+    return Work(entry, np.asarray(grad.values, dtype).reshape(-1), flats, before, after)

@@ -1,0 +1,147 @@
+"""The plan of a step in plain NumPy."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from fastopt.engine.compiling.background import background
+from fastopt.engine.memory import Memory
+from fastopt.engine.plain import PlainStep
+from fastopt.engine.plan import Arrays, Plan, overlapping_indices, run_calls
+from fastopt.engine.rules import Rule
+from fastopt.engine.segment import Calls, Segment
+from fastopt.engine.table import CHECK, REFUSED
+
+__all__ = ["PlainPlan"]
+
+
+class PlainPlan(Plan):
+    """How NumPy updates some arrays, until there is compiled code.
+
+    Parameters
+    ----------
+    n_arrived : int
+        How much had been compiled when the code was looked for.
+    is_strict : bool
+        Whether a gradient that isn't finite refuses the step.
+    rule, memory, arrays, groups, **options
+        As for a `Plan`.
+    """
+
+    def __init__(
+        self,
+        n_arrived: int,
+        is_strict: bool,
+        rule: Rule,
+        memory: Memory,
+        arrays: Arrays,
+        groups: Sequence[int],
+        **options: Any,
+    ) -> None:
+        super().__init__(rule, memory, arrays, groups, **options)
+        self.n_arrived, self.has_nonfinite = n_arrived, False
+        overlapping = overlapping_indices(arrays)
+        self.main_entries = self.entries
+        self.main = Segment(
+            rule, memory, self.entries,
+            n_averages=self.n_averages, n_sets=len(self.sets), is_strict=is_strict,
+        )  # fmt: skip
+        self.plain = PlainStep(self.main, overlapping)
+        # The counts of all parameters, and how much they differ from that of the first.
+        ranges = [range(e.count_at, e.count_at + e.n_counts) for e in self.entries if not e.is_frozen]
+        self.counted = np.array([*chain(*ranges)], dtype=np.intp)
+        self.differences = memory.counts[self.counted] - self.guard
+        self.seen = signatures(arrays)
+        self.is_kept = not overlapping and self.between is None and not self.main.has_copies
+        if self.is_kept:
+            self.drive = self._drive
+
+    def fits(self, arrays: Arrays, n_threads: Callable[[int], int]) -> bool:
+        """Whether all arrays are like those of the first step, share no memory, and no code has come."""
+        if background.look() != self.n_arrived or not self.is_kept or signatures(arrays) != self.seen:
+            return False
+        given = *arrays.params, *arrays.grads
+        are_apart = all(map(owns_memory, given)) and len(set(map(id, given))) == len(given)
+        return are_apart or not overlapping_indices(arrays)
+
+    @property
+    def found_nonfinite(self) -> bool:
+        """Whether the last step met a gradient that isn't finite."""
+        return self.has_nonfinite
+
+    def calls(
+        self,
+        arrays: Arrays,
+        scalars: tuple[float, ...],
+        count: int,
+        also: Calls | None = None,
+        *,
+        check: int = CHECK,
+    ) -> Calls:
+        """Compute the new values. Returns the C calls that write them, as `Plan.calls` has it."""
+        writes, is_finite = self.plain.calls(arrays, scalars, self.between)
+        if self.main.is_strict and not is_finite:
+            return [partial(int, REFUSED)]
+        counts = self.memory.counts
+        views = [counts[e.count_at : e.count_at + e.n_counts] for e in self.entries if not e.is_frozen]
+        return [
+            *(self._guard_calls(count) if check else ()),
+            *writes,
+            partial(setattr, self, "has_nonfinite", not is_finite),
+            *(partial(np.add, view, 1, view) for view in (self.memory.steps, *views)),
+            *(also or ()),
+        ]
+
+    def check_calls(self, arrays: Arrays, scalars: tuple[float, ...], count: int) -> Calls:
+        """Return the C calls that refuse the step if another was taken, or the memory has been replaced.
+
+        What else is checked of the arrays has been, as this is Python.
+        """
+        if self.main.is_strict and not self.plain.are_finite(arrays):
+            return [partial(int, REFUSED)]
+        return self._guard_calls(count)
+
+    def _guard_calls(self, count: int) -> Calls:
+        """Return the C calls that refuse the step if another was taken, or the memory has been replaced."""
+        counts = self.memory.counts
+        differs, is_other = np.zeros(self.counted.size + 1, dtype=np.int64), np.zeros((), dtype=np.int64)
+        now = np.empty(self.counted.size, dtype=np.int64)
+        return [
+            self.memory.is_retired.item,
+            partial(np.ndarray.take, counts, self.counted, 0, now, "clip"),
+            partial(np.not_equal, now, count + self.differences, differs[1:]),
+            partial(np.not_equal, self.guard, count, differs[:1]),
+            partial(np.maximum.reduce, differs, 0, None, is_other),
+            is_other.item,
+        ]
+
+    def _drive(
+        self, params: list[Any], grads: list[Any], scalars: tuple[float, ...], count: int
+    ) -> bool | None:
+        """Take a step that is like the first one, as `drive` has it."""
+        arrays = Arrays(self.keys, params, grads, None)
+        is_known = 2 * len(params) == 2 * len(grads) == len(self.seen)
+        are_floats = len(scalars) == self.main.scalars.size and {*map(type, scalars)} <= {float}
+        if not (is_known and are_floats and self.fits(arrays, int)):
+            return False
+        if not run_calls(self.calls(arrays, scalars, count)):
+            return False
+        return None if self.has_nonfinite else True
+
+
+def signatures(arrays: Arrays) -> list[Any]:
+    """Return what must be the same if a step is to be like another one."""
+    return [
+        (type(array), array.dtype, array.shape, array.strides, array.flags.num)
+        if isinstance(array, np.ndarray)
+        else type(array)
+        for array in (*arrays.params, *arrays.grads)
+    ]
+
+
+def owns_memory(array: Any) -> bool:
+    """Whether an array isn't a view of anything else."""
+    return array.base is None and bool(array.flags.owndata)
