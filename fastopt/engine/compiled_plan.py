@@ -10,7 +10,7 @@ import numpy as np
 from fastopt.arrays.rows import Rows
 from fastopt.engine.compiled_segment import CompiledSegment
 from fastopt.engine.memory import Memory
-from fastopt.engine.plan import Arrays, Given, Plan, overlapping_indices, run_calls
+from fastopt.engine.plan import Arrays, Given, Plan, Scalars, overlapping_indices, run_calls
 from fastopt.engine.row_copies import RowCopies, staged
 from fastopt.engine.rules import Rule, StepCode
 from fastopt.engine.segment import Calls, Entry
@@ -109,15 +109,7 @@ class CompiledPlan(Plan):
         """Whether the last step met a gradient that isn't finite."""
         return self.main.found_nonfinite or any(part.found_nonfinite for part in self.apart)
 
-    def calls(
-        self,
-        arrays: Arrays,
-        scalars: tuple[float, ...],
-        count: int,
-        also: Calls | None = None,
-        *,
-        check: int = CHECK,
-    ) -> Calls:
+    def calls(self, arrays: Arrays, scalars: Scalars, count: int, also: Calls, check: int) -> Calls:
         """Return the C calls that take the step, as `Plan.calls` has it."""
         keys, params, grads = arrays.keys, list(arrays.params), list(arrays.grads)
         given = params, grads, scalars, count
@@ -142,9 +134,9 @@ class CompiledPlan(Plan):
         for part in self.apart:
             view = self.memory.counts[part.count_at : part.count_at + 1]
             calls.append(partial(np.add, view, 1, view))
-        return calls + (also or [])
+        return calls + also
 
-    def check_calls(self, arrays: Arrays, scalars: tuple[float, ...], count: int) -> Calls:
+    def check_calls(self, arrays: Arrays, scalars: Scalars, count: int) -> Calls:
         """Return the C calls that check all and change nothing; the last may refuse the step."""
         given = list(arrays.params), list(arrays.grads), scalars, count
         calls: Calls = [partial(bool, (self, given)), *self.main.copy_calls(*given[:2])]
@@ -153,7 +145,7 @@ class CompiledPlan(Plan):
         return calls + self.main.phase_calls(*given, CHECK)
 
     def _drive_threads(
-        self, params: list[Any], grads: list[Any], scalars: tuple[float, ...], count: int
+        self, params: list[Any], grads: list[Any], scalars: Scalars, count: int
     ) -> bool | None:
         """Take a step in threads. Returns what `drive` does."""
         phases = CHECK | STATISTICS | UPDATE | COUNT

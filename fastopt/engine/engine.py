@@ -21,7 +21,7 @@ from fastopt.engine.plain_plan import PlainPlan
 from fastopt.engine.plan import FROZEN, Arrays, Plan, run_calls
 from fastopt.engine.rules import Rule
 from fastopt.engine.segment import Calls, Segment
-from fastopt.engine.table import DONE, NONFINITE
+from fastopt.engine.table import CHECK, DONE, NONFINITE
 
 __all__ = [
     "CHANGED", "Engine", "Job", "NonfiniteGradientError", "OutdatedStepError", "find_nonfinite",
@@ -218,9 +218,9 @@ class Engine:
         scalars = job.checked_scalars(known)
         also = [*self._share_calls(known), *also]
         if is_alone:
-            return known, first, known.calls(job.arrays, scalars, count, also)
+            return known, first, known.calls(job.arrays, scalars, count, also, CHECK)
         first += known.check_calls(job.arrays, scalars, count)
-        return known, first, known.calls(job.arrays, scalars, count, also, check=0)
+        return known, first, known.calls(job.arrays, scalars, count, also, 0)
 
     def _unchanged_calls(self) -> Calls:
         """Return the C calls that refuse the step if the state isn't what it is now."""

@@ -29,7 +29,7 @@ MAX_DOT = 8_192
 MAX_TAPES = 64
 
 
-def sum_of_squares(flat: np.ndarray) -> float:
+def quick_sum_of_squares(flat: np.ndarray) -> float:
     """Return the sum of squares of a flat array, in any order."""
     # BLAS takes threads for more than 10,000 elements, which wait actively for one another.
     if flat.size <= MAX_DOT:
@@ -40,7 +40,7 @@ def sum_of_squares(flat: np.ndarray) -> float:
 def all_finite(values: np.ndarray) -> bool:
     """Whether all values and their squares are finite."""
     with np.errstate(all="ignore"):
-        if values.dtype.char in "fd" and isfinite(sum_of_squares(values.reshape(-1, order="A"))):
+        if values.dtype.char in "fd" and isfinite(quick_sum_of_squares(values.reshape(-1, order="A"))):
             return True
         return bool(np.isfinite(np.square(values)).all())
 
@@ -133,7 +133,7 @@ class PlainStep:
         """Whether the gradients that count are finite, and all their squares."""
         checked = [work.grad for work in works if self.segment.is_strict or not work.entry.is_frozen]
         # The sum of all squares is finite in most steps: else each gradient is looked at.
-        return isfinite(sum(map(sum_of_squares, checked))) or all(map(all_finite, checked))
+        return isfinite(sum(map(quick_sum_of_squares, checked))) or all(map(all_finite, checked))
 
     def _tapes(self, entry: Entry) -> list["KnownTape"]:
         """Return the tapes of kernel and averages, which get the scalars of this step."""

@@ -10,7 +10,7 @@ import numpy as np
 from fastopt.engine.compiling.background import background
 from fastopt.engine.memory import Memory
 from fastopt.engine.plain import PlainStep
-from fastopt.engine.plan import Arrays, Plan, overlapping_indices, run_calls
+from fastopt.engine.plan import Arrays, Plan, Scalars, overlapping_indices, run_calls
 from fastopt.engine.rules import Rule
 from fastopt.engine.segment import Calls, Segment
 from fastopt.engine.table import CHECK, REFUSED
@@ -72,15 +72,7 @@ class PlainPlan(Plan):
         """Whether the last step met a gradient that isn't finite."""
         return self.has_nonfinite
 
-    def calls(
-        self,
-        arrays: Arrays,
-        scalars: tuple[float, ...],
-        count: int,
-        also: Calls | None = None,
-        *,
-        check: int = CHECK,
-    ) -> Calls:
+    def calls(self, arrays: Arrays, scalars: Scalars, count: int, also: Calls, check: int) -> Calls:
         """Compute the new values. Returns the C calls that write them, as `Plan.calls` has it."""
         writes, is_finite = self.plain.calls(arrays, scalars, self.between)
         if self.main.is_strict and not is_finite:
@@ -92,10 +84,10 @@ class PlainPlan(Plan):
             *writes,
             partial(setattr, self, "has_nonfinite", not is_finite),
             *(partial(np.add, view, 1, view) for view in (self.memory.steps, *views)),
-            *(also or ()),
+            *also,
         ]
 
-    def check_calls(self, arrays: Arrays, scalars: tuple[float, ...], count: int) -> Calls:
+    def check_calls(self, arrays: Arrays, scalars: Scalars, count: int) -> Calls:
         """Return the C calls that refuse the step if another was taken, or the memory has been replaced.
 
         What else is checked of the arrays has been, as this is Python.
@@ -118,16 +110,14 @@ class PlainPlan(Plan):
             is_other.item,
         ]
 
-    def _drive(
-        self, params: list[Any], grads: list[Any], scalars: tuple[float, ...], count: int
-    ) -> bool | None:
+    def _drive(self, params: list[Any], grads: list[Any], scalars: Scalars, count: int) -> bool | None:
         """Take a step that is like the first one, as `drive` has it."""
         arrays = Arrays(self.keys, params, grads, None)
         is_known = 2 * len(params) == 2 * len(grads) == len(self.seen)
         are_floats = len(scalars) == self.main.scalars.size and {*map(type, scalars)} <= {float}
         if not (is_known and are_floats and self.fits(arrays, int)):
             return False
-        if not run_calls(self.calls(arrays, scalars, count)):
+        if not run_calls(self.calls(arrays, scalars, count, [], CHECK)):
             return False
         return None if self.has_nonfinite else True
 

@@ -13,14 +13,15 @@ from fastopt.engine.arrayinfo import address_of_data, byte_range, describe
 from fastopt.engine.memory import Memory
 from fastopt.engine.rules import Rule
 from fastopt.engine.segment import Calls, Entry, Segment
-from fastopt.engine.table import CHECK, REFUSED
+from fastopt.engine.table import REFUSED
 
-__all__ = ["FROZEN", "Arrays", "Given", "Plan", "ScalarSet", "overlapping_indices", "run_calls"]
+__all__ = ["FROZEN", "Arrays", "Given", "Plan", "ScalarSet", "Scalars", "overlapping_indices", "run_calls"]
 
 FROZEN = -1
 
 # What the calls of a step are given: the lists of parameters and gradients, the scalars, the guard's count.
-Given = tuple[list[Any], list[Any], tuple[float, ...], int]
+Scalars = tuple[float, ...]
+Given = tuple[list[Any], list[Any], Scalars, int]
 
 
 class Arrays(NamedTuple):
@@ -208,22 +209,15 @@ class Plan:
         """Whether all is as planned that the calls don't notice by themselves."""
         raise NotImplementedError
 
-    def calls(
-        self,
-        arrays: Arrays,
-        scalars: tuple[float, ...],
-        count: int,
-        also: Calls | None = None,
-        *,
-        check: int = CHECK,
-    ) -> Calls:
+    def calls(self, arrays: Arrays, scalars: Scalars, count: int, also: Calls, check: int) -> Calls:
         """Return the C calls that take the step, if the guard is the count; one of the first may refuse it.
 
-        With ``check=0`` none does, as the calls from `check_calls` have been made.
+        With ``check`` 0 instead of CHECK none does, as the calls from `check_calls` have been made.
+        ``also`` are further calls that belong to the step.
         """
         raise NotImplementedError
 
-    def check_calls(self, arrays: Arrays, scalars: tuple[float, ...], count: int) -> Calls:
+    def check_calls(self, arrays: Arrays, scalars: Scalars, count: int) -> Calls:
         """Return the C calls that check all and change nothing; the last may refuse the step."""
         raise NotImplementedError
 

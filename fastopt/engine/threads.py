@@ -10,7 +10,7 @@ from typing import Any
 from weakref import ref
 
 __all__ = [
-    "MIN_PARALLEL", "available", "check_threads", "compiling", "n_threads_for", "round_calls",
+    "MIN_PARALLEL", "available", "check_threads", "compiling", "cores", "n_threads_for", "round_calls",
     "set_num_threads", "stays_one", "step_lock", "wait_address",
 ]  # fmt: skip
 
@@ -28,12 +28,17 @@ compiling = threading.RLock()
 chosen: int | None = None
 
 
+def cores() -> set[int]:
+    """Return the cores that this process may run on."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else {*range(os.cpu_count() or 1)}
+
+
 def available() -> int:
     """Return the number of threads that a step may use at most: one a core that this process may run on.
 
     ``NUMBA_NUM_THREADS`` can make it fewer, as it does in joblib's workers.
     """
-    n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    n_cores = len(cores())
     given = os.environ.get("NUMBA_NUM_THREADS", "")
     return max(1, min(n_cores, int(given))) if given.isdigit() else n_cores
 
@@ -77,10 +82,9 @@ def check_threads(name: str, n: int | None) -> int | None:
 
 def n_threads_for(own: int | None, n_elements: int) -> int:
     """Return the number of threads for a step over so many elements by an optimizer with ``threads=own``."""
-    wanted = own or chosen
-    if wanted == 1 or (wanted is None and n_elements < UNASKED):
+    if stays_one(own, n_elements):
         return 1
-    return available() if wanted is None else min(wanted, available())
+    return min(own or chosen or available(), available())
 
 
 def stays_one(own: int | None, elements: int) -> bool:

@@ -93,22 +93,24 @@ def signed(length, x):
     return length if x > 0 else (-length if x < 0 else x - x)
 
 
-def follow_in_numpy(param, follower, weight, back):
-    """Do as `follow`: the weight is rounded in the product."""
-    if weight != 0:
-        moved = follower[...] + weight * (param[...] - follower[...]) if weight != 1 else param[...]
-        follower[...] = moved
-    if back != 0:
-        param[...] = follower[...]
+def rounded_in_numpy(number, array):
+    """Return the number: NumPy rounds it where it meets the array."""
+    return number
 
 
-@compiled(numpy=follow_in_numpy)
+@compiled(numpy=rounded_in_numpy)
+def rounded(number, array):
+    """Return a number in the dtype of an array."""
+    return array.dtype.type(number)
+
+
+@compiled
 def follow(param, follower, weight, back):
     """Update an average: follower ← follower + weight·(p − follower), p itself for weight 1.
 
     Then, if back isn't 0, p ← follower.
     """
-    w = param.dtype.type(weight)
+    w = rounded(weight, param)
     if weight != 0:
         for i in range(param.size):
             follower[i] = follower[i] + w * (param[i] - follower[i]) if weight != 1 else param[i]

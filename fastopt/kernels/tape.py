@@ -147,7 +147,7 @@ class Tape:
     """
 
     def __init__(self, kernel: Any, dtype: np.dtype[Any], n_arrays: int, scalars: Sequence[float]) -> None:
-        self.dtype, self.n_arrays = dtype, n_arrays
+        self.dtype = dtype
         self._steps: list[Step] = []
         self._constants: dict[bytes, Value] = {}
         arrays = [Value(self._record, dtype, 1) for _ in range(n_arrays)]

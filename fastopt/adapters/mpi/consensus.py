@@ -1,6 +1,5 @@
 """Consensus of the ranks: an action succeeds on all of them, or all raise the same error."""
 
-import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -9,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastopt.engine.threads import available
+from fastopt.engine.threads import available, cores
 
 try:
     from mpi4py import MPI
@@ -105,7 +104,7 @@ class Consensus:
 
 def rank_threads(comm: Any) -> int:
     """Return this process's share of the cores that it may run on."""
-    mine = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else {*range(os.cpu_count() or 1)}
+    mine = cores()
     node = comm.Split_type(MPI.COMM_TYPE_SHARED)
     n_sharing = sum(not mine.isdisjoint(other) for other in node.allgather(mine))
     node.Free()

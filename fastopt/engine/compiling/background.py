@@ -6,7 +6,7 @@ from contextlib import suppress
 from time import monotonic
 from typing import Any
 
-from fastopt.engine.compiling.folder import files_of, is_writable
+from fastopt.engine.compiling.folder import files_of, writable_folder
 from fastopt.engine.compiling.units import has_numba
 
 __all__ = ["Background", "background"]
@@ -46,7 +46,8 @@ class Background:
         processes: Any = sys.modules.get("multiprocessing.process")
         is_child = processes is not None and processes.current_process().name != "MainProcess"
         is_python = name.startswith(("python", "pypy")) and not getattr(sys, "frozen", False)
-        return is_python and not is_child and prefix not in self.failed and has_numba() and is_writable()
+        can_start = is_python and not is_child and prefix not in self.failed
+        return can_start and has_numba() and writable_folder() is not None
 
     def request(self, prefix: str, request: str) -> None:
         """Ask for a file, of which the prefix of its name is known, unless that was done."""

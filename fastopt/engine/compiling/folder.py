@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import IO
 
-__all__ = ["files_of", "is_writable", "locked", "read", "remove", "warn_once", "write"]
+__all__ = ["files_of", "locked", "read", "remove", "warn_once", "writable_folder", "write"]
 
 # Bits of a mode with which others than the owner may write.
 OTHERS = stat.S_IWGRP | stat.S_IWOTH
@@ -54,14 +54,14 @@ def trusted_folder() -> str | None:
     return folder
 
 
-def is_writable() -> bool:
-    """Whether something can be kept. Makes the folder if it isn't there."""
+def writable_folder() -> str | None:
+    """Return the folder, made if it isn't there, if something can be kept in it."""
     folder = cache_folder()
     if folder is None:
-        return False
+        return None
     with suppress(OSError):
         os.makedirs(folder, 0o755, exist_ok=True)
-    return trusted_folder() is not None and os.access(folder, os.W_OK | os.X_OK)
+    return folder if trusted_folder() is not None and os.access(folder, os.W_OK | os.X_OK) else None
 
 
 def read(name: str) -> bytes | None:
@@ -103,12 +103,11 @@ def remove(name: str) -> None:
 
 def write(name: str, data: bytes) -> bool:
     """Write a file, whole or not at all. Returns whether that could be done."""
-    if not is_writable():
+    folder = writable_folder()
+    if folder is None:
         return False
     import tempfile  # which takes some milliseconds that a process with nothing to keep needn't wait
 
-    folder = cache_folder()
-    assert folder is not None
     temporary = None
     try:
         with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{name}.", delete=False) as file:
@@ -127,11 +126,10 @@ def write(name: str, data: bytes) -> bool:
 @contextmanager
 def locked(name: str) -> Iterator[None]:
     """Hold a lock that one process has at a time, where something can be kept."""
-    if not is_writable():
+    folder = writable_folder()
+    if folder is None:
         yield
         return
-    folder = cache_folder()
-    assert folder is not None
     with ExitStack() as stack:
         with suppress(OSError):
             lock(stack.enter_context(open(os.path.join(folder, f"{name}.lock"), "ab")))

@@ -165,7 +165,8 @@ def environment_digest() -> str:
         digest.update(f"{part}\n".encode())
     for name in VARIABLES:
         digest.update(f"{os.environ.get(name)}\n".encode())
-    names = ["numba._version"] if has_numba() else []
+    digest.update(numba_version())
+    names = []
     for name in SOURCES:
         spec = find_spec(name)
         folders = spec.submodule_search_locations if spec is not None else None
@@ -176,18 +177,32 @@ def environment_digest() -> str:
     return digest.hexdigest()
 
 
+def numba_version() -> bytes:
+    """Return the file that has the version of Numba, which isn't imported, or nothing without Numba."""
+    spec: Any = find_spec("numba")
+    if spec is None:
+        return b""
+    try:
+        version: bytes = spec.loader.get_data(os.path.join(os.path.dirname(spec.origin), "_version.py"))
+    except (OSError, AttributeError):
+        return code_bytes(spec)
+    return version
+
+
 def content_of(name: str) -> bytes:
     """Return the source of a module that isn't imported, or what there is instead of it."""
-    package, _, rest = name.partition(".")
-    spec: Any = find_spec(package) if package == "numba" else find_spec(name)
-    # Numba's parts can't be found without an import of it all.
-    path = os.path.join(os.path.dirname(spec.origin), f"{rest}.py") if package == "numba" else spec.origin
+    spec: Any = find_spec(name)
     try:
-        content: bytes = spec.loader.get_data(path)
-    except (OSError, AttributeError):  # no source, or a program that was frozen
-        code = spec.loader.get_code(spec.name)
-        content = "\n".join(instructions(code)).encode() if code is not None else b""
+        content: bytes = spec.loader.get_data(spec.origin)
+    except (OSError, AttributeError):
+        return code_bytes(spec)
     return content
+
+
+def code_bytes(spec: Any) -> bytes:
+    """Return the instructions of a module without a source, or of a program that was frozen."""
+    code = spec.loader.get_code(spec.name)
+    return "\n".join(instructions(code)).encode() if code is not None else b""
 
 
 def code_parts(function: Any, seen: set[Any]) -> Iterator[str]:

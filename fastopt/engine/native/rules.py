@@ -46,20 +46,7 @@ def run_on_arrays(arguments, scalars):
 
 
 def caller(kernel: Any, dtype: np.dtype[Any], n_arrays: int, n_scalars: int, is_whole: bool) -> Any:
-    """Return the function ``run(arguments, scalars)`` that calls a kernel.
-
-    Parameters
-    ----------
-    kernel : compiled function
-        ``kernel(*arrays, *scalars)``, or with ``is_whole``
-        ``kernel(rows, columns, *arrays, statistics, totals, *scalars)``.
-    dtype : dtype
-        Of the arrays.
-    n_arrays, n_scalars : int
-        Number of arrays (parameter, gradient, states) and of scalars.
-    is_whole : bool
-        Whether it takes whole arrays, and scalars in double precision.
-    """
+    """Return the function ``run(arguments, scalars)`` that calls a kernel, given as to `kernel_unit`."""
     template = run_on_arrays if is_whole else run_on_elements
     own = {"rule": kernel, "DTYPE": dtype, "N_ARRAYS": n_arrays, "N_SCALARS": n_scalars}
     copy: Callable[..., Any] = FunctionType(template.__code__, {**globals(), **own}, kernel.__name__)
