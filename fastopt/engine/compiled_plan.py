@@ -10,7 +10,8 @@ import numpy as np
 from fastopt.arrays.rows import Rows
 from fastopt.engine.compiled_segment import CompiledSegment
 from fastopt.engine.memory import Memory
-from fastopt.engine.plan import Arrays, Given, Plan, Scalars, overlapping_indices, run_calls
+from fastopt.engine.overlap import overlapping_indices
+from fastopt.engine.plan import Arrays, Given, Plan, Scalars, run_calls
 from fastopt.engine.row_copies import RowCopies, staged
 from fastopt.engine.rules import Rule, StepCode
 from fastopt.engine.segment import Calls, Entry

@@ -16,6 +16,7 @@ from fastopt.arrays.rows import Rows
 from fastopt.engine.compiled_plan import CompiledPlan
 from fastopt.engine.compiling.background import background
 from fastopt.engine.memory import Memory, StateSpec
+from fastopt.engine.overlap import overlapping_jobs, take_on_copies
 from fastopt.engine.plain import all_finite
 from fastopt.engine.plain_plan import PlainPlan
 from fastopt.engine.plan import FROZEN, Arrays, Plan, run_calls
@@ -325,7 +326,7 @@ class Engine:
         if not self.has_shared:
             return []
         shared = [i for i, spec in enumerate(memory.specs) if spec.is_shared]
-        updated = [entry for entry in plan.main_entries if not entry.is_frozen and entry.slot.size]
+        updated = [entry for entry in plan.entries if not entry.is_frozen and entry.slot.size]
         if not updated or len(updated) == len(memory.layout):
             return []
         for i in shared:
@@ -367,9 +368,14 @@ def run_together(jobs: Sequence[tuple[Engine, Job]], known: Sequence[Plan | None
         ]
         # Whatever can refuse comes before anything changes.
         calls = [call for _, first, _ in prepared for call in first]
-        calls += [call for _, _, then in prepared for call in then]
+        statuses: list[int] | None = None
+        if len(jobs) > 1 and any(plan.is_drafted for plan, _, _ in prepared) and overlapping_jobs(jobs):
+            statuses, then = take_on_copies(jobs, [plan.memory for plan, _, _ in prepared])
+            calls += then
+        else:
+            calls += [call for _, _, then in prepared for call in then]
         if run_calls(calls):
-            return [NONFINITE if plan.found_nonfinite else DONE for plan, _, _ in prepared]
+            return statuses or [NONFINITE if plan.found_nonfinite else DONE for plan, _, _ in prepared]
     raise RuntimeError(CHANGED)
 
 

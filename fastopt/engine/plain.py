@@ -5,13 +5,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from math import isfinite
 from operator import setitem
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from fastopt.arrays.layout import Slot
-from fastopt.arrays.rows import Rows
-from fastopt.engine.drafted import draft_step
+from fastopt.engine.drafted import Work, draft_step
+from fastopt.engine.overlap import mirrored_arrays
 from fastopt.engine.segment import Calls, Entry, Segment, rehearse
 from fastopt.engine.table import DIRECT, NUMBER, SPARSE
 from fastopt.kernels.common import follow
@@ -43,28 +43,6 @@ def all_finite(values: np.ndarray) -> bool:
         if values.dtype.char in "fd" and isfinite(quick_sum_of_squares(values.reshape(-1, order="A"))):
             return True
         return bool(np.isfinite(np.square(values)).all())
-
-
-class Work(NamedTuple):
-    """An array of a step, or some of its rows: flat, in the dtype and order of its state.
-
-    Attributes
-    ----------
-    entry : Entry
-        What the plan says of it.
-    grad : array
-        Its gradient.
-    arrays : list of arrays
-        The parameter, its states and averages; some of them copies.
-    before, after : list of callables
-        The C calls that copy there, and back.
-    """
-
-    entry: Entry
-    grad: np.ndarray
-    arrays: list[np.ndarray]
-    before: Calls
-    after: Calls
 
 
 class PlainStep:
@@ -100,16 +78,18 @@ class PlainStep:
         segment = self.segment
         segment.scalars[:] = scalars
         with np.errstate(all="ignore"):
-            works = self._works(arrays)
+            is_drafted = segment.rule.is_whole or not segment.rule.kernel.is_own
+            source = mirrored_arrays(arrays, self.overlapping) if is_drafted else arrays
+            works = self._works(arrays, source)
             is_finite = self._are_finite(works)
             if segment.is_strict and not is_finite:
                 return [], False
-            if segment.rule.is_whole or not segment.rule.kernel.is_own:
-                return draft_step(segment, arrays, self.overlapping, between), is_finite
+            if is_drafted:
+                return draft_step(segment, works, between), is_finite
             tapes: dict[Any, list[KnownTape]] = {}
             calls: Calls = []
-            for i, work in enumerate(works):
-                entry = work.entry
+            for work in works:
+                i, entry = work.row, work.entry
                 if entry.is_frozen:
                     continue
                 own = tapes.get((entry.scalar_set, entry.slot.dtype))
@@ -123,11 +103,11 @@ class PlainStep:
     def are_finite(self, arrays: Any) -> bool:
         """Whether all gradients are finite, and all their squares."""
         with np.errstate(all="ignore"):
-            return self._are_finite(self._works(arrays))
+            return self._are_finite(self._works(arrays, arrays))
 
-    def _works(self, arrays: Any) -> list[Work]:
-        """Return the arrays of all entries."""
-        return [self._work(i, entry, arrays) for i, entry in enumerate(self.segment.entries)]
+    def _works(self, arrays: Any, source: Any) -> list[Work]:
+        """Return the arrays of all entries, given from where they are read."""
+        return [self._work(i, entry, arrays, source) for i, entry in enumerate(self.segment.entries)]
 
     def _are_finite(self, works: Sequence[Work]) -> bool:
         """Whether the gradients that count are finite, and all their squares."""
@@ -154,27 +134,28 @@ class PlainStep:
             found.append(known)
         return found
 
-    def _work(self, i: int, entry: Entry, arrays: Any) -> Work:
+    def _work(self, i: int, entry: Entry, arrays: Any, source: Any) -> Work:
         """Return an entry's arrays."""
         slot, position = entry.slot, entry.position
-        param, grad = arrays.params[position], arrays.grads[position]
+        param, grad = source.params[position], source.grads[position]
         if entry.grad.mode == SPARSE:
-            return row_work(self.segment, entry, param, grad)
-        before: Calls = []
-        after: Calls = []
+            return row_work(self.segment, i, arrays, source)
+        work = Work(i, entry, grad, [], [], [], [])
         is_alone = position not in self.overlapping
-        if not is_alone:
-            flat_grad = copy_in(grad, slot, before)
-        elif entry.grad.mode == DIRECT:
+        if is_alone and entry.grad.mode == DIRECT:
             flat_grad = grad.reshape(-1, order=slot.order)
         else:
-            flat_grad = np.asarray(grad, slot.dtype).reshape(-1, order=slot.order)
+            flat_grad = copy_in(grad, slot, work.before)
+            work.before[-1]()  # as it is looked at now
         if is_alone and entry.param.mode == DIRECT:
             flat = param.reshape(-1, order=slot.order)
         else:
-            flat = copy_in(param, slot, before)
-            after.append(copy_back(arrays, entry, flat.reshape(slot.shape, order=slot.order)))
-        return Work(entry, flat_grad, [flat, *self.states[i]], before, after)
+            flat = copy_in(param, slot, work.before)
+            copy = flat.reshape(slot.shape, order=slot.order)
+            work.after.append(copy_back(arrays, entry, copy))
+            if source is not arrays and entry.param.mode != NUMBER:
+                work.meanwhile.append(copy_back(source, entry, copy))
+        return work._replace(grad=flat_grad, arrays=[flat, *self.states[i]])
 
 
 class KnownTape:
@@ -221,10 +202,9 @@ def flat_states(segment: Segment, entry: Entry) -> list[np.ndarray]:
 
 
 def copy_in(array: Any, slot: Slot, before: Calls) -> np.ndarray:
-    """Return a flat copy of an array as it is now, and note the call that copies it when its turn comes."""
+    """Return memory for a flat copy of an array, and note the call that copies it when its turn comes."""
     copy = np.empty(slot.shape, slot.dtype, order=slot.order)
     before.append(partial(setitem, copy, ..., array))
-    copy[...] = array
     return copy.reshape(-1, order=slot.order)
 
 
@@ -238,21 +218,25 @@ def copy_back(arrays: Any, entry: Entry, copy: np.ndarray) -> Callable[[], Any]:
     return partial(deque, map(setitem, [container], [key], map(type(param), [copy])), 0)
 
 
-def row_work(segment: Segment, entry: Entry, param: Any, grad: Rows) -> Work:
+def row_work(segment: Segment, i: int, arrays: Any, source: Any) -> Work:
     """Return copies of the rows that have a gradient, of a parameter and its states."""
+    entry = segment.entries[i]
+    param, grad = source.params[entry.position], source.grads[entry.position]
     dtype, index = entry.slot.dtype, grad.indices
-    before: Calls = []
-    after: Calls = []
-    flats = []
-    buffers = segment.memory.buffers[dtype]
-    states = [state.view(buffer) for state, buffer in zip(entry.states, buffers, strict=True)]
+    work = Work(i, entry, np.asarray(grad.values, dtype).reshape(-1), [], [], [], [])
+    states = [
+        state.view(buffer) for state, buffer in zip(entry.states, segment.memory.buffers[dtype], strict=True)
+    ]
     for whole in (param, *states):
         copy = np.empty((index.size, *entry.slot.shape[1:]), dtype)
         raw = copy if whole.dtype == dtype else np.empty(copy.shape, whole.dtype)
         # A subclass may have a `take` of its own. (The mode needs no copy; the indices are in range.)
-        before.append(partial(np.ndarray.take, whole, index, 0, raw, "clip"))
+        work.before.append(partial(np.ndarray.take, whole, index, 0, raw, "clip"))
         if raw is not copy:
-            before.append(partial(setitem, copy, ..., raw))
-        after.append(partial(np.ndarray.__setitem__, whole, index, copy))
-        flats.append(copy.reshape(-1))
-    return Work(entry, np.asarray(grad.values, dtype).reshape(-1), flats, before, after)
+            work.before.append(partial(setitem, copy, ..., raw))
+        target = arrays.params[entry.position] if whole is param else whole
+        work.after.append(partial(np.ndarray.__setitem__, target, index, copy))
+        if target is not whole:
+            work.meanwhile.append(partial(np.ndarray.__setitem__, whole, index, copy))
+        work.arrays.append(copy.reshape(-1))
+    return work

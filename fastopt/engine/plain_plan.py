@@ -9,8 +9,9 @@ import numpy as np
 
 from fastopt.engine.compiling.background import background
 from fastopt.engine.memory import Memory
+from fastopt.engine.overlap import overlapping_indices
 from fastopt.engine.plain import PlainStep
-from fastopt.engine.plan import Arrays, Plan, Scalars, overlapping_indices, run_calls
+from fastopt.engine.plan import Arrays, Plan, Scalars, run_calls
 from fastopt.engine.rules import Rule
 from fastopt.engine.segment import Calls, Segment
 from fastopt.engine.table import CHECK, REFUSED
@@ -43,8 +44,8 @@ class PlainPlan(Plan):
     ) -> None:
         super().__init__(rule, memory, arrays, groups, **options)
         self.n_arrived, self.has_nonfinite = n_arrived, False
+        self.is_drafted = rule.is_whole or not rule.kernel.is_own
         overlapping = overlapping_indices(arrays)
-        self.main_entries = self.entries
         self.main = Segment(
             rule, memory, self.entries,
             n_averages=self.n_averages, n_sets=len(self.sets), is_strict=is_strict,

@@ -9,13 +9,13 @@ import numpy as np
 
 from fastopt.arrays.containers import Keys
 from fastopt.arrays.layout import Layout, Slot
-from fastopt.engine.arrayinfo import address_of_data, byte_range, describe
+from fastopt.engine.arrayinfo import describe
 from fastopt.engine.memory import Memory
 from fastopt.engine.rules import Rule
 from fastopt.engine.segment import Calls, Entry, Segment
 from fastopt.engine.table import REFUSED
 
-__all__ = ["FROZEN", "Arrays", "Given", "Plan", "ScalarSet", "Scalars", "overlapping_indices", "run_calls"]
+__all__ = ["FROZEN", "Arrays", "Given", "Plan", "ScalarSet", "Scalars", "run_calls"]
 
 FROZEN = -1
 
@@ -104,10 +104,10 @@ class Plan:
         The arrays.
     main : Segment
         These, but for those that are updated one by one.
-    main_entries : list of Entry
-        Its arrays.
     is_compiled : bool
         Whether compiled code takes the step; else plain NumPy does.
+    is_drafted : bool
+        Whether new values are computed before the chain of calls begins, which writes them.
     is_kept : bool
         Whether the step notices by itself what differs the next time.
     drive : callable or None
@@ -120,12 +120,12 @@ class Plan:
     """
 
     is_compiled = False
+    is_drafted = False
     is_kept = False
     is_small = True
     n_threads = 1
     n_elements = 0
     main: Segment
-    main_entries: list[Entry]
     drive: Callable[[list[Any], list[Any], tuple[float, ...], int], bool | None] | None = None
 
     def __init__(
@@ -220,32 +220,6 @@ class Plan:
     def check_calls(self, arrays: Arrays, scalars: Scalars, count: int) -> Calls:
         """Return the C calls that check all and change nothing; the last may refuse the step."""
         raise NotImplementedError
-
-
-def overlapping_indices(arrays: Arrays) -> set[int]:
-    """Return the positions of parameters that share memory with another, or with any gradient."""
-    ranges: list[tuple[int, int, int, bool]] = []
-    for i, (param, grad) in enumerate(zip(arrays.params, arrays.grads, strict=True)):
-        for array, is_param in ((param, True), (grad, False)):
-            if isinstance(array, np.ndarray) and array.size:
-                low, high = byte_range(array)
-                address = address_of_data(array)
-                ranges.append((address + low, address + high, i, is_param))
-    ranges.sort()
-    result: set[int] = set()
-    furthest = (0, -1)  # the end of the parameter that reaches furthest so far, and its position
-    grads: list[tuple[int, int]] = []  # the same of all gradients that may reach further
-    for low, high, i, is_param in ranges:
-        if furthest[0] > low:
-            result |= {i, furthest[1]}
-        if is_param:
-            grads = [pair for pair in grads if pair[0] > low]
-            if grads:
-                result |= {i, *(other for _, other in grads)}
-            furthest = max(furthest, (high, i))
-        else:
-            grads.append((high, i))
-    return result
 
 
 def run_calls(calls: Calls) -> bool:

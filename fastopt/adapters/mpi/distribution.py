@@ -12,7 +12,8 @@ from fastopt.adapters.mpi.sharding import Sharding, param_key
 from fastopt.arrays.containers import check_grad, check_param, match_grads
 from fastopt.arrays.layout import Layout, order_of
 from fastopt.arrays.rows import Rows
-from fastopt.engine.plan import Arrays, overlapping_indices
+from fastopt.engine.overlap import overlapping_indices
+from fastopt.engine.plan import Arrays
 from fastopt.options.groups import Grouping
 
 __all__ = ["Distribution"]
