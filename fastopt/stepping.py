@@ -137,7 +137,8 @@ class Stepping(CheckedFields, Flushing, Saving, Recording):
     def compiled(self) -> bool:
         """Whether the last step was taken by compiled code; else it was, with the same bits, in NumPy."""
         engines = [owner.engine for owner in self.inner.values() or (self,)]
-        return all(engine.is_compiled for engine in engines if engine.memory.layout)
+        used = [engine for engine in engines if engine.memory.layout]
+        return bool(used) and all(engine.is_compiled for engine in used)
 
     @property
     def skipped(self) -> int:
@@ -217,7 +218,7 @@ class Stepping(CheckedFields, Flushing, Saving, Recording):
             try:
                 return step, self.run(step)
             except OutdatedStepError:
-                step = Step(self, arrays, is_flush=step.is_flush)
+                step = Step(self, arrays.with_present_numbers(), is_flush=step.is_flush)
         return step, self.run(step)
 
     def run(self, step: Step) -> Sequence[int]:

@@ -230,7 +230,10 @@ def test_an_edited_kernel_is_compiled_anew(cache, tmp_path, expected):
 @needs_jit
 @pytest.mark.parametrize(
     ("which", "damage"),
-    [("step", "flip"), *(("adam", how) for how in ("cut", "flip", "empty", "foreign", "folder"))],
+    [
+        ("step", "flip"),
+        *(("adam", how) for how in ("cut", "flip", "empty", "foreign", "folder", "another's", "fifo")),
+    ],
 )
 def test_row_27_a_damaged_cache_costs_one_warning_at_most(which, damage, cache, expected):
     units = fastopt.Adam.units([np.dtype("float64")])
@@ -239,6 +242,10 @@ def test_row_27_a_damaged_cache_costs_one_warning_at_most(which, damage, cache, 
     file.unlink()
     if damage == "folder":
         file.mkdir()
+    elif damage == "another's":  # whose function has other arguments
+        file.write_bytes((cache / units[0].file).read_bytes())
+    elif damage == "fifo":  # whose reader waits for a writer
+        os.mkfifo(file, 0o644)
     else:
         data[len(data) // 2] ^= 1
         file.write_bytes({"cut": data[:-20], "flip": data, "empty": b"", "foreign": b"\x7fELF" * 99}[damage])

@@ -362,6 +362,8 @@ def run_together(jobs: Sequence[tuple[Engine, Job]], known: Sequence[Plan | None
     for plans in (known, *[[None] * len(jobs)] * 2):
         for _, job in jobs:
             job.check_current()
+            if not job.arrays.is_current:
+                raise OutdatedStepError(CHANGED)
         prepared = [
             engine.prepare(job, plan, is_alone=len(jobs) == 1)
             for (engine, job), plan in zip(jobs, plans, strict=True)

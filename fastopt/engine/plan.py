@@ -59,6 +59,23 @@ class Arrays(NamedTuple):
             return list(self.keys.sizes)
         return list(dict.fromkeys(layout[key].dtype for key in self.keys))
 
+    def with_present_numbers(self) -> "Arrays":
+        """Return the same with the numbers that the container has now in the place of parameters."""
+        keys, params, grads, container = self
+        if not isinstance(container, dict | list):
+            return self
+        numbers: Any = container
+        now = [
+            param if isinstance(param, np.ndarray) else numbers[key]
+            for key, param in zip(keys, params, strict=False)  # a packed container has arrays only
+        ]
+        return Arrays(keys, now, grads, container)
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the container still has the numbers that were parameters."""
+        return all(map(is_, self.params, self.with_present_numbers().params))
+
     def select(self, indices: Sequence[int]) -> "Arrays":
         """Return some of the arrays."""
         keys, params, grads = (

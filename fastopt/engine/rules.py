@@ -86,10 +86,12 @@ class Rule(NamedTuple):
             return None
         kinds = list(dtypes)
         first, *others = self.units(kinds, n_states)
-        step = find(first)
-        # All are looked for at once, so that they are asked of the process that compiles; but what only this
-        # process can compile is compiled when there is a step that calls it.
-        kernels = [find(unit) if step is not None or unit.request else None for unit in others]
+        # A kernel of a user's own may have other bits in NumPy, so that no step is taken there; no other
+        # process can import it.
+        is_needed = not all(unit.request for unit in others)
+        step = find(first, is_needed=is_needed)
+        # All are looked for at once, so that they are asked of the process that compiles.
+        kernels = [find(unit, is_needed=is_needed) for unit in others]
         if step is None or None in kernels:
             return None
         found = [own["rule"] for own in kernels if own is not None]

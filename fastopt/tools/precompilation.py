@@ -10,7 +10,7 @@ from fastopt import optimizers
 from fastopt.checks import computed, listed
 from fastopt.engine.compiling.background import background
 from fastopt.engine.compiling.code import build, compile_mode, find_kept
-from fastopt.engine.compiling.folder import files_of
+from fastopt.engine.compiling.folder import files_of, stamps_of
 from fastopt.engine.compiling.units import Unit, driver_unit
 from fastopt.engine.rules import Rule
 from fastopt.optimizer import Optimizer
@@ -77,7 +77,7 @@ def warmup(
     step, left = driver_unit(), [unit for unit in units if find_kept(unit) is None]
     if step in left and len(left) > 1 and background.can_compile(step.prefix):
         # It takes as long as a dozen kernels, which are compiled here meanwhile.
-        background.request(step.prefix, step.request)
+        background.request(step.prefix, step.request, stamps_of(step.prefix))
         left = [*(unit for unit in left if unit is not step), step]
     for number, unit in enumerate(left, 1):
         if progress:

@@ -4,9 +4,9 @@ import os
 import sys
 from contextlib import suppress
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
-from fastopt.engine.compiling.folder import files_of, writable_folder
+from fastopt.engine.compiling.folder import stamps_of, writable_folder
 from fastopt.engine.compiling.units import has_numba
 
 __all__ = ["Background", "background"]
@@ -18,6 +18,20 @@ PERIOD = 0.01
 COMMAND = "import sys; sys.path[:] = sys.argv[1:]; from fastopt.engine.compiling.code import serve; serve()"
 
 
+# Such a process, but as no child of this one: a program that waits for its children doesn't wait for it.
+APART = ["/bin/sh", "-c", 'exec 3<&0; "$@" <&3 3<&- &', "sh"]
+
+# Number of processes that are started, as one may have been killed.
+MAX_STARTS = 2
+
+
+class Wish(NamedTuple):
+    """What was asked for, and the files that there were before."""
+
+    request: str
+    before: list[tuple[str, int]]
+
+
 class Background:
     """What was asked of the process that compiles, and what has come of it.
 
@@ -27,15 +41,21 @@ class Background:
         Goes up when something has been compiled, or can't be: then steps look anew.
     failed : set of str
         Prefixes of files that the process has ended without.
+    waiting : dict of str to Wish
+        What was asked for, by the prefix of its file.
     """
 
     def __init__(self) -> None:
         self.n_arrived = 0
         self.failed: set[str] = set()
-        self.waiting: dict[str, list[str]] = {}
-        self.process: Any = None
-        self.pid = os.getpid()
         self.next_look = 0.0
+        self._begin()
+
+    def _begin(self) -> None:
+        """Begin without a process. After a fork it is the parent's, whose requests it compiles."""
+        self.pid, self.n_starts = os.getpid(), 0
+        self.waiting: dict[str, Wish] = {}
+        self.process: Any = None
 
     def can_compile(self, prefix: str) -> bool:
         """Whether a process can be started that keeps what it compiles for this one.
@@ -49,36 +69,61 @@ class Background:
         can_start = is_python and not is_child and prefix not in self.failed
         return can_start and has_numba() and writable_folder() is not None
 
-    def request(self, prefix: str, request: str) -> None:
-        """Ask for a file, of which the prefix of its name is known, unless that was done."""
-        if self.pid != os.getpid():  # a fork: the process is the parent's, whose requests it compiles
-            self.pid, self.process, self.waiting = os.getpid(), None, {}
+    def request(self, prefix: str, request: str, before: list[tuple[str, int]]) -> None:
+        """Ask for a file, unless that was done.
+
+        Parameters
+        ----------
+        prefix : str
+            How the name of the file begins.
+        request : str
+            What is to be compiled.
+        before : list of tuple of str and int
+            The files with this prefix that can't be used, from `stamps_of`.
+        """
+        if self.pid != os.getpid():
+            self._begin()
         if prefix in self.waiting:
             return
-        self.waiting[prefix] = files_of(prefix)
-        try:
-            if self.process is None or self.process.poll() is not None:
-                self.process = start()
-            self.process.stdin.write(f"{request}\n".encode())
-            self.process.stdin.flush()
-        except OSError:
+        wish = Wish(request, before)
+        # Noted afterwards: an interrupt in between makes it ask twice, which costs nothing.
+        is_sent = self._send({prefix: wish})
+        self.waiting[prefix] = wish
+        if not is_sent:
             self._give_up()
+
+    def _send(self, wishes: dict[str, Wish]) -> bool:
+        """Write requests, to another process if there is none. Returns False if that can't be done."""
+        try:
+            if self.process is None or is_over(self.process):
+                if self.n_starts == MAX_STARTS:
+                    return False
+                self.n_starts += 1
+                self.process = start()
+                wishes = {**self.waiting, **wishes}
+            for prefix, wish in wishes.items():
+                # A short line is written as a whole or not at all, whatever interrupts this.
+                os.write(self.process.stdin.fileno(), f"{prefix} {wish.request}\n".encode())
+        except Exception:  # the program may have a module with the name of one of Python's
+            return False
+        return True
 
     def look(self) -> int:
         """Return a number that is another one when something has been compiled."""
         if self.waiting and monotonic() >= self.next_look:
             self.next_look = monotonic() + PERIOD
-            is_over = self.process is None or self.process.poll() is not None
-            arrived = [prefix for prefix, before in self.waiting.items() if files_of(prefix) != before]
+            was_over = self.process is None or is_over(self.process)
+            wishes = list(self.waiting.items())  # as another thread may ask for more
+            arrived = [prefix for prefix, wish in wishes if stamps_of(prefix) != wish.before]
             for prefix in arrived:
-                del self.waiting[prefix]
+                self.waiting.pop(prefix, None)
             self.n_arrived += bool(arrived)
-            if is_over and self.waiting:
+            if was_over and self.waiting and not self._send({}):
                 self._give_up()
         return self.n_arrived
 
     def _give_up(self) -> None:
-        """Note that the process won't compile what was asked for."""
+        """Note that no process will compile what was asked for."""
         self.failed |= set(self.waiting)
         self.waiting = {}
         self.n_arrived += 1
@@ -89,14 +134,20 @@ def start() -> Any:
     import atexit
     import subprocess  # which a process that finds all compiled need not import
 
-    environment = {**os.environ, "FASTOPT_COMPILE": "now", "OPENBLAS_NUM_THREADS": "1"}
+    folder = writable_folder() or ""  # an absolute path: the program may change its directory
+    variables = {"FASTOPT_COMPILE": "now", "FASTOPT_CACHE_DIR": folder, "OPENBLAS_NUM_THREADS": "1"}
     paths = [os.path.abspath(path) for path in sys.path]
+    flags = ["-" + "O" * sys.flags.optimize] if sys.flags.optimize else []
+    is_apart = os.path.exists(APART[0])
     process = subprocess.Popen(
-        [sys.executable, "-c", COMMAND, *paths],
-        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment,
+        [*(APART if is_apart else []), sys.executable, *flags, "-c", COMMAND, *paths],
+        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        env={**os.environ, **variables},
         start_new_session=True,  # an interrupt of the program doesn't end it: the next run needs its work
         creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
     )  # fmt: skip
+    if is_apart:
+        process.wait()
 
     def leave() -> None:
         with suppress(OSError):
@@ -106,6 +157,17 @@ def start() -> Any:
 
     atexit.register(leave)
     return process
+
+
+def is_over(process: Any) -> bool:
+    """Whether a process has ended, which need not be a child of this one."""
+    if os.name != "posix":
+        return process.poll() is not None
+    import select
+
+    pipe = select.poll()
+    pipe.register(process.stdin.fileno(), 0)  # what is told all the same is that nobody reads it
+    return bool(pipe.poll(0))
 
 
 background = Background()

@@ -4,7 +4,7 @@ import os
 import sys
 
 from fastopt.engine.compiling.background import background
-from fastopt.engine.compiling.folder import files_of, locked, read, remove, warn_once, write
+from fastopt.engine.compiling.folder import files_of, locked, read, remove, stamps_of, warn_once, write
 from fastopt.engine.compiling.loading import addresses_in, pack, unpack
 from fastopt.engine.compiling.units import Unit, has_numba, read_request
 from fastopt.engine.threads import compiling
@@ -38,20 +38,27 @@ def compile_mode() -> str:
     return "never" if is_disabled or not has_numba() else mode
 
 
-def find(unit: Unit) -> dict[str, int] | None:
-    """Return the addresses of a unit's functions; None where it isn't compiled yet, or can't be."""
+def find(unit: Unit, *, is_needed: bool = False) -> dict[str, int] | None:
+    """Return the addresses of a unit's functions; None where it isn't compiled yet, or can't be.
+
+    If it is needed now, no other process is asked for it.
+    """
     found = loaded.get(unit)
     if found is not None:
         return found
-    mode = compile_mode()
-    if mode == "never" or unit in lacking or asked.get(unit) == background.look():
+    mode = "now" if is_needed and compile_mode() == "background" else compile_mode()
+    if mode == "never" or unit in lacking:
+        return None
+    if mode == "background" and asked.get(unit) == background.look():
         return None
     with compiling:
+        before = stamps_of(unit.prefix)
         found = find_kept(unit)
         if found is None:
-            if mode == "background" and unit.request and background.can_compile(unit.prefix):
-                background.request(unit.prefix, unit.request)
-                asked[unit] = background.n_arrived
+            if mode == "background" and background.can_compile(unit.prefix):
+                n_arrived = background.n_arrived  # which goes up if the request fails
+                background.request(unit.prefix, unit.request, before)
+                asked[unit] = n_arrived
                 return None
             found = build(unit)
     return found
@@ -71,7 +78,7 @@ def load(unit: Unit) -> dict[str, int] | None:
         content = read(unit.file)
         if content is None:
             return None
-        found = addresses_in(*unpack(content), unit.names)
+        found = addresses_in(*unpack(unit.file, content), unit.names)
     except ImportError:  # of llvmlite
         return None
     except (ValueError, RuntimeError) as error:
@@ -85,28 +92,28 @@ def load(unit: Unit) -> dict[str, int] | None:
 
 def build(unit: Unit) -> dict[str, int] | None:
     """Compile a unit in this process, unless another does: then wait for it. None if there is no Numba."""
-    try:
-        with locked(unit.file):
-            found = load(unit)
-            if found is not None:
-                return found
+    with locked(unit.file):
+        found = load(unit)
+        if found is not None:
+            return found
+        try:
             from fastopt.engine.native.emission import addresses_here, emit
-
-            data, needed = emit(unit.functions(), unit.code())
-            # A kernel that allocates memory needs Numba's runtime, which other processes don't have.
-            is_alone = not any(symbol.startswith(("NRT_", "numba_")) for symbol in needed)
-            found = addresses_in(data, needed, unit.names) if is_alone else None
-            if found is None:
-                found = addresses_here(unit.functions())
-            elif not write(unit.file, pack(data, needed)):
-                warn_once(
-                    "compiled code can't be kept, so each process compiles it anew; name a folder that can "
-                    "be written by FASTOPT_CACHE_DIR"
-                )
-    except ImportError as error:
-        warn_once(f"steps are taken in plain NumPy, as Numba can't be imported ({error})")
-        lacking.add(unit)
-        return None
+        except Exception as error:  # whatever a module raises that the program has instead of one of Python's
+            lacking.add(unit)
+            warn_once(f"steps are taken in plain NumPy, as Numba can't be imported ({error})")
+            return None
+        data, needed = emit(unit.functions(), unit.code())
+        # A kernel that allocates memory needs Numba's runtime, which other processes don't have.
+        is_alone = not any(symbol.startswith(("NRT_", "numba_")) for symbol in needed)
+        found = addresses_in(data, needed, unit.names) if is_alone else None
+        if found is None:
+            found = addresses_here(unit.functions())
+        elif not write(unit.file, pack(unit.file, data, needed)):
+            loaded[unit] = found  # first, as a warning may raise
+            warn_once(
+                "compiled code can't be kept, so each process compiles it anew; name a folder that can "
+                "be written by FASTOPT_CACHE_DIR"
+            )
     loaded[unit] = found
     return found
 
@@ -116,5 +123,8 @@ def serve() -> None:
     if hasattr(os, "nice"):
         os.nice(5)  # the training comes first
     for line in sys.stdin:
-        if build(read_request(line.strip())) is None:
-            sys.exit(1)  # it can't compile at all, and who waits for it must know
+        prefix, _, request = line.strip().partition(" ")
+        unit = read_request(request)
+        # It can't compile at all, or has other sources: who waits for it must know.
+        if unit.prefix != prefix or build(unit) is None:
+            sys.exit(1)

@@ -6,9 +6,10 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from typing import IO
 
-__all__ = ["files_of", "locked", "read", "remove", "warn_once", "writable_folder", "write"]
+__all__ = ["files_of", "locked", "read", "remove", "stamps_of", "warn_once", "writable_folder", "write"]
 
 # Bits of a mode with which others than the owner may write.
 OTHERS = stat.S_IWGRP | stat.S_IWOTH
@@ -18,7 +19,7 @@ def cache_folder() -> str | None:
     """Return the folder: ``FASTOPT_CACHE_DIR``, or one in the user's cache. None if there is no home."""
     given = os.environ.get("FASTOPT_CACHE_DIR")
     if given:
-        return given
+        return absolute(given)
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA")
         return os.path.join(base, "fastopt", "Cache") if base else None
@@ -29,11 +30,18 @@ def cache_folder() -> str | None:
     return os.path.join(base, "fastopt") if os.path.isabs(base) else None  # else there is no home
 
 
-def distrust(path: str) -> str | None:
+@cache
+def absolute(path: str) -> str:
+    """Return a path as it is at the first call, whatever directory the program changes to."""
+    return os.path.abspath(path)
+
+
+def distrust(path: str, status: os.stat_result) -> str | None:
     """Return why a file or folder can't be believed, or None."""
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+        return f"{path} is no regular file"
     if os.name != "posix":
         return None
-    status = os.stat(path)
     if status.st_uid not in (os.getuid(), 0):
         return f"{path} belongs to another user"
     return f"others may write to {path}" if status.st_mode & OTHERS else None
@@ -45,7 +53,7 @@ def trusted_folder() -> str | None:
     if folder is None:
         return None
     try:
-        reason = distrust(folder)
+        reason = distrust(folder, os.stat(folder))
     except OSError:
         return None
     if reason is not None:
@@ -71,9 +79,9 @@ def read(name: str) -> bytes | None:
         return None
     path = os.path.join(folder, name)
     try:
-        reason = distrust(path)
-        if reason is None:
-            with open(path, "rb") as file:
+        with open(path, "rb", opener=open_at_once) as file:
+            reason = distrust(path, os.fstat(file.fileno()))
+            if reason is None:
                 return file.read()
     except FileNotFoundError:
         return None
@@ -81,6 +89,11 @@ def read(name: str) -> bytes | None:
         reason = f"{path} can't be read ({error})"
     warn_once(f"code is compiled anew, as {reason}")
     return None
+
+
+def open_at_once(path: str, flags: int) -> int:
+    """Open a file without waiting for anyone, as a pipe would."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o644)
 
 
 def files_of(prefix: str) -> list[str]:
@@ -91,6 +104,15 @@ def files_of(prefix: str) -> list[str]:
     except OSError:
         names = []
     return sorted(name for name in names if name.startswith(prefix) and name.endswith(".code"))
+
+
+def stamps_of(prefix: str) -> list[tuple[str, int]]:
+    """Return the same with the times of their last changes, by which a file that was replaced is known."""
+    folder, stamps = cache_folder() or "", []
+    for name in files_of(prefix):
+        with suppress(OSError):
+            stamps.append((name, os.stat(os.path.join(folder, name)).st_mtime_ns))
+    return stamps
 
 
 def remove(name: str) -> None:
@@ -132,7 +154,8 @@ def locked(name: str) -> Iterator[None]:
         return
     with ExitStack() as stack:
         with suppress(OSError):
-            lock(stack.enter_context(open(os.path.join(folder, f"{name}.lock"), "ab")))
+            path = os.path.join(folder, f"{name}.lock")
+            lock(stack.enter_context(open(path, "ab", opener=open_at_once)))
         yield  # the end of the file ends the lock, and so does the end of the process
 
 

@@ -5,22 +5,25 @@ from functools import cache
 from threading import Lock
 from typing import Any
 
-__all__ = ["addresses_in", "pack", "unpack"]
+__all__ = ["MAGIC", "addresses_in", "pack", "unpack"]
 
-MAGIC = b"fastopt object code 1\n"
+MAGIC = b"fastopt object code 2\n"
 
 # Loaded code, which lives as long as the process.
 engines: list[Any] = []
 loading = Lock()
 
 
-def pack(data: bytes, needed: list[str]) -> bytes:
-    """Return the content of a file: object code and the symbols that it needs, with a digest of both."""
-    body = " ".join(needed).encode() + b"\n" + data
+def pack(name: str, data: bytes, needed: list[str]) -> bytes:
+    """Return the content of a file: object code and the symbols that it needs, with a digest of all.
+
+    The name of the file is part of it, so that no file can take the place of another one.
+    """
+    body = f"{name}\n{' '.join(needed)}\n".encode() + data
     return MAGIC + hashlib.sha256(body).hexdigest().encode() + b"\n" + body
 
 
-def unpack(content: bytes) -> tuple[bytes, list[str]]:
+def unpack(name: str, content: bytes) -> tuple[bytes, list[str]]:
     """Return object code and the symbols that it needs.
 
     Raises
@@ -32,7 +35,10 @@ def unpack(content: bytes) -> tuple[bytes, list[str]]:
     digest, _, body = rest.partition(b"\n")
     if magic != MAGIC or hashlib.sha256(body).hexdigest().encode() != digest:
         raise ValueError("damaged, or not a file of compiled code")
-    needed, _, data = body.partition(b"\n")
+    own, _, rest = body.partition(b"\n")
+    if own.decode() != name:
+        raise ValueError(f"it was written as {own.decode()}")
+    needed, _, data = rest.partition(b"\n")
     return data, needed.decode().split()
 
 
@@ -59,4 +65,8 @@ def addresses_in(data: bytes, needed: list[str], names: tuple[str, ...]) -> dict
         engine.add_object_file(llvm.object_file.ObjectFileRef.from_data(data))
         engine.finalize_object()
         engines.append(engine)
-        return {name: engine.get_function_address(name) for name in names}
+        found = {name: engine.get_function_address(name) for name in names}
+    missing = [name for name, address in found.items() if not address]
+    if missing:
+        raise ValueError(f"it has no function {missing[0]}")
+    return found

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastopt.engine.compiling.loading import MAGIC
+
 __all__ = ["Unit", "cpu", "driver_unit", "has_numba", "kernel_unit", "read_request"]
 
 # The packages and modules whose sources are compiled, or say how.
@@ -159,8 +161,8 @@ def cpu() -> tuple[str, str]:
 
 @cache
 def environment_digest() -> str:
-    """Return a digest of the sources, of the versions of Numba, NumPy and Python, and of Numba's settings."""
-    digest = hashlib.sha256()
+    """Return a digest of the sources, of the form of files, of versions and of Numba's settings."""
+    digest = hashlib.sha256(MAGIC)
     for part in (*sys.version_info[:2], sys.abiflags if hasattr(sys, "abiflags") else "", np.__version__):
         digest.update(f"{part}\n".encode())
     for name in VARIABLES:
