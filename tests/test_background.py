@@ -171,6 +171,52 @@ def test_a_process_that_is_gone_is_noticed():
     assert module.is_over(process)
 
 
+OWN = """
+import sys
+from dataclasses import dataclass
+import numpy as np
+import fastopt
+
+@fastopt.kernel
+def softsign(param, grad, m, grad_scale, l2, keep, lr):
+    for i in range(param.size):
+        m[i] = 0.7 * m[i] + 0.3 * ((grad[i] > 0) - (grad[i] < 0))
+        param[i] = param[i] - 0.1 * lr * np.exp(m[i])
+
+@dataclass(eq=False)
+class Softsign(fastopt.Optimizer):
+    kernel = softsign
+    lr: float = fastopt.hyperparameter(0.1)
+    m = fastopt.State()
+
+    def scalars(self, t):
+        return (self.lr,)
+
+params, opt = [np.linspace(-1, 1, 9, dtype="float32")], Softsign()
+for step in range(5):
+    opt.update(params, [np.sin(params[0] + step)])
+    print(opt.compiled, params[0].tobytes().hex())
+"""
+
+
+@needs_jit
+def test_no_step_of_a_kernel_of_ones_own_is_taken_in_numpy(tmp_path):
+    """It has literals and `exp` in float32, and what only compiled code can subtract."""
+    environment = {"FASTOPT_CACHE_DIR": str(tmp_path)}
+    # Nothing is compiled yet, not even the step.
+    cold, _ = python(OWN, FASTOPT_COMPILE="background", **environment)
+    assert [line.split()[0] for line in cold.splitlines()] == ["True"] * 5
+    assert python(OWN, FASTOPT_COMPILE="now", **environment)[0] == cold
+
+
+def test_a_kernel_that_numpy_can_not_run_is_named():
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        python(OWN, FASTOPT_COMPILE="never")
+    last = failed.value.stderr.splitlines()[-1]
+    assert last.startswith("TypeError: kernel 'softsign' can't run in plain NumPy (numpy boolean subtract")
+    assert last.endswith("(FASTOPT_COMPILE=now)")
+
+
 # What a step makes of what happens meanwhile.
 
 

@@ -203,7 +203,13 @@ def checked_form(function: Any) -> Callable[..., None]:
         if isinstance(arguments[0], Draft) and is_right(arrays, scalars):
             run_at_once(at_once, arrays, scalars)
         else:
-            run_one_by_one(one_by_one, arguments)
+            try:
+                run_one_by_one(one_by_one, arguments)
+            except TypeError as error:
+                raise TypeError(
+                    f"kernel {function.__name__!r} can't run in plain NumPy ({error}): write it without what "
+                    "NumPy's numbers refuse, or have it compiled (FASTOPT_COMPILE=now)"
+                ) from error
 
     return run
 
