@@ -196,7 +196,7 @@ def test_what_leaves_compiled_code_does_so_alone(rule, kind, which, planned):
     assert len(planned) == 1
     plan = opt.engine.plan
     assert plan is not None
-    modes = [(entry.param.mode, entry.grad.mode) for entry in plan.main_entries]
+    modes = [(entry.param.mode, entry.grad.mode) for entry in plan.main.entries]
     assert modes[0] == (DIRECT, GATHERED)
     assert modes[2] == (DIRECT, GATHERED)
     is_changed = which != "param" or kind != "integers"

@@ -39,7 +39,7 @@ def test_packed_steps_give_the_same_bits(rule, dtype, cls):
         assert type(getattr(other, name)) is cls
         assert snapshot(getattr(one, name)) == snapshot(getattr(other, name))
     if is_layout_known():  # else nothing is compiled
-        assert len(other.engine.plan.main_entries) == 1, "not a single pass"
+        assert len(other.engine.plan.main.entries) == 1, "not a single pass"
         assert other.engine.plan.drive is not None
 
 
