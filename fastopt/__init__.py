@@ -38,6 +38,7 @@ NAMES = {
 
 if TYPE_CHECKING:  # for type checkers and editors, which read no dict
     from fastopt import adapters as adapters
+    from fastopt import functional as functional
     from fastopt import schedules as schedules
     from fastopt.arrays.gradients import clip_grads as clip_grads
     from fastopt.arrays.gradients import remove_duplicate as remove_duplicate
@@ -60,8 +61,8 @@ if TYPE_CHECKING:  # for type checkers and editors, which read no dict
     from fastopt.tools.trajectories import trajectory as trajectory
     from fastopt.tools.verification import verify as verify
 else:
-    __all__ = sorted(["schedules", *(name for names in NAMES.values() for name in names)])
-    __getattr__ = late_attributes(__name__, NAMES, ["adapters", "reference", "schedules"])
+    __all__ = sorted(["functional", "schedules", *(name for names in NAMES.values() for name in names)])
+    __getattr__ = late_attributes(__name__, NAMES, ["adapters", "functional", "reference", "schedules"])
 
     def __dir__() -> list[str]:
         """Show what is public, not the modules that it comes from."""

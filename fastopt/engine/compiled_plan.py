@@ -32,6 +32,8 @@ class CompiledPlan(Plan):
         Returns the number of threads for a number of elements.
     is_strict : bool
         Whether a gradient that isn't finite refuses the step.
+    has_given_states : bool
+        Whether its call `drive` gets one list of all arrays, states included; nothing else can be asked then.
     rule, memory, arrays, groups, **options
         As for a `Plan`.
     """
@@ -48,6 +50,8 @@ class CompiledPlan(Plan):
         memory: Memory,
         arrays: Arrays,
         groups: Sequence[int],
+        *,
+        has_given_states: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(rule, memory, arrays, groups, **options)
@@ -69,6 +73,7 @@ class CompiledPlan(Plan):
             return CompiledSegment(
                 code, len(arrays.params), n_threads, rule, own, entries,
                 n_averages=self.n_averages, n_sets=len(self.sets), is_strict=is_strict,
+                has_given_states=has_given_states,
             )  # fmt: skip
 
         self.main = make(memory, self.main_entries, self.n_threads, is_strict)

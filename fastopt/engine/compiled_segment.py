@@ -14,6 +14,7 @@ from fastopt.engine.entry import Entries, make_entries, object_addresses
 from fastopt.engine.memory import Memory
 from fastopt.engine.rules import Rule, StepCode
 from fastopt.engine.segment import Calls, Entry, Segment, rehearse
+from fastopt.engine.structs import ALIGNED, C_CONTIGUOUS, F_CONTIGUOUS, WRITEABLE
 from fastopt.engine.table import (
     CHECK,
     COUNT,
@@ -49,6 +50,8 @@ class CompiledSegment(Segment):
         Length of the lists of parameters and gradients.
     n_threads : int
         Number of threads.
+    has_given_states : bool
+        Whether there is one list of all arrays: the parameters, their gradients, and each of their states.
     rule, memory, entries, **options
         As for a `Segment`.
 
@@ -66,12 +69,15 @@ class CompiledSegment(Segment):
         rule: Rule,
         memory: Memory,
         entries: list[Entry],
+        *,
+        has_given_states: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(rule, memory, entries, **options)
         self.code, self.n_threads, self.n_rounds = code, n_threads, 0
         self.param_copies = self._copies(lambda entry: entry.param.mode)
         self.grad_copies = self._copies(lambda entry: entry.grad.mode)
+        self.has_given_states = has_given_states
         self._make_table(n_params)
 
     def _copies(self, mode_of: Callable[[Entry], int]) -> dict[int, np.ndarray]:
@@ -89,7 +95,7 @@ class CompiledSegment(Segment):
         slots = [entry.slot for entry in entries]
         rows = np.zeros(len(entries), dtype=ROW)
         pool: list[int] = []
-        rows["index"] = [entry.position for entry in entries]
+        rows["param_index"] = rows["grad_index"] = [entry.position for entry in entries]
         rows["size"] = [slot.size for slot in slots]
         rows["itemsize"] = [slot.dtype.itemsize for slot in slots]
         rows["is_frozen"] = [entry.is_frozen for entry in entries]
@@ -118,6 +124,9 @@ class CompiledSegment(Segment):
                 rows["n_axes"][i] = len(axes)
                 rows["axes_at"][i] = append(pool, [n for axis in axes for n in (axis.size, *axis.strides)])
         self._add_states(rows, pool)
+        if self.has_given_states:
+            self._add_given_states(rows, pool, n_params)
+            n_params *= 2 + len(self.memory.specs)
         if rule.is_whole:
             shapes = [slot.shape or (1,) for slot in slots]
             rows["n_matrix_rows"] = [(0, *shape)[-2] for shape in shapes]
@@ -161,11 +170,26 @@ class CompiledSegment(Segment):
             rows["rule_address"][here] = rule
             rows["statistics_rule_address"][here] = statistics[0] if statistics else 0
 
+    def _add_given_states(self, rows: np.ndarray, pool: list[int], n_params: int) -> None:
+        """Note where in the list of all arrays the gradient and the states of each parameter are."""
+        rows["grad_index"] += n_params
+        rows["n_given"] = len(self.memory.specs)
+        at = []
+        for entry in self.entries:
+            own = []
+            for k, state in enumerate(entry.states):
+                contiguous = C_CONTIGUOUS if state.order == "C" else F_CONTIGUOUS
+                flags = contiguous | ALIGNED | WRITEABLE
+                index, shape_at = entry.position + (2 + k) * n_params, append(pool, state.shape)
+                own += [index, entry.slot.dtype.num, flags, len(state.shape), shape_at]
+            at.append(append(pool, own))
+        rows["given_at"] = at
+
     def _make_header(self, rows: np.ndarray, pool: list[int], n_params: int, n_elements: int) -> None:
         """Make the header, and the memory that it leads to."""
         self.header = np.zeros(1, dtype=HEADER)
         self._rows, self._pool = rows, np.array(pool, dtype=np.int64)
-        self._ranges = np.zeros(2 * len(rows) + 1, dtype=np.int64)
+        self._ranges = np.zeros(2 * (len(rows) + rows["n_given"].sum()) + 1, dtype=np.int64)
         rows["address"] = rows.ctypes.data + rows.itemsize * np.arange(len(rows))
         n_arrays = 4 + max(rows["n_states"].tolist(), default=0)
         thread_bytes = PIECE_ROOM + -(-(2 + 2 * n_arrays) // 8) * 64

@@ -54,10 +54,12 @@ class PlainStep:
         The arrays.
     overlapping : set of int
         Positions of parameters that share memory with others: these are updated one after the other.
+    has_given_states : bool
+        Whether the states are other arrays at each step, which are put into ``states``.
     """
 
-    def __init__(self, segment: Segment, overlapping: set[int]) -> None:
-        self.segment, self.overlapping = segment, overlapping
+    def __init__(self, segment: Segment, overlapping: set[int], *, has_given_states: bool = False) -> None:
+        self.segment, self.overlapping, self.has_given_states = segment, overlapping, has_given_states
         self.tapes: dict[Any, KnownTape] = {}
         self.states = [flat_states(segment, entry) for entry in segment.entries]
 
@@ -96,7 +98,8 @@ class PlainStep:
                 if own is None:
                     own = tapes[entry.scalar_set, entry.slot.dtype] = self._tapes(entry)
                 calls += work.before
-                calls += recorded_calls(-1 if entry.grad.mode == SPARSE else i, work, own)
+                is_bound = entry.grad.mode != SPARSE and not self.has_given_states
+                calls += recorded_calls(i if is_bound else -1, work, own)
                 calls += work.after
             return calls, is_finite
 

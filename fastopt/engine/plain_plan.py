@@ -28,6 +28,9 @@ class PlainPlan(Plan):
         How much had been compiled when the code was looked for.
     is_strict : bool
         Whether a gradient that isn't finite refuses the step.
+    given_states : sequence of arrays, optional
+        States of the caller's. Then the call `drive` gets one list of all arrays, theirs included; nothing
+        else can be asked of this plan.
     rule, memory, arrays, groups, **options
         As for a `Plan`.
     """
@@ -40,6 +43,8 @@ class PlainPlan(Plan):
         memory: Memory,
         arrays: Arrays,
         groups: Sequence[int],
+        *,
+        given_states: Sequence[np.ndarray] | None = None,
         **options: Any,
     ) -> None:
         super().__init__(rule, memory, arrays, groups, **options)
@@ -50,21 +55,25 @@ class PlainPlan(Plan):
             rule, memory, self.entries,
             n_averages=self.n_averages, n_sets=len(self.sets), is_strict=is_strict,
         )  # fmt: skip
-        self.plain = PlainStep(self.main, overlapping)
+        self.plain = PlainStep(self.main, overlapping, has_given_states=given_states is not None)
         # The counts of all parameters, and how much they differ from that of the first.
         ranges = [range(e.count_at, e.count_at + e.n_counts) for e in self.entries if not e.is_frozen]
         self.counted = np.array([*chain(*ranges)], dtype=np.intp)
         self.differences = memory.counts[self.counted] - self.guard
-        self.seen = signatures(arrays)
+        self.seen = signatures([*arrays.params, *arrays.grads])
+        self.seen_states = None if given_states is None else signatures(given_states)
         self.is_kept = not overlapping and self.between is None and not self.main.has_copies
         if self.is_kept:
-            self.drive = self._drive
+            self.drive = self._drive if given_states is None else self._drive_with_states
 
     def fits(self, arrays: Arrays, n_threads: Callable[[int], int]) -> bool:
         """Whether all arrays are like those of the first step, share no memory, and no code has come."""
-        if background.look() != self.n_arrived or not self.is_kept or signatures(arrays) != self.seen:
+        if (
+            background.look() != self.n_arrived
+            or not self.is_kept
+            or signatures(given := [*arrays.params, *arrays.grads]) != self.seen
+        ):
             return False
-        given = *arrays.params, *arrays.grads
         are_apart = all(map(owns_memory, given)) and len(set(map(id, given))) == len(given)
         return are_apart or not overlapping_indices(arrays)
 
@@ -122,14 +131,35 @@ class PlainPlan(Plan):
             return False
         return None if self.has_nonfinite else True
 
+    def _drive_with_states(
+        self, arrays: list[Any], _: list[Any], scalars: Scalars, count: int
+    ) -> bool | None:
+        """Take such a step on a list of parameters, their gradients, and each of their states."""
+        n = len(self.keys)
+        params, grads, states = arrays[:n], arrays[n : 2 * n], arrays[2 * n :]
+        if len(params) != len(grads) or signatures(states) != self.seen_states:
+            return False
+        are_apart = len({*map(id, arrays)}) == len(arrays) and all(map(owns_memory, arrays))
+        if not are_apart and overlapping_indices(
+            Arrays([], [*params, *states], [*grads, *[None] * len(states)], None)
+        ):
+            return False
+        orders = [entry.slot.order for entry in self.entries] * len(self.memory.specs)
+        flats = [state.reshape(-1, order=order) for state, order in zip(states, orders, strict=True)]
+        self.plain.states = [flats[i::n] for i in range(n)]
+        try:
+            return self._drive(params, grads, scalars, count)
+        finally:
+            self.plain.states = []
 
-def signatures(arrays: Arrays) -> list[Any]:
+
+def signatures(arrays: Sequence[Any]) -> list[Any]:
     """Return what must be the same if a step is to be like another one."""
     return [
         (type(array), array.dtype, array.shape, array.strides, array.flags.num)
         if isinstance(array, np.ndarray)
         else type(array)
-        for array in (*arrays.params, *arrays.grads)
+        for array in arrays
     ]
 
 

@@ -80,7 +80,7 @@ HEADER = record(
 
 ROW = record(
     "address",  # of the row
-    "index",  # position in the lists
+    *("param_index", "grad_index"),  # positions in the lists
     "size",
     "itemsize",
     "is_frozen",  # whether the array is checked, but not updated
@@ -96,6 +96,8 @@ ROW = record(
     *("n_axes", "axes_at"),
     # Pairs of address and size of each state, then of each average.
     *("arrays_at", "n_states", "n_averages"),
+    # States that come in the list of parameters: position there, dtype, flags, axes, and where the shape is.
+    *("given_at", "n_given"),
     # The rule's addresses, and the position of its scalars and the number of those before the averages' own.
     *("rule_address", "statistics_rule_address", "scalars", "n_rule_scalars"),
     # A rule of whole arrays: rows and columns of the matrices, room for the statistics, and the part

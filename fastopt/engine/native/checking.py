@@ -15,6 +15,7 @@ from fastopt.engine.structs import (
     FLOAT_VALUE,
     LENGTH,
     LIST_ITEMS,
+    NATIVE,
     NDIM,
     SHAPE,
     STRIDES,
@@ -31,7 +32,7 @@ ROW_BYTES = ROW.itemsize
 
 
 @internal
-def is_as_planned(array, mode, class_, type_number, byte_order, flags, row, strides_at, pool):
+def is_as_planned(array, mode, class_, type_number, byte_order, flags, ndim, shape_at, strides_at, pool):
     """Whether the object at an address is an array, or a number, as its row says."""
     if word_at(array + TYPE) != class_:
         return False
@@ -40,16 +41,16 @@ def is_as_planned(array, mode, class_, type_number, byte_order, flags, row, stri
     descr = word_at(array + DESCR)
     if int32_at(descr + TYPE_NUMBER) != type_number or int8_at(descr + BYTE_ORDER) != byte_order:
         return False
-    if int32_at(array + ARRAY_FLAGS) & flags != flags or int32_at(array + NDIM) != row.ndim:
+    if int32_at(array + ARRAY_FLAGS) & flags != flags or int32_at(array + NDIM) != ndim:
         return False
     shape = word_at(array + SHAPE)
-    for axis in range(row.ndim):
-        if word_at(shape + 8 * axis) != pool[row.shape_at + axis]:
+    for axis in range(ndim):
+        if word_at(shape + 8 * axis) != pool[shape_at + axis]:
             return False
     if strides_at >= 0:
         strides = word_at(array + STRIDES)
-        for axis in range(row.ndim):
-            if word_at(strides + 8 * axis) != pool[strides_at + axis] and pool[row.shape_at + axis] > 1:
+        for axis in range(ndim):
+            if word_at(strides + 8 * axis) != pool[strides_at + axis] and pool[shape_at + axis] > 1:
                 return False
     return True
 
@@ -61,8 +62,11 @@ def row_at(header, i):
 
 
 @internal
-def are_apart(header, ranges):
-    """Whether no two parameters share memory; notes their address ranges in order, and how many."""
+def are_apart(header, ranges, pool):
+    """Whether no two parameters share memory, nor states that come with them; notes their address ranges.
+
+    These are in order, behind their number.
+    """
     count = 0
     for i in range(header.n_rows):
         row = row_at(header, i)
@@ -70,6 +74,12 @@ def are_apart(header, ranges):
             ranges[2 * count + 1] = row.param_address + row.param_low
             ranges[2 * count + 2] = row.param_address + row.param_high
             count += 1
+        for k in range(row.n_given):
+            at = row.arrays_at + 2 * k
+            if pool[at + 1] > 0:
+                ranges[2 * count + 1] = pool[at]
+                ranges[2 * count + 2] = pool[at] + pool[at + 1] * row.itemsize
+                count += 1
     ranges[0] = count
     # Sorted by insertion at a distance: they are nearly in order when one parameter has moved.
     gap = count // 2
@@ -101,6 +111,24 @@ def is_apart(first, last, ranges):
 
 
 @internal
+def note_states(arrays, header, row, pool):
+    """Whether the states that come with a parameter are as planned; notes their addresses."""
+    for k in range(row.n_given):
+        at = row.given_at + 5 * k
+        state = word_at(arrays + 8 * pool[at])
+        if not is_as_planned(
+            state, DIRECT, header.ndarray_class, pool[at + 1], NATIVE, pool[at + 2], pool[at + 3],
+            pool[at + 4], -1, pool,
+        ):  # fmt: skip
+            return False
+        address = word_at(state + DATA)
+        if address != pool[row.arrays_at + 2 * k]:
+            pool[row.arrays_at + 2 * k] = address
+            header.is_moved = 1
+    return True
+
+
+@internal
 def check_arrays(params, grads, header, pool):
     """Whether all arrays and counts are as the table says, and share no memory; notes their addresses."""
     if word_at(params + LENGTH) != header.n_params or word_at(grads + LENGTH) != header.n_params:
@@ -110,10 +138,10 @@ def check_arrays(params, grads, header, pool):
     ranges = pointer(header.ranges_address, int64)
     for i in range(header.n_rows):
         row = row_at(header, i)
-        param = word_at(params + 8 * row.index)
+        param = word_at(params + 8 * row.param_index)
         if not is_as_planned(
-            param, row.param_mode, row.param_class, row.param_type, row.param_order, row.param_flags, row,
-            row.param_strides_at, pool,
+            param, row.param_mode, row.param_class, row.param_type, row.param_order, row.param_flags,
+            row.ndim, row.shape_at, row.param_strides_at, pool,
         ):  # fmt: skip
             return False
         if row.param_mode != NUMBER:
@@ -121,11 +149,13 @@ def check_arrays(params, grads, header, pool):
             if address != row.param_address:
                 row.param_address = address
                 header.is_moved = 1
+        if row.n_given and not note_states(params, header, row, pool):
+            return False
         if row.grad_mode != SPARSE:
-            grad = word_at(grads + 8 * row.index)
+            grad = word_at(grads + 8 * row.grad_index)
             if not is_as_planned(
-                grad, row.grad_mode, row.grad_class, row.grad_type, row.grad_order, row.grad_flags, row,
-                row.grad_strides_at, pool,
+                grad, row.grad_mode, row.grad_class, row.grad_type, row.grad_order, row.grad_flags,
+                row.ndim, row.shape_at, row.grad_strides_at, pool,
             ):  # fmt: skip
                 return False
             if row.grad_mode != NUMBER:
@@ -142,7 +172,7 @@ def check_arrays(params, grads, header, pool):
             if different:
                 return False
     if header.is_moved:
-        if not are_apart(header, ranges):
+        if not are_apart(header, ranges, pool):
             return False
         for i in range(header.n_rows):
             if not is_grad_apart(row_at(header, i), ranges):

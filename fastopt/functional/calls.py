@@ -1,0 +1,211 @@
+"""What stands behind a function: plans for arrays like those of the last calls."""
+
+from dataclasses import fields
+from functools import partial
+from itertools import chain
+from threading import RLock
+from typing import Any
+
+import numpy as np
+
+from fastopt.checks import integer
+from fastopt.configuration import Configuration
+from fastopt.engine.compiled_plan import CompiledPlan
+from fastopt.engine.compiling.background import background
+from fastopt.engine.memory import Memory
+from fastopt.engine.plain_plan import PlainPlan
+from fastopt.engine.plan import Plan
+from fastopt.functional.given import (
+    arrays_of,
+    check_apart,
+    check_state,
+    is_contiguous,
+    label,
+    layout_of,
+    listed,
+)
+from fastopt.options.base import NEUTRAL_SCALARS
+from fastopt.step import Step
+
+__all__ = ["Calls"]
+
+# Options that functions have, too.
+OPTIONS = ("weight_decay", "decoupled", "maximize")
+
+# Number of sets of hyperparameters, and of kinds of arrays, that a function knows at a time.
+MAX_KNOWN = 64
+
+
+class Calls:
+    """The calls of a function.
+
+    Parameters
+    ----------
+    name : str
+        Of the function.
+    rule : type of Optimizer
+        The rule.
+    """
+
+    def __init__(self, name: str, rule: Any) -> None:
+        self.name, self.rule, self.lock = name, rule, RLock()
+        own = [known for known in fields(rule) if known.name not in Configuration.__dataclass_fields__]
+        options = [known for known in fields(rule) if known.name in OPTIONS]
+        self.defaults = {known.name: known.default for known in (*own, *options)}
+        self.views: dict[Any, Any] = {}
+        self.plans: dict[Any, Plan] = {}
+        self.needs_step = rule.n_totals > 0 or self.view({}).scalars(1) != self.view({}).scalars(7)
+
+    def view(self, hyperparameters: dict[str, Any]) -> Any:
+        """Return an optimizer with these hyperparameters, which is asked for scalars only.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If one is unknown, or not as it must be.
+        """
+        key = tuple(hyperparameters.items())
+        try:
+            return self.views[key]
+        except (KeyError, TypeError):  # the latter if a value can't be a key
+            pass
+        for name in hyperparameters:
+            if name not in self.defaults:
+                raise TypeError(f"{self.name}() has no {name!r}; there are {', '.join(self.defaults)}")
+        checks = {name: self.rule.__dataclass_fields__[name].metadata["check"] for name in hyperparameters}
+        checked = {name: checks[name](name, value) for name, value in hyperparameters.items()}
+        view = object.__new__(self.rule)
+        vars(view).update(self.defaults | checked)
+        if len(self.views) >= MAX_KNOWN:
+            self.views.clear()
+        self.views[key] = view
+        return view
+
+    def scalars(self, view: Any, t: int) -> tuple[float, ...]:
+        """Return the kernel's scalars at a step."""
+        decay = view.weight_decay if self.rule.default_decoupled is not None else 0.0
+        own: tuple[float, ...] = view.scalars(t)
+        if not decay and not view.maximize:
+            return NEUTRAL_SCALARS + own
+        return (-1.0 if view.maximize else 1.0, *view.decay_scalars(decay), *own)
+
+    def all_states(self, states: tuple[Any, ...], given: dict[str, Any]) -> tuple[Any, ...]:
+        """Return all states, of which some are among the named arguments, from where they are taken.
+
+        Raises
+        ------
+        TypeError
+            If there are too many, or too few.
+        """
+        names = self.rule.states
+        found = (*states, *(given.pop(name) for name in names[len(states) :] if name in given))
+        if len(found) != len(names):
+            wanted = ", ".join(("param", "grad", *names))
+            raise TypeError(f"{self.name}() takes the arrays {wanted}, not {2 + len(found)} of them")
+        return found
+
+    def take(self, param: Any, grad: Any, states: tuple[Any, ...], t: Any, given: dict[str, Any]) -> None:
+        """Take a step, by a plan for arrays like these if there is one."""
+        view = self.view(given)
+        if type(t) is not int or t < 1:
+            t = self.check_step(t)
+        is_list = type(param) is list
+        if is_list:
+            key: Any = tuple([getattr(array, "shape", None) for array in param])
+        else:
+            key = getattr(param, "shape", None), getattr(param, "dtype", None)
+        plan = self.plans.get(key)
+        if plan is not None:
+            try:
+                arrays = [*param, *grad, *chain(*states)] if is_list else [param, grad, *states]
+            except TypeError:  # what is no list is named below
+                arrays = []
+            if self.drive(plan, arrays, self.scalars(view, t)):
+                return
+        self.take_anew(key, param, grad, states, t, given)
+
+    def drive(self, plan: Plan, arrays: list[Any], scalars: tuple[float, ...]) -> bool:
+        """Take a step by a plan. Returns False, with nothing changed, if it is for other arrays."""
+        assert plan.drive is not None
+        if plan.n_threads == 1 and plan.is_compiled:
+            return plan.drive(arrays, arrays, scalars, plan.guard.item()) is not False
+        with self.lock:  # several calls, between which no other thread may use what the plan has
+            return plan.drive(arrays, arrays, scalars, plan.guard.item()) is not False
+
+    def check_step(self, t: Any) -> int:
+        """Return the number of a step, or say what it must be."""
+        if t is None and self.needs_step:
+            raise TypeError(f"{self.name}() needs t, the number of this step, from 1")
+        return 1 if t is None else integer("t", t, 1)
+
+    def take_anew(
+        self, key: Any, param: Any, grad: Any, states: tuple[Any, ...], t: int, given: dict[str, Any]
+    ) -> None:
+        """Take a step by an optimizer that is made for it, and plan the next one."""
+        optimizer = self.rule(**given)
+        engine, names = optimizer.engine, self.rule.states
+        arrays = arrays_of(param, grad)
+        layout = layout_of(arrays, engine.rule.is_whole)
+        own = {name: listed(name, state, param) for name, state in zip(names, states, strict=True)}
+        for spec in engine.memory.specs:
+            slots = spec.layout(layout).values()
+            for i, (state, slot) in enumerate(zip(own[spec.name], slots, strict=True)):
+                check_state(label(spec.name, i, param), state, slot.shape)
+        check_apart(arrays, own)
+        by_key = {name: dict(zip(layout, values, strict=True)) for name, values in own.items()}
+        counts = dict.fromkeys(layout, t - 1)
+        engine.memory = engine.memory.with_states(layout, dict, by_key, counts, t - 1)
+        step = Step(optimizer, arrays)
+        for name, values in own.items():
+            for state, view in zip(values, engine.memory.views(name).values(), strict=True):
+                step.add(partial(np.ndarray.__setitem__, state, ..., view))
+        optimizer.take(step)
+        self.keep_plan(key, step, [*chain(*own.values())])
+
+    def keep_plan(self, key: Any, step: Step, states: list[Any]) -> None:
+        """Plan the next step of arrays like these, if it is a single call."""
+        engine, arrays = step.optimizer.engine, step.arrays
+        memory = Memory(engine.memory.specs, engine.memory.layout, dict)
+        slots = [slot for layout in memory.layouts for slot in layout.values()]
+        if not all(map(is_contiguous, states, slots)):
+            return
+        n_arrived = background.look()  # before the code is looked for
+        code = engine.rule.code(arrays.dtypes(memory.layout), len(memory.specs))
+        what = engine.rule, memory, arrays, step.groups()
+        options: dict[str, Any] = {"n_averages": 0, "between": step.between}
+        plan: Plan
+        if code is None:
+            plan = PlainPlan(n_arrived, False, *what, given_states=states, **options)
+        else:
+            plan = CompiledPlan(code, step.n_threads, False, *what, has_given_states=True, **options)
+        if plan.drive is None:
+            return
+        if len(self.plans) >= MAX_KNOWN:
+            self.plans.clear()
+        self.plans[key] = plan
+
+    def states(self, param: Any, grad: Any = None, **hyperparameters: Any) -> tuple[Any, ...]:
+        """Return the states before the first step, for a parameter or a list of them.
+
+        Parameters
+        ----------
+        param : array or list of arrays
+            The parameter.
+        grad : array or list of arrays, optional
+            Its first gradient, from which some rules' states begin; by default 0.
+        **hyperparameters
+            Those of the function, on which some rules' states depend.
+
+        Returns
+        -------
+        tuple of arrays or lists of arrays
+            One for each state, in the order of the function's arguments.
+        """
+        optimizer = self.rule(**hyperparameters)
+        if grad is None:
+            grad = [np.zeros_like(p) for p in param] if isinstance(param, list) else np.zeros_like(param)
+        arrays = arrays_of(param, grad)
+        memory = optimizer.engine.memory.extended(layout_of(arrays, optimizer.engine.rule.is_whole), dict)
+        Step(optimizer, arrays).initialize(memory, list(zip(*arrays[:3], strict=True)))
+        found = [[view.copy("K") for view in memory.views(name).values()] for name in self.rule.states]
+        return tuple(values if isinstance(param, list) else values[0] for values in found)

@@ -1,0 +1,80 @@
+"""The functions: their signatures and docstrings, made from the classes."""
+
+import re
+from collections.abc import Callable
+from inspect import Parameter, Signature, getdoc
+from typing import Any
+
+from fastopt.functional.calls import Calls
+
+__all__ = ["make"]
+
+HEADINGS = re.compile(r"^(\w[\w ]*)\n-+\n", re.MULTILINE)
+
+PARAMETERS = """param : array, or list of arrays
+    The parameter, updated in place: any shape and layout, float32 or float64 (float16 is updated in float32
+    and rounded).
+grad : array, or list of arrays
+    Its gradient, of its shape; real numbers of any dtype. Never written to.
+"""
+STEP = """t : int
+    The number of this step, from 1.
+"""
+OPTIONS = """weight_decay : float
+    Factor λ of the weight decay, at least 0; as documented for the class.
+decoupled : bool, optional
+    Whether p shrinks by lr·λ·p, instead of λ·p being added to g; by default as the class does.
+maximize : bool, default False
+    Whether −g takes the place of g.
+"""
+RAISES = """TypeError, ValueError
+    If an argument isn't as it must be. Nothing has changed then.
+"""
+NOTES = """States are updated in place. ``{name}.states(param, grad=None)`` returns those before the first
+step. The class is `fastopt.{rule}`.
+"""
+
+
+def sections_of(text: str) -> dict[str, str]:
+    """Return what a docstring has under each heading; before the first one under an empty name."""
+    parts = HEADINGS.split(text)
+    return {"": parts[0], **dict(zip(parts[1::2], parts[2::2], strict=True))}
+
+
+def make(name: str, rule: Any) -> Callable[..., None]:
+    """Return a rule as a function."""
+    calls, n_states = Calls(name, rule), len(rule.states)
+
+    def step(param: Any, grad: Any, *states: Any, t: Any = None, **hyperparameters: Any) -> None:
+        if len(states) != n_states:
+            states = calls.all_states(states, hyperparameters)
+        calls.take(param, grad, states, t, hyperparameters)
+
+    step.__name__ = step.__qualname__ = name
+    step.__doc__ = docstring(name, rule, calls.needs_step)
+    kinds = Parameter
+    parameters = [kinds(n, kinds.POSITIONAL_OR_KEYWORD) for n in ("param", "grad", *rule.states)]
+    if calls.needs_step:
+        parameters.append(kinds("t", kinds.KEYWORD_ONLY))
+    parameters += [kinds(n, kinds.KEYWORD_ONLY, default=x) for n, x in calls.defaults.items()]
+    signed: Any = step
+    signed.__signature__, signed.states = Signature(parameters, return_annotation=None), calls.states
+    return step
+
+
+def docstring(name: str, rule: Any, needs_step: bool) -> str:
+    """Return the docstring of a function: that of the class, with the arrays among the parameters."""
+    own = sections_of(getdoc(rule) or "")
+    states = own.get("Attributes", "").replace("dict or list of arrays, or None", "array, or list of arrays")
+    parameters = PARAMETERS + states + (STEP if needs_step else "") + own.get("Parameters", "") + OPTIONS
+    sections = {
+        "Parameters": parameters,
+        "Raises": RAISES,
+        "Notes": NOTES.format(name=name, rule=rule.__name__),
+    }
+    sections |= {"References": own["References"]} if "References" in own else {}
+    lines = [f"{own['']}"]
+    for heading, text in sections.items():
+        body = re.sub("\n+(?=\\w.* : )", "\n", text.strip())
+        lines.append(f"{heading}\n{'-' * len(heading)}\n{body}\n")
+    return "\n".join(lines)
