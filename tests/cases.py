@@ -108,6 +108,12 @@ CASES = {
         (FTRL1, (0.5 - Z2) / (sqrt(6) / 2 + 0.75)),
         {"n": (5, 6), "z": (Z1, Z2)},
     ),
+    "PaperAdam": Case(
+        ADAM,
+        (2, 1),
+        (1 - 0.1 / 1.5, 1 - 0.1 / 1.5 - LR_T / (1 + ROOT)),
+        {"m": (1, 1), "v": (1, 1)},
+    ),
     "AdamW": Case(
         {**ADAM, "weight_decay": 0.5},
         (2, 1),

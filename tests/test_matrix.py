@@ -31,7 +31,8 @@ AVERAGES = {"lookahead", "ema", "swa"}
 HISTORIES = {"late", "turns", "thawed", "forgotten"}
 SCHEDULE_FREE = {"ScheduleFreeSGD", "ScheduleFreeAdamW"}
 USING_COUNTS = {
-    "Adam", "AdamW", "AMSGrad", "AdaMax", "NAdam", "RAdam", "AdaBelief", "Yogi", "Adan", "AdEMAMix", "ASGD",
+    "Adam", "PaperAdam", "AdamW", "AMSGrad", "AdaMax", "NAdam", "RAdam", "AdaBelief", "Yogi", "Adan",
+    "AdEMAMix", "ASGD",
     "ScheduleFreeSGD", "ScheduleFreeAdamW", "LAMB", "NovoGrad", "Adafactor", "Prodigy",
 }  # fmt: skip
 

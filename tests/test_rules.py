@@ -224,7 +224,7 @@ def test_sm3_merges_leading_dimensions():
 ROSENBROCK = {
     "SGD": 0.001, "Momentum": 0.0005, "Nesterov": 0.0005, "AdaGrad": 0.5, "RMSprop": 0.005, "Adam": 0.02,
     "OptimisticGD": 0.0005, "ASGD": 0.001, "ScheduleFreeSGD": 0.002, "AdaDelta": 0.05, "RMSpropGraves": 0.001,
-    "FTRL": 0.5,
+    "FTRL": 0.5, "PaperAdam": 0.02,
     "AdamW": 0.02, "AMSGrad": 0.02, "AdaMax": 0.1, "NAdam": 0.02, "RAdam": 0.005, "AdaBelief": 0.02,
     "Yogi": 0.02, "Adan": 0.02, "AdEMAMix": 0.007, "ScheduleFreeAdamW": 0.05, "Rprop": 0.01, "Signum": 0.0015,
     "Lion": 0.002, "LARS": 0.5, "LAMB": 0.005, "NovoGrad": 0.001, "SM3": 0.5, "Adafactor": 0.02,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastopt import optimizers
-from fastopt.adapters.common import PaperAdam, library
+from fastopt.adapters.common import library
 from fastopt.optimizer import Optimizer
 
 __all__ = ["adam", "rmsprop", "sgd"]
@@ -80,4 +80,4 @@ def adam(
     eps: float = 1e-8,
 ) -> Any:
     """Adam with eps on the root of the corrected v, which is `fastopt.AdamW` without decay."""
-    return minimize(PaperAdam(step_size, b1, b2, eps=eps), grad, x0, callback, num_iters)
+    return minimize(optimizers.PaperAdam(step_size, b1, b2, eps=eps), grad, x0, callback, num_iters)

@@ -6,26 +6,35 @@
     optimizer.post_update_params()
 
 The state lives in the layers under the book's names: weight_momentums, bias_momentums, weight_cache and
-bias_cache.
+bias_cache. Weights, biases and state are updated in place and have the bits of the book's formulas.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
-from fastopt import optimizers
-from fastopt.adapters.common import PaperAdam, step_from
-from fastopt.optimizer import Optimizer
+import numpy as np
+
+from fastopt.adapters import rules
 
 __all__ = ["Optimizer_Adagrad", "Optimizer_Adam", "Optimizer_RMSprop", "Optimizer_SGD"]
+
+# Of layers with fewer elements NumPy takes a difference sooner than it can be asked for.
+SMALL = 2_000
+
+
+def states_of(layer: Any, *names: str) -> list[list[np.ndarray]]:
+    """Return states of a layer's weights and biases; those that aren't there yet are 0."""
+    own = vars(layer)
+    for name in names:
+        if f"weight_{name}" not in own:
+            own[f"weight_{name}"] = np.zeros_like(layer.weights)
+            own[f"bias_{name}"] = np.zeros_like(layer.biases)
+    return [[own[f"weight_{name}"], own[f"bias_{name}"]] for name in names]
 
 
 @dataclass(eq=False)
 class OverLayers:
     """What they share: iterations, and current_learning_rate, which falls with decay."""
-
-    rule: ClassVar[type[Optimizer]]
-    states: ClassVar[tuple[str, ...]]  # what the book calls the rule's states
-    named: ClassVar[dict[str, str]]  # and its hyperparameters
 
     learning_rate: float
     decay: float = 0.0
@@ -42,16 +51,7 @@ class OverLayers:
 
     def update_params(self, layer: Any) -> None:
         """Update the weights and biases of a layer in place."""
-        step_from(
-            vars(layer),
-            self.rule,
-            self.iterations + 1,
-            [layer.weights, layer.biases],
-            [layer.dweights, layer.dbiases],
-            [(f"weight_{state}", f"bias_{state}") for state in self.states],
-            lr=self.current_learning_rate,
-            **{own: getattr(self, name) for own, name in self.named.items()},
-        )
+        raise NotImplementedError
 
     def post_update_params(self) -> None:
         """Call this after the layers' updates."""
@@ -60,50 +60,68 @@ class OverLayers:
 
 @dataclass(eq=False)
 class Optimizer_SGD(OverLayers):
-    """Gradient descent with momentum, `fastopt.Momentum`."""
-
-    rule = optimizers.Momentum
-    states = ("momentums",)
-    named: ClassVar = {"momentum": "momentum"}
+    """Gradient descent, with or without momentum: `fastopt.Momentum`, `fastopt.SGD`."""
 
     learning_rate: float = 1.0
     momentum: float = 0.0
+
+    def update_params(self, layer: Any) -> None:
+        """Update the weights and biases of a layer in place."""
+        params, lr = [layer.weights, layer.biases], self.current_learning_rate
+        if self.momentum:
+            (v,) = states_of(layer, "momentums")
+            rules.momentum(params, [layer.dweights, layer.dbiases], v, lr=lr, momentum=self.momentum)
+        elif params[0].size < SMALL:
+            params[0] -= lr * layer.dweights
+            params[1] -= lr * layer.dbiases
+        else:
+            rules.sgd(params, [layer.dweights, layer.dbiases], lr=lr)
 
 
 @dataclass(eq=False)
 class Optimizer_Adagrad(OverLayers):
     """`fastopt.AdaGrad`."""
 
-    rule = optimizers.AdaGrad
-    states = ("cache",)
-    named: ClassVar = {"eps": "epsilon"}
-
     learning_rate: float = 1.0
     epsilon: float = 1e-7
+
+    def update_params(self, layer: Any) -> None:
+        """Update the weights and biases of a layer in place."""
+        params, grads = [layer.weights, layer.biases], [layer.dweights, layer.dbiases]
+        (h,) = states_of(layer, "cache")
+        rules.adagrad(params, grads, h, lr=self.current_learning_rate, eps=self.epsilon)
 
 
 @dataclass(eq=False)
 class Optimizer_RMSprop(OverLayers):
-    """`fastopt.RMSprop`."""
-
-    rule = optimizers.RMSprop
-    states = ("cache",)
-    named: ClassVar = {"decay_rate": "rho", "eps": "epsilon"}
+    """RMSprop."""
 
     learning_rate: float = 0.001
     epsilon: float = 1e-7
     rho: float = 0.9
 
+    def update_params(self, layer: Any) -> None:
+        """Update the weights and biases of a layer in place."""
+        params, grads = [layer.weights, layer.biases], [layer.dweights, layer.dbiases]
+        (h,) = states_of(layer, "cache")
+        rate, rho, eps = self.current_learning_rate, self.rho, self.epsilon
+        rules.averaged_rmsprop(params, grads, h, lr=rate, decay_rate=rho, eps=eps)
+
 
 @dataclass(eq=False)
 class Optimizer_Adam(OverLayers):
-    """Adam with eps on the corrected root, `fastopt.AdamW` without decay."""
-
-    rule = PaperAdam
-    states = ("momentums", "cache")
-    named: ClassVar = {"beta1": "beta_1", "beta2": "beta_2", "eps": "epsilon"}
+    """Adam with eps on the corrected root."""
 
     learning_rate: float = 0.001
     epsilon: float = 1e-7
     beta_1: float = 0.9
     beta_2: float = 0.999
+
+    def update_params(self, layer: Any) -> None:
+        """Update the weights and biases of a layer in place."""
+        params, grads = [layer.weights, layer.biases], [layer.dweights, layer.dbiases]
+        m, v = states_of(layer, "momentums", "cache")
+        rules.corrected_adam(
+            params, grads, m, v, t=self.iterations + 1, lr=self.current_learning_rate,
+            beta1=self.beta_1, beta2=self.beta_2, eps=self.epsilon,
+        )  # fmt: skip

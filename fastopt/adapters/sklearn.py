@@ -13,10 +13,11 @@ from contextvars import ContextVar, Token
 from dataclasses import fields
 from functools import cache, wraps
 from typing import Any
-from weakref import WeakKeyDictionary
 
-from fastopt import optimizers
-from fastopt.adapters.common import Linked, library
+import numpy as np
+
+from fastopt.adapters import rules
+from fastopt.adapters.common import library
 from fastopt.checks import kind
 from fastopt.optimizer import Optimizer
 
@@ -25,7 +26,6 @@ __all__ = ["patch", "unpatch"]
 TESTED = ("1.5", "1.6", "1.7", "1.8", "1.9")
 
 current: ContextVar["patch | None"] = ContextVar("current", default=None)
-links: WeakKeyDictionary[Any, Linked] = WeakKeyDictionary()
 
 
 class patch:
@@ -50,8 +50,11 @@ class patch:
 
     Notes
     -----
-    Adam and both kinds of SGD are the same formulas in another order of operations, so that results differ by
-    rounding. Other threads and processes, those of ``n_jobs`` included, are not affected.
+    The bits are scikit-learn's own, but for Adam in float32, of which NumPy 2 computes a part in float64
+    there. Other threads and processes are not affected. The workers of ``n_jobs`` are patched by joblib:
+
+        with joblib.parallel_config("loky", initializer=patch):
+            cross_val_score(classifier, X, y, n_jobs=2)
     """
 
     def __init__(self, optimizer: Optimizer | None = None) -> None:
@@ -98,34 +101,20 @@ def install() -> None:
     module.BaseOptimizer.update_params = update_params
 
 
-def linked(solver: Any, rule: type[Optimizer]) -> Linked:
-    """Return the rule that continues from a solver's state."""
-    link = links.get(solver)
-    if link is None or type(link.rule) is not rule:
-        link = links[solver] = Linked(rule())
-    return link
-
-
 def sgd_step(solver: Any, params: list[Any], grads: list[Any]) -> None:
     """Take a step of ``SGDOptimizer``."""
-    link = linked(solver, optimizers.Nesterov if solver.nesterov else optimizers.Momentum)
-    hyperparameters = {"lr": solver.learning_rate, "momentum": solver.momentum}
-    (solver.velocities,) = link.step(None, params, grads, [solver.velocities], **hyperparameters)
+    rule = rules.double_momentum if solver.nesterov else rules.momentum
+    rule(list(params), list(grads), solver.velocities, lr=solver.learning_rate, momentum=solver.momentum)
 
 
 def adam_step(solver: Any, params: list[Any], grads: list[Any]) -> None:
     """Take a step of ``AdamOptimizer``."""
-    link = linked(solver, optimizers.Adam)
-    hyperparameters = {
-        "lr": solver.learning_rate_init,
-        "beta1": solver.beta_1,
-        "beta2": solver.beta_2,
-        "eps": solver.epsilon,
-    }
-    t = solver.t + 1
-    solver.ms, solver.vs = link.step(t, params, grads, [solver.ms, solver.vs], **hyperparameters)
-    solver.t = t
-    _, _, solver.learning_rate, _ = link.rule.scalars(t)
+    t, lr, beta1, beta2 = solver.t + 1, solver.learning_rate_init, solver.beta_1, solver.beta_2
+    rules.averaged_adam(
+        list(params), list(grads), solver.ms, solver.vs,
+        t=t, lr=lr, beta1=beta1, beta2=beta2, eps=solver.epsilon,
+    )  # fmt: skip
+    solver.t, solver.learning_rate = t, lr * np.sqrt(1 - beta2**t) / (1 - beta1**t)
 
 
 def other_step(solver: Any, optimizer: Optimizer, params: list[Any], grads: list[Any]) -> None:

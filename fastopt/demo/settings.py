@@ -30,6 +30,7 @@ SETTINGS = {
     "AdaDelta": Setting("#08306B", 1.0, 180.0, 9.5, 24.0),
     "RMSpropGraves": Setting("#9ECAE1", 0.0005, 0.018, 0.004, 0.0056),
     "FTRL": Setting("#41B6C4", 0.05, 1.8, 1.0, 1.3),
+    "PaperAdam": Setting("#762A83", 0.002, 0.3, 0.4, 0.3),
     "AdamW": Setting("#7B3294", 0.005, 0.3, 0.3, 0.24),
     "AMSGrad": Setting("#C2A5CF", 0.005, 0.3, 0.4, 0.24),
     "AdaMax": Setting("#E7298A", 0.005, 0.4, 0.95, 1.0),

@@ -15,8 +15,8 @@ FAMILIES = {
     "sgd": ("SGD", "Momentum", "Nesterov", "OptimisticGD", "ASGD", "ScheduleFreeSGD"),
     "adaptive": ("AdaGrad", "AdaDelta", "RMSprop", "RMSpropGraves", "FTRL"),
     "adam": (
-        *("Adam", "AdamW", "AMSGrad", "AdaMax", "NAdam", "RAdam", "AdaBelief", "Yogi", "Adan", "AdEMAMix"),
-        "ScheduleFreeAdamW",
+        *("Adam", "PaperAdam", "AdamW", "AMSGrad", "AdaMax", "NAdam", "RAdam", "AdaBelief", "Yogi", "Adan"),
+        *("AdEMAMix", "ScheduleFreeAdamW"),
     ),
     "sign": ("Rprop", "Signum", "Lion"),
     "layerwise": ("LARS", "LAMB", "NovoGrad", "SM3", "Adafactor", "Prodigy"),
@@ -26,8 +26,8 @@ FAMILIES = {
 __all__ = [
     "ASGD", "FTRL", "LAMB", "LARS", "SGD", "SM3", "AMSGrad", "AdEMAMix", "AdaBelief", "AdaDelta",
     "AdaGrad", "AdaMax", "Adafactor", "Adam", "AdamW", "Adan", "Lion", "Momentum", "Muon", "NAdam",
-    "Nesterov", "NovoGrad", "OptimisticGD", "Prodigy", "RAdam", "RMSprop", "RMSpropGraves", "Rprop",
-    "ScheduleFreeAdamW", "ScheduleFreeSGD", "Signum", "Yogi",
+    "Nesterov", "NovoGrad", "OptimisticGD", "PaperAdam", "Prodigy", "RAdam", "RMSprop", "RMSpropGraves",
+    "Rprop", "ScheduleFreeAdamW", "ScheduleFreeSGD", "Signum", "Yogi",
 ]  # fmt: skip
 
 if TYPE_CHECKING:

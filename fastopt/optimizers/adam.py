@@ -16,6 +16,7 @@ __all__ = [
     "AdamW",
     "Adan",
     "NAdam",
+    "PaperAdam",
     "RAdam",
     "ScheduleFreeAdamW",
     "Yogi",
@@ -122,6 +123,56 @@ class AdamW(Optimizer):
     _: KW_ONLY
     eps: float = hyperparameter(1e-8)
     weight_decay: float = hyperparameter(0.01)
+    m = State()
+    v = State()
+
+    def scalars(self, t: int) -> tuple[float, ...]:
+        """Give 1 − β₁, 1 − β₂, lr_t and eps·√(1 − β₂ᵗ)."""
+        beta1, beta2 = self.beta1, self.beta2
+        root = sqrt(1.0 - beta2**t)
+        return 1.0 - beta1, 1.0 - beta2, self.lr * root / (1.0 - beta1**t), self.eps * root
+
+
+@dataclass(eq=False)
+class PaperAdam(Optimizer):
+    """Adam with eps on the root of the corrected v, as in the paper, in PyTorch and in most courses.
+
+    m ← m + (1 − β₁)(g − m); v ← v + (1 − β₂)(g² − v); p ← p − lr·m̂ / (√v̂ + eps),
+    where m̂ = m / (1 − β₁ᵗ) and v̂ = v / (1 − β₂ᵗ)
+
+    It is computed as p ← p − lr_t·m / (√v + eps·√(1 − β₂ᵗ)), where lr_t = lr·√(1 − β₂ᵗ) / (1 − β₁ᵗ), by
+    `Adam`'s kernel. `Adam` is the book's, with eps on the root of the uncorrected v.
+
+    Parameters
+    ----------
+    lr : float, default 0.001
+        Learning rate, at least 0.
+    beta1, beta2 : float, default 0.9 and 0.999
+        Decay of the two moving averages, from 0 to below 1.
+    eps : float, default 1e-8
+        Added to the root of the corrected v.
+
+    Attributes
+    ----------
+    m, v : dict or list of arrays, or None
+        Moving averages of the gradients and of their squares.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a hyperparameter is no number or out of range, here or when it is assigned later.
+
+    References
+    ----------
+    Kingma and Ba 2015 (arXiv:1412.6980), algorithm 1; PyTorch's ``Adam``
+    """
+
+    kernel = kernels.adam
+    lr: float = hyperparameter(0.001)
+    beta1: float = hyperparameter(0.9, below=1)
+    beta2: float = hyperparameter(0.999, below=1)
+    _: KW_ONLY
+    eps: float = hyperparameter(1e-8)
     m = State()
     v = State()
 

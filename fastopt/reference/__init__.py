@@ -16,6 +16,7 @@ from fastopt.reference.adam import (
     AdEMAMix,
     AMSGrad,
     NAdam,
+    PaperAdam,
     RAdam,
     ScheduleFreeAdamW,
     Yogi,
@@ -29,6 +30,6 @@ from fastopt.reference.sign import Lion, Rprop, Signum
 __all__ = [
     "ASGD", "FTRL", "LAMB", "LARS", "SGD", "SM3", "AMSGrad", "AdEMAMix", "AdaBelief", "AdaDelta", "AdaGrad",
     "AdaMax", "Adafactor", "Adam", "AdamW", "Adan", "Lion", "Momentum", "Muon", "NAdam", "Nesterov",
-    "NovoGrad", "OptimisticGD", "Prodigy", "RAdam", "RMSprop", "RMSpropGraves", "Rprop", "ScheduleFreeAdamW",
-    "ScheduleFreeSGD", "Signum", "Yogi",
+    "NovoGrad", "OptimisticGD", "PaperAdam", "Prodigy", "RAdam", "RMSprop", "RMSpropGraves", "Rprop",
+    "ScheduleFreeAdamW", "ScheduleFreeSGD", "Signum", "Yogi",
 ]  # fmt: skip

@@ -11,7 +11,7 @@ from fastopt.reference.sgd import ScheduleFreeSGD
 
 __all__ = [
     "AMSGrad", "AdEMAMix", "AdaBelief", "AdaMax", "Adam", "AdamW", "Adan", "Betas", "Moments", "NAdam",
-    "RAdam", "ScheduleFreeAdamW", "Yogi",
+    "PaperAdam", "RAdam", "ScheduleFreeAdamW", "Yogi",
 ]  # fmt: skip
 
 
@@ -85,6 +85,19 @@ class AdamW(Moments):
             self.average(key, g)
             kept = (1 - self.lr * self.weight_decay) * p
             put(params, key, kept - lr_t * self.m[key] / (np.sqrt(self.v[key]) + eps_t))
+
+
+@dataclass(eq=False)
+class PaperAdam(Moments):
+    """Adam with eps on the corrected root."""
+
+    def update(self, params: Any, grads: Any) -> None:
+        """Take a step."""
+        self.begin(params)
+        lr_t, eps_t = self.corrected()
+        for key, g in pairs(params, grads):
+            self.average(key, g)
+            params[key] -= lr_t * self.m[key] / (np.sqrt(self.v[key]) + eps_t)
 
 
 @dataclass(eq=False)

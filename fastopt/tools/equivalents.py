@@ -34,6 +34,7 @@ TORCH: Table = {
     "AdaDelta": ("Adadelta", {"rho": 0.95}, {}),
     # With a larger learning rate some of its parameters come close to 0.
     "RMSpropGraves": ("RMSprop", {"alpha": 0.95, "centered": True, "momentum": 0.9}, {"lr": 0.001}),
+    "PaperAdam": ("Adam", {}, {}),
     "AdamW": ("AdamW", {}, {}),
     "AMSGrad": ("Adam", {"amsgrad": True}, {}),
     "AdaMax": ("Adamax", {}, {}),
@@ -50,6 +51,7 @@ OPTAX: Table = {
     "AdaGrad": ("adagrad", {"initial_accumulator_value": 0.0, "eps": 0.0}, {"eps": 0.0}),
     "RMSprop": ("rmsprop", {"decay": 0.99, "eps": 1e-7, "eps_in_sqrt": False}, {}),
     "Adam": ("adam", {"eps": 0.0}, {"eps": 0.0}),
+    "PaperAdam": ("adam", {}, {}),
     "OptimisticGD": ("optimistic_gradient_descent", {"beta": 0.5}, {"beta": 0.5}),
     "ScheduleFreeSGD": ("contrib.schedule_free_sgd", {}, {}),
     "AdaBelief": ("adabelief", {}, {}),
