@@ -184,6 +184,7 @@ def test_patch_and_unpatch():
 
 WORKERS = """
 import joblib, numpy as np
+from sklearn.model_selection import cross_val_score
 from sklearn.neural_network import MLPClassifier
 from fastopt.adapters.sklearn import patch
 
