@@ -1,64 +1,116 @@
 """DeZero, of *Deep Learning from Scratch 3*: its optimizers and hooks.
 
 ``from fastopt.adapters.dezero import Adam`` stands where ``from dezero.optimizers import Adam`` stood.
+`Optimizer` is DeZero's own, the base of rules with an ``update_one``.
 `SGD`, `MomentumSGD`, `AdaGrad`, `AdaDelta` and `Adam` have DeZero's arguments and defaults, all other rules
 (``AdamW``, ``Lion``, ...) fastopt's.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from math import sqrt
 from types import MappingProxyType
 from typing import Any
+from weakref import ref
 
 import numpy as np
 
 from fastopt import optimizers
-from fastopt.adapters.common import in_form_of
-from fastopt.optimizer import Optimizer, hyperparameter
+from fastopt.adapters.common import in_form_of, library
+from fastopt.kernels.peers import quotient_adadelta
+from fastopt.optimizer import Optimizer as Rule
+from fastopt.optimizer import hyperparameter
 
 __all__ = ["ClipGrad", "FreezeParam", "MomentumSGD", "WeightDecay", *optimizers.__all__]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "Optimizer":  # for rules of one's own, with their `update_one`
+        return library("dezero.optimizers", "dezero").Optimizer
     return in_form_of(InDeZero, name)
 
 
-def named(layer: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield each parameter of a layer with its name, which is the one in DeZero's files of weights."""
-    for name in sorted(layer._params):
-        value = layer.__dict__[name]
-        if hasattr(value, "_params"):
-            yield from named(value, f"{prefix}{name}/")
-        elif value is not None:
-            yield prefix + name, value
+class Walk:
+    """The parameters of a layer or model, found again as long as it has the same layers.
+
+    Parameters
+    ----------
+    target : Layer
+        The layer or model.
+
+    Attributes
+    ----------
+    names : list of str
+        Those that the parameters have in DeZero's files of weights.
+    """
+
+    def __init__(self, target: Any) -> None:
+        self.names: list[str] = []
+        self.places: list[tuple[dict[str, Any], str]] = []
+        self.layers: list[tuple[dict[str, Any], str, Any]] = []
+        self.sizes: list[tuple[set[str], int]] = []
+        self._add(target, "")
+
+    def _add(self, layer: Any, prefix: str) -> None:
+        """Note where the parameters of a layer are."""
+        own = vars(layer)
+        self.sizes.append((layer._params, len(layer._params)))
+        for name in sorted(layer._params):
+            if hasattr(own[name], "_params"):
+                self.layers.append((own, name, own[name]))
+                self._add(own[name], f"{prefix}{name}/")
+            else:
+                self.names.append(prefix + name)
+                self.places.append((own, name))
+
+    def is_current(self) -> bool:
+        """Whether there are the same layers, with as many parameters."""
+        # Lists, as a generator takes longer than these few comparisons.
+        other = [name for own, name, layer in self.layers if own.get(name) is not layer]
+        return not other and not [n for names, n in self.sizes if len(names) != n]
+
+    def params(self) -> list[Any]:
+        """Return the parameters."""
+        return [own[name] for own, name in self.places]
 
 
-class InDeZero(Optimizer):
-    """A rule in DeZero's form. Its state is keyed by the parameters' names in the model.
+class InDeZero(Rule):
+    """A rule in DeZero's form. The state of a parameter belongs to the object, whatever its name is.
 
-    A parameter that the model has under several names is updated once, under the first of them; one whose
-    gradient is None is left out.
+    In checkpoints it has the name that the parameter had in the model at its first step. A parameter that
+    the model has under several names is updated once; one whose gradient is None is left out.
     """
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._target: Any = None
         self._hooks: list[Callable[[list[Any]], Any]] = []
+        self._walk: Walk | None = None
+        self._last: tuple[list[Any], list[str]] = [], []
+        self._owners: dict[str, Any] = {}
 
     @property
     def target(self) -> Any:
         """The model, or None before `setup`."""
         return self._target
 
+    @target.setter
+    def target(self, model: Any) -> None:
+        self._target, self._walk, self._last = model, None, ([], [])
+
     @property
     def hooks(self) -> list[Callable[[list[Any]], Any]]:
         """The functions that are called before each step."""
         return self._hooks
 
+    @property
+    def t(self) -> int:
+        """The number of steps taken."""
+        return self.iter
+
     def setup(self, target: Any) -> "InDeZero":
         """Take a layer or model, whose parameters `update` updates; return the optimizer."""
-        self._target = target
+        self.target = target
         return self
 
     def add_hook(self, f: Callable[[list[Any]], Any]) -> None:
@@ -77,21 +129,51 @@ class InDeZero(Optimizer):
         """
         if self._target is None:
             raise RuntimeError("there is no model yet: setup(model) first")
-        once = {id(p): (name, p) for name, p in reversed([*named(self._target)])}  # the first name wins
-        params = {name: p for name, p in once.values() if p.grad is not None}
-        for hook in self._hooks:
-            hook([*params.values()])
-        params = {name: p for name, p in params.items() if p.grad is not None}
+        walk = self._walk
+        if walk is None or not walk.is_current():
+            self._walk = walk = Walk(self._target)
+        params = walk.params()
+        grads: list[Any] = [None if p is None else p.grad for p in params]
+        if self._hooks:
+            own = [p for p, grad in zip(params, grads, strict=True) if grad is not None]
+            own = [*{id(p): p for p in own}.values()]
+            for hook in self._hooks:
+                hook(own)
+            grads = [None if p is None else p.grad for p in params]
+        known, keys = self._last
+        # By identity, as lists are compared: a parameter is compared no other way.
+        if params != known or None in grads:
+            params, grads, keys = self._keyed(walk.names, params, grads)
         return super().update(
-            MappingProxyType({name: p.data for name, p in params.items()}),
-            {name: like(p.grad.data, p.data) for name, p in params.items()},
+            MappingProxyType(dict(zip(keys, [p.data for p in params], strict=True))),
+            dict(zip(keys, [grad.data for grad in grads], strict=True)),
         )
 
+    def _keyed(
+        self, names: list[str], params: list[Any], grads: list[Any]
+    ) -> tuple[list[Any], list[Any], list[str]]:
+        """Return the parameters that have gradients, each once, these, and the keys of their states."""
+        found: dict[int, tuple[str, Any, Any]] = {}
+        for name, param, grad in zip(names, params, grads, strict=True):
+            if grad is not None and id(param) not in found:  # the first name wins
+                found[id(param)] = name, param, grad
+        keys_of = {id(owner): key for key, ref in self._owners.items() if (owner := ref()) is not None}
+        keys = [keys_of.get(i) or self._new_key(name, param) for i, (name, param, _) in found.items()]
+        own, own_grads = [p for _, p, _ in found.values()], [grad for _, _, grad in found.values()]
+        # Kept only if the next look at the model can be compared with it.
+        self._last = (own, keys) if len(own) == len(params) else ([], [])
+        return own, own_grads, keys
 
-def like(grad: Any, param: Any) -> Any:
-    """Return a gradient as a plain array of the parameter's dtype, in which form a step is fastest."""
-    plain = all(type(array) is np.ndarray and array.dtype.kind == "f" for array in (grad, param))
-    return np.asarray(grad, param.dtype, "C") if plain else grad
+    def _new_key(self, name: str, param: Any) -> str:
+        """Return the key of a parameter that has no state yet, or whose state was loaded under its name."""
+        key, n = name, 1
+        while key in self._owners and self._owners[key]() is not None:
+            n += 1
+            key = f"{name} #{n}"
+        if key in self._owners and key in self.engine.memory.layout:  # the state of one that is gone
+            self.drop_state(key)
+        self._owners[key] = ref(param)
+        return key
 
 
 @dataclass(eq=False)
@@ -109,8 +191,9 @@ class AdaGrad(InDeZero, optimizers.AdaGrad):
 
 @dataclass(eq=False)
 class AdaDelta(InDeZero, optimizers.AdaDelta):
-    """``AdaDelta(rho=0.95, eps=1e-6)``: see `fastopt.AdaDelta`."""
+    """``AdaDelta(rho=0.95, eps=1e-6)``: see `fastopt.AdaDelta`; with the root of a quotient, as in DeZero."""
 
+    kernel = quotient_adadelta
     rho: float = hyperparameter(0.95, most=1)
     eps: float = hyperparameter(1e-6)
     _: KW_ONLY

@@ -4,7 +4,14 @@ from numpy import sqrt
 
 from fastopt.kernels.common import decayed, gradient, kernel
 
-__all__ = ["averaged_adam", "averaged_rmsprop", "corrected_adam", "double_momentum", "subtracted_momentum"]
+__all__ = [
+    "averaged_adam",
+    "averaged_rmsprop",
+    "corrected_adam",
+    "double_momentum",
+    "quotient_adadelta",
+    "subtracted_momentum",
+]
 
 
 @kernel
@@ -60,3 +67,14 @@ def double_momentum(param, grad, v, grad_scale, l2, keep, mu, lr):
         g = gradient(grad[i], param[i], grad_scale, l2)
         v[i] = mu * v[i] - lr * g
         param[i] = decayed(keep, param[i]) + (mu * v[i] - lr * g)
+
+
+@kernel
+def quotient_adadelta(param, grad, h, u, grad_scale, l2, keep, rho, one_minus_rho, lr, eps):
+    """DeZero's: h ← ρ·h + (1 − ρ)·g²; d ← √((u + eps) / (h + eps))·g; u ← ρ·u + (1 − ρ)·d²; p ← p − lr·d."""
+    for i in range(param.size):
+        g = gradient(grad[i], param[i], grad_scale, l2)
+        h[i] = h[i] * rho + one_minus_rho * g * g
+        d = sqrt((u[i] + eps) / (h[i] + eps)) * g
+        u[i] = u[i] * rho + one_minus_rho * d * d
+        param[i] = decayed(keep, param[i]) - lr * d
