@@ -21,15 +21,20 @@ __all__ = ["Optimizer_Adagrad", "Optimizer_Adam", "Optimizer_RMSprop", "Optimize
 # Of layers with fewer elements NumPy takes a difference sooner than it can be asked for.
 SMALL = 2_000
 
+# Where the states of weights and of biases are.
+MOMENTUMS, CACHE = ("weight_momentums", "bias_momentums"), ("weight_cache", "bias_cache")
 
-def states_of(layer: Any, *names: str) -> list[list[np.ndarray]]:
+
+def states_of(layer: Any, *names: tuple[str, str]) -> list[list[np.ndarray]]:
     """Return states of a layer's weights and biases; those that aren't there yet are 0."""
     own = vars(layer)
-    for name in names:
-        if f"weight_{name}" not in own:
-            own[f"weight_{name}"] = np.zeros_like(layer.weights)
-            own[f"bias_{name}"] = np.zeros_like(layer.biases)
-    return [[own[f"weight_{name}"], own[f"bias_{name}"]] for name in names]
+    try:
+        return [[own[weights], own[biases]] for weights, biases in names]
+    except KeyError:
+        for weights, biases in names:
+            if weights not in own:
+                own[weights], own[biases] = np.zeros_like(layer.weights), np.zeros_like(layer.biases)
+        return states_of(layer, *names)
 
 
 @dataclass(eq=False)
@@ -69,8 +74,9 @@ class Optimizer_SGD(OverLayers):
         """Update the weights and biases of a layer in place."""
         params, lr = [layer.weights, layer.biases], self.current_learning_rate
         if self.momentum:
-            (v,) = states_of(layer, "momentums")
-            rules.momentum(params, [layer.dweights, layer.dbiases], v, lr=lr, momentum=self.momentum)
+            (v,) = states_of(layer, MOMENTUMS)
+            grads = [layer.dweights, layer.dbiases]
+            rules.momentum(params, grads, v, lr=lr, momentum=self.momentum)
         elif params[0].size < SMALL:
             params[0] -= lr * layer.dweights
             params[1] -= lr * layer.dbiases
@@ -88,7 +94,7 @@ class Optimizer_Adagrad(OverLayers):
     def update_params(self, layer: Any) -> None:
         """Update the weights and biases of a layer in place."""
         params, grads = [layer.weights, layer.biases], [layer.dweights, layer.dbiases]
-        (h,) = states_of(layer, "cache")
+        (h,) = states_of(layer, CACHE)
         rules.adagrad(params, grads, h, lr=self.current_learning_rate, eps=self.epsilon)
 
 
@@ -103,7 +109,7 @@ class Optimizer_RMSprop(OverLayers):
     def update_params(self, layer: Any) -> None:
         """Update the weights and biases of a layer in place."""
         params, grads = [layer.weights, layer.biases], [layer.dweights, layer.dbiases]
-        (h,) = states_of(layer, "cache")
+        (h,) = states_of(layer, CACHE)
         rate, rho, eps = self.current_learning_rate, self.rho, self.epsilon
         rules.averaged_rmsprop(params, grads, h, lr=rate, decay_rate=rho, eps=eps)
 
@@ -120,7 +126,7 @@ class Optimizer_Adam(OverLayers):
     def update_params(self, layer: Any) -> None:
         """Update the weights and biases of a layer in place."""
         params, grads = [layer.weights, layer.biases], [layer.dweights, layer.dbiases]
-        m, v = states_of(layer, "momentums", "cache")
+        m, v = states_of(layer, MOMENTUMS, CACHE)
         rules.corrected_adam(
             params, grads, m, v, t=self.iterations + 1, lr=self.current_learning_rate,
             beta1=self.beta_1, beta2=self.beta_2, eps=self.epsilon,

@@ -4,7 +4,7 @@ from dataclasses import fields
 from functools import partial
 from itertools import chain
 from threading import RLock
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,6 +36,27 @@ OPTIONS = ("weight_decay", "decoupled", "maximize")
 MAX_KNOWN = 64
 
 
+class Settings(NamedTuple):
+    """The hyperparameters of a call.
+
+    Attributes
+    ----------
+    given : dict
+        As they were given, checked.
+    view : Optimizer
+        What has all hyperparameters, and is asked for scalars only.
+    first : tuple of float
+        The kernel's first three scalars.
+    constant : tuple of float or None
+        All scalars, if they are the same at each step.
+    """
+
+    given: dict[str, Any]
+    view: Any
+    first: tuple[float, float, float]
+    constant: tuple[float, ...] | None
+
+
 class Calls:
     """The calls of a function.
 
@@ -50,44 +71,44 @@ class Calls:
     def __init__(self, name: str, rule: Any) -> None:
         self.name, self.rule, self.lock = name, rule, RLock()
         own = [known for known in fields(rule) if known.name not in Configuration.__dataclass_fields__]
-        options = [known for known in fields(rule) if known.name in OPTIONS]
-        self.defaults = {known.name: known.default for known in (*own, *options)}
-        self.views: dict[Any, Any] = {}
+        self.fields = {known.name: known for known in (*own, *map(rule.__dataclass_fields__.get, OPTIONS))}
+        self.defaults = {name: known.default for name, known in self.fields.items()}
+        self.known: dict[Any, Settings] = {}
         self.plans: dict[Any, Plan] = {}
-        self.needs_step = rule.n_totals > 0 or self.view({}).scalars(1) != self.view({}).scalars(7)
+        self.needs_step, self.last = True, Settings({}, None, NEUTRAL_SCALARS, None)
+        view = self.settings({}).view
+        self.needs_step = rule.n_totals > 0 or view.scalars(1) != view.scalars(7)
+        self.known.clear()
 
-    def view(self, hyperparameters: dict[str, Any]) -> Any:
-        """Return an optimizer with these hyperparameters, which is asked for scalars only.
+    def settings(self, given: dict[str, Any]) -> Settings:
+        """Return the hyperparameters of a call.
 
         Raises
         ------
         TypeError, ValueError
             If one is unknown, or not as it must be.
         """
-        key = tuple(hyperparameters.items())
-        try:
-            return self.views[key]
-        except (KeyError, TypeError):  # the latter if a value can't be a key
-            pass
-        for name in hyperparameters:
-            if name not in self.defaults:
-                raise TypeError(f"{self.name}() has no {name!r}; there are {', '.join(self.defaults)}")
-        checks = {name: self.rule.__dataclass_fields__[name].metadata["check"] for name in hyperparameters}
-        checked = {name: checks[name](name, value) for name, value in hyperparameters.items()}
+        # Most that is new differs from the last in the learning rate only.
+        checked, last = {}, self.last.given
+        for name, value in given.items():
+            if last.get(name) is value is not None:
+                checked[name] = value
+            elif name in self.fields:
+                checked[name] = self.fields[name].metadata["check"](name, value)
+            else:
+                raise TypeError(f"{self.name}() has no {name!r}; there are {', '.join(self.fields)}")
         view = object.__new__(self.rule)
-        vars(view).update(self.defaults | checked)
-        if len(self.views) >= MAX_KNOWN:
-            self.views.clear()
-        self.views[key] = view
-        return view
-
-    def scalars(self, view: Any, t: int) -> tuple[float, ...]:
-        """Return the kernel's scalars at a step."""
-        decay = view.weight_decay if self.rule.default_decoupled is not None else 0.0
-        own: tuple[float, ...] = view.scalars(t)
-        if not decay and not view.maximize:
-            return NEUTRAL_SCALARS + own
-        return (-1.0 if view.maximize else 1.0, *view.decay_scalars(decay), *own)
+        own = vars(view)
+        own.update(self.defaults)
+        own.update(checked)
+        first, decay = NEUTRAL_SCALARS, own["weight_decay"]
+        if own["maximize"] or (decay and self.rule.default_decoupled is not None):
+            first = (-1.0 if own["maximize"] else 1.0, *view.decay_scalars(decay))
+        settings = Settings(checked, view, first, None if self.needs_step else first + view.scalars(1))
+        if len(self.known) >= MAX_KNOWN:
+            self.known.clear()
+        self.known[tuple(given.items())] = self.last = settings
+        return settings
 
     def all_states(self, states: tuple[Any, ...], given: dict[str, Any]) -> tuple[Any, ...]:
         """Return all states, of which some are among the named arguments, from where they are taken.
@@ -106,31 +127,31 @@ class Calls:
 
     def take(self, param: Any, grad: Any, states: tuple[Any, ...], t: Any, given: dict[str, Any]) -> None:
         """Take a step, by a plan for arrays like these if there is one."""
-        view = self.view(given)
+        try:
+            settings = self.known.get(tuple(given.items())) or self.settings(given)
+        except TypeError:  # a value can't be a key: which one, or what else is wrong, is named
+            settings = self.settings(given)
         if type(t) is not int or t < 1:
             t = self.check_step(t)
-        is_list = type(param) is list
-        if is_list:
-            key: Any = tuple([getattr(array, "shape", None) for array in param])
-        else:
-            key = getattr(param, "shape", None), getattr(param, "dtype", None)
+        try:
+            if type(param) is list:
+                key: Any = tuple([array.shape for array in param])
+                arrays = [*param, *grad, *chain(*states)]
+            else:
+                key, arrays = (param.shape, param.dtype), [param, grad, *states]
+        except (AttributeError, TypeError):  # what is no array, or no list, is named below
+            key, arrays = None, []
         plan = self.plans.get(key)
-        if plan is not None:
-            try:
-                arrays = [*param, *grad, *chain(*states)] if is_list else [param, grad, *states]
-            except TypeError:  # what is no list is named below
-                arrays = []
-            if self.drive(plan, arrays, self.scalars(view, t)):
+        if plan is not None and plan.drive is not None:
+            scalars = settings.constant or settings.first + settings.view.scalars(t)
+            if plan.is_compiled and plan.n_threads == 1:
+                is_done = plan.drive(arrays, arrays, scalars, plan.guard.item())
+            else:
+                with self.lock:  # several calls, between which no other thread may use what the plan has
+                    is_done = plan.drive(arrays, arrays, scalars, plan.guard.item())
+            if is_done is not False:
                 return
         self.take_anew(key, param, grad, states, t, given)
-
-    def drive(self, plan: Plan, arrays: list[Any], scalars: tuple[float, ...]) -> bool:
-        """Take a step by a plan. Returns False, with nothing changed, if it is for other arrays."""
-        assert plan.drive is not None
-        if plan.n_threads == 1 and plan.is_compiled:
-            return plan.drive(arrays, arrays, scalars, plan.guard.item()) is not False
-        with self.lock:  # several calls, between which no other thread may use what the plan has
-            return plan.drive(arrays, arrays, scalars, plan.guard.item()) is not False
 
     def check_step(self, t: Any) -> int:
         """Return the number of a step, or say what it must be."""
