@@ -13,7 +13,7 @@ from fastopt.arrays.layout import Slot
 from fastopt.engine.drafted import Work, draft_step
 from fastopt.engine.overlap import mirrored_arrays
 from fastopt.engine.segment import Calls, Entry, Segment, rehearse
-from fastopt.engine.table import DIRECT, NUMBER, SPARSE
+from fastopt.engine.table import DIRECT, GATHERED, NUMBER, SPARSE, STAGED
 from fastopt.kernels.common import follow
 from fastopt.kernels.tape import Bound, Tape, kind_of
 
@@ -24,6 +24,9 @@ PIECE = 16_384
 
 # Largest number of elements of a product by BLAS.
 MAX_DOT = 8_192
+
+# Arrays of fewer elements than this are updated several at a time.
+SMALL = 4_096
 
 # Number of tapes that are kept: scalars of other kinds need another one.
 MAX_TAPES = 64
@@ -61,7 +64,13 @@ class PlainStep:
     def __init__(self, segment: Segment, overlapping: set[int], *, has_given_states: bool = False) -> None:
         self.segment, self.overlapping, self.has_given_states = segment, overlapping, has_given_states
         self.tapes: dict[Any, KnownTape] = {}
+        self.last_tapes: dict[Any, tuple[bytes, list[KnownTape]]] = {}
         self.states = [flat_states(segment, entry) for entry in segment.entries]
+        self.is_drafted = segment.rule.is_whole or not segment.rule.kernel.is_own
+        can_batch = not (self.is_drafted or has_given_states)
+        self.batches = batches_of(segment, overlapping) if can_batch else []
+        batched = {entry.position for batch in self.batches for entry in batch.entries}
+        self.alone = [i for i, entry in enumerate(segment.entries) if entry.position not in batched]
 
     def calls(
         self, arrays: Any, scalars: Sequence[float], between: Callable[[Segment], Calls] | None
@@ -80,26 +89,31 @@ class PlainStep:
         segment = self.segment
         segment.scalars[:] = scalars
         with np.errstate(all="ignore"):
-            is_drafted = segment.rule.is_whole or not segment.rule.kernel.is_own
-            source = mirrored_arrays(arrays, self.overlapping) if is_drafted else arrays
+            source = mirrored_arrays(arrays, self.overlapping) if self.is_drafted else arrays
             works = self._works(arrays, source)
             is_finite = self._are_finite(works)
             if segment.is_strict and not is_finite:
                 return [], False
-            if is_drafted:
+            if self.is_drafted:
                 return draft_step(segment, works, between), is_finite
             tapes: dict[Any, list[KnownTape]] = {}
+
+            def tapes_of(entry: Entry) -> list[KnownTape]:
+                own = tapes.get((entry.scalar_set, entry.slot.dtype))
+                if own is None:
+                    own = tapes[entry.scalar_set, entry.slot.dtype] = self._tapes(entry)
+                return own
+
             calls: Calls = []
+            for number, batch in enumerate(self.batches):
+                calls += batch.calls(number, arrays, tapes_of(batch.entries[0]))
             for work in works:
                 i, entry = work.row, work.entry
                 if entry.is_frozen:
                     continue
-                own = tapes.get((entry.scalar_set, entry.slot.dtype))
-                if own is None:
-                    own = tapes[entry.scalar_set, entry.slot.dtype] = self._tapes(entry)
                 calls += work.before
                 is_bound = entry.grad.mode != SPARSE and not self.has_given_states
-                calls += recorded_calls(i if is_bound else -1, work, own)
+                calls += recorded_calls(i if is_bound else -1, work, tapes_of(entry))
                 calls += work.after
             return calls, is_finite
 
@@ -109,23 +123,31 @@ class PlainStep:
             return self._are_finite(self._works(arrays, arrays))
 
     def _works(self, arrays: Any, source: Any) -> list[Work]:
-        """Return the arrays of all entries, given from where they are read."""
-        return [self._work(i, entry, arrays, source) for i, entry in enumerate(self.segment.entries)]
+        """Return the arrays of all entries that aren't in a batch, given from where they are read."""
+        for batch in self.batches:
+            batch.read(arrays)
+        entries = self.segment.entries
+        return [self._work(i, entries[i], arrays, source) for i in self.alone]
 
     def _are_finite(self, works: Sequence[Work]) -> bool:
         """Whether the gradients that count are finite, and all their squares."""
         checked = [work.grad for work in works if self.segment.is_strict or not work.entry.is_frozen]
+        checked += [batch.grads for batch in self.batches]
         # The sum of all squares is finite in most steps: else each gradient is looked at.
         return isfinite(sum(map(quick_sum_of_squares, checked))) or all(map(all_finite, checked))
 
     def _tapes(self, entry: Entry) -> list["KnownTape"]:
         """Return the tapes of kernel and averages, which get the scalars of this step."""
-        segment = self.segment
+        segment, place = self.segment, (entry.scalar_set, entry.slot.dtype)
         scalars, weights = segment.scalars_of(entry)
+        given = scalars.tobytes() + weights.tobytes()
+        last, found = self.last_tapes.get(place, (b"", []))
+        if last == given:
+            return found
         n_arrays = 2 + len(segment.memory.specs) - segment.n_averages
         kernels = [(segment.rule.kernel, n_arrays, scalars.astype(entry.slot.dtype))]
         kernels += [(follow, 2, weights[2 * k : 2 * k + 2]) for k in range(segment.n_averages)]
-        found = []
+        found = list[KnownTape]()
         for k, (kernel, n, values) in enumerate(kernels):
             key = entry.scalar_set, k, entry.slot.dtype, *map(kind_of, values.tolist())
             known = self.tapes.get(key)
@@ -135,6 +157,7 @@ class PlainStep:
                 known = self.tapes[key] = KnownTape(kernel, entry.slot.dtype, n, values.tolist())
             known.tape.scalars[:] = values
             found.append(known)
+        self.last_tapes[place] = given, found
         return found
 
     def _work(self, i: int, entry: Entry, arrays: Any, source: Any) -> Work:
@@ -158,7 +181,8 @@ class PlainStep:
             work.after.append(copy_back(arrays, entry, copy))
             if source is not arrays and entry.param.mode != NUMBER:
                 work.meanwhile.append(copy_back(source, entry, copy))
-        return work._replace(grad=flat_grad, arrays=[flat, *self.states[i]])
+        work.arrays.extend((flat, *self.states[i]))
+        return work if flat_grad is grad else work._replace(grad=flat_grad)
 
 
 class KnownTape:
@@ -168,6 +192,7 @@ class KnownTape:
         self.tape = Tape(kernel, dtype, n_arrays, scalars)
         self.rooms = self.tape.rooms(PIECE)
         self.bound: dict[tuple[int, int], Bound] = {}
+        self.batches: dict[int, Calls] = {}
 
     def calls(self, place: tuple[int, int], given: Sequence[np.ndarray], states: list[np.ndarray]) -> Calls:
         """Return the C calls for a piece of an array, given its row and where it begins.
@@ -180,6 +205,93 @@ class KnownTape:
             pieces = [state[first : first + size] for state in states]
             bound = self.bound[place] = self.tape.bind(len(given), pieces, self.rooms, size)
         return bound.calls_for(*given)
+
+
+class Batch:
+    """Small arrays: they are copied into one, and updated at once.
+
+    Parameters
+    ----------
+    segment : Segment
+        The arrays of the step.
+    entries : list of Entry
+        Those of the batch, of one dtype and with the same scalars.
+    """
+
+    def __init__(self, segment: Segment, entries: list[Entry]) -> None:
+        self.entries, self.n_averages = entries, segment.n_averages
+        dtype, size = entries[0].slot.dtype, sum(entry.slot.size for entry in entries)
+        self.params, self.grads = np.empty(size, dtype), np.empty(size, dtype)
+        self.places: list[tuple[int, np.ndarray, np.ndarray]] = []
+        firsts = np.cumsum([0, *(entry.slot.size for entry in entries)]).tolist()
+        for entry, first in zip(entries, firsts, strict=False):
+            slot = entry.slot._replace(offset=first)
+            self.places.append((entry.position, slot.view(self.params), slot.view(self.grads)))
+        # States that are neighbors are updated where they are, others copied, too.
+        start = entries[0].slot.offset
+        self.before: Calls = []
+        self.after: Calls = []
+        self.states: list[np.ndarray] = []
+        are_neighbors = [entry.slot.offset - start for entry in entries] == firsts[:-1]
+        for buffer in segment.memory.buffers[dtype]:
+            self.states.append(buffer[start : start + size] if are_neighbors else np.empty(size, dtype))
+            for entry, first in () if are_neighbors else zip(entries, firsts, strict=False):
+                own, copy = entry.slot.flat_view(buffer), self.states[-1][first : first + entry.slot.size]
+                self.before.append(partial(setitem, copy, ..., own))
+                self.after.append(partial(setitem, own, ..., copy))
+
+    def read(self, arrays: Any) -> None:
+        """Copy the gradients as they are now."""
+        grads = arrays.grads
+        for position, _, copy in self.places:
+            copy[...] = grads[position]
+
+    def calls(self, number: int, arrays: Any, tapes: "list[KnownTape]") -> Calls:
+        """Return the C calls that update the arrays, given the number of the batch."""
+        params, grads = arrays.params, arrays.grads
+        calls = self.before + [partial(setitem, copy, ..., grads[i]) for i, _, copy in self.places]
+        calls += [partial(setitem, copy, ..., params[i]) for i, copy, _ in self.places]
+        kernel, *averages = tapes
+        n_states = len(self.states) - self.n_averages
+        for tape, given, states in (
+            (kernel, (self.params, self.grads), self.states[:n_states]),
+            *(
+                (own, (self.params,), [state])
+                for own, state in zip(averages, self.states[n_states:], strict=True)
+            ),
+        ):
+            known = tape.batches.get(number)
+            if known is None:
+                known = tape.batches[number] = tape.calls((-1, 0), given, states)
+            calls += known
+        # A subclass may have a `__setitem__` of its own.
+        calls += [partial(np.ndarray.__setitem__, params[i], ..., copy) for i, copy, _ in self.places]
+        return calls + self.after
+
+
+def batches_of(segment: Segment, overlapping: set[int]) -> list[Batch]:
+    """Return the batches of a step's arrays, each of two arrays or more."""
+    modes = {DIRECT, GATHERED, STAGED}
+    small = [
+        entry
+        for entry in segment.entries
+        if 0 < entry.slot.size < SMALL
+        and {entry.param.mode, entry.grad.mode} <= modes
+        and not entry.is_frozen
+        and entry.position not in overlapping
+    ]
+    small.sort(key=lambda entry: (entry.scalar_set, entry.slot.dtype.num, entry.slot.offset))
+    groups: list[list[Entry]] = []
+    for entry in small:
+        last = groups[-1][-1] if groups else None
+        is_like = last is not None and (
+            (last.scalar_set, last.slot.dtype) == (entry.scalar_set, entry.slot.dtype)
+        )
+        if is_like and sum(own.slot.size for own in groups[-1]) + entry.slot.size <= PIECE:
+            groups[-1].append(entry)
+        else:
+            groups.append([entry])
+    return [Batch(segment, group) for group in groups if len(group) > 1]
 
 
 def recorded_calls(i: int, work: Work, tapes: list[KnownTape]) -> Calls:

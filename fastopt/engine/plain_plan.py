@@ -56,10 +56,7 @@ class PlainPlan(Plan):
             n_averages=self.n_averages, n_sets=len(self.sets), is_strict=is_strict,
         )  # fmt: skip
         self.plain = PlainStep(self.main, overlapping, has_given_states=given_states is not None)
-        # The counts of all parameters, and how much they differ from that of the first.
-        ranges = [range(e.count_at, e.count_at + e.n_counts) for e in self.entries if not e.is_frozen]
-        self.counted = np.array([*chain(*ranges)], dtype=np.intp)
-        self.differences = memory.counts[self.counted] - self.guard
+        self._make_counts()
         self.seen = signatures([*arrays.params, *arrays.grads])
         self.seen_states = None if given_states is None else signatures(given_states)
         self.is_kept = not overlapping and self.between is None and not self.main.has_copies
@@ -87,13 +84,11 @@ class PlainPlan(Plan):
         writes, is_finite = self.plain.calls(arrays, scalars, self.between)
         if self.main.is_strict and not is_finite:
             return [partial(int, REFUSED)]
-        counts = self.memory.counts
-        views = [counts[e.count_at : e.count_at + e.n_counts] for e in self.entries if not e.is_frozen]
         return [
             *(self._guard_calls(count) if check else ()),
             *writes,
             partial(setattr, self, "has_nonfinite", not is_finite),
-            *(partial(np.add, view, 1, view) for view in (self.memory.steps, *views)),
+            *self.count_calls,
             *also,
         ]
 
@@ -106,18 +101,34 @@ class PlainPlan(Plan):
             return [partial(int, REFUSED)]
         return self._guard_calls(count)
 
+    def _make_counts(self) -> None:
+        """Make the calls that count the step, and those that compare all counts with what they must be."""
+        memory, counts = self.memory, self.memory.counts
+        updated = [entry for entry in self.entries if not entry.is_frozen]
+        counted = np.array([*chain(*(range(e.count_at, e.count_at + e.n_counts) for e in updated))], np.intp)
+        # Neighbors are counted at once.
+        ends = np.flatnonzero(np.diff(np.sort(counted)) != 1) + 1
+        views = [counts[part[0] : part[-1] + 1] for part in np.split(np.sort(counted), ends) if part.size]
+        self.count_calls: Calls = [partial(np.add, view, 1, view) for view in (memory.steps, *views)]
+        # How much the counts differ from that of the first parameter.
+        self.differences = counts[counted] - self.guard
+        self.wanted, now = np.empty_like(self.differences), np.empty_like(self.differences)
+        self.differs, is_other = np.zeros(counted.size + 1, np.int64), np.zeros((), np.int64)
+        self.compare_calls: Calls = [
+            partial(np.ndarray.take, counts, counted, 0, now, "clip"),
+            partial(np.not_equal, now, self.wanted, self.differs[1:]),
+            partial(np.maximum.reduce, self.differs, 0, None, is_other),
+            is_other.item,
+        ]
+
     def _guard_calls(self, count: int) -> Calls:
         """Return the C calls that refuse the step if another was taken, or the memory has been replaced."""
-        counts = self.memory.counts
-        differs, is_other = np.zeros(self.counted.size + 1, dtype=np.int64), np.zeros((), dtype=np.int64)
-        now = np.empty(self.counted.size, dtype=np.int64)
+        # A step that a signal's handler takes until then writes this, too, and is noticed by the counts.
+        np.add(self.differences, count, self.wanted)
         return [
             self.memory.is_retired.item,
-            partial(np.ndarray.take, counts, self.counted, 0, now, "clip"),
-            partial(np.not_equal, now, count + self.differences, differs[1:]),
-            partial(np.not_equal, self.guard, count, differs[:1]),
-            partial(np.maximum.reduce, differs, 0, None, is_other),
-            is_other.item,
+            partial(np.not_equal, self.guard, count, self.differs[:1]),
+            *self.compare_calls,
         ]
 
     def _drive(self, params: list[Any], grads: list[Any], scalars: Scalars, count: int) -> bool | None:
