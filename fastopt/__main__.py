@@ -217,6 +217,13 @@ def run(options: argparse.Namespace, parser: Parser) -> int:
 
 def warmup(options: argparse.Namespace, parser: Parser) -> int:
     """Compile rules for later processes."""
+    from fastopt.engine.compiling.folder import cache_folder, writable_folder
+
+    if writable_folder() is None:
+        parser.error(
+            f"nothing can be kept in {cache_folder() or 'a cache, as there is no home folder'}: name a "
+            "folder that can be written by FASTOPT_CACHE_DIR"
+        )
     try:
         fastopt.warmup(options.rules or None, options.dtypes)
     except (ValueError, RuntimeError) as error:

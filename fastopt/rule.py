@@ -3,6 +3,7 @@
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import Field, fields
 from functools import cache
+from types import CodeType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -108,11 +109,25 @@ class UpdateRule:
         scalars: Any = some.scalars(1)
         if not isinstance(scalars, tuple):
             raise TypeError(f"{cls.__name__}.scalars(t) must return a tuple of floats, got {kind(scalars)}")
+        kernel = as_kernel(cls.kernel)
+        if not cls.rule_is_whole():
+            cls.check_kernel(kernel.py_func.__code__, len(scalars))
         return Rule(
-            as_kernel(cls.kernel), cls.statistics_kernel and as_kernel(cls.statistics_kernel),
+            kernel, cls.statistics_kernel and as_kernel(cls.statistics_kernel),
             3 + len(scalars), cls.n_work, cls.n_additive,
             cls.n_totals, some.n_statistics,
         )  # fmt: skip
+
+    @classmethod
+    def check_kernel(cls, code: CodeType, n_scalars: int) -> None:
+        """Raise TypeError if a kernel hasn't as many arguments as it is called with."""
+        arrays = ", ".join(("param", "grad", *cls.states))
+        n_wanted = 2 + len(cls.states) + cls.n_work + 3 + n_scalars
+        if code.co_argcount != n_wanted:
+            raise TypeError(
+                f"kernel {code.co_name!r} takes {code.co_argcount} arguments, but gets {n_wanted} from "
+                f"{cls.__name__}: {arrays}, grad_scale, l2, keep, and the {n_scalars} of scalars(t)"
+            )
 
     @classmethod
     def units(cls, dtypes: Sequence[np.dtype[Any]]) -> list[Unit]:

@@ -270,3 +270,47 @@ def test_a_kernel_without_the_decorator_is_taken(decorated):
     for _ in range(2):
         Halved().update(params, [np.ones(3), np.ones((2, 2))])
     assert [p.tolist() for p in params] == [[0.0] * 3, [[0.0] * 2] * 2]
+
+
+def helper(x):
+    return 2 * x
+
+
+@fastopt.kernel
+def calling(param, grad, grad_scale, l2, keep, lr):
+    for i in range(param.size):
+        param[i] = keep * param[i] - lr * helper(grad[i])
+
+
+@dataclass(eq=False)
+class Calling(fastopt.Optimizer):
+    kernel = calling
+    lr: float = fastopt.hyperparameter(0.1)
+
+    def scalars(self, t):
+        return (self.lr,)
+
+
+@needs_jit
+def test_what_numba_does_not_know_is_named():
+    params = [np.ones(2)]
+    with pytest.raises(
+        TypeError, match=r"kernel 'own-calling-float64' can't be compiled: Untyped global name"
+    ):
+        Calling().update(params, [np.ones(2)])
+    with pytest.raises(TypeError, match="write @fastopt.kernel above that function, too"):
+        Calling().update(params, [np.ones(2)])
+    assert params[0].tolist() == [1.0, 1.0]
+
+
+def test_a_kernel_with_other_arguments_is_refused_when_the_optimizer_is_made():
+    @dataclass(eq=False)
+    class Short(Calling):
+        m = fastopt.State()
+
+    message = (
+        "kernel 'calling' takes 6 arguments, but gets 7 from Short: param, grad, m, grad_scale, l2, keep, "
+        r"and the 1 of scalars\(t\)"
+    )
+    with pytest.raises(TypeError, match=message):
+        Short()

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import zipfile
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from test_compiled import needs_jit, python
 
 import fastopt
 from fastopt.engine.compiling.background import background
+from fastopt.engine.compiling.code import interruptible
 from fastopt.engine.compiling.units import driver_unit
 from fastopt.tools import precompilation
 
@@ -363,7 +364,8 @@ def test_warmup_compiles_for_later_processes(cache, expected):
     assert done.stderr.splitlines() == lines
     assert train(cache) == (expected, False, True, 0)
     assert train(cache, "Adam(0.1, clip_norm=0.5)")[1:] == (False, True, 0)
-    assert command("warmup", "Adam", "clip_norm", "--dtypes", "float64", **environment).stderr == ""
+    again = command("warmup", "Adam", "clip_norm", "--dtypes", "float64", **environment)
+    assert (again.returncode, again.stderr) == (0, "all of it is compiled already\n")
 
 
 @needs_jit
@@ -373,8 +375,12 @@ def test_warmup_compiles_what_was_used_before(cache, monkeypatch):
     assert precompilation.used() == ["Adam", "AdamW", "PaperAdam"]  # which have one kernel
     for file in cache.glob("adam-*.code"):
         file.rename(cache / "momentum-float32-0123456789abcdef01234567-0123456789ab.code")
-    assert precompilation.used() == ["Momentum"]
+    # A part of the book's may be all that an interrupted call has left.
+    assert precompilation.used() == ["SGD", "Momentum", "Nesterov", "AdaGrad", "RMSprop", "Adam"]
     for file in cache.glob("momentum-*"):
+        file.rename(cache / "lion-float32-0123456789abcdef01234567-0123456789ab.code")
+    assert precompilation.used() == ["Lion"]
+    for file in cache.glob("lion-*"):
         file.unlink()
     assert precompilation.used() == ["SGD", "Momentum", "Nesterov", "AdaGrad", "RMSprop", "Adam"]
 
@@ -384,6 +390,9 @@ def test_warmup_compiles_what_was_used_before(cache, monkeypatch):
     [
         (["Adm"], "'Adm' is no rule; did you mean Adam"),
         (["--dtypes", "float16"], "'float16' is neither float32 nor float64"),
+        (["Adam", "clipnorm"], "'clipnorm' is no rule; there are SGD, "),
+        (["Adam", "clipnorm"], "and the options accumulate, clip_norm, clip_norm_each, clip_value"),
+        (["Adam", "ema"], "ema has no code of its own: it needs none but its rule's"),
     ],
 )
 def test_warmup_says_what_is_wrong(arguments, message):
@@ -396,6 +405,30 @@ def test_warmup_says_when_nothing_can_be_compiled(tmp_path):
     done = command("warmup", FASTOPT_COMPILE="never", FASTOPT_CACHE_DIR=str(tmp_path))
     assert done.returncode == 2
     assert "nothing can be compiled" in done.stderr
+
+
+def test_warmup_fails_where_nothing_can_be_kept(tmp_path):
+    """So that no image is built with an empty cache."""
+    (tmp_path / "file").write_text("")
+    done = command("warmup", "SGD", FASTOPT_COMPILE="now", FASTOPT_CACHE_DIR=str(tmp_path / "file"))
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert f"nothing can be kept in {tmp_path / 'file'}: name a folder" in done.stderr
+
+
+def test_an_interrupt_that_is_swallowed_while_something_is_compiled_comes_afterwards():
+    """As LLVM's callbacks do."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        for is_swallowed in (True, False):
+            done = []
+            with pytest.raises(KeyboardInterrupt), interruptible():  # noqa: PT012
+                with suppress(KeyboardInterrupt) if is_swallowed else nullcontext():
+                    signal.raise_signal(signal.SIGINT)
+                done.append(1)
+            assert done == [1] * is_swallowed
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 # Shells have interrupts ignored by what they start in the background, and Python then ignores them, too.

@@ -46,7 +46,7 @@ def warmup(
     rules : iterable of str or classes, optional
         ``["Adam", fastopt.SGD]``; also the options that have kernels of their own: "clip_norm",
         "clip_norm_each", "clip_value" and "accumulate". By default what programs of this user have compiled
-        so far, also with other versions; the book's six rules if that is nothing.
+        so far, also with other versions; the book's six rules if these are all of it, or there is nothing.
     dtypes : iterable, optional
         float32, float64 or both; by default both.
     progress : bool, default True
@@ -61,8 +61,10 @@ def warmup(
 
     Notes
     -----
-    What is compiled lies in the folder that ``FASTOPT_CACHE_DIR`` names, by default one in the user's cache.
-    An interrupt (Ctrl-C) loses no more than what is being compiled.
+    What is compiled lies in the folder that ``FASTOPT_CACHE_DIR`` names, by default one in the user's cache
+    (``~/.cache/fastopt`` on Linux). A file that is damaged, or made for another CPU, isn't used, nor is one
+    that others may write to, or in such a folder. Where nothing can be kept, each process compiles before its
+    first step, with one warning. An interrupt (Ctrl-C) loses no more than what is being compiled.
 
     Examples
     --------
@@ -83,8 +85,8 @@ def warmup(
         if progress:
             tell(f"compiling {unit.title} ({number} of {len(left)})")
         build(unit)
-    if progress and left:
-        tell("")
+    if progress:
+        tell("" if left else "all of it is compiled already")
 
 
 def compile_first(rules: Iterable[Any], dtypes: Iterable[str]) -> None:
@@ -98,17 +100,24 @@ def units_of(name: Any, dtype: str) -> list[Unit]:
     kinds = [np.dtype(dtype)]
     if isinstance(name, str) and name in OPTIONS:
         return [unit for rule, n_states in OPTIONS[name] for unit in rule.units(kinds, n_states)]
-    return class_of(name).units(kinds)
+    if isinstance(name, str) and name in Optimizer.__dataclass_fields__:
+        raise ValueError(f"{name} has no code of its own: it needs none but its rule's")
+    try:
+        return class_of(name).units(kinds)
+    except ValueError as error:
+        raise ValueError(f"{error}; and the options {', '.join(OPTIONS)}") from None
 
 
 def used() -> list[str]:
-    """Return the rules and options that the cache has files of, of whatever version; else the book's."""
+    """Return the rules and options that the cache has files of, of whatever version; or the book's."""
     titles = {"-".join(name.split("-")[:2]) for name in files_of("")}
 
     def is_used(name: str) -> bool:
         return any(all(unit.title in titles for unit in units_of(name, dtype)[1:]) for dtype in DTYPES)
 
-    return [name for name in (*optimizers.__all__, *OPTIONS) if is_used(name)] or list(BOOK)
+    found = [name for name in (*optimizers.__all__, *OPTIONS) if is_used(name)]
+    # A part of the book's rules may be what an interrupted call has left.
+    return found if set(found) - set(BOOK) else list(BOOK)
 
 
 def tell(line: str) -> None:

@@ -1,7 +1,12 @@
 """Compiled code for steps: loaded, compiled here, or asked of another process."""
 
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from fastopt.engine.compiling.background import background
 from fastopt.engine.compiling.folder import files_of, locked, read, remove, stamps_of, warn_once, write
@@ -97,12 +102,20 @@ def build(unit: Unit) -> dict[str, int] | None:
         if found is not None:
             return found
         try:
+            from numba.core.errors import NumbaError
+
             from fastopt.engine.native.emission import addresses_here, emit
         except Exception as error:  # whatever a module raises that the program has instead of one of Python's
             lacking.add(unit)
             warn_once(f"steps are taken in plain NumPy, as Numba can't be imported ({error})")
             return None
-        data, needed = emit(unit.functions(), unit.code())
+        with interruptible():
+            try:
+                data, needed = emit(unit.functions(), unit.code())
+            except NumbaError as error:
+                if unit.request:
+                    raise
+                raise TypeError(f"kernel {unit.title!r} can't be compiled: {reason(error)}") from error
         # A kernel that allocates memory needs Numba's runtime, which other processes don't have.
         is_alone = not any(symbol.startswith(("NRT_", "numba_")) for symbol in needed)
         found = addresses_in(data, needed, unit.names) if is_alone else None
@@ -110,12 +123,47 @@ def build(unit: Unit) -> dict[str, int] | None:
             found = addresses_here(unit.functions())
         elif not write(unit.file, pack(unit.file, data, needed)):
             loaded[unit] = found  # first, as a warning may raise
+            others = files_of(unit.prefix)
+            there = f" (there is only code for another CPU: {others[0]})" if others else ""
             warn_once(
-                "compiled code can't be kept, so each process compiles it anew; name a folder that can "
-                "be written by FASTOPT_CACHE_DIR"
+                f"compiled code can't be kept, so each process compiles it anew{there}; name a folder that "
+                "can be written by FASTOPT_CACHE_DIR"
             )
     loaded[unit] = found
     return found
+
+
+def reason(error: Exception) -> str:
+    """Return the line of Numba's error that says what is wrong."""
+    lines = [line for line in str(error).splitlines() if line and not line.startswith("Failed in ")]
+    text = lines[0] if lines else type(error).__name__
+    missing = "; write @fastopt.kernel above that function, too" if "Untyped global name" in text else ""
+    return text + missing
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let an interrupt end what is compiled in the block, also where LLVM swallows it.
+
+    In its callbacks an exception is only printed.
+    """
+    own = signal.getsignal(signal.SIGINT)
+    if own is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    interrupts: list[int] = []
+
+    def note(number: int, frame: Any) -> None:
+        interrupts.append(number)
+        signal.default_int_handler(number, frame)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, own)
+    if interrupts:
+        raise KeyboardInterrupt
 
 
 def serve() -> None:
