@@ -20,6 +20,7 @@ NAMES = {
     "arrays.gradients": ("clip_grads", "remove_duplicate"),
     "arrays.packing": ("PackedDict", "PackedList", "pack"),
     "arrays.rows": ("Rows",),
+    "arrays.trees": ("flatten", "gradients_of", "unflatten"),
     "checks": ("hyperparameter",),
     "engine.threads": ("set_num_threads",),
     "kernels.common": ("kernel",),
@@ -46,6 +47,9 @@ if TYPE_CHECKING:  # for type checkers and editors, which read no dict
     from fastopt.arrays.packing import PackedList as PackedList
     from fastopt.arrays.packing import pack as pack
     from fastopt.arrays.rows import Rows as Rows
+    from fastopt.arrays.trees import flatten as flatten
+    from fastopt.arrays.trees import gradients_of as gradients_of
+    from fastopt.arrays.trees import unflatten as unflatten
     from fastopt.checks import hyperparameter as hyperparameter
     from fastopt.engine.threads import set_num_threads as set_num_threads
     from fastopt.kernels.common import kernel as kernel

@@ -33,7 +33,7 @@ def number(
     # The usual type comes first, as a schedule's value is checked at each step.
     if type(value) is not float and (isinstance(value, bool) or not isinstance(value, Real)):
         shown = repr(value) if isinstance(value, str | bool) else kind(value)
-        raise TypeError(f"{name} must be a number, not {shown}")
+        raise TypeError(f"{name} must be a number, not {shown}{instead(name, value)}")
     try:
         result = float(value)
     except OverflowError:  # an integer
@@ -43,6 +43,20 @@ def number(
         high = f"at most {most:g}" if most < inf else f"below {below:g}" if below < inf else "finite"
         raise ValueError(f"{name} must be {low} and {high}, not {value}")
     return result
+
+
+def instead(name: str, value: Any) -> str:
+    """Return what to write instead of something that is no number."""
+    if isinstance(value, str):
+        try:
+            return f": write {name}={float(value):g}"
+        except ValueError:
+            return ""
+    if isinstance(value, type) and name == "lr":
+        return f": write an object of it, lr={value.__name__}(...)"
+    if callable(value) and name == "lr":
+        return ": write a schedule of fastopt.schedules, or assign optimizer.lr before each step"
+    return ""
 
 
 def integer(name: str, value: Any, least: int = 0) -> int:

@@ -1,13 +1,19 @@
 """`CheckedFields`: dataclass fields whose values are checked, also when they are assigned later."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import fields
-from typing import Any, ClassVar
+from inspect import CO_VARKEYWORDS
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from fastopt.schedules.base import Schedule
 from fastopt.state import State
+from fastopt.words import argument_hint, attribute_hint
 
 __all__ = ["CheckedFields", "is_same"]
+
+
+# First arguments that are numbers: what is passed there instead may be parameters.
+NUMBERS = ("lr", "rho", "alpha")
 
 
 class CheckedFields:
@@ -15,6 +21,29 @@ class CheckedFields:
 
     # Of the class's own, or, where it isn't a dataclass itself, of one that it is made from.
     __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    def __new__(cls, *values: Any, **named: Any) -> Any:
+        """Raise TypeError, with what to write instead, for arguments that the constructor hasn't."""
+        code = cls.__init__.__code__
+        known = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
+        is_number = known[:1] and known[0] in NUMBERS
+        if values and is_number and isinstance(values[0], Iterable) and not isinstance(values[0], str):
+            raise TypeError(
+                f"{cls.__name__} takes no parameters: write optimizer = {cls.__name__}(...), and at each "
+                "step optimizer.update(params, grads)"
+            )
+        unknown = [] if code.co_flags & CO_VARKEYWORDS else [name for name in named if name not in known]
+        if unknown:
+            hint = argument_hint(cls.__name__, unknown[0], known)
+            raise TypeError(f"{cls.__name__} has no argument {unknown[0]!r}: {hint}")
+        return super().__new__(cls)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name):
+            if name.startswith("_"):
+                raise AttributeError(f"{type(self).__name__} has no {name!r}")
+            raise AttributeError(self.describe_missing(name))
 
     def check_of(self, name: str) -> Callable[[str, Any], Any]:
         """Return the check of a field: a function of a name and a value, which returns the value to keep."""
@@ -41,8 +70,11 @@ class CheckedFields:
         """Return what is wrong with an attribute that there isn't, and which there are."""
         if name in self.__dataclass_fields__:
             return f"{name} must be a checked field; write {name}: float = fastopt.hyperparameter(...)"
-        there = ", ".join(known.name for known in fields(self))
-        return f"{type(self).__name__} has no {name!r}; there are {there}"
+        there = [shown for shown in dir(self) if not shown.startswith("_")]
+        hint = attribute_hint(name, there)
+        if not hint:
+            hint = f"there are {', '.join(known.name for known in fields(self))}"
+        return f"{type(self).__name__} has no {name!r}: {hint}"
 
     def __setattr__(self, name: str, value: Any) -> None:
         # A descriptor would do this too, but every read of a hyperparameter would take longer.

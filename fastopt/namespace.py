@@ -30,8 +30,12 @@ def late_attributes(
             return import_module(f"{package}.{name}")
         namespace = sys.modules[package]
         if name not in module_of:
+            text = f"module {package!r} has no attribute {name!r}"
+            alike = [known for known in module_of if known.lower() == name.lower()]
+            if alike:
+                raise AttributeError(f"{text}: write {alike[0]}")
             # Python looks for a similar name in dir(obj).
-            raise AttributeError(f"module {package!r} has no attribute {name!r}", name=name, obj=namespace)
+            raise AttributeError(text, name=name, obj=namespace)
         value = getattr(import_module(module_of[name]), name)
         setattr(namespace, name, value)  # it isn't asked for again
         return value

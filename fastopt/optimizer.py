@@ -26,6 +26,23 @@ from fastopt.step import Step
 __all__ = ["Optimizer", "State", "hyperparameter", "whole"]
 
 
+class Missing:
+    """What stands for gradients that weren't given, as None may be what a program has for them."""
+
+    def __repr__(self) -> str:
+        return "(required)"
+
+
+MISSING: Any = Missing()
+
+
+def how_to_update(given: Any) -> str:
+    """Return what is wrong with a call of `update` without gradients."""
+    if isinstance(given, Optimizer):
+        return "update takes two arguments: write optimizer.update(params, grads)"
+    return "update is a method of an object: write optimizer = Adam(), then optimizer.update(params, grads)"
+
+
 @dataclass(eq=False, kw_only=True)
 class Optimizer(Configuration):
     """What all rules share: hyperparameters, options, and steps.
@@ -61,7 +78,7 @@ class Optimizer(Configuration):
 
     # A step.
 
-    def update(self, params: Any, grads: Any) -> bool:
+    def update(self, params: Any, grads: Any = MISSING) -> bool:
         """Take one step: update the parameters in place.
 
         Parameters
@@ -104,6 +121,8 @@ class Optimizer(Configuration):
         packed (`fastopt.pack`), the step is one pass over the whole buffer. Steps of one optimizer in
         several Python threads are taken one after the other. Each parameter counts its own steps.
         """
+        if grads is MISSING:
+            raise TypeError(how_to_update(self))
         with self.lock:
             kept = self.kept
             if kept is not None:

@@ -19,9 +19,9 @@ PUBLIC = [
     "AdamW", "Adan", "FTRL", "LAMB", "LARS", "Lion", "Momentum", "Muon", "NAdam", "Nesterov", "NovoGrad",
     "OptimisticGD", "Optimizer", "PackedDict", "PackedList", "PaperAdam", "Partition", "Prodigy", "RAdam",
     "RMSprop", "RMSpropGraves", "Record", "Rows", "Rprop", "SGD", "SM3", "ScheduleFreeAdamW",
-    "ScheduleFreeSGD", "Signum", "State", "Yogi", "adapters", "bench", "clip_grads", "functional",
-    "hyperparameter", "kernel", "lr_finder", "pack", "remove_duplicate", "rules", "schedules",
-    "set_num_threads", "trajectory", "verify", "warmup",
+    "ScheduleFreeSGD", "Signum", "State", "Yogi", "adapters", "bench", "clip_grads", "flatten",
+    "functional", "gradients_of", "hyperparameter", "kernel", "lr_finder", "pack", "remove_duplicate",
+    "rules", "schedules", "set_num_threads", "trajectory", "unflatten", "verify", "warmup",
 ]  # fmt: skip
 
 # NumPy loads none of these.

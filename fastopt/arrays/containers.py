@@ -2,12 +2,13 @@
 
 import sys
 from collections import OrderedDict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from fastopt.checks import kind
+from fastopt.words import array_hint
 
 __all__ = [
     "ASSIGNMENTS",
@@ -48,22 +49,48 @@ def match_grads(params: Any, grads: Any) -> tuple[Keys, list[Any], list[Any]]:
     """
     if isinstance(params, (dict, Mapping)):
         if not isinstance(grads, (dict, Mapping)):
-            raise TypeError(f"grads must be a dict like params, not {kind(grads)}")
+            raise TypeError(f"grads must be a dict like params, not {kind(grads)}{as_list('grads', grads)}")
         keys = list(params)
         try:
             gradients = [grads[key] for key in keys]
         except KeyError as error:
             missing = next((key for key in keys if key not in grads), error)
-            raise KeyError(f"no gradient for parameter {missing!r} in {list(grads)}") from None
+            hint = renaming(list(params), list(grads))
+            raise KeyError(f"no gradient for parameter {missing!r} in {list(grads)}{hint}") from None
         return keys, [params[key] for key in keys], gradients
     if not is_sequence(params):
-        raise TypeError(f"params must be a dict or list of arrays, not {kind(params)}")
+        raise TypeError(
+            f"params must be a dict or list of arrays, not {kind(params)}{as_list('params', params)}"
+        )
     if not is_sequence(grads):
-        raise TypeError(f"grads must be a list like params, not {kind(grads)}")
+        raise TypeError(f"grads must be a list like params, not {kind(grads)}{as_list('grads', grads)}")
     values, gradients = list(params), list(grads)
     if len(values) != len(gradients):
         raise ValueError(f"{len(values)} parameters need as many gradients, not {len(gradients)}")
     return range(len(values)), values, gradients
+
+
+def as_list(name: str, values: Any) -> str:
+    """Return how what is no container becomes one."""
+    if isinstance(values, np.ndarray):
+        return f": write [{name}]"
+    is_iterable = isinstance(values, Iterable) and not isinstance(values, str | bytes | Mapping)
+    return f": write list({name})" if is_iterable else ""
+
+
+def renaming(keys: list[Hashable], found: list[Hashable]) -> str:
+    """Return what to write if gradients have the names of their parameters with something around them."""
+    pairs = [(keys, found, True), (found, keys, False)]
+    for names, longer, is_in_order in pairs:
+        for name in names:
+            for other in longer:
+                if isinstance(name, str) and isinstance(other, str) and name != other and name in other:
+                    if not is_in_order:
+                        return "; are they swapped? write update(params, grads)"
+                    pattern = other.replace(name, "{}", 1)
+                    if all(pattern.format(key) in longer for key in names):
+                        return f": write fastopt.gradients_of(grads, {pattern!r})"
+    return ""
 
 
 def keys_and_values(params: Any) -> tuple[Keys, list[Any]]:
@@ -102,7 +129,11 @@ def compute_dtype(key: Hashable, param: Any) -> tuple[tuple[int, ...], np.dtype[
     elif isinstance(param, int | np.integer) and not isinstance(param, bool):
         raise TypeError(f"parameter {key!r} is the integer {param}: make it {float(param)}")
     if dtype is None:
-        raise TypeError(f"parameter {key!r} is {kind(param)}: it must be a NumPy array or a float")
+        hint = array_hint(param)
+        raise TypeError(
+            f"parameter {key!r} is {full_kind(param)}: it must be a NumPy array or a float"
+            f"{hint and '; '}{hint}"
+        )
     compute = COMPUTE_DTYPES.get(dtype.newbyteorder("="))
     if compute is None:
         hint = ", so pass .astype(float)" if dtype.kind in "iu" else ""
@@ -135,9 +166,34 @@ def check_grad(key: Hashable, grad: Any, shape: tuple[int, ...]) -> None:
     if is_masked(grad):
         raise TypeError(f"the gradient of {key!r} is a masked array: pass its data, or a filled copy")
     if not isinstance(grad, np.ndarray | np.number | float | int) or isinstance(grad, bool):
-        raise TypeError(f"the gradient of {key!r} is {kind(grad)}: it must be a NumPy array of numbers")
+        hint = array_hint(grad)
+        raise TypeError(
+            f"the gradient of {key!r} is {full_kind(grad)}: it must be a NumPy array of numbers"
+            f"{hint and '; '}{hint}"
+        )
     array = np.asarray(grad)
     if array.dtype.kind not in "fiu":
         raise TypeError(f"the gradient of {key!r} is {array.dtype}: it must be real numbers")
     if array.shape != shape:
-        raise ValueError(f"the gradient of {key!r} has shape {array.shape}, its parameter {shape}")
+        raise ValueError(
+            f"the gradient of {key!r} has shape {array.shape}, its parameter {shape}"
+            f"{leading_axes(array.shape, shape)}"
+        )
+
+
+def leading_axes(grad: tuple[int, ...], param: tuple[int, ...]) -> str:
+    """Return what to write if shapes differ by axes of length one in front only."""
+    n = len(param) - len(grad)
+    if n > 0 and param == (1,) * n + grad:
+        return ": sum with keepdims=True"
+    if n < 0 and grad == (1,) * -n + param:
+        return ": sum without keepdims=True"
+    return ""
+
+
+def full_kind(value: Any) -> str:
+    """Name a value's type with its article, and its module if that isn't Python's."""
+    module = type(value).__module__.partition(".")[0]
+    if value is None or module in ("builtins", "fastopt", "__main__"):
+        return kind(value)
+    return f"a {module}.{type(value).__name__}"

@@ -5,6 +5,7 @@ that it claims is believed: the header, which must fit; the sizes of the arrays,
 header's; the arrays; their checksum.
 """
 
+import errno
 import hashlib
 import io
 import json
@@ -207,6 +208,8 @@ def write(path: Any, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
     target = path_of(path)
     if target.suffix == ".safetensors":
         library()
+    if not target.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "there is no such folder: make it first", str(target.parent))
     arrays = {name: np.asarray(array, array.dtype.newbyteorder("="), "C") for name, array in arrays.items()}
     header = {"fastopt": VERSION, **header}
     text = json.dumps({**header, "sha256": checksum(header, arrays)})
@@ -302,6 +305,8 @@ def read_npz(file: Any, expect: Callable[[bytes], Mapping[str, Entry]]) -> tuple
         for info in members:
             if info.compress_type != zipfile.ZIP_STORED or not info.compress_size == info.file_size <= size:
                 raise ValueError(f"{info.filename!r} in it claims {info.file_size} bytes")
+        if "fastopt.json" not in archive.namelist():
+            raise ValueError("it is not a checkpoint of fastopt's, but another file of arrays")
         if archive.getinfo("fastopt.json").file_size > LARGEST_HEADER:
             raise ValueError("its header is too large")
         text = archive.read("fastopt.json")

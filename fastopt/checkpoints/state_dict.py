@@ -129,6 +129,15 @@ class Saved(NamedTuple):
         return like.with_states(self.layout, self.container, self.states, self.counts, self.steps)
 
 
+def other_options(there: list[Any], wanted: list[str]) -> str:
+    """Return which options a state has, and which the optimizer, if that is the difference."""
+    options = [sorted({str(key).split(".")[0] for key in own if "." in str(key)}) for own in (there, wanted)]
+    if options[0] == options[1]:
+        return ""
+    saved, own = (" and ".join(names) or "none of these" for names in options)
+    return f": it was saved with {saved}, this optimizer has {own}; make it with the same"
+
+
 def parse(optimizer: Any, state: Any) -> tuple[dict[str, Any], Saved, Saved | None]:
     """Return hyperparameters, state and sums of micro-batches of a state dict.
 
@@ -269,8 +278,7 @@ def parse_memory(
         ("states", state["state"], list(specs)),
     ):
         if not isinstance(there, Mapping) or sorted(there) != sorted(wanted):
-            odd = {str(key).split(".")[0] for key in {*there} ^ {*wanted} if "." in str(key)}
-            hint = f": that is by {' and '.join(sorted(odd))}, so make one with the same" if odd else ""
+            hint = other_options([*there], wanted)
             raise ValueError(f"its {name} are {list(there)}, those of {own} are {wanted}{hint}")
     checked = {name: checks[name](name, value) for name, value in state["hyperparameters"].items()}
     kinds = {type(values) for values in state["state"].values()}

@@ -97,7 +97,7 @@ def meter(costs: dict[str, Cost]) -> None:
                 cost.plain += plain(self, params, grads)
         return taken
 
-    Optimizer.update = step  # type: ignore[method-assign]
+    Optimizer.update = step  # type: ignore[method-assign, assignment]
 
 
 def summary(costs: Mapping[str, Cost], seconds: float) -> str:

@@ -1,0 +1,113 @@
+"""Words of other libraries, and what to write here instead: the hints of error messages."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+__all__ = ["argument_hint", "array_hint", "attribute_hint", "near"]
+
+# Arguments of PyTorch, Keras, optax and others, for rules that have no argument of that name.
+ARGUMENTS = {
+    **dict.fromkeys(("learning_rate", "alpha", "eta", "step_size", "rate", "lrate"), "write lr=..."),
+    "betas": "write beta1=..., beta2=...",
+    **dict.fromkeys(("beta_1", "b1", "beta"), "write beta1=..."),
+    **dict.fromkeys(("beta_2", "b2"), "write beta2=..."),
+    **dict.fromkeys(("epsilon", "eps_root", "e"), "write eps=..."),
+    "momentum": "write fastopt.Momentum(lr, momentum)",
+    "nesterov": "write fastopt.Nesterov(lr, momentum)",
+    "amsgrad": "write fastopt.AMSGrad(...)",
+    "centered": "write fastopt.RMSpropGraves(...)",
+    "rho": "write decay_rate=...",
+    "params": "parameters go to update(params, grads)",
+    "clipnorm": "write clip_norm_each=...",
+    "global_clipnorm": "write clip_norm=...",
+    **dict.fromkeys(("clipvalue", "clip"), "write clip_value=..."),
+    "use_ema": "write ema=0.999",
+    "ema_momentum": "write ema=...",
+    "gradient_accumulation_steps": "write accumulate=...",
+    **dict.fromkeys(
+        ("lr_scheduler", "scheduler", "schedule"), "write lr=fastopt.schedules.Cosine(0.1, 1000)"
+    ),
+    **dict.fromkeys(
+        ("decay", "lr_decay"), "write lr=fastopt.schedules.InverseSqrt(...), or weight_decay=..."
+    ),
+    **dict.fromkeys(("l2", "lambda_", "wd", "weight_decay_rate"), "write weight_decay=..."),
+    "foreach": "leave it out: all arrays are updated in one call",
+    "fused": "leave it out: all rules are fused",
+}
+# These mean another argument in the rules of a name.
+OF_RULES = {
+    ("RMSprop", "alpha"): "write decay_rate=...",
+    ("RMSprop", "momentum"): "write fastopt.RMSpropGraves(...), which has a momentum",
+    ("RMSpropGraves", "alpha"): "write decay_rate=...",
+    ("AdaGrad", "momentum"): "it has none; fastopt.Adam(...) has an average of the gradients",
+}
+
+# Methods and attributes.
+ATTRIBUTES = {
+    "step": "write update(params, grads)",
+    "zero_grad": "leave it out: gradients aren't kept here, each step is given its own",
+    "minimize": "compute the gradients, then write update(params, grads)",
+    "apply_gradients": "write update(params, grads)",
+    "param_groups": "write groups={...}, or the hyperparameter, as optimizer.lr = 0.01",
+    "parameters": "parameters go to update(params, grads)",
+    "learning_rate": "write optimizer.lr",
+    "init": "leave it out: states begin with the first step",
+    "backward": "gradients are the program's; then write update(params, grads)",
+}
+
+# How arrays of other libraries become NumPy's.
+CONVERSIONS = {
+    "torch": "{}.detach().numpy(), which shares its memory",
+    "jax": "np.array({})",
+    "jaxlib": "np.array({})",
+    "cupy": "cupy.asnumpy({}), as fastopt runs on the CPU",
+    "pandas": "{}.to_numpy()",
+    "polars": "{}.to_numpy()",
+    "tensorflow": "{}.numpy()",
+    "keras": "np.array({})",
+    "mygrad": "{}.data, or fastopt.adapters.mygrad",
+    "dezero": "{}.data, or fastopt.adapters.dezero",
+    "scipy": "{}.toarray()",
+}
+
+
+def near(name: str, there: Iterable[str]) -> str:
+    """Return "did you mean ..." with the names that are nearest, or nothing."""
+    from difflib import get_close_matches  # which takes milliseconds that only an error needs
+
+    lower = {known.lower(): known for known in there}
+    if name.lower() in lower:
+        return f"write {lower[name.lower()]}"
+    found = [lower[close] for close in get_close_matches(name.lower(), lower)]
+    return f"did you mean {' or '.join(found)}?" if found else ""
+
+
+def argument_hint(rule: str, name: str, there: Iterable[str]) -> str:
+    """Return what to write instead of an argument that a rule hasn't."""
+    known = list(there)
+    own = OF_RULES.get((rule, name)) or ARGUMENTS.get(name)
+    if own is not None and (not own.startswith("write ") or is_there(own, known)):
+        return own
+    return near(name, known) or f"there are {', '.join(known)}"
+
+
+def is_there(hint: str, there: list[str]) -> bool:
+    """Whether what a hint names are arguments that there are, or it names none."""
+    names = [part.split("=")[0].split()[-1] for part in hint.split(", ") if "=" in part]
+    return all(name in there or "(" in name for name in names)
+
+
+def attribute_hint(name: str, there: Iterable[str]) -> str:
+    """Return what to write instead of an attribute that there isn't."""
+    return ATTRIBUTES.get(name) or near(name, there)
+
+
+def array_hint(value: Any, name: str = "x") -> str:
+    """Return how something that isn't NumPy's becomes an array, or nothing."""
+    module = type(value).__module__.partition(".")[0]
+    if module in CONVERSIONS:
+        return f"write {CONVERSIONS[module].format(name)}"
+    if isinstance(value, list | tuple) and value and not isinstance(value[0], Mapping):
+        has_numbers = isinstance(value[0], float | int | list)
+        return f"write np.array({name}, float)" if has_numbers else "write fastopt.flatten(params)"
+    return "write fastopt.flatten(params)" if isinstance(value, Mapping | list | tuple) else ""
