@@ -11,8 +11,11 @@ import pytest
 from test_compiled import needs_jit, python
 
 import fastopt
+from fastopt.engine.compiled_plan import CompiledPlan
 from fastopt.engine.compiling import background as module
 from fastopt.engine.compiling.units import driver_unit
+from fastopt.engine.plain_plan import PlainPlan
+from fastopt.options.accumulation import Accumulation
 from fastopt.step import Step
 
 PACKAGE = Path(fastopt.__file__).parent
@@ -217,7 +220,188 @@ def test_a_kernel_that_numpy_can_not_run_is_named():
     assert last.endswith("(FASTOPT_COMPILE=now)")
 
 
+HANDLED = """
+import signal, sys
+from dataclasses import dataclass
+import numpy as np
+import fastopt
+
+@fastopt.kernel
+def own(param, grad, grad_scale, l2, keep, lr):
+    for i in range(param.size):
+        param[i] = param[i] - lr * grad[i] + {salt}
+
+@dataclass(eq=False)
+class Own(fastopt.Optimizer):
+    kernel = own
+    lr: float = fastopt.hyperparameter(0.25)
+
+    def scalars(self, t):
+        return (self.lr,)
+
+params, opt, seen = [np.ones(3)], Own() if {is_own} else fastopt.SGD(0.25), []
+
+def handler(*_):
+    seen.append(1)
+    if {error}:
+        raise {error}
+    opt.update(params, [np.ones(3)])
+
+signal.signal(signal.SIGALRM, handler)
+signal.setitimer(signal.ITIMER_REAL, {seconds})
+try:
+    while not seen:
+        opt.update(params, [np.ones(3)])
+except ({error} or KeyError):
+    print("raised")
+for _ in range(2):
+    opt.update(params, [np.ones(3)])
+print((1 - 0.25 * opt.iter == params[0]).all(), opt.compiled)
+"""
+
+
+@needs_jit
+@posix
+@pytest.mark.parametrize("seconds", [0.05, 0.3, 0.6])
+def test_a_handler_steps_while_something_is_compiled(seconds, cache):
+    """It would wait for itself: such a step is taken in NumPy."""
+    code = HANDLED.format(salt=0, is_own=True, seconds=seconds, error=None)
+    out, err = python(code, FASTOPT_CACHE_DIR=str(cache), FASTOPT_COMPILE="now")
+    assert (out.split(), err) == (["True", "True"], "")
+
+
+@needs_jit
+@posix
+@pytest.mark.parametrize("seconds", [0.002, 0.005, 0.01, 0.02])
+@pytest.mark.parametrize("error", ["TimeoutError", "RuntimeError"])
+def test_what_a_handler_raises_is_not_taken_for_a_damaged_file(error, seconds, cache):
+    before = sorted(file.name for file in cache.glob("*.code"))
+    code = HANDLED.format(salt=0, is_own=False, seconds=seconds, error=error)
+    out, err = python(code, FASTOPT_CACHE_DIR=str(cache), FASTOPT_COMPILE="background")
+    assert out.split()[:2] == ["raised", "True"]
+    assert "can't be used" not in err
+    assert {*before} <= {file.name for file in cache.glob("*.code")}
+
+
+def test_an_arrival_is_not_forgotten(monkeypatch):
+    """Whatever interrupts the look, the next one finds it again."""
+
+    class Interrupted(dict):
+        def __delitem__(self, key):
+            raise KeyboardInterrupt
+
+    looking = module.Background()
+    looking.waiting = Interrupted({"unit-": module.Wish("step", [])})
+    monkeypatch.setattr(module, "stamps_of", lambda prefix: [("unit-1.code", 1)])
+    monkeypatch.setattr(looking, "_is_alive", lambda: True)
+    with pytest.raises(KeyboardInterrupt):
+        looking.look()
+    assert looking.n_arrived == 1
+    looking.waiting, looking.next_look = dict(looking.waiting), 0.0
+    assert looking.look() == 2
+    assert looking.waiting == {}
+
+
+@needs_jit
+def test_another_folder_is_asked_anew(cache, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir(mode=0o755)
+    for file in cache.glob("step-*"):
+        (other / file.name).write_bytes(file.read_bytes())
+    after = f"os.environ['FASTOPT_CACHE_DIR'] = {str(other)!r}"
+    assert train(cache, after=after) == ["True", "False"]
+    assert list(other.glob("sgd-*.code"))
+
+
+@needs_jit
+@posix
+def test_a_disk_that_is_full_is_no_place_to_wait_for(cache):
+    """Then this process compiles, with one warning."""
+    before = """
+import resource, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+"""
+    environment = {"FASTOPT_CACHE_DIR": str(cache), "FASTOPT_COMPILE": "background"}
+    out, err = python(WAIT.format(before=before, after=""), **environment)
+    assert out.split() == ["True", "True"]
+    assert err.count("Warning:") == 1
+    assert "compiled code can't be kept" in err
+
+
+@posix
+def test_a_relative_folder_of_a_directory_that_is_gone(tmp_path):
+    code = """
+import os, numpy as np, fastopt, sys
+os.mkdir("gone"); os.chdir("gone"); os.rmdir("../gone")
+params, opt = [np.ones(3)], fastopt.SGD(0.25)
+opt.update(params, [np.ones(3)])
+print(params[0].tolist())
+"""
+    environment = {"FASTOPT_CACHE_DIR": "cache", "FASTOPT_COMPILE": "background"}
+    out, _ = python(code, root=tmp_path, PYTHONPATH=str(PACKAGE.parent), **environment)
+    assert out.strip() == "[0.75, 0.75, 0.75]"
+
+
 # What a step makes of what happens meanwhile.
+
+
+@pytest.mark.parametrize("mode", ["never", "now"])
+@pytest.mark.parametrize("place", ["counts", "add"])
+def test_a_handler_gives_a_micro_batch_while_another_is_added(place, mode, monkeypatch):
+    """The window is full then, and a step is taken."""
+    monkeypatch.setenv("FASTOPT_COMPILE", mode)
+    params, done = {"w": np.ones(2)}, []
+    optimizer = fastopt.SGD(lr=0.25, accumulate=2)
+    for _ in range(2):
+        optimizer.update(params, {"w": np.zeros(2)})
+
+    def give():
+        if not done:
+            done.append(1)
+            optimizer.update(params, {"w": np.ones(2)})
+
+    counts, add = Accumulation.counts, Accumulation.add
+
+    def counts_before(self, keys):
+        found = counts(self, keys)
+        give()
+        return found
+
+    def add_after(self, *arguments):
+        give()
+        return add(self, *arguments)
+
+    if place == "counts":
+        monkeypatch.setattr(Accumulation, "counts", counts_before)
+        monkeypatch.setattr(Accumulation, "add", lambda *_: False)
+    else:
+        monkeypatch.setattr(Accumulation, "add", add_after)
+    optimizer.update(params, {"w": np.ones(2)})
+    assert optimizer.iter == 2
+    assert params["w"].tolist() == [0.75, 0.75]
+
+
+@pytest.mark.parametrize("mode", ["never", "now"])
+def test_a_handler_steps_before_the_count_is_read(mode, monkeypatch):
+    monkeypatch.setenv("FASTOPT_COMPILE", mode)
+    params, done = {"w": np.ones(2), "b": 1.0}, []
+    optimizer = fastopt.SGD(lr=0.25)
+    optimizer.update(params, {"w": np.zeros(2), "b": 0.0})
+    for kind in (PlainPlan, CompiledPlan):
+        for name in ("fits", "__init__"):
+            own = getattr(kind, name)
+
+            def interrupted(self, *arguments, own=own, **options):
+                result = own(self, *arguments, **options)
+                if not done:
+                    done.append(1)
+                    optimizer.update(params, {"w": np.ones(2), "b": 1.0})
+                return result
+
+            monkeypatch.setattr(kind, name, interrupted)
+    optimizer.update(params, {"w": np.ones(2), "b": 1.0})
+    assert (optimizer.iter, params["b"], params["w"].tolist()) == (3, 0.5, [0.5, 0.5])
 
 
 def test_no_step_is_compiled_before_the_first():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import fastopt
+from fastopt.engine import engine
 
 
 @fastopt.kernel
@@ -134,3 +135,61 @@ def test_shared_states_are_those_of_the_first_array_of_their_dtype(mode, monkeyp
         optimizer.update(params, [np.sin(param + step) for param in params])
     # d is still its first value, 1e-6, which float32 has rounded to.
     assert [d.item() for d in optimizer.d] == [1e-6, 1e-6, float(np.float32(1e-6))]
+
+
+def beside(dtype):
+    """Return arrays that overlap, beside others that must be copied, too."""
+    array = np.linspace(1, 2, 6)
+    params = {"w": np.ones(3), "x": array, "c": np.ones((3, 2))[:, 0], "h": np.ones(3, np.float16)}
+    return params, {"w": np.ones(3), "x": array, "c": np.ones(3), "h": np.ones(3)}
+
+
+@pytest.mark.parametrize("rule", [fastopt.LARS, fastopt.NovoGrad, fastopt.Prodigy])
+def test_arrays_beside_those_that_overlap_are_written_once(rule, monkeypatch):
+    def make():
+        return fastopt.Partition({"w": fastopt.SGD(), "*": rule()})
+
+    for own in (make, rule):
+        compiled = train(own, beside, None, ["now"] * 3, monkeypatch)
+        assert train(own, beside, None, ["never"] * 3, monkeypatch) == compiled
+
+
+def test_a_step_that_is_refused_has_written_nothing(monkeypatch):
+    monkeypatch.setenv("FASTOPT_COMPILE", "never")
+    params, grads = beside(None)
+    before = {key: value.tolist() for key, value in params.items()}
+    optimizer = fastopt.Partition({"[xch]": fastopt.LARS(lr=100.0), "w": fastopt.SGD()})
+    with pytest.raises(ValueError, match="the gradient of 'w' has shape"):
+        optimizer.update(params, grads | {"w": np.ones(4)})
+    own = fastopt.LARS(lr=100.0)
+    monkeypatch.setattr(engine, "run_calls", lambda calls: interrupt())
+    with pytest.raises(KeyboardInterrupt):
+        own.update(params, grads)
+    assert {key: value.tolist() for key, value in params.items()} == before
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("mode", ["never", "now"])
+def test_empty_arrays_of_a_step_on_copies(mode, monkeypatch):
+    monkeypatch.setenv("FASTOPT_COMPILE", mode)
+    array = np.ones(4)
+    params = {"w": array, "b": array, "e": np.zeros(10)[::-2][:0]}
+    optimizer = fastopt.Partition({"w": fastopt.SGD(), "*": fastopt.LARS()})
+    assert optimizer.update(params, {"w": np.ones(4), "b": np.ones(4), "e": np.zeros(0)})
+
+
+@pytest.mark.parametrize("mode", ["never", "now"])
+def test_views_of_the_state_follow(mode, monkeypatch):
+    monkeypatch.setenv("FASTOPT_COMPILE", mode)
+    params, grads = same_array(None)
+    optimizer = fastopt.Partition({"w": fastopt.Momentum(), "*": fastopt.LARS()})
+    optimizer.update(params, grads)
+    view = optimizer["w"].v["w"]
+    before = view.copy()
+    optimizer.update(params, grads)
+    assert (view != before).all()
+    assert np.shares_memory(view, optimizer["w"].v["w"])
+    assert optimizer.compiled is (mode == "now")

@@ -314,3 +314,86 @@ def test_a_kernel_with_other_arguments_is_refused_when_the_optimizer_is_made():
     )
     with pytest.raises(TypeError, match=message):
         Short()
+
+
+DEPENDING = """
+import sys, types
+from dataclasses import dataclass
+import numba
+import numpy as np
+import fastopt
+
+factor = float(sys.argv[1])
+settings = types.ModuleType("settings")
+settings.K = factor
+table = (np.array([factor]), 0)
+act = np.sin if factor > 2 else np.cos
+
+@numba.njit
+def scale(x, k=factor):
+    return k * x
+
+@numba.vectorize
+def vec(x):
+    return factor * x
+
+@fastopt.kernel
+def k(param, grad, grad_scale, l2, keep, lr):
+    for i in range(param.size):
+        param[i] = {expression}
+
+@dataclass(eq=False)
+class R(fastopt.Optimizer):
+    kernel = k
+    lr: float = fastopt.hyperparameter(1.0)
+
+    def scalars(self, t):
+        return (self.lr,)
+
+params = [np.ones(2)]
+R().update(params, [np.ones(2)])
+print(params[0][0])
+"""
+
+
+@needs_jit
+@pytest.mark.parametrize(
+    "expression",
+    ["scale(grad[i])", "settings.K * grad[i]", "act(grad[i])", "vec(grad[i])", "factor * grad[i]"],
+)
+def test_what_a_kernel_depends_on_is_known(expression, tmp_path):
+    """The second program isn't given the first one's code."""
+    script = tmp_path / "script.py"
+    script.write_text(DEPENDING.replace("{expression}", expression))
+    found = []
+    for factor in (2, 3):
+        environment = {**os.environ, "FASTOPT_CACHE_DIR": str(tmp_path / "cache"), "FASTOPT_COMPILE": "now"}
+        shared = Path(os.environ["FASTOPT_CACHE_DIR"])
+        (tmp_path / "cache").mkdir(mode=0o755, exist_ok=True)
+        for file in shared.glob("step-*.code"):
+            (tmp_path / "cache" / file.name).write_bytes(file.read_bytes())
+        done = subprocess.run(
+            [sys.executable, str(script), str(factor)],
+            env=environment | {"PYTHONPATH": str(README.parent)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        found.append(float(done.stdout))
+    assert found == ([np.cos(1.0), np.sin(1.0)] if expression == "act(grad[i])" else [2.0, 3.0])
+
+
+def test_a_kernel_without_a_module(monkeypatch):
+    monkeypatch.setenv("FASTOPT_COMPILE", "never")
+    names = {"fastopt": fastopt, "__builtins__": __builtins__}
+    code = """
+@fastopt.kernel
+def nowhere(param, grad, grad_scale, l2, keep, lr):
+    for i in range(param.size):
+        param[i] = param[i] - lr * grad[i]
+"""
+    exec(code, names)
+    made = type("Nowhere", (Calling,), {"kernel": names["nowhere"]})
+    params = [np.ones(2)]
+    made(lr=0.5).update(params, [np.ones(2)])
+    assert params[0].tolist() == [0.5, 0.5]

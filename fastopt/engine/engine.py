@@ -126,9 +126,12 @@ class Engine:
         return plan if plan.token is token else None
 
     def repeat(
-        self, keys: Any, params: list[Any], grads: list[Any], scalars: tuple[float, ...], token: object
-    ) -> bool | None:
+        self, keys: Any, params: list[Any], grads: list[Any], scalars: tuple[float, ...], token: object,
+        count: int | None = None,
+    ) -> bool | None:  # fmt: skip
         """Take a step by the plan of the last one, if that takes a single call and one set of scalars.
+
+        ``count`` is what the plan's guard was, if something was decided by it; by default it is now.
 
         Returns
         -------
@@ -140,7 +143,7 @@ class Engine:
             return False
         if len(plan.sets) != 1 or not (plan.keys is keys or plan.keys == keys):
             return False
-        return plan.drive(params, grads, scalars, plan.guard.item())
+        return plan.drive(params, grads, scalars, plan.guard.item() if count is None else count)
 
     def unpack_calls(self) -> Calls:
         """Return the C calls after which a step decides anew whether packed parameters take one pass."""
@@ -216,6 +219,9 @@ class Engine:
             known, adopt = self._make_plan(job)
             also = [*adopt, *also]
         count = known.guard.item()  # before anything that a step in between would change
+        job.check_current()
+        if not job.arrays.is_current:
+            raise OutdatedStepError(CHANGED)
         scalars = job.checked_scalars(known)
         also = [*self._share_calls(known), *also]
         if is_alone:
@@ -360,10 +366,6 @@ def run_together(jobs: Sequence[tuple[Engine, Job]], known: Sequence[Plan | None
     """Take steps in one chain of C calls, if need be by other plans than those that are known."""
     # A signal's handler may have taken a step or loaded a checkpoint meanwhile: plan anew.
     for plans in (known, *[[None] * len(jobs)] * 2):
-        for _, job in jobs:
-            job.check_current()
-            if not job.arrays.is_current:
-                raise OutdatedStepError(CHANGED)
         prepared = [
             engine.prepare(job, plan, is_alone=len(jobs) == 1)
             for (engine, job), plan in zip(jobs, plans, strict=True)
@@ -390,8 +392,7 @@ def check_finite(arrays: Arrays, layout: Layout) -> None:
 
 def find_nonfinite(arrays: Arrays, layout: Layout) -> Hashable | None:
     """Return the key of the first gradient that, in its parameter's dtype, isn't finite."""
-    keys, _, grads = arrays.by_array()
-    for key, grad in zip(keys, grads, strict=True):
+    for key, _, grad in zip(*arrays.by_array(), strict=True):
         values = grad.values if isinstance(grad, Rows) else grad
         with np.errstate(all="ignore"):
             if not all_finite(np.asarray(values, layout[key].dtype)):

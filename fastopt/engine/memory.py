@@ -1,6 +1,8 @@
 """The state of an optimizer: flat buffers, and how many steps each parameter has taken."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import partial
+from operator import setitem
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -119,6 +121,17 @@ class Memory:
         new = self.extended(self.layout, self.container)
         new.steps = self.steps.copy()
         return new
+
+    def copy_calls(self, other: "Memory") -> list[Callable[[], Any]]:
+        """Return the C calls that copy the states and counts of a memory with the same layout here."""
+        calls: list[Callable[[], Any]] = []
+        for dtype, buffers in self.buffers.items():
+            calls += [partial(setitem, a, ..., b) for a, b in zip(buffers, other.buffers[dtype], strict=True)]
+        calls += [
+            partial(setitem, self.counts, ..., other.counts),
+            partial(setitem, self.steps, ..., other.steps),
+        ]
+        return [*calls, partial(self.unstarted.intersection_update, other.unstarted)]
 
     def flat_states(self, key: Hashable) -> tuple[np.ndarray, ...]:
         """Return flat views of the states of one parameter."""

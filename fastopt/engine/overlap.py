@@ -51,7 +51,9 @@ def mirrored_arrays(arrays: Arrays, positions: set[int]) -> Arrays:
     if not positions:
         return arrays
     given = [list(arrays.params), list(arrays.grads)]
-    places = [(own, i) for own in given for i in sorted(positions) if isinstance(own[i], np.ndarray)]
+    places = [
+        (own, i) for own in given for i in sorted(positions) if isinstance(own[i], np.ndarray) and own[i].size
+    ]
     ranges = []
     for own, i in places:
         low, high = byte_range(own[i])
@@ -134,5 +136,10 @@ def take_on_copies(
             else:
                 rehearse(arrays.container, key, param)
                 writes.append(partial(setitem, arrays.container, key, copies.container[key]))
-        also += [*engine.replace_calls(other.memory), *job.also]
+        if memory is engine.memory:  # views of it follow
+            also += memory.copy_calls(other.memory)
+        else:
+            also += engine.replace_calls(other.memory)
+        shown = {"plan": None, "was_compiled": other.is_compiled}
+        also += [partial(vars(engine).update, shown), *job.also]
     return statuses, writes + also

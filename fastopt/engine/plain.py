@@ -179,7 +179,7 @@ class PlainStep:
             flat = copy_in(param, slot, work.before)
             copy = flat.reshape(slot.shape, order=slot.order)
             work.after.append(copy_back(arrays, entry, copy))
-            if source is not arrays and entry.param.mode != NUMBER:
+            if not is_alone and source is not arrays and entry.param.mode != NUMBER:
                 work.meanwhile.append(copy_back(source, entry, copy))
         work.arrays.extend((flat, *self.states[i]))
         return work if flat_grad is grad else work._replace(grad=flat_grad)

@@ -62,7 +62,7 @@ class Compiled:
     @property
     def is_own(self) -> bool:
         """Whether it is the package's, so that it is known to run on whole arrays."""
-        return self.py_func.__module__.startswith("fastopt.")
+        return (self.py_func.__module__ or "").startswith("fastopt.")
 
     @property
     def _numba_type_(self) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 from fastopt.arrays.containers import check_grad, compute_dtype
 from fastopt.arrays.rows import Rows
 from fastopt.checks import whole
-from fastopt.engine.engine import Engine
+from fastopt.engine.engine import CHANGED, Engine, OutdatedStepError
 from fastopt.engine.memory import Memory, StateSpec
 from fastopt.engine.plan import Arrays, Plan
 from fastopt.engine.rules import Rule
@@ -54,10 +54,28 @@ class AccumulationFields:
 
 
 class MicroBatch(Pass):
-    """The job of adding a micro-batch to the sums."""
+    """The job of adding a micro-batch to the sums.
 
-    def __init__(self, step: "Step", arrays: Arrays) -> None:
+    Parameters
+    ----------
+    step : Step
+        The step.
+    arrays : Arrays
+        Those that aren't due.
+    engine : Engine
+        That of the sums.
+    number : int
+        How many micro-batches it had added when that was decided.
+    """
+
+    def __init__(self, step: "Step", arrays: Arrays, engine: Engine, number: int) -> None:
         super().__init__(arrays, (), step.optimizer.threads_for, is_strict=step.is_strict)
+        self.engine, self.number = engine, number
+
+    def check_current(self) -> None:
+        """Raise OutdatedStepError if another micro-batch was added since."""
+        if self.engine.memory.steps.item() != self.number:
+            raise OutdatedStepError(CHANGED)
 
     def scalars(self, plan: Plan) -> tuple[float, ...]:
         """Return, for parameters with the same number of micro-batches in, whether their sums begin."""
@@ -122,7 +140,7 @@ class Accumulation(Option):
         count = plan.guard.item()
         if count + 1 >= self.every:
             return False
-        return self.engine.repeat(keys, params, grads, SCALARS[count == 0], is_strict)
+        return self.engine.repeat(keys, params, grads, SCALARS[count == 0], is_strict, count)
 
     def check_dense(self, step: "Step") -> None:
         """Raise TypeError if a gradient is of some rows."""
@@ -132,6 +150,7 @@ class Accumulation(Option):
 
     def before(self, step: "Step") -> bool:
         """Add a micro-batch, or put the mean in the place of the last one's gradients."""
+        number = self.engine.memory.steps.item()
         counts = self.counts(list(step.arrays.keys))
         is_last = [count > 0 if step.is_flush else count + 1 >= self.every for count in counts]
         if all(is_last) and counts:
@@ -141,12 +160,12 @@ class Accumulation(Option):
         if step.is_flush:
             return False
         if not any(is_last):
-            step.other_jobs = [(self.engine, MicroBatch(step, step.arrays))]
+            step.other_jobs = [(self.engine, MicroBatch(step, step.arrays, self.engine, number))]
             return False
         step.split()
         arrays, now = step.arrays, [i for i, is_due in enumerate(is_last) if is_due]
         others = arrays.select([i for i, is_due in enumerate(is_last) if not is_due])
-        plan, first, then = self.engine.prepare(MicroBatch(step, others))
+        plan, first, then = self.engine.prepare(MicroBatch(step, others, self.engine, number))
         step.arrays = arrays.select(now)
         self._take_mean(step, [counts[i] for i in now])
         step.add(partial(deque, map(call, [*first, *then]), 0))

@@ -1,12 +1,14 @@
 """The process that compiles while this one trains."""
 
+import errno
 import os
 import sys
 from contextlib import suppress
+from threading import RLock
 from time import monotonic
 from typing import Any, NamedTuple
 
-from fastopt.engine.compiling.folder import stamps_of, writable_folder
+from fastopt.engine.compiling.folder import cache_folder, stamps_of, writable_folder
 from fastopt.engine.compiling.units import has_numba
 
 __all__ = ["Background", "background"]
@@ -53,9 +55,10 @@ class Background:
 
     def _begin(self) -> None:
         """Begin without a process. After a fork it is the parent's, whose requests it compiles."""
-        self.pid, self.n_starts = os.getpid(), 0
+        self.pid, self.n_starts, self.lock = os.getpid(), 0, RLock()
         self.waiting: dict[str, Wish] = {}
         self.process: Any = None
+        self.folder: str | None = None  # where the process keeps what it compiles
 
     def can_compile(self, prefix: str) -> bool:
         """Whether a process can be started that keeps what it compiles for this one.
@@ -83,50 +86,64 @@ class Background:
         """
         if self.pid != os.getpid():
             self._begin()
-        if prefix in self.waiting:
-            return
-        wish = Wish(request, before)
-        # Noted afterwards: an interrupt in between makes it ask twice, which costs nothing.
-        is_sent = self._send({prefix: wish})
-        self.waiting[prefix] = wish
-        if not is_sent:
-            self._give_up()
+        with self.lock:
+            if prefix in self.waiting:
+                return
+            wish = Wish(request, before)
+            # Noted afterwards: an interrupt in between makes it ask twice, which costs nothing.
+            is_sent = self._send({prefix: wish})
+            self.waiting[prefix] = wish
+            if not is_sent:
+                self._give_up()
 
     def _send(self, wishes: dict[str, Wish]) -> bool:
         """Write requests, to another process if there is none. Returns False if that can't be done."""
         try:
-            if self.process is None or is_over(self.process):
+            if not self._is_alive():
                 if self.n_starts == MAX_STARTS:
                     return False
                 self.n_starts += 1
-                self.process = start()
+                self.process, self.folder = start(), cache_folder()
                 wishes = {**self.waiting, **wishes}
             for prefix, wish in wishes.items():
                 # A short line is written as a whole or not at all, whatever interrupts this.
                 os.write(self.process.stdin.fileno(), f"{prefix} {wish.request}\n".encode())
-        except Exception:  # the program may have a module with the name of one of Python's
+        except OSError as error:
+            if error.errno is None:  # of a signal's handler, as a TimeoutError
+                raise
             return False
         return True
+
+    def _is_alive(self) -> bool:
+        """Whether there is a process, which keeps what it compiles where it is looked for."""
+        return self.process is not None and self.folder == cache_folder() and not is_over(self.process)
 
     def look(self) -> int:
         """Return a number that is another one when something has been compiled."""
         if self.waiting and monotonic() >= self.next_look:
-            self.next_look = monotonic() + PERIOD
-            was_over = self.process is None or is_over(self.process)
-            wishes = list(self.waiting.items())  # as another thread may ask for more
-            arrived = [prefix for prefix, wish in wishes if stamps_of(prefix) != wish.before]
-            for prefix in arrived:
-                self.waiting.pop(prefix, None)
-            self.n_arrived += bool(arrived)
-            if was_over and self.waiting and not self._send({}):
-                self._give_up()
+            if self.pid != os.getpid():
+                self._begin()
+            with self.lock:
+                self._look()
         return self.n_arrived
+
+    def _look(self) -> None:
+        """Look for what was asked for."""
+        self.next_look = monotonic() + PERIOD
+        was_alive = self._is_alive()
+        arrived = [prefix for prefix, wish in self.waiting.items() if stamps_of(prefix) != wish.before]
+        if arrived:  # counted first: what an interrupt leaves is found again
+            self.n_arrived += 1
+        for prefix in arrived:
+            del self.waiting[prefix]
+        if not was_alive and self.waiting and not self._send({}):
+            self._give_up()
 
     def _give_up(self) -> None:
         """Note that no process will compile what was asked for."""
         self.failed |= set(self.waiting)
-        self.waiting = {}
         self.n_arrived += 1
+        self.waiting = {}
 
 
 def start() -> Any:
@@ -134,6 +151,8 @@ def start() -> Any:
     import atexit
     import subprocess  # which a process that finds all compiled need not import
 
+    if not hasattr(subprocess, "Popen"):
+        raise OSError(errno.ENOENT, "the program hides Python's module", "subprocess")
     folder = writable_folder() or ""  # an absolute path: the program may change its directory
     variables = {"FASTOPT_COMPILE": "now", "FASTOPT_CACHE_DIR": folder, "OPENBLAS_NUM_THREADS": "1"}
     paths = [os.path.abspath(path) for path in sys.path]

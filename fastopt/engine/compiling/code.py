@@ -10,7 +10,7 @@ from typing import Any
 
 from fastopt.engine.compiling.background import background
 from fastopt.engine.compiling.folder import files_of, locked, read, remove, stamps_of, warn_once, write
-from fastopt.engine.compiling.loading import addresses_in, pack, unpack
+from fastopt.engine.compiling.loading import UnusableError, addresses_in, pack, unpack
 from fastopt.engine.compiling.units import Unit, has_numba, read_request
 from fastopt.engine.threads import compiling
 
@@ -56,6 +56,10 @@ def find(unit: Unit, *, is_needed: bool = False) -> dict[str, int] | None:
         return None
     if mode == "background" and asked.get(unit) == background.look():
         return None
+    # A signal's handler takes a step while this thread compiles, loads or imports: not yet.
+    if compiling._is_owned():  # type: ignore[attr-defined]
+        background.n_arrived += 1  # the next step looks again
+        return None
     with compiling:
         before = stamps_of(unit.prefix)
         found = find_kept(unit)
@@ -72,7 +76,9 @@ def find(unit: Unit, *, is_needed: bool = False) -> dict[str, int] | None:
 def find_kept(unit: Unit) -> dict[str, int] | None:
     """Return the addresses of a unit's functions if these are compiled, here or in the cache."""
     found = loaded.get(unit)
-    if found is None and files_of(unit.prefix):  # else LLVM, which knows the CPU, needn't be imported
+    if (
+        found is None and unit.is_lasting and files_of(unit.prefix)
+    ):  # else LLVM, which knows the CPU, needn't be imported
         found = load(unit)
     return found
 
@@ -86,7 +92,7 @@ def load(unit: Unit) -> dict[str, int] | None:
         found = addresses_in(*unpack(unit.file, content), unit.names)
     except ImportError:  # of llvmlite
         return None
-    except (ValueError, RuntimeError) as error:
+    except UnusableError as error:
         remove(unit.file)
         warn_once(f"the cache has a file {unit.file} that can't be used ({error}); it is compiled anew")
         return None
@@ -97,15 +103,15 @@ def load(unit: Unit) -> dict[str, int] | None:
 
 def build(unit: Unit) -> dict[str, int] | None:
     """Compile a unit in this process, unless another does: then wait for it. None if there is no Numba."""
-    with locked(unit.file):
-        found = load(unit)
+    with compiling, locked(unit.file):
+        found = load(unit) if unit.is_lasting else None
         if found is not None:
             return found
         try:
             from numba.core.errors import NumbaError
 
             from fastopt.engine.native.emission import addresses_here, emit
-        except Exception as error:  # whatever a module raises that the program has instead of one of Python's
+        except (ImportError, AttributeError) as error:  # the latter as a module may hide one of Python's
             lacking.add(unit)
             warn_once(f"steps are taken in plain NumPy, as Numba can't be imported ({error})")
             return None
@@ -116,8 +122,14 @@ def build(unit: Unit) -> dict[str, int] | None:
                 if unit.request:
                     raise
                 raise TypeError(f"kernel {unit.title!r} can't be compiled: {reason(error)}") from error
+            except OSError as error:
+                if error.errno is None:  # of a signal's handler, as a TimeoutError
+                    raise
+                lacking.add(unit)
+                warn_once(f"steps are taken in plain NumPy, as Numba can't compile here ({error})")
+                return None
         # A kernel that allocates memory needs Numba's runtime, which other processes don't have.
-        is_alone = not any(symbol.startswith(("NRT_", "numba_")) for symbol in needed)
+        is_alone = unit.is_lasting and not any(symbol.startswith(("NRT_", "numba_")) for symbol in needed)
         found = addresses_in(data, needed, unit.names) if is_alone else None
         if found is None:
             found = addresses_here(unit.functions())
@@ -173,6 +185,6 @@ def serve() -> None:
     for line in sys.stdin:
         prefix, _, request = line.strip().partition(" ")
         unit = read_request(request)
-        # It can't compile at all, or has other sources: who waits for it must know.
-        if unit.prefix != prefix or build(unit) is None:
+        # It can't compile at all, can't keep that, or has other sources: who waits for it must know.
+        if unit.prefix != prefix or build(unit) is None or read(unit.file) is None:
             sys.exit(1)

@@ -1,18 +1,39 @@
 """The folder where compiled code is kept: which it is, and what in it can be believed."""
 
+import errno
 import os
 import stat
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import IO
 
-__all__ = ["files_of", "locked", "read", "remove", "stamps_of", "warn_once", "writable_folder", "write"]
+__all__ = [
+    "cache_folder",
+    "files_of",
+    "locked",
+    "read",
+    "remove",
+    "stamps_of",
+    "warn_once",
+    "writable_folder",
+    "write",
+]
 
 # Bits of a mode with which others than the owner may write.
 OTHERS = stat.S_IWGRP | stat.S_IWOTH
+
+
+class refused:
+    """Suppress what the system says of files, but not what a signal's handler raises, as TimeoutError."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
+        return isinstance(error, OSError) and error.errno is not None
 
 
 def cache_folder() -> str | None:
@@ -31,9 +52,15 @@ def cache_folder() -> str | None:
 
 
 @cache
-def absolute(path: str) -> str:
-    """Return a path as it is at the first call, whatever directory the program changes to."""
-    return os.path.abspath(path)
+def absolute(path: str) -> str | None:
+    """Return a path as it is at the first call, whatever directory the program changes to.
+
+    None if it is relative to a directory that is gone.
+    """
+    try:
+        return os.path.abspath(path)
+    except OSError:
+        return None
 
 
 def distrust(path: str, status: os.stat_result) -> str | None:
@@ -52,14 +79,12 @@ def trusted_folder() -> str | None:
     folder = cache_folder()
     if folder is None:
         return None
-    try:
+    reason: str | None = "missing"
+    with refused():
         reason = distrust(folder, os.stat(folder))
-    except OSError:
-        return None
-    if reason is not None:
-        warn_once(f"compiled code isn't kept, as {reason}; name another folder by FASTOPT_CACHE_DIR")
-        return None
-    return folder
+        if reason is not None:
+            warn_once(f"compiled code isn't kept, as {reason}; name another folder by FASTOPT_CACHE_DIR")
+    return folder if reason is None else None
 
 
 def writable_folder() -> str | None:
@@ -67,7 +92,7 @@ def writable_folder() -> str | None:
     folder = cache_folder()
     if folder is None:
         return None
-    with suppress(OSError):
+    with refused():
         os.makedirs(folder, 0o755, exist_ok=True)
     return folder if trusted_folder() is not None and os.access(folder, os.W_OK | os.X_OK) else None
 
@@ -83,9 +108,11 @@ def read(name: str) -> bytes | None:
             reason = distrust(path, os.fstat(file.fileno()))
             if reason is None:
                 return file.read()
-    except FileNotFoundError:
-        return None
     except OSError as error:
+        if error.errno is None:
+            raise
+        if error.errno == errno.ENOENT:
+            return None
         reason = f"{path} can't be read ({error})"
     warn_once(f"code is compiled anew, as {reason}")
     return None
@@ -98,11 +125,9 @@ def open_at_once(path: str, flags: int) -> int:
 
 def files_of(prefix: str) -> list[str]:
     """Return the names of the files that are kept, and begin in a way."""
-    folder = trusted_folder()
-    try:
+    folder, names = trusted_folder(), list[str]()
+    with refused():
         names = os.listdir(folder) if folder is not None else []
-    except OSError:
-        names = []
     return sorted(name for name in names if name.startswith(prefix) and name.endswith(".code"))
 
 
@@ -110,7 +135,7 @@ def stamps_of(prefix: str) -> list[tuple[str, int]]:
     """Return the same with the times of their last changes, by which a file that was replaced is known."""
     folder, stamps = cache_folder() or "", []
     for name in files_of(prefix):
-        with suppress(OSError):
+        with refused():
             stamps.append((name, os.stat(os.path.join(folder, name)).st_mtime_ns))
     return stamps
 
@@ -119,7 +144,7 @@ def remove(name: str) -> None:
     """Remove a file that can't be used, if that can be done."""
     folder = trusted_folder()
     if folder is not None:
-        with suppress(OSError):
+        with refused():
             os.unlink(os.path.join(folder, name))
 
 
@@ -137,11 +162,13 @@ def write(name: str, data: bytes) -> bool:
             file.write(data)
         os.chmod(temporary, 0o644)  # also for who runs what another has built
         os.replace(temporary, os.path.join(folder, name))
-    except OSError:
+    except BaseException as error:
         if temporary is not None:
-            with suppress(OSError):
+            with refused():
                 os.unlink(temporary)
-        return False
+        if isinstance(error, OSError) and error.errno is not None:
+            return False
+        raise
     return True
 
 
@@ -153,7 +180,7 @@ def locked(name: str) -> Iterator[None]:
         yield
         return
     with ExitStack() as stack:
-        with suppress(OSError):
+        with refused():
             path = os.path.join(folder, f"{name}.lock")
             lock(stack.enter_context(open(path, "ab", opener=open_at_once)))
         yield  # the end of the file ends the lock, and so does the end of the process

@@ -2,16 +2,16 @@
 
 import hashlib
 from functools import cache
-from threading import Lock
+from threading import RLock
 from typing import Any
 
-__all__ = ["MAGIC", "addresses_in", "pack", "unpack"]
+__all__ = ["MAGIC", "UnusableError", "addresses_in", "pack", "unpack"]
 
 MAGIC = b"fastopt object code 2\n"
 
 # Loaded code, which lives as long as the process.
 engines: list[Any] = []
-loading = Lock()
+loading = RLock()
 
 
 def pack(name: str, data: bytes, needed: list[str]) -> bytes:
@@ -23,21 +23,25 @@ def pack(name: str, data: bytes, needed: list[str]) -> bytes:
     return MAGIC + hashlib.sha256(body).hexdigest().encode() + b"\n" + body
 
 
+class UnusableError(ValueError):
+    """A file can't be used."""
+
+
 def unpack(name: str, content: bytes) -> tuple[bytes, list[str]]:
     """Return object code and the symbols that it needs.
 
     Raises
     ------
-    ValueError
+    UnusableError
         If the file isn't as `pack` made it.
     """
     magic, rest = content[: len(MAGIC)], content[len(MAGIC) :]
     digest, _, body = rest.partition(b"\n")
     if magic != MAGIC or hashlib.sha256(body).hexdigest().encode() != digest:
-        raise ValueError("damaged, or not a file of compiled code")
+        raise UnusableError("damaged, or not a file of compiled code")
     own, _, rest = body.partition(b"\n")
     if own.decode() != name:
-        raise ValueError(f"it was written as {own.decode()}")
+        raise UnusableError(f"it was written as {own.decode()}")
     needed, _, data = rest.partition(b"\n")
     return data, needed.decode().split()
 
@@ -68,5 +72,5 @@ def addresses_in(data: bytes, needed: list[str], names: tuple[str, ...]) -> dict
         found = {name: engine.get_function_address(name) for name in names}
     missing = [name for name, address in found.items() if not address]
     if missing:
-        raise ValueError(f"it has no function {missing[0]}")
+        raise UnusableError(f"it has no function {missing[0]}")
     return found

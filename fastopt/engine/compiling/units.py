@@ -4,11 +4,11 @@ import hashlib
 import importlib
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from importlib.util import find_spec
 from pkgutil import iter_modules
-from types import CodeType, FunctionType
+from types import BuiltinFunctionType, CodeType, EllipsisType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,6 +47,8 @@ class Unit(NamedTuple):
         Imports Numba and returns, for each name, the function and its number of arguments.
     code : callable, optional
         Returns further LLVM code.
+    is_lasting : bool
+        Whether the digest is of all that there is: else each process compiles it for itself.
     """
 
     title: str
@@ -55,6 +57,7 @@ class Unit(NamedTuple):
     request: str
     functions: Callable[[], Mapping[str, tuple[Any, int]]]
     code: Callable[[], str] = str
+    is_lasting: bool = True
 
     @property
     def prefix(self) -> str:
@@ -116,11 +119,15 @@ def kernel_unit(kernel: Any, dtype: np.dtype[Any], n_arrays: int, n_scalars: int
     module, name = kernel.__module__ or "", kernel.__name__
     numbers = f"{dtype} {n_arrays} {n_scalars} {int(is_whole)}"
     is_own = module.startswith(f"{PACKAGE}.") and getattr(sys.modules.get(module), name, None) is kernel
-    digest = hashlib.sha256(environment_digest().encode() + numbers.encode())
-    for part in code_parts(kernel, set()):
-        digest.update(part.encode())
+    digest, is_lasting = hashlib.sha256(environment_digest().encode() + numbers.encode()), True
+    try:
+        for part in code_parts(kernel, set()):
+            digest.update(part.encode())
+    except UnknownError:
+        is_lasting = False
     title = f"{name}-{dtype}" if is_own else f"own-{name}-{dtype}"
-    return Unit(title, digest.hexdigest(), ("rule",), f"{module} {name} {numbers}" * is_own, functions)
+    request = f"{module} {name} {numbers}" * (is_own and is_lasting)
+    return Unit(title, digest.hexdigest(), ("rule",), request, functions, is_lasting=is_lasting)
 
 
 def read_request(request: str) -> Unit:
@@ -207,6 +214,10 @@ def code_bytes(spec: Any) -> bytes:
     return "\n".join(instructions(code)).encode() if code is not None else b""
 
 
+class UnknownError(Exception):
+    """A kernel depends on something of which no digest can be made."""
+
+
 def code_parts(function: Any, seen: set[Any]) -> Iterator[str]:
     """Yield what the compiled code of a function depends on: its code, the constants and functions it uses.
 
@@ -218,15 +229,49 @@ def code_parts(function: Any, seen: set[Any]) -> Iterator[str]:
     seen.add(function)
     code = function.__code__
     yield from instructions(code)
+    yield from value_parts("defaults", function.__defaults__, (), seen)
+    for name, value in (function.__kwdefaults__ or {}).items():
+        yield from value_parts(name, value, (), seen)
+    names, own = names_of(code), function.__globals__
     cells = zip(code.co_freevars, function.__closure__ or (), strict=True)
-    values = {name: function.__globals__[name] for name in code.co_names if name in function.__globals__}
-    for name, value in {**values, **{name: cell.cell_contents for name, cell in cells}}.items():
-        if isinstance(getattr(value, "py_func", value), FunctionType):
-            yield from code_parts(value, seen)
-        elif isinstance(value, np.ndarray):
-            yield f"{name} {value.dtype} {value.shape} {value.tobytes().hex()}"
-        elif isinstance(value, int | float | complex | str | tuple | np.generic | np.dtype):
-            yield f"{name} {value!r}"
+    values = {name: own[name] for name in names if name in own}
+    values |= {name: cell.cell_contents for name, cell in cells}
+    for name, value in values.items():
+        yield from value_parts(name, value, names, seen)
+
+
+def value_parts(name: str, value: Any, names: Iterable[str], seen: set[Any]) -> Iterator[str]:
+    """Yield what is compiled of a value that has a name; names are those of all that is asked of modules."""
+    plain = int | float | complex | str | bytes | np.generic | np.dtype | slice | None | EllipsisType
+    if isinstance(getattr(value, "py_func", value), FunctionType):
+        yield name
+        yield from code_parts(value, seen)
+    elif isinstance(value, np.ndarray):
+        yield f"{name} {value.dtype} {value.shape} {value.tobytes().hex()}"
+    elif isinstance(value, plain):
+        yield f"{name} {value!r}"
+    elif isinstance(value, tuple | list):
+        for i, item in enumerate(value):
+            yield from value_parts(f"{name} {i}", item, names, seen)
+    elif isinstance(value, ModuleType):
+        yield f"{name} {value.__name__}"
+        if value not in seen:
+            seen.add(value)
+            for attribute in names:
+                if hasattr(value, attribute):
+                    yield from value_parts(f"{name}.{attribute}", getattr(value, attribute), names, seen)
+    elif isinstance(value, type | np.ufunc | BuiltinFunctionType):
+        yield f"{name} {getattr(value, '__module__', '')} {getattr(value, '__qualname__', value.__name__)}"
+    else:
+        raise UnknownError(name)
+
+
+def names_of(code: CodeType) -> list[str]:
+    """Return the names of globals and attributes of a code object, and of those within it."""
+    inner = [
+        name for constant in code.co_consts if isinstance(constant, CodeType) for name in names_of(constant)
+    ]
+    return [*dict.fromkeys([*code.co_names, *inner])]
 
 
 def instructions(code: CodeType) -> Iterator[str]:
