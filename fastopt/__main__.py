@@ -161,7 +161,7 @@ def bench(options: argparse.Namespace, parser: Parser) -> None:
             benchmarking.taken(rule, network)
     except ValueError as error:
         parser.error(f"argument --rules: {error}")
-    timings, starts = [], []
+    timings, starts = benchmarking.Timings(), []
     with tqdm(total=len(options.rules) * (len(options.dtypes) * len(networks) + 1)) as bar:
         for rule in options.rules:
             bar.set_description(rule)

@@ -1,10 +1,11 @@
 """`CheckedFields`: dataclass fields whose values are checked, also when they are assigned later."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import fields
 from inspect import CO_VARKEYWORDS
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from fastopt.display import format_call
 from fastopt.schedules.base import Schedule
 from fastopt.state import State
 from fastopt.words import argument_hint, attribute_hint
@@ -44,6 +45,35 @@ class CheckedFields:
             if name.startswith("_"):
                 raise AttributeError(f"{type(self).__name__} has no {name!r}")
             raise AttributeError(self.describe_missing(name))
+
+    def __init_subclass__(cls) -> None:
+        # Else `dataclass` makes a representation, of all hyperparameters and of no option.
+        if "__repr__" not in vars(cls):
+            cls.__repr__ = cls.__repr__  # type: ignore[method-assign]
+
+    def constructor_call(self, hidden: Container[str] = (), positional: Sequence[str] = ()) -> str:
+        """Return the call that makes such an object: hyperparameters, then options other than the defaults.
+
+        Parameters
+        ----------
+        hidden : container of str
+            Names of fields that aren't shown.
+        positional : sequence of str
+            Texts of the first arguments.
+        """
+        # In the order of the arguments: a base's field that a rule declares anew stays at its old place.
+        ordered = sorted(fields(self), key=lambda known: known.kw_only is True)
+        own, known = vars(self), {known.name: known for known in ordered}
+        values = {name: own[name] for name in known if name in own and name not in hidden}
+        if own.get("rate_schedule") is not None:
+            values["lr"] = own["rate_schedule"]
+        shown = {name: value for name, value in values.items() if known[name].repr and value is not None}
+        shown |= {
+            name: value
+            for name, value in values.items()
+            if not (known[name].repr or is_same(known[name].default, value))
+        }
+        return format_call(type(self).__name__, positional, shown)
 
     def check_of(self, name: str) -> Callable[[str, Any], Any]:
         """Return the check of a field: a function of a name and a value, which returns the value to keep."""

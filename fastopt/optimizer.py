@@ -43,7 +43,7 @@ def how_to_update(given: Any) -> str:
     return "update is a method of an object: write optimizer = Adam(), then optimizer.update(params, grads)"
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(repr=False, eq=False, kw_only=True)
 class Optimizer(Configuration):
     """What all rules share: hyperparameters, options, and steps.
 

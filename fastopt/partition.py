@@ -1,6 +1,6 @@
 """`Partition`: several optimizers as one, each with its own part of the arrays."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Container, Hashable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from itertools import chain
@@ -14,6 +14,7 @@ from fastopt.arrays.containers import match_grads
 from fastopt.arrays.rows import Rows
 from fastopt.checks import choice
 from fastopt.configuration import gradient_options
+from fastopt.display import format_value
 from fastopt.engine.compiled_plan import CompiledPlan
 from fastopt.engine.engine import Engine, take_together
 from fastopt.engine.plan import FROZEN, Arrays, run_calls
@@ -100,8 +101,12 @@ class Partition(
     min_parallel_size: ClassVar[int] = Optimizer.min_parallel_size
 
     members: Members = field(metadata={"check": check_members, "saved": False})
-    maximize: bool = field(default=False, kw_only=True, metadata=choice(False, False, True).metadata)
-    threads: int | None = field(default=None, kw_only=True, metadata={"check": check_threads, "saved": False})
+    maximize: bool = field(
+        default=False, kw_only=True, repr=False, metadata=choice(False, False, True).metadata
+    )
+    threads: int | None = field(
+        default=None, kw_only=True, repr=False, metadata={"check": check_threads, "saved": False}
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -167,11 +172,14 @@ class Partition(
             for member, own in self.members.split(arrays)
         )
 
+    def constructor_call(self, hidden: Container[str] = (), positional: Sequence[str] = ()) -> str:
+        """Return the call that makes such a partition; its options aren't shown again in the members."""
+        members = vars(self).get("members", {}).items()
+        texts = [f"{format_value(key)}: {member.constructor_call(HANDED_DOWN)}" for key, member in members]
+        return super().constructor_call({"members"}, [f"{{{', '.join(texts)}}}"])
+
     def __getitem__(self, selector: Any) -> Optimizer:
         return self.members[selector]
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.members!r})"
 
     # A step.
 

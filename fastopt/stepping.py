@@ -14,6 +14,7 @@ from fastopt.arrays.layout import Layout
 from fastopt.averaging import Averaging
 from fastopt.checkpoints import state_dict
 from fastopt.checkpoints.saving import Saving
+from fastopt.display import format_value
 from fastopt.engine.engine import Engine, NonfiniteGradientError, OutdatedStepError, find_nonfinite
 from fastopt.engine.plan import Arrays, run_calls
 from fastopt.engine.segment import Calls, Segment
@@ -109,6 +110,18 @@ class Stepping(CheckedFields, Flushing, Saving, Recording):
         vars(self).update(_skipped=0, _has_warned=False)
 
     # What is shown.
+
+    def __repr__(self) -> str:
+        """Return the constructor call, and in a comment the last step, if there was one."""
+        call, n = self.constructor_call(), self.iter
+        if not n:
+            return call
+        # An optimizer that was loaded or copied has taken no step by itself.
+        engines = [owner.engine for owner in self.inner.values() or (self,)]
+        is_taken = any(engine.was_compiled is not None for engine in engines)
+        how = (", compiled" if self.compiled else ", in plain NumPy") if is_taken else ""
+        rate = f", lr {format_value(vars(self)['lr'])}" if is_taken and self.schedule else ""
+        return f"{call}  # step {n}{how}{rate}"
 
     @property
     def iter(self) -> int:

@@ -72,7 +72,8 @@ def test_it_has_the_bits_of_plain_numpy(qhm, dtype):
     optimizer, plain = qhm(0.05, beta=0.9), options.Optimizer(Plain, 0.05, beta=0.9)
     check_steps(optimizer, plain, params, expected)
     check_bits(optimizer.m, {key: rule.m[key] for key, rule in plain.rules.items()})
-    assert repr(optimizer) == "QHM(lr=0.05, beta=0.9, nu=0.7)"
+    how = "compiled" if COMPILES else "in plain NumPy"
+    assert repr(optimizer) == f"QHM(lr=0.05, beta=0.9, nu=0.7)  # step 8, {how}"
 
 
 @pytest.mark.parametrize(

@@ -93,8 +93,8 @@ class Engine:
         The state.
     plan : Plan or None
         The plan of the last step, if it is kept.
-    was_compiled : bool
-        Whether the step that was planned last is compiled code.
+    was_compiled : bool or None
+        Whether the step that was planned last is compiled code; None before the first.
     """
 
     def __init__(self, rule: Rule, specs: Sequence[StateSpec], n_averages: int = 0) -> None:
@@ -102,13 +102,13 @@ class Engine:
         self.has_shared = any(spec.is_shared for spec in specs)
         self.memory = Memory(specs)
         self.plan: Plan | None = None
-        self.was_compiled = False
+        self.was_compiled: bool | None = None
         self.plans: dict[tuple[Hashable, ...], Plan] = {}
 
     @property
     def is_compiled(self) -> bool:
         """Whether the last step was compiled code."""
-        return self.was_compiled if self.plan is None else self.plan.is_compiled
+        return bool(self.was_compiled) if self.plan is None else self.plan.is_compiled
 
     def copy(self) -> "Engine":
         """Return an engine with a copy of the state."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastopt.checks import kind, number
+from fastopt.display import format_value
 from fastopt.engine.plan import FROZEN
 
 __all__ = ["GroupFields", "GroupViews", "Grouping", "check_group_values", "describe_groups", "selects"]
@@ -218,13 +219,20 @@ def describe_groups(
     names: list[str],
 ) -> str:
     """Return a table (str) of the hyperparameters of each parameter."""
-    lines = []
+    lines, known = [], type(views[0]).__dataclass_fields__ if views else {}  # without views all are frozen
+    # An option that is on for some parameters is shown for all, as it may be 0 for some.
+    shown = [
+        name
+        for name in known and sorted(names, key=lambda name: (not known[name].repr, known[name].kw_only))
+        if known[name].repr or any(getattr(view, name) != known[name].default for view in views)
+    ]
     for key, param in zip(keys, params, strict=True):
         if grouping is not None and grouping.is_frozen(key):
             text = "frozen"
         else:
             view = views[0 if grouping is None else grouping.which[key]]
-            text = ", ".join(f"{name}={getattr(view, name)!r}" for name in names)
+            values = ((name, getattr(view, name)) for name in shown)
+            text = ", ".join(f"{name}={format_value(value)}" for name, value in values if value is not None)
         lines.append((repr(key), str(np.shape(param)), text))
     widths = [max((len(line[column]) for line in lines), default=0) for column in (0, 1)]
     return "\n".join(f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c}" for a, b, c in lines)

@@ -44,6 +44,15 @@ class Trace:
     param_norm: list[float] = field(default_factory=list)
     zero_fraction: list[float] = field(default_factory=list)
 
+    def __repr__(self) -> str:
+        if not self.zero_fraction:
+            return "<Trace: no steps>"
+        grad, update, param = self.grad_norm[-1], self.update_norm[-1], self.param_norm[-1]
+        return (
+            f"<Trace: {len(self.zero_fraction)} steps; last ‖g‖ {grad:.3g}, ‖Δp‖ {update:.3g}, "
+            f"‖p‖ {param:.3g}, {self.zero_fraction[-1]:.1%} zeros>"
+        )
+
     @property
     def update_ratio(self) -> list[float]:
         """The norm of the update over that of the parameter: about 0.001 is usual."""
@@ -107,6 +116,10 @@ class Record(Option):
             ):
                 values += [nan] * missing + [number]
 
+    def __repr__(self) -> str:
+        n_steps, n_arrays = len(self.steps), len(self.arrays)
+        return f"<Record: {f'{n_steps} steps of {n_arrays} arrays; ' if n_steps else ''}{self}>"
+
     def __str__(self) -> str:
         if not self.steps:
             return "no step is recorded yet"
@@ -125,7 +138,8 @@ class Record(Option):
         Returns
         -------
         matplotlib.figure.Figure
-            ``savefig`` writes it.
+            ``savefig(path)`` writes it; a notebook shows it, as does pyplot's ``show`` if pyplot was imported
+            before.
 
         Raises
         ------
@@ -136,10 +150,9 @@ class Record(Option):
         """
         if not self.steps:
             raise ValueError("no step is recorded yet: record() before the training, plot() after it")
-        result = figure(figsize=(10, 6.5))
-        panels = result.subplots(2, 2, sharex=True)
-        draw(panels, self)
-        return result
+        with figure(figsize=(10, 6.5)) as canvas:
+            draw(canvas.subplots(2, 2, sharex=True), self)
+        return canvas
 
 
 class Recording:

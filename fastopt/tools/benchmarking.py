@@ -123,6 +123,10 @@ LIMITS = tuple(map(limit, (stream_0, stream_1, stream_2, stream_3, stream_4, str
 NETWORK = ((784, 100), (100,), *((100, 100), (100,)) * 3, (100, 10), (10,))
 
 
+# Number of timings in the `repr` of a list of them.
+MAX_SHOWN = 5
+
+
 @dataclass(frozen=True)
 class Timing:
     """The times of a step.
@@ -149,6 +153,11 @@ class Timing:
     spread: Mapping[str, float]
     rule_class: type[Optimizer] | None = None
 
+    def __repr__(self) -> str:
+        times = ", ".join(f"{name} {1e6 * own:.3g} µs" for name, own in self.seconds.items())
+        sizes = f"{self.elements:,} elements in {len(self.shapes)} arrays"
+        return f"<Timing: {self.rule}, {self.dtype}, {sizes}; {times}>"
+
     @property
     def elements(self) -> int:
         """The number of parameters."""
@@ -168,6 +177,16 @@ class Timing:
     def bandwidth_fraction(self) -> float:
         """The time of the traffic alone, over the time of the step, both packed."""
         return self.seconds["limit"] / self.seconds["packed"]
+
+
+class Timings(list[Timing]):
+    """The times of several rules, of which the first are shown."""
+
+    def __repr__(self) -> str:
+        lines = [repr(timing) for timing in self[:MAX_SHOWN]]
+        if len(self) > MAX_SHOWN:
+            lines.append(f"... {len(self) - MAX_SHOWN} more")
+        return "[" + ",\n ".join(lines) + "]"
 
 
 def taken(rule: str | type[Optimizer], network: Shapes) -> tuple[tuple[int, ...], ...]:
@@ -233,7 +252,7 @@ def bench(
     dtypes: Iterable[str] = ("float32", "float64"),
     blocks: int = 15,
     block_seconds: float = 0.01,
-) -> list[Timing]:
+) -> Timings:
     """Time a step of each rule, all implementations in turn, warm.
 
     Parameters
@@ -273,7 +292,7 @@ def bench(
     blocks = integer("blocks", blocks, 1)
     block_seconds = number("block_seconds", block_seconds, above=0)
     compile_first(own, kinds)
-    timings = []
+    timings = Timings()
     for rule, arrays in own.items():
         for dtype in kinds:
             for network in arrays:

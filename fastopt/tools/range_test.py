@@ -33,24 +33,31 @@ class RangeTest(NamedTuple):
     smoothed: np.ndarray
     suggestion: float | None
 
+    def __repr__(self) -> str:
+        found = "no suggestion" if self.suggestion is None else f"suggestion {self.suggestion:.3g}"
+        lrs, losses = self.lrs, self.losses
+        steps = f"{len(lrs)} steps, lr {lrs[0]:.3g} to {lrs[-1]:.3g}"
+        return f"<RangeTest: {found}; {steps}, loss {losses.min():.3g} to {losses.max():.3g}>"
+
     def plot(self) -> Any:
         """Draw the losses over the learning rate.
 
         Returns
         -------
         matplotlib.figure.Figure
-            ``savefig(path)`` writes it; a notebook shows it. (Needs the extra ``demo``.)
+            ``savefig(path)`` writes it; a notebook shows it, as does pyplot's ``show`` if pyplot was imported
+            before. (Needs the extra ``demo``.)
         """
-        canvas = figure(figsize=(6, 4))
-        panel = canvas.subplots()
-        panel.semilogx(self.lrs, self.losses, ".", color="silver", label="loss of each step")
-        panel.semilogx(self.lrs, self.smoothed, color="#0072B2", label="moving average")
-        if self.suggestion is not None:
-            panel.axvline(self.suggestion, color="#D55E00", label=f"suggestion {self.suggestion:.2g}")
-        top = self.smoothed.max()
-        panel.set(xlabel="learning rate", ylabel="loss", ylim=(None, top + 0.1 * abs(top)))
-        panel.spines[["top", "right"]].set_visible(False)
-        panel.legend(frameon=False)
+        with figure(figsize=(6, 4)) as canvas:
+            panel = canvas.subplots()
+            panel.semilogx(self.lrs, self.losses, ".", color="silver", label="loss of each step")
+            panel.semilogx(self.lrs, self.smoothed, color="#0072B2", label="moving average")
+            if self.suggestion is not None:
+                panel.axvline(self.suggestion, color="#D55E00", label=f"suggestion {self.suggestion:.2g}")
+            top = self.smoothed.max()
+            panel.set(xlabel="learning rate", ylabel="loss", ylim=(None, top + 0.1 * abs(top)))
+            panel.spines[["top", "right"]].set_visible(False)
+            panel.legend(frameon=False)
         return canvas
 
 

@@ -52,6 +52,16 @@ class Rule(NamedTuple):
         return (3 + 2 * len(self.states)) * np.dtype(dtype).itemsize
 
 
+class Rules(tuple[Rule, ...]):
+    """The rules, shown by their names."""
+
+    def __repr__(self) -> str:
+        lines = [f"<{len(self)} rules, with {', '.join(Rule._fields)}:"]
+        for family in dict.fromkeys(rule.family for rule in self):
+            lines.append(f" {family}: {', '.join(rule.name for rule in self if rule.family == family)}")
+        return "\n".join(lines) + ">"
+
+
 def describe(cls: type[Optimizer]) -> Rule:
     """Return a class's row in `rules`."""
     sizes: dict[bool, list[str]] = {False: [], True: []}
@@ -77,7 +87,7 @@ def rules() -> tuple[Rule, ...]:
         in a parameter: ``state_bytes(dtype)`` of state, ``bytes_per_element(dtype)`` read and written.
     """
     names = [name for family in FAMILIES.values() for name in family]
-    return tuple(describe(getattr(optimizers, name)) for name in names)
+    return Rules(describe(getattr(optimizers, name)) for name in names)
 
 
 def check_rule(name: Any) -> str:

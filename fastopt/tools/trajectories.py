@@ -28,6 +28,10 @@ class Trajectory(NamedTuple):
     f: Function
     points: np.ndarray
 
+    def __repr__(self) -> str:
+        first, last = map(format_point, self.points[[0, -1]])
+        return f"<Trajectory: {len(self.points) - 1} steps from {first} to {last}>"
+
     def plot(self, window: Sequence[float] | None = None, color: str = "#D55E00") -> Any:
         """Draw the path over the contours of the function.
 
@@ -41,19 +45,20 @@ class Trajectory(NamedTuple):
         Returns
         -------
         matplotlib.figure.Figure
-            ``savefig(path)`` writes it; a notebook shows it. (Needs the extra ``demo``.)
+            ``savefig(path)`` writes it; a notebook shows it, as does pyplot's ``show`` if pyplot was imported
+            before. (Needs the extra ``demo``.)
         """
-        canvas = figure(figsize=(6, 5))
-        panel = canvas.subplots()
         if window is None:
             finite = self.points[np.isfinite(self.points).all(1)]
             low, high = finite.min(0), finite.max(0)
             margin = 0.15 * np.maximum(high - low, 0.1 * max(1e-6, *(high - low)))
             (left, bottom), (right, top) = low - margin, high + margin
             window = left, right, bottom, top
-        draw(panel, self.f, self.points, window, color)
-        last = ", ".join(f"{value:.4g}" for value in self.points[-1])
-        panel.set_title(f"{len(self.points) - 1} steps, to ({last})", loc="left", size=10)
+        with figure(figsize=(6, 5)) as canvas:
+            panel = canvas.subplots()
+            draw(panel, self.f, self.points, window, color)
+            last = format_point(self.points[-1])
+            panel.set_title(f"{len(self.points) - 1} steps, to {last}", loc="left", size=10)
         return canvas
 
 
@@ -101,6 +106,11 @@ def trajectory(
         optimizer.update(params, dict(zip("xy", grads, strict=True)))
         points.append(tuple(params.values()))
     return Trajectory(f, np.array(points))
+
+
+def format_point(point: np.ndarray) -> str:
+    """Return the text of a point, with four significant digits."""
+    return f"({', '.join(f'{value:.4g}' for value in point)})"
 
 
 def differences(f: Function, x: float, y: float) -> tuple[float, float]:

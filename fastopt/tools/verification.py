@@ -15,9 +15,23 @@ from fastopt.optimizer import Optimizer
 __all__ = ["like", "ulps", "verify"]
 
 
-def verify(
-    optimizer: Optimizer, params: Any, grads_fn: Callable[[Any], Any], steps: int = 20
-) -> dict[str, dict[Hashable, int]]:
+class Differences(dict[str, dict[Hashable, int]]):
+    """The differences in ulps, of which the largest are shown."""
+
+    def __repr__(self) -> str:
+        if not any(self.values()):
+            return "<no arrays>"
+        texts = []
+        for name, own in self.items():
+            key = max(own, key=lambda key: own[key], default=None)
+            most = own.get(key, 0)
+            texts.append(f"{name} {most}" + (f" ({key!r})" if most else ""))
+        most = max(max(own.values(), default=0) for own in self.values())
+        n_arrays = max(map(len, self.values()))
+        return f"<at most {most} ulps: {', '.join(texts)}; of {n_arrays} arrays>"
+
+
+def verify(optimizer: Optimizer, params: Any, grads_fn: Callable[[Any], Any], steps: int = 20) -> Differences:
     """Compare fastopt's steps with plain NumPy's, in the last place, on parameters and gradients of your own.
 
     A new optimizer with the hyperparameters of this one's rule steps on ``params``, and the class of the same
@@ -40,7 +54,8 @@ def verify(
     -------
     dict
         Of ``"params"`` and of each state (``"m"``, ``"v"``), for each key the largest difference at the end,
-        in units in the last place; 0 where all bits are the same (but for those of NaN).
+        in units in the last place; 0 where all bits are the same (but for those of NaN). Its `repr` has the
+        largest ones only.
 
     Raises
     ------
@@ -50,8 +65,11 @@ def verify(
     Examples
     --------
     >>> import fastopt, numpy as np
-    >>> fastopt.verify(fastopt.Momentum(), [np.ones(3)], lambda params: [2 * params[0]])
-    {'params': {0: 0}, 'v': {0: 0}}
+    >>> found = fastopt.verify(fastopt.Momentum(), [np.ones(3)], lambda params: [2 * params[0]])
+    >>> found
+    <at most 0 ulps: params 0, v 0; of 1 arrays>
+    >>> found["v"][0]
+    0
     """
     name = type(optimizer).__name__
     if not isinstance(optimizer, Optimizer) or name not in reference.__all__:
@@ -75,10 +93,11 @@ def verify(
         pairs = {"params": (params, copies)}
         if ours.iter:
             pairs |= {name: (getattr(ours, name), getattr(theirs, name)) for name in type(ours).states}
-        return {
+        differences = {
             name: {key: ulps(a[key], b[key]) for key in (a if isinstance(a, Mapping) else range(len(a)))}
             for name, (a, b) in pairs.items()
         }
+        return Differences(differences)
 
 
 def like(optimizer: Optimizer, cls: Any) -> Any:

@@ -129,6 +129,9 @@ class DataParallel(Flushing):
         else:  # the optimizer raises for names that it doesn't have
             setattr(self.optimizer, name, value)
 
+    def __repr__(self) -> str:
+        return f"DataParallel({self.optimizer.constructor_call()})"
+
     @property
     def lock(self) -> Any:
         """The optimizer's lock."""
