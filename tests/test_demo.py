@@ -132,13 +132,14 @@ def test_muon_learns_the_matrices_and_adam_the_rest():
 
 
 def test_times_of_a_training_are_medians():
-    """One slow batch of three changes nothing; the share is the step's of the batch."""
+    """One slow batch of six changes nothing; the share is the step's of the batch."""
     net = MultiLayerNet([2, 2], seed=0)
-    slow = Run(net, None, [1.0] * 3, [0.004, 0.004, 9.0], [0.010, 0.010, 9.9])
-    fast = Run(net, None, [1.0] * 3, [0.001, 0.001, 0.001], [0.005, 0.005, 0.005])
+    slow = Run(net, None, [1.0] * 6, [0.004] * 5 + [9.0], [0.010] * 5 + [9.9])
+    fast = Run(net, None, [1.0] * 6, [0.001] * 6, [0.005] * 6)
     table = summary([Comparison("Adam", 0.5, slow, fast, (1.0, 1.0), 0.9)])
-    row = next(line for line in table.splitlines() if line.startswith("Adam")).split()
-    assert row[6:] == ["4.000", "1.000", "4.0×", "2.00×", "40%", "20%", "0.50"]
+    learned, timed = (line.split()[1:] for line in table.splitlines() if line.startswith("Adam"))
+    assert learned == ["0.002", "1.000000", "1.000000", "yes", "90.0%", "0.50"]
+    assert timed == ["4.000", "1.000", "4.0×", "4.0–4.0", "2.00×", "2.00–2.00", "40%", "20%"]
 
 
 def test_rules_of_the_demonstrations():
@@ -147,7 +148,7 @@ def test_rules_of_the_demonstrations():
 
 def test_digits_are_split():
     data = digits()
-    assert [a.shape for a in data] == [(1438, 64), (1438,), (359, 64), (359,)]
+    assert [a.shape for a in data[:4]] == [(1438, 64), (1438,), (359, 64), (359,)]
     assert data.x_train.max() == 1
     assert data.classes == 10
 
@@ -175,7 +176,7 @@ BAD_DATA = {
     "x_train in": {"x_train": X.astype(str), "y_train": Y, "x_test": X, "y_test": Y},
     "y_train in": {"x_train": X, "y_train": Y[:3], "x_test": X, "y_test": Y},
     "y_test in": {"x_train": X, "y_train": Y, "x_test": X, "y_test": Y - 1},
-    "samples of different sizes": {"x_train": X, "y_train": Y, "x_test": X[:, :2], "y_test": Y},
+    "must have samples of the size": {"x_train": X, "y_train": Y, "x_test": X[:, :2], "y_test": Y},
     "Object arrays": {"x_train": X.astype(object), "y_train": Y, "x_test": X, "y_test": Y},
 }
 
@@ -189,7 +190,7 @@ def test_bad_data(message, tmp_path, capsys):
 def test_data_that_is_no_archive(tmp_path, capsys):
     (tmp_path / "bad.npz").write_bytes(b"no archive")
     np.save(tmp_path / "one.npy", X)
-    for name in ("bad.npz", "missing.npz", "one.npy"):
+    for name in ("bad.npz", "one.npy"):
         refused(["train", "--data", str(tmp_path / name)], "can't be read as an .npz file", capsys)
 
 
@@ -243,8 +244,8 @@ def test_train_as_a_user_runs_it(tmp_path):
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
     table = [line.split() for line in lines if line.split() and line.split()[0] in BOOK]
-    assert [row[0] for row in table] == BOOK
-    assert all(row[2] == row[3] and row[4] == "yes" for row in table)
+    assert [row[0] for row in table] == BOOK * 2
+    assert all(row[2] == row[3] and row[4] == "yes" for row in table[: len(BOOK)])
     assert lines[-1] == f"picture: {out}"
     assert out.read_bytes().startswith(PNG)
     assert "100%" in result.stderr
@@ -289,7 +290,7 @@ def test_muon_takes_matrices_only(tmp_path, capsys, monkeypatch):
     assert "left out, as they can't take x and y, which are numbers: Muon\n" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("module", ["matplotlib", "tqdm", "sklearn"])
+@pytest.mark.parametrize("module", ["matplotlib", "tqdm", "sklearn", "threadpoolctl"])
 def test_a_missing_extra_is_named(module):
     code = (
         f"import sys; sys.modules[{module!r}] = None; "
@@ -338,9 +339,7 @@ def test_bench_measures_and_draws(tmp_path):
     command += ["--shapes", "30x20,20,20x1", "--blocks", "3", "--out", str(out)]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     rows = [line.split() for line in result.stdout.splitlines()]
-    assert [row[:4] for row in rows if row[1:4] == ["float32", "3", "640"]] == [
-        ["SGD", "float32", "3", "640"]
-    ]
+    assert ["SGD", "float32", "640"] in [row[:3] for row in rows]
     assert "pays back" in result.stdout
     assert out.read_bytes().startswith(b"\x89PNG")
 
@@ -480,6 +479,7 @@ def test_verify_takes_one_table(capsys):
 
 def test_comparisons_with_witnesses(monkeypatch):
     """With no library: a twin that is fastopt's reference, once right and once wrong."""
+    monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(equivalents, "version_of", lambda library: "1.0")
     monkeypatch.setattr(comparison, "version_of", lambda library: "1.0")
     for lr, right in ((1.0, True), (1.001, False)):

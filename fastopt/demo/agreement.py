@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 import fastopt
-from fastopt.demo.report import table
+from fastopt.demo.report import paragraph, table
 from fastopt.tools.precompilation import compile_first
 from fastopt.tools.registry import takes
 from fastopt.tools.verification import verify
@@ -65,4 +65,5 @@ def summary(rules: Sequence[str]) -> tuple[str, bool]:
     same = all(cell == "0" for row in rows for cell in row[1:])
     text = table(["rule", *(f"{dtype}\n{layout}" for dtype, layout in cases)], rows)
     verdict = "the same bits throughout" if same else "NOT the same bits"
-    return f"{text}\n\n{verdict} (differences after 20 steps, in units in the last place)", same
+    verdict = paragraph(f"{verdict} (differences after 20 steps, in units in the last place)")
+    return f"{text}\n\n{verdict}", same

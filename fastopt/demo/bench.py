@@ -6,7 +6,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from fastopt.demo.report import save, table
+from fastopt.demo.report import paragraph, save, table
 from fastopt.tools.benchmarking import Start, Timing
 from fastopt.tools.equivalents import LIBRARIES
 
@@ -23,59 +23,62 @@ LINES = {
 }
 
 NOTES = """\
-Times of a step, medians of the turns. "faster" and "than" are about the column fastopt.
-packed: fastopt with parameters and gradients from fastopt.pack, all in one buffer
+Times of a step, medians of the turns. "faster" and "than": the column fastopt.
+packed: fastopt with arrays from fastopt.pack, which lie in one buffer
 spread: between the quartiles of fastopt's turns, as a share of the median
 GB/s: what fastopt's step (not packed) has to read and write, over its time
-% of limit: the time of the packed step's memory traffic alone, over that of the packed step"""
+% of limit: the time of the packed step's memory traffic alone, over that of the
+packed step"""
 
 PAID = """\
-start: importing fastopt, and the first step. compiled before: the rule is in the cache. in NumPy: it isn't,
-and another process compiles it meanwhile. compiling: the first step waits for that (FASTOPT_COMPILE=now)
-pays back: after so many steps plain NumPy would have taken longer, start included"""
+pays back: after as many steps plain NumPy would have taken longer, the start of a process included, if
+the rule was compiled before. That start, importing fastopt and the first step, took {warm:.2f} s with {rule}
+in {dtype}. Where the rule isn't compiled, it took {cold:.2f} s in NumPy, while another process compiles, and
+{compiling:.1f} s if the first step waits for that (FASTOPT_COMPILE=now)."""
+
+
+def micros(seconds: float) -> str:
+    """Return a time in µs, with a decimal where it is below 100."""
+    return f"{seconds * 1e6:,.{0 if seconds >= 1e-4 else 1}f}"
 
 
 def summary(timings: Sequence[Timing]) -> str:
     """Return the table, with a row for each timing."""
     others = [name for name in LIBRARIES if any(name in t.seconds for t in timings)]
     header = [
-        *("rule", "dtype", "arrays", "elements", "plain\nNumPy, µs"),
+        *("rule", "dtype", "elements", "plain\nNumPy,\nµs"),
         *(f"{name},\nµs" for name in others),
-        *("fastopt,\nµs", "packed,\nµs", "spread", "faster than\nplain NumPy"),
+        *("fastopt,\nµs", "packed,\nµs", "spread", "faster\nthan\nNumPy"),
         *(f"than\n{name}" for name in others),
-        *("packed than\nplain NumPy", "GB/s", "% of\nlimit"),
+        *("packed\nthan\nNumPy", "GB/s", "% of\nlimit"),
     ]
     rows = []
     for t in timings:
         plain, own, packed = (t.seconds[name] for name in ("reference", "fastopt", "packed"))
         rows.append(
             [
-                *(t.rule, t.dtype, str(len(t.shapes)), f"{t.elements:,}", f"{plain * 1e6:,.1f}"),
-                *(f"{t.seconds[name] * 1e6:,.1f}" if name in t.seconds else "–" for name in others),
-                *(f"{own * 1e6:,.1f}", f"{packed * 1e6:,.1f}", f"{t.spread['fastopt']:.0%}"),
+                *(t.rule, t.dtype, f"{t.elements:,}", micros(plain)),
+                *(micros(t.seconds[name]) if name in t.seconds else "–" for name in others),
+                *(micros(own), micros(packed), f"{t.spread['fastopt']:.0%}"),
                 f"{plain / own:.1f}×",
                 *(f"{t.seconds[name] / own:.1f}×" if name in t.seconds else "–" for name in others),
                 *(f"{plain / packed:.1f}×", f"{t.gigabytes_per_second:.1f}", f"{t.bandwidth_fraction:.0%}"),
             ]
         )
-    return f"{table(header, rows)}\n\n{NOTES}"
+    return f"{table(header, rows, keys=3)}\n\n{NOTES}"
 
 
-def break_even(timings: Sequence[Timing], starts: Sequence[Start]) -> str:
-    """Return the table of what the start costs, and the steps of each network that pay for it."""
+def break_even(timings: Sequence[Timing], start: Start, dtype: str) -> str:
+    """Return the table of the steps that pay for the start of a process, which was timed with one dtype."""
     rows = []
-    for begin in starts:
-        costs = begin.warm, begin.cold, begin.compiling
-        for t in timings:
-            if t.rule == begin.rule:
-                saved = t.seconds["reference"] - t.seconds["fastopt"]
-                paid = f"{begin.warm / saved:,.0f}" if saved > 0 else "never"
-                rows.append([t.rule, t.dtype, f"{t.elements:,}", *(f"{cost:.2f}" for cost in costs), paid])
-    header = [
-        "rule", "dtype", "elements", "start, s,\ncompiled before", "start, s,\nin NumPy",
-        "start, s,\ncompiling", "pays back,\ncompiled before",
-    ]  # fmt: skip
-    return f"{table(header, rows)}\n\n{PAID}"
+    for t in timings:
+        saved = t.seconds["reference"] - t.seconds["fastopt"]
+        paid = f"{start.warm / saved:,.0f}" if saved > 0 else "never"
+        rows.append([t.rule, t.dtype, f"{t.elements:,}", paid])
+    costs = {"warm": start.warm, "cold": start.cold, "compiling": start.compiling}
+    text = paragraph(" ".join(PAID.split()).format(rule=start.rule, dtype=dtype, **costs))
+    header = ("rule", "dtype", "elements", "pays back\nafter steps")
+    return f"{table(header, rows, keys=3)}\n\n{text}"
 
 
 def bars(axes: Any, timing: Timing) -> None:
@@ -83,7 +86,7 @@ def bars(axes: Any, timing: Timing) -> None:
     names = [name for name in reversed(LINES) if name in timing.seconds]  # the first comes on top
     times = [timing.seconds[name] * 1e6 for name in names]
     drawn = axes.barh([LINES[name][1] for name in names], times, color=[LINES[name][0] for name in names])
-    axes.bar_label(drawn, [f"{micros:,.{0 if micros >= 100 else 1}f}" for micros in times], padding=3, size=8)
+    axes.bar_label(drawn, [micros(time / 1e6) for time in times], padding=3, size=8)
     axes.margins(x=0.2)  # for the numbers
 
 

@@ -49,5 +49,5 @@ def summary(comparisons: Iterable[Comparison]) -> tuple[str, bool]:
         rows.append(row)
     header = ["rule", "equivalent", *(f"difference,\n{dtype}" for dtype in TOLERANCES)]
     for dtype in TOLERANCES:
-        header += [f"fastopt,\nµs, {dtype}", "equivalent,\nµs", "times\nfaster"]
-    return table(header, rows, left=(0, 1)), right
+        header += [f"fastopt,\nµs,\n{dtype}", "equivalent,\nµs", "times\nfaster"]
+    return table(header, rows, left=(0, 1), keys=2), right

@@ -14,7 +14,7 @@ from fastopt.demo.data import Data
 from fastopt.demo.network import MultiLayerNet
 from fastopt.demo.report import table
 from fastopt.demo.settings import SETTINGS
-from fastopt.demo.train import make
+from fastopt.demo.train import make, one_blas_thread
 from fastopt.tools.precompilation import compile_first
 
 __all__ = ["Outcome", "report", "summary", "train"]
@@ -98,7 +98,8 @@ def train(
     sizes, batches = data.widths(hidden), data.steps(batch)
     threads = rank_threads(comm)  # as many for one rank alone
     outcomes = []
-    with tqdm(total=len(rules) * epochs * 2 * batches, unit="step", disable=comm.rank > 0) as bar:
+    bar_of_rank_0 = tqdm(total=len(rules) * epochs * 2 * batches, unit="step", disable=comm.rank > 0)
+    with one_blas_thread(), bar_of_rank_0 as bar:
         for rule in rules:
             compile_first([rule], [dtype])
             runs, held = [], []

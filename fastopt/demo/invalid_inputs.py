@@ -1,16 +1,16 @@
-"""``python -m fastopt verify --faults``: wrong inputs to fastopt, the book's code, PyTorch and optax."""
+"""``python -m fastopt verify --faults``: wrong inputs, as everybody's Adam takes them by default."""
 
-import importlib.util
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastopt.demo.report import table
-from fastopt.optimizers import Momentum
+import fastopt
+from fastopt.demo.peers import NoContainer, subjects
+from fastopt.demo.report import paragraph, table
 
-__all__ = ["FAULTS", "Fault", "Outcome", "outcome", "subjects", "summary"]
+__all__ = ["FAULTS", "Fault", "Outcome", "outcome", "start", "summary"]
 
 Both = tuple[Any, Any]
 
@@ -19,7 +19,8 @@ class Fault(NamedTuple):
     """A wrong step, after a right one on a (2, 3) and b (3,), or as the ``first``.
 
     ``wrong`` makes wrong parameters and gradients of right ones; for them fastopt raises ``error``, with
-    nothing changed. ``row`` is the number in the scoreboard of the tests.
+    nothing changed. FloatingPointError it raises with ``nonfinite="raise"`` only, by default it warns.
+    ``row`` is the number in the scoreboard of the tests.
     """
 
     row: int
@@ -64,13 +65,13 @@ def masked(array: np.ndarray) -> np.ndarray:
 
 FAULTS = [
     Fault(1, "gradient missing", "KeyError", lambda p, g: (p, {"a": g["a"]})),
-    Fault(2, "lists of other lengths", "ValueError", lambda p, g: (p, g[:1]), list),
+    Fault(2, "lists of two lengths", "ValueError", lambda p, g: (p, g[:1]), list),
     Fault(3, "dict with list", "TypeError", lambda p, g: (p, list(g.values()))),
     Fault(3, "list with dict", "TypeError", lambda p, g: (p, dict(enumerate(g))), list),
     Fault(4, "gradient None", "TypeError", with_grad("b", lambda g: None)),
-    Fault(5, "broadcastable gradient", "ValueError", with_grad("b", lambda g: g[:1])),
-    Fault(5, "number for a gradient", "ValueError", with_grad("b", lambda g: 1.0)),
-    Fault(6, "same size, other shape", "ValueError", with_grad("a", lambda g: g.reshape(6))),
+    Fault(5, "broadcast gradient", "ValueError", with_grad("b", lambda g: g[:1])),
+    Fault(5, "gradient a number", "ValueError", with_grad("b", lambda g: 1.0)),
+    Fault(6, "reshaped gradient", "ValueError", with_grad("a", lambda g: g.reshape(6))),
     Fault(6, "transposed gradient", "ValueError", with_grad("a", lambda g: g.T)),
     Fault(7, "parameter reshaped", "ValueError", with_param("b", lambda p: p.reshape(1, 3))),
     Fault(7, "parameter resized", "ValueError", with_param("b", lambda p: np.ones(1))),
@@ -86,106 +87,30 @@ FAULTS = [
 ]
 
 
-class Book:
-    """The textbook's Momentum (section 6.1.4), for dicts and lists."""
-
-    def __init__(self, lr: float = 0.1, momentum: float = 0.9) -> None:
-        self.lr = lr
-        self.momentum = momentum
-        self.v: Any = None
-
-    def update(self, params: Any, grads: Any) -> None:
-        """Take a step."""
-        keys = params.keys() if isinstance(params, dict) else range(len(params))
-        if self.v is None:
-            self.v = {key: np.zeros_like(params[key]) for key in keys}
-        for key in keys:
-            self.v[key] = self.momentum * self.v[key] - self.lr * grads[key]
-            params[key] += self.v[key]
-
-
-class PyTorch:
-    """PyTorch's SGD with momentum, over tensors that share the arrays' memory."""
-
-    def __init__(self, lr: float = 0.1) -> None:
-        import torch
-
-        self.torch = torch
-        self.lr = lr
-        self.tensors: dict[Any, Any] = {}
-        self.optimizer: Any = None
-
-    def update(self, params: Any, grads: Any) -> None:
-        """Set the gradient of each tensor that has one, and take a step."""
-        torch = self.torch
-        keys = list(params.keys() if isinstance(params, dict) else range(len(params)))
-        by_key = grads if isinstance(grads, dict) else dict(enumerate(grads))
-        first = not self.tensors
-        for key in keys:
-            if key not in self.tensors or self.tensors[key][0] is not params[key]:
-                tensor = torch.nn.Parameter(torch.from_numpy(params[key]))
-                self.tensors[key] = params[key], tensor
-                if not first:
-                    self.optimizer.add_param_group({"params": [tensor]})
-        if first:
-            self.optimizer = torch.optim.SGD([t for _, t in self.tensors.values()], self.lr, momentum=0.9)
-        for key in keys:
-            grad = by_key.get(key)
-            self.tensors[key][1].grad = None if grad is None else torch.as_tensor(grad)
-        self.optimizer.step()
-
-
-class Optax:
-    """optax's sgd with momentum. Its new arrays take the places of the old ones."""
-
-    def __init__(self, lr: float = 0.1) -> None:
-        import jax
-        import optax
-
-        self.jax = jax
-        self.apply = optax.apply_updates
-        self.rule = optax.sgd(lr, momentum=0.9)
-        self.state: Any = None
-
-    def update(self, params: Any, grads: Any) -> None:
-        """Take a step."""
-        with self.jax.enable_x64(True):
-            if self.state is None:
-                self.state = self.rule.init(params)
-            updates, self.state = self.rule.update(grads, self.state, params)
-            new = self.apply(params, updates)
-        for key in params if isinstance(params, dict) else range(len(params)):
-            params[key] = np.array(new[key])
-
-
-def subjects() -> dict[str, Callable[[], Any]]:
-    """Return what makes each optimizer."""
-    found: dict[str, Callable[[], Any]] = {
-        "fastopt": lambda: Momentum(0.1, nonfinite="raise"),
-        "the book's code": Book,
-    }
-    for module, name, make in (("torch", "PyTorch", PyTorch), ("optax", "optax", Optax)):
-        if importlib.util.find_spec(module):
-            found[name] = make
-    return found
+NOTES = """\
+An exception alone: nothing has changed. "1 changed": the number of parameters with other values
+afterwards. "taken": the step was taken, without a word; "warning": it was taken, with a warning. "not
+finite": a parameter is NaN or infinite afterwards. "–": the library gets each gradient with its
+parameter, in no container. optax and Keras return new arrays, so read-only ones stay as they are. x64:
+JAX would round float64 to float32 by default; here it keeps it, as the arrays have it."""
 
 
 class Outcome(NamedTuple):
-    """The result of a wrong step: the exception's name and text, or "", and the parameters after it."""
+    """The result of a wrong step: an exception's and a warning's built-in class, or "", and what changed."""
 
     error: str
-    message: str
+    warning: str
     changed: int  # how many parameters differ from before
     ruined: bool  # whether one of them isn't finite
+    possible: bool = True  # whether the input can be given to this library
 
     def __str__(self) -> str:
-        if self.error and not self.changed:
-            return f"{self.error}, nothing changed"
+        if not self.possible:
+            return "–"
         if self.error:
-            return f"{self.error}, but {self.changed} changed"
-        if self.ruined:
-            return "accepted: not finite any more"
-        return f"accepted: {self.changed} changed" if self.changed else "ignored: nothing changed"
+            return f"{self.error}, {self.changed} changed" if self.changed else self.error
+        taken = "warning" if self.warning else "taken"
+        return f"{taken}, not finite" if self.ruined else f"{taken}, {self.changed} changed"
 
 
 def start(container: type) -> Both:
@@ -193,6 +118,11 @@ def start(container: type) -> Both:
     params = {"a": np.ones((2, 3)), "b": np.ones(3)}
     grads = {"a": np.full((2, 3), 0.5), "b": np.full(3, 0.25)}
     return (params, grads) if container is dict else (list(params.values()), list(grads.values()))
+
+
+def built_in(cls: type) -> str:
+    """Return the name of the nearest class that is Python's own."""
+    return next(base.__name__ for base in cls.__mro__ if base.__module__ == "builtins")
 
 
 def outcome(fault: Fault, optimizer: Any) -> Outcome:
@@ -203,24 +133,43 @@ def outcome(fault: Fault, optimizer: Any) -> Outcome:
     params, grads = fault.wrong(params, grads)
     arrays = [np.asarray(p) for p in (params.values() if isinstance(params, dict) else params)]
     before = [array.copy() for array in arrays]
-    error, message = "", ""
-    try:
-        with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
+    error = ""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
             optimizer.update(params, grads)
-    except Exception as raised:
-        error, message = type(raised).__name__, str(raised)
+        except NoContainer:
+            return Outcome("", "", 0, False, possible=False)
+        except Exception as raised:
+            error = built_in(type(raised))
     now = [np.asarray(p) for p in (params.values() if isinstance(params, dict) else params)]
     changed = sum(old.tobytes() != new.tobytes() for old, new in zip(before, now, strict=True))
-    ruined = any(a.dtype.kind == "f" and not np.isfinite(a).all() for a in now)
-    return Outcome(error, message, changed, ruined)
+    ruined = any(a.dtype.kind in "fc" and not np.isfinite(a).all() for a in now)
+    return Outcome(error, built_in(caught[0].category) if caught else "", changed, ruined)
 
 
 def summary() -> tuple[str, bool]:
     """Return the table, and whether fastopt did as it should throughout."""
-    makers = subjects()
-    rows, right = [], True
+    found = subjects()
+    rows, right, strict = [], True, []
     for fault in FAULTS:
-        found = {name: outcome(fault, make()) for name, make in makers.items()}
-        right &= found["fastopt"][::2] == (fault.error, 0)
-        rows.append([fault.name, *map(str, found.values())])
-    return table(["fault", *makers], rows, left=range(1 + len(makers))), right
+        outcomes = {subject.name: outcome(fault, subject.make()) for subject in found}
+        own = outcomes["fastopt"]
+        if fault.error == "FloatingPointError":
+            right &= not own.error and own.warning == "RuntimeWarning"
+            raised = outcome(fault, fastopt.Adam(nonfinite="raise"))
+            right &= raised.error == fault.error and not raised.changed
+            strict.append(fault.name)
+        else:
+            right &= own.error == fault.error and not own.changed
+        rows.append([fault.name, *map(str, outcomes.values())])
+    settings = table(["Adam of", "with its defaults"], [[s.name, s.defaults] for s in found], left=(0, 1))
+    names = ["fault", *(subject.name for subject in found)]
+    asked = f'fastopt.Adam(nonfinite="raise") raises FloatingPointError for: {", ".join(strict)}.'
+    parts = (
+        settings,
+        table(names, rows, left=range(len(names))),
+        paragraph(" ".join(NOTES.split())),
+        paragraph(asked),
+    )
+    return "\n\n".join(parts), right

@@ -49,7 +49,8 @@ def summary(width: int) -> str:
             first, *more = wrap(arguments(rule), rest) + wrap(source, rest)
             rows.append((rule.name, *costs(rule), first))
             rows += [("", "", "", line) for line in more]
-    return table(("rule", "states", "bytes moved,\nfloat32 / 64", "arguments, source"), rows, left=(0, 1, 3))
+    titles = ("rule", "states", "bytes moved,\nfloat32 / 64", "arguments, source")
+    return table(titles, rows, left=(0, 1, 3), width=before + rest + 6)
 
 
 def markdown() -> str:

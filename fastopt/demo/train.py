@@ -1,6 +1,7 @@
 """A network learns digits with each rule, by plain NumPy and by fastopt."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -9,17 +10,33 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 import fastopt
 from fastopt import reference
 from fastopt.demo.data import Data
 from fastopt.demo.network import MultiLayerNet
-from fastopt.demo.report import save, table
+from fastopt.demo.report import paragraph, save, table
 from fastopt.demo.settings import SETTINGS
 from fastopt.tools.precompilation import compile_first
 
-__all__ = ["Comparison", "Run", "make", "picture", "summary", "train"]
+__all__ = [
+    "Comparison", "Run", "make", "one_blas_thread", "picture", "quartiles", "ratio_label", "summary", "train",
+]  # fmt: skip
+
+# The machine is too busy to tell a ratio if its upper quartile is more than this factor above the lower one:
+# half of the measurements then differ by more than what they are to show.
+MAX_QUARTILE_RATIO = 1.5
+
+NOTES = """\
+Times are medians over the batches, with BLAS on one thread. A batch is gradient and step; the share is
+that of the step in it. step faster, batch faster: the time of plain NumPy over fastopt's on the same
+batch, the median and both quartiles. compile: before the training, or reading from the cache."""
+
+BUSY = f"""\
+–: the machine is too busy to tell: the quartiles are more than a factor of {MAX_QUARTILE_RATIO:g} apart. Run
+it again when less else runs, or with more --epochs."""
 
 
 @dataclass
@@ -61,10 +78,29 @@ class Comparison:
     accuracy: float
 
     @property
+    def step_ratios(self) -> list[float]:
+        """The time of plain NumPy's step over that of fastopt's, for each batch."""
+        return [slow / fast for slow, fast in zip(self.ref.steps, self.fast.steps, strict=True)]
+
+    @property
+    def batch_ratios(self) -> list[float]:
+        """The time that plain NumPy takes for a batch over that of fastopt, for each batch."""
+        return [slow / fast for slow, fast in zip(self.ref.batches, self.fast.batches, strict=True)]
+
+    @property
     def same_bits(self) -> bool:
         """Whether every parameter agrees bit for bit."""
         pairs = zip(self.ref.net.params.values(), self.fast.net.params.values(), strict=True)
         return all(a.tobytes() == b.tobytes() for a, b in pairs)
+
+
+def one_blas_thread() -> AbstractContextManager[Any]:
+    """Return a context in which NumPy's matrix products take one thread.
+
+    Two threads that wait for each other on a busy machine take many times as long, at random.
+    """
+    limits: AbstractContextManager[Any] = threadpool_limits(1, user_api="blas")
+    return limits
 
 
 def train(
@@ -79,12 +115,12 @@ def train(
 ) -> list[Comparison]:
     """Train a network with each rule twice, from the same weights and with the same batches.
 
-    The two take turns epoch by epoch, so a slow moment of the machine meets both. With ``packed`` the network
-    that fastopt trains has packed parameters.
+    The two take turns epoch by epoch, so a slow moment of the machine meets both. BLAS has one thread. With
+    ``packed`` the network that fastopt trains has packed parameters.
     """
     sizes, batches = data.widths(hidden), data.steps(batch)
     comparisons = []
-    with tqdm(total=len(rules) * epochs * 2 * batches, unit="step") as bar:
+    with one_blas_thread(), tqdm(total=len(rules) * epochs * 2 * batches, unit="step") as bar:
         for rule in rules:
             bar.set_description(f"{rule}, compiling")
             compile_seconds = first_step(rule, sizes, dtype)
@@ -136,36 +172,67 @@ def first_step(rule: str, sizes: Sequence[int], dtype: str) -> float:
     return perf_counter() - start
 
 
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return the lower quartile, the median and the upper quartile."""
+    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
+    return float(low), float(middle), float(high)
+
+
+def is_telling(ratios: Sequence[float]) -> bool:
+    """Whether the quartiles of some ratios are close enough for their median to mean something."""
+    low, _, high = quartiles(ratios)
+    return high <= MAX_QUARTILE_RATIO * low
+
+
+def ratio_cells(ratios: Sequence[float], digits: int) -> tuple[str, str]:
+    """Return the median of some ratios, or a dash if it tells nothing, and the quartiles."""
+    low, middle, high = quartiles(ratios)
+    shown = f"{middle:.{digits}f}×" if is_telling(ratios) else "–"
+    return shown, f"{low:.{digits}f}–{high:.{digits}f}"
+
+
+def ratio_label(comparison: Comparison) -> str:
+    """Return what the picture says about fastopt's steps."""
+    if not is_telling(comparison.step_ratios):
+        return "fastopt, the machine was too busy to tell"
+    return f"fastopt, {median(comparison.step_ratios):.1f}× faster"
+
+
 def summary(comparisons: Sequence[Comparison]) -> str:
-    """Return the table, with a row for each rule."""
-    header = (
-        "rule", "learning\nrate", "loss, plain\nNumPy", "loss,\nfastopt", "same\nbits", "test\naccuracy",
-        "step, ms,\nplain NumPy", "step, ms,\nfastopt", "faster\nstep", "faster\nbatch",
-        "share,\nplain NumPy", "share,\nfastopt", "compile,\ns, apart",
-    )  # fmt: skip
-    rows = []
-    for c in comparisons:
-        slow, fast = median(c.ref.steps), median(c.fast.steps)
-        rows.append(
-            (
-                c.rule,
-                f"{SETTINGS[c.rule].digits:g}",
-                *(f"{loss:.6f}" for loss in c.losses),
-                "yes" if c.same_bits else "NO",
-                f"{c.accuracy:.1%}",
-                f"{slow * 1e3:.3f}",
-                f"{fast * 1e3:.3f}",
-                f"{slow / fast:.1f}×",
-                f"{median(c.ref.batches) / median(c.fast.batches):.2f}×",
-                f"{c.ref.share:.0%}",
-                f"{c.fast.share:.0%}",
-                f"{c.compile_seconds:.2f}",
-            )
+    """Return what was learned and what it took as two tables, with a row for each rule."""
+    learned = [
+        (
+            c.rule,
+            f"{SETTINGS[c.rule].digits:g}",
+            *(f"{loss:.6f}" for loss in c.losses),
+            "yes" if c.same_bits else "NO",
+            f"{c.accuracy:.1%}",
+            f"{c.compile_seconds:.2f}",
         )
-    return (
-        f"{table(header, rows)}\n\n"
-        "Times are medians; a batch is gradient and step, and the share is that of the step in it."
-    )
+        for c in comparisons
+    ]
+    timed = [
+        (
+            c.rule,
+            *(f"{median(run.steps) * 1e3:.3f}" for run in (c.ref, c.fast)),
+            *ratio_cells(c.step_ratios, 1),
+            *ratio_cells(c.batch_ratios, 2),
+            *(f"{run.share:.0%}" for run in (c.ref, c.fast)),
+        )
+        for c in comparisons
+    ]
+    titles = (
+        "rule", "learning\nrate", "loss,\nplain NumPy", "loss,\nfastopt", "same\nbits", "test\naccuracy",
+        "compile,\ns",
+    )  # fmt: skip
+    time_titles = (
+        "rule", "step,\nms,\nNumPy", "step,\nms,\nfastopt", "step\nfaster", "\nquartiles",
+        "batch\nfaster", "\nquartiles", "share,\nNumPy", "share,\nfastopt",
+    )  # fmt: skip
+    parts = [table(titles, learned), table(time_titles, timed), paragraph(" ".join(NOTES.split()))]
+    if not all(is_telling(ratios) for c in comparisons for ratios in (c.step_ratios, c.batch_ratios)):
+        parts.append(paragraph(" ".join(BUSY.split())))
+    return "\n\n".join(parts)
 
 
 def picture(comparisons: Sequence[Comparison], out: Path) -> Path:
@@ -192,7 +259,7 @@ def picture(comparisons: Sequence[Comparison], out: Path) -> Path:
         right.barh(row + 0.2, slow, 0.38, color=color, alpha=0.3)
         right.barh(row - 0.2, fast, 0.38, color=color)
         right.text(slow, row + 0.2, " plain NumPy", va="center", size=8, color="dimgrey")
-        right.text(fast, row - 0.2, f" fastopt, {slow / fast:.1f}× faster", va="center", size=8)
+        right.text(fast, row - 0.2, f" {ratio_label(c)}", va="center", size=8)
     right.set_yticks(range(len(comparisons)), [c.rule for c in reversed(comparisons)])
     right.margins(x=0.25)
     for axes in (left, right):
