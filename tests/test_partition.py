@@ -425,6 +425,8 @@ def test_threads_take_one_step_after_the_other():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+# Another test of this process may have imported JAX, which warns of forks.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_the_members_have_the_lock_of_the_partition():
     optimizer = Partition({"*.W": Muon(), "*": AdamW()})
     optimizer.ema = 0.5

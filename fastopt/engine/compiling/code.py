@@ -18,6 +18,9 @@ __all__ = ["build", "compile_mode", "find", "find_kept", "serve"]
 
 MODES = ("background", "now", "never")
 
+# Held by the thread that has `compiling`, which could take that again.
+working = threading.Lock()
+
 # Addresses of the functions of each unit that this process has.
 loaded: dict[Unit, dict[str, int]] = {}
 
@@ -56,20 +59,20 @@ def find(unit: Unit, *, is_needed: bool = False) -> dict[str, int] | None:
         return None
     if mode == "background" and asked.get(unit) == background.look():
         return None
-    # A signal's handler takes a step while this thread compiles, loads or imports: not yet.
-    if compiling._is_owned():  # type: ignore[attr-defined]
-        background.n_arrived += 1  # the next step looks again
-        return None
     with compiling:
-        before = stamps_of(unit.prefix)
-        found = find_kept(unit)
-        if found is None:
-            if mode == "background" and background.can_compile(unit.prefix):
-                n_arrived = background.n_arrived  # which goes up if the request fails
-                background.request(unit.prefix, unit.request, before)
-                asked[unit] = n_arrived
-                return None
-            found = build(unit)
+        if working.locked():  # a signal's handler takes a step while this thread is at it: not yet
+            background.n_arrived += 1  # the next step looks again
+            return None
+        with working:
+            before = stamps_of(unit.prefix)
+            found = find_kept(unit)
+            if found is None:
+                if mode == "background" and background.can_compile(unit.prefix):
+                    n_arrived = background.n_arrived  # which goes up if the request fails
+                    background.request(unit.prefix, unit.request, before)
+                    asked[unit] = n_arrived
+                    return None
+                found = compiled(unit)
     return found
 
 
@@ -103,7 +106,13 @@ def load(unit: Unit) -> dict[str, int] | None:
 
 def build(unit: Unit) -> dict[str, int] | None:
     """Compile a unit in this process, unless another does: then wait for it. None if there is no Numba."""
-    with compiling, locked(unit.file):
+    with compiling, working:
+        return compiled(unit)
+
+
+def compiled(unit: Unit) -> dict[str, int] | None:
+    """Do what `build` does."""
+    with locked(unit.file):
         found = load(unit) if unit.is_lasting else None
         if found is not None:
             return found
