@@ -178,6 +178,13 @@ print("same")
         assert python(code, **{variable: value})[0] == "same\n"
 
 
+@pytest.mark.parametrize("rule", RULES)
+def test_all_that_a_rule_depends_on_is_known(rule):
+    """So that it is kept, and another process can be asked for it."""
+    units = getattr(fastopt, rule).units([np.dtype("float64")])
+    assert all(unit.is_lasting and unit.request for unit in units)
+
+
 @needs_jit
 def test_each_rule_has_a_file_of_its_own():
     files = [
@@ -186,7 +193,7 @@ def test_each_rule_has_a_file_of_its_own():
         for dtype in DTYPES
         for unit in getattr(fastopt, rule).units([np.dtype(dtype)])[1:]
     ]
-    # AdamW has Adam's kernel.
+    # AdamW and PaperAdam have Adam's kernel.
     assert len(set(files)) == len(files) - 2 * len(DTYPES)
 
 

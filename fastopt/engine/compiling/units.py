@@ -26,6 +26,9 @@ VARIABLES = (
     "NUMBA_SLP_VECTORIZE", "NUMBA_BOUNDSCHECK", "NUMBA_DEBUGINFO",
 )  # fmt: skip
 
+# Modules of which the digest of the environment has the version.
+VERSIONED = ("math", "numba", "numpy")
+
 # The package, whose kernels another process can import.
 PACKAGE = __name__.partition(".")[0]
 
@@ -255,15 +258,20 @@ def value_parts(name: str, value: Any, names: Iterable[str], seen: set[Any]) -> 
             yield from value_parts(f"{name} {i}", item, names, seen)
     elif isinstance(value, ModuleType):
         yield f"{name} {value.__name__}"
-        if value not in seen:
+        if value not in seen and value.__name__.partition(".")[0] not in VERSIONED:
             seen.add(value)
             for attribute in names:
                 if hasattr(value, attribute):
                     yield from value_parts(f"{name}.{attribute}", getattr(value, attribute), names, seen)
-    elif isinstance(value, type | np.ufunc | BuiltinFunctionType):
+    elif isinstance(value, type | np.ufunc | BuiltinFunctionType) or is_numpys(value):
         yield f"{name} {getattr(value, '__module__', '')} {getattr(value, '__qualname__', value.__name__)}"
     else:
         raise UnknownError(name)
+
+
+def is_numpys(value: Any) -> bool:
+    """Whether a value is a function of NumPy's."""
+    return str(getattr(value, "__module__", "")).partition(".")[0] == "numpy" and hasattr(value, "__name__")
 
 
 def names_of(code: CodeType) -> list[str]:
