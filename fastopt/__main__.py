@@ -11,7 +11,7 @@ from shutil import get_terminal_size
 
 import fastopt
 from fastopt import optimizers
-from fastopt.demo.arguments import DTYPES, Defaults, Parser, dtypes, png, rules, shapes, whole, widths
+from fastopt.demo.arguments import DTYPES, Defaults, Parser, dtypes, module, png, rules, shapes, whole, widths
 from fastopt.demo.pipes import CLOSED_PIPE, discard_output
 from fastopt.demo.surfaces import SURFACES
 
@@ -146,7 +146,7 @@ def run(options: argparse.Namespace, parser: Parser) -> int:
 
     if not options.script.is_file():
         parser.error(f"argument SCRIPT: there is no file {str(options.script)!r}")
-    return job.run(options.script, options.arguments, options.dezero)
+    return job.run(options.script, options.arguments, options.module, options.dezero)
 
 
 def warmup(options: argparse.Namespace, parser: Parser) -> int:
@@ -280,10 +280,18 @@ def build_parser() -> Parser:
     add = command(
         "run",
         run,
-        "run a script of yours in which common.optimizer is fastopt",
+        "run a script of yours with fastopt's optimizers in its module common.optimizer",
         "Says at the end what the optimizer's steps cost, and what they would have cost in plain NumPy, "
         "as timed on copies at some of the steps. Its options come before the script.",
     ).add_argument
+    add(
+        "--module",
+        type=module,
+        default="common.optimizer",
+        metavar="NAME",
+        help="the module whose optimizers are replaced, as the script imports it, such as optimizer for a "
+        "file optimizer.py beside it; its other names stay",
+    )
     add("--dezero", action="store_true", help="dezero.optimizers is fastopt, too (fastopt.adapters.dezero)")
     add("script", type=Path, metavar="SCRIPT", help="a Python file")
     add("arguments", nargs=argparse.REMAINDER, metavar="...", help="the script's arguments")

@@ -56,11 +56,11 @@ def rows(text):
 
 
 def test_a_script_of_the_books(tmp_path):
-    """It is found as Python would find it, but for its optimizers, whose file is never run."""
+    """Its modules are found as Python would find them; only the classes of its optimizers are replaced."""
     (tmp_path / "common").mkdir()
     (tmp_path / "ch06").mkdir()
     (tmp_path / "common" / "__init__.py").touch()
-    (tmp_path / "common" / "optimizer.py").write_text("raise RuntimeError")
+    (tmp_path / "common" / "optimizer.py").write_text("class Adam: pass\nclass SGD: pass\n")
     (tmp_path / "common" / "trainer.py").write_text("from common.optimizer import *")
     (tmp_path / "ch06" / "beside.py").touch()
     script = tmp_path / "ch06" / "train.py"
@@ -87,6 +87,31 @@ def test_a_script_of_dezero(tmp_path):
         assert result.stdout == module + "\n", result.stderr
         assert [*rows(result.stderr)] == (["Momentum"] if options else [])
         assert ("took no step" in result.stderr) is not bool(options)
+        assert ("as in python -m fastopt run --dezero train.py" in result.stderr) is not bool(options)
+
+
+OWN_RULE = """
+import numpy as np
+np.int = int
+import dezero
+from dezero.optimizers import *
+class Half(Optimizer):
+    def update_one(self, param):
+        param.data -= 0.5 * param.grad.data
+model = dezero.layers.Linear(2, in_size=3)
+for optimizer in (Half().setup(model), SGD().setup(model)):
+    dezero.functions.sum(model(np.ones((1, 3))) ** 2).backward()
+    optimizer.update()
+print(SGD.__module__, cuda.__name__, math.__name__)
+"""
+
+
+@pytest.mark.skipif(find_spec("dezero") is None, reason="this needs dezero")
+def test_dezero_s_other_names(tmp_path):
+    """The base of own rules, and the modules that DeZero's own imports, are handed on."""
+    (tmp_path / "train.py").write_text(OWN_RULE)
+    result = run("--dezero", tmp_path / "train.py")
+    assert result.stdout == "fastopt.adapters.dezero dezero.cuda math\n", result.stderr
 
 
 def test_a_script_that_fails(tmp_path):

@@ -1,12 +1,13 @@
 """What the arguments of the command line are, and how they are read."""
 
 import argparse
+from keyword import iskeyword
 from pathlib import Path
 from typing import NoReturn
 
 import fastopt
 
-__all__ = ["DTYPES", "Defaults", "Parser", "dtypes", "png", "rules", "shapes", "whole", "widths"]
+__all__ = ["DTYPES", "Defaults", "Parser", "dtypes", "module", "png", "rules", "shapes", "whole", "widths"]
 
 DTYPES = ("float32", "float64")
 
@@ -85,3 +86,14 @@ def png(text: str) -> Path:
     if not path.absolute().parent.is_dir():
         raise argparse.ArgumentTypeError(f"there is no folder {str(path.parent)!r}")
     return path
+
+
+def module(text: str) -> str:
+    """Read the dotted name of a module."""
+    names = text.removesuffix(".py").replace("/", ".").replace("\\", ".").strip(".").split(".")
+    if names != text.split(".") or not all(name.isidentifier() and not iskeyword(name) for name in names):
+        valid = ".".join(name for name in names if name.isidentifier() and not iskeyword(name))
+        raise argparse.ArgumentTypeError(
+            f"must be the name of a module as in an import, got {text!r}; write {valid or 'common.optimizer'}"
+        )
+    return text

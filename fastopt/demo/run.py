@@ -1,55 +1,32 @@
-"""A script in which ``common.optimizer`` is fastopt, and what its steps cost."""
+"""A script whose optimizers are fastopt's, and what their steps cost."""
 
 import runpy
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
 from importlib import import_module
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
 from pathlib import Path
 from statistics import median
 from time import perf_counter
-from types import ModuleType, TracebackType
+from types import TracebackType
 from typing import Any
 
 import numpy as np
 
 from fastopt import optimizers, reference
 from fastopt.arrays.containers import match_grads
+from fastopt.demo import substitutes
 from fastopt.demo.report import table
+from fastopt.demo.substitutes import Parents, Substitutes, gpu_message
 from fastopt.optimizer import Optimizer
 from fastopt.tools.verification import like
 
 __all__ = ["Cost", "run", "summary"]
 
-
-class Substitutes(MetaPathFinder, Loader):
-    """Imports modules under other names: ``modules`` has the name in fastopt for each."""
-
-    def __init__(self, modules: Mapping[str, str]) -> None:
-        self.modules = modules
-
-    def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:
-        """Return a spec for the names that are known."""
-        return ModuleSpec(fullname, self) if fullname in self.modules else None
-
-    def exec_module(self, module: ModuleType) -> None:
-        """Fill the new module."""
-        source = import_module(self.modules[module.__name__])
-        vars(module).update({name: getattr(source, name) for name in source.__all__})
-
-
-class Package(MetaPathFinder, Loader):
-    """Imports an empty package ``common`` where no other finder knows one."""
-
-    def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:
-        """Return a spec for ``common``."""
-        return ModuleSpec(fullname, self, is_package=True) if fullname == "common" else None
-
-    def exec_module(self, module: ModuleType) -> None:
-        """Leave it empty."""
+DEZERO = "dezero.optimizers"
+# The optimizers of the books, by which a program's module is found that wasn't named.
+BOOK = ("SGD", "Momentum", "Nesterov", "AdaGrad", "RMSprop", "Adam")
 
 
 @dataclass
@@ -130,26 +107,70 @@ def summary(costs: Mapping[str, Cost], seconds: float) -> str:
 
 
 def own_frames(traceback: TracebackType | None) -> TracebackType | None:
-    """Return a traceback without the frames of this file and of ``runpy``."""
+    """Return a traceback without the frames of fastopt's importer, of this file, and of Python's own."""
     if traceback is None:
         return None
     rest = own_frames(traceback.tb_next)
-    if traceback.tb_frame.f_code.co_filename in (__file__, runpy.run_path.__code__.co_filename):
+    file = traceback.tb_frame.f_code.co_filename
+    if file in (__file__, substitutes.__file__, runpy.__file__) or file.startswith("<frozen "):
         return rest
     traceback.tb_next = rest
     return traceback
 
 
-def run(script: Path, arguments: Sequence[str], dezero: bool) -> int:
+def own_modules() -> list[str]:
+    """Return the names of imported modules that define optimizers in the book's form."""
+    return [
+        name
+        for name, module in [*sys.modules.items()]
+        if not name.startswith("fastopt.")
+        and any(
+            isinstance(cls := getattr(module, "__dict__", {}).get(rule), type)
+            and cls.__module__ == name
+            and hasattr(cls, "update")
+            for rule in BOOK
+        )
+    ]
+
+
+def no_step(script: Path, module: str, imported: Collection[str]) -> str:
+    """Return why a script took no step of an optimizer of fastopt, and what to write.
+
+    Parameters
+    ----------
+    script : Path
+        The script.
+    module : str
+        The module whose optimizers fastopt replaces.
+    imported : collection of str
+        The modules with fastopt's optimizers that the script has imported.
+    """
+    if imported:
+        name = " and ".join(sorted(imported))
+        return (
+            f"{script.name} took no step of an optimizer of fastopt, though it imported {name}, which is fastopt "
+            "here; call update(params, grads) of an optimizer from there, or name another module with --module"
+        )
+    others = own_modules()
+    option = "--dezero" if DEZERO in others else f"--module {others[0] if others else 'NAME'}"
+    return (
+        f"{script.name} took no step of an optimizer of fastopt, as it imported no module {module}; name the "
+        f"module of its optimizers, as in python -m fastopt run {option} {script.name}"
+    )
+
+
+def run(script: Path, arguments: Sequence[str], module: str, dezero: bool) -> int:
     """Run a script as Python does, print the summary to stderr, and return the exit code.
 
-    The process is the script's from here. With ``dezero`` it finds fastopt as ``dezero.optimizers``, too.
+    The process is the script's from here. In the module of this name, and with ``dezero`` in
+    ``dezero.optimizers``, the classes that fastopt has are fastopt's.
     """
-    modules = {"common.optimizer": "fastopt.optimizers"}
-    if dezero:
-        modules["dezero.optimizers"] = "fastopt.adapters.dezero"
-    sys.meta_path.insert(0, Substitutes(modules))
-    sys.meta_path.append(Package())
+    modules = {module: "fastopt.optimizers"}
+    if dezero or module == DEZERO:
+        modules[DEZERO] = "fastopt.adapters.dezero"
+    importer = Substitutes(modules)
+    sys.meta_path.insert(0, importer)
+    sys.meta_path.append(Parents([module]))
     sys.argv[:] = [str(script), *arguments]
     sys.path[0] = str(script.resolve().parent)
     costs: dict[str, Cost] = {}
@@ -163,6 +184,9 @@ def run(script: Path, arguments: Sequence[str], dezero: bool) -> int:
     finally:  # also at sys.exit
         if costs:
             print(f"\n{summary(costs, perf_counter() - start)}", file=sys.stderr)
+    if isinstance(failure, ImportError) and failure.name == "cupy" and (message := gpu_message(module)):
+        print(message, file=sys.stderr)
+        return 1
     if failure is not None:
         if isinstance(failure, ImportError) and failure.name in modules:
             there = import_module(modules[failure.name]).__all__
@@ -171,5 +195,5 @@ def run(script: Path, arguments: Sequence[str], dezero: bool) -> int:
         sys.excepthook(type(failure), failure, failure.__traceback__)
         return 130 if isinstance(failure, KeyboardInterrupt) else 1
     if not costs:
-        print("\nfastopt: the script took no step of an optimizer of fastopt's", file=sys.stderr)
+        print(f"\nfastopt: {no_step(script, module, importer.imported)}", file=sys.stderr)
     return 0
