@@ -9,7 +9,17 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["choice", "computed", "hyperparameter", "integer", "kind", "listed", "number", "renamed", "whole"]
+__all__ = [
+    "choice",
+    "computed",
+    "hyperparameter",
+    "integer",
+    "kind",
+    "listed",
+    "number",
+    "renamed",
+    "whole",
+]
 
 
 def kind(value: Any) -> str:

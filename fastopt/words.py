@@ -60,7 +60,7 @@ CONVERSIONS = {
     "torch": "{}.detach().numpy(), which shares its memory",
     "jax": "np.array({})",
     "jaxlib": "np.array({})",
-    "cupy": "cupy.asnumpy({}), as fastopt runs on the CPU",
+    "cupy": "cupy.asnumpy({}), or in volume 2 of the book GPU = False in common/config.py",
     "pandas": "{}.to_numpy()",
     "polars": "{}.to_numpy()",
     "tensorflow": "{}.numpy()",

@@ -162,14 +162,15 @@ def test_a_module_that_is_never_imported(tmp_path):
     script = tmp_path / "train.py"
     script.write_text("from optimizer import SGD\n")
     assert run(script).stderr.strip() == (
-        "fastopt: train.py took no step of an optimizer of fastopt, as it imported no module common.optimizer; "
-        "name the module of its optimizers, as in python -m fastopt run --module optimizer train.py"
+        "fastopt: train.py took no step of an optimizer of fastopt, as it imported no module "
+        "common.optimizer; name the module of its optimizers, as in python -m fastopt run "
+        "--module optimizer train.py"
     )
     script.write_text("from optimizer import SGD\nimport common.optimizer\n")
     assert run(script).stderr.strip() == (
-        "fastopt: train.py took no step of an optimizer of fastopt, though it imported common.optimizer, which "
-        "is fastopt here; call update(params, grads) of an optimizer from there, or name another module with "
-        "--module"
+        "fastopt: train.py took no step of an optimizer of fastopt, though it imported common.optimizer, "
+        "which is fastopt here; call update(params, grads) of an optimizer from there, or name another "
+        "module with --module"
     )
 
 

@@ -98,7 +98,7 @@ class Tensor:
     ("module", "hint"),
     [
         ("torch", "write x.detach().numpy(), which shares its memory"),
-        ("cupy", "write cupy.asnumpy(x), as fastopt runs on the CPU"),
+        ("cupy", "write cupy.asnumpy(x), or in volume 2 of the book GPU = False in common/config.py"),
         ("jaxlib", "write np.array(x)"),
         ("pandas.core.frame", "write x.to_numpy()"),
         ("mygrad.tensor", "write x.data, or fastopt.adapters.mygrad"),

@@ -148,8 +148,9 @@ def no_step(script: Path, module: str, imported: Collection[str]) -> str:
     if imported:
         name = " and ".join(sorted(imported))
         return (
-            f"{script.name} took no step of an optimizer of fastopt, though it imported {name}, which is fastopt "
-            "here; call update(params, grads) of an optimizer from there, or name another module with --module"
+            f"{script.name} took no step of an optimizer of fastopt, though it imported {name}, which is "
+            "fastopt here; call update(params, grads) of an optimizer from there, or name another module "
+            "with --module"
         )
     others = own_modules()
     option = "--dezero" if DEZERO in others else f"--module {others[0] if others else 'NAME'}"
