@@ -65,8 +65,11 @@ if TYPE_CHECKING:  # for type checkers and editors, which read no dict
     from fastopt.tools.trajectories import trajectory as trajectory
     from fastopt.tools.verification import verify as verify
 else:
-    __all__ = sorted(["functional", "schedules", *(name for names in NAMES.values() for name in names)])
-    __getattr__ = late_attributes(__name__, NAMES, ["adapters", "functional", "reference", "schedules"])
+    # The book's scripts live on the np that `from common.optimizer import *` hands on.
+    __all__ = sorted(["functional", "np", "schedules", *(name for names in NAMES.values() for name in names)])
+    __getattr__ = late_attributes(
+        __name__, NAMES, ["adapters", "functional", "reference", "schedules"], {"np": "numpy"}
+    )
 
     def __dir__() -> list[str]:
         """Show what is public, not the modules that it comes from."""

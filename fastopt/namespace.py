@@ -3,13 +3,17 @@
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
+from types import MappingProxyType
 from typing import Any
 
 __all__ = ["late_attributes"]
 
 
 def late_attributes(
-    package: str, names: Mapping[str, Iterable[str]], submodules: Iterable[str] = ()
+    package: str,
+    names: Mapping[str, Iterable[str]],
+    submodules: Iterable[str] = (),
+    others: Mapping[str, str] = MappingProxyType({}),
 ) -> Callable[[str], Any]:
     """Return the ``__getattr__`` of a package.
 
@@ -21,6 +25,8 @@ def late_attributes(
         The names that come from each module; the module's own name is relative to the package.
     submodules : iterable of str
         Modules in the package that are attributes, too.
+    others : dict
+        Modules of other packages under the names that they have here.
     """
     module_of = {name: f"{package}.{module}" for module, own in names.items() for name in own}
     known = {*submodules}
@@ -28,6 +34,8 @@ def late_attributes(
     def __getattr__(name: str) -> Any:
         if name in known:
             return import_module(f"{package}.{name}")
+        if name in others:
+            return import_module(others[name])
         namespace = sys.modules[package]
         if name not in module_of:
             text = f"module {package!r} has no attribute {name!r}"

@@ -20,8 +20,9 @@ PUBLIC = [
     "OptimisticGD", "Optimizer", "PackedDict", "PackedList", "PaperAdam", "Partition", "Prodigy", "RAdam",
     "RMSprop", "RMSpropGraves", "Record", "Rows", "Rprop", "SGD", "SM3", "ScheduleFreeAdamW",
     "ScheduleFreeSGD", "Signum", "State", "Yogi", "adapters", "bench", "clip_grads", "flatten",
-    "functional", "gradients_of", "hyperparameter", "kernel", "lr_finder", "pack", "remove_duplicate",
-    "rules", "schedules", "set_num_threads", "trajectory", "unflatten", "verify", "warmup",
+    "functional", "gradients_of", "hyperparameter", "kernel", "lr_finder", "np", "pack",
+    "remove_duplicate", "rules", "schedules", "set_num_threads", "trajectory", "unflatten", "verify",
+    "warmup",
 ]  # fmt: skip
 
 # NumPy loads none of these.
@@ -94,7 +95,7 @@ def test_dir_shows_what_is_public():
 def test_a_name_is_that_of_its_module(package):
     names = {"fastopt.optimizers": "FAMILIES"}.get(package.__name__, "NAMES")
     module_of = {name: module for module, own in vars(package)[names].items() for name in own}
-    assert {*package.__all__} - {"functional", "schedules"} == {*module_of}
+    assert {*package.__all__} - {"functional", "np", "schedules"} == {*module_of}
     for name, module in module_of.items():
         assert getattr(package, name) is getattr(import_module(f"{package.__name__}.{module}"), name)
     assert {*package.__all__} <= {*dir(package)}
@@ -161,3 +162,9 @@ def test_pydoc_shows_all():
     assert all(name in text for name in PUBLIC)
     assert "class Adam(" in text
     assert "def verify" in text or "verify(" in text
+
+
+def test_the_changed_import_hands_on_what_the_books_does():
+    """Chapter 6's comparison takes np from it."""
+    code = "from fastopt import *\nSGD(0.5).update([np.ones(2)], [np.ones(2)])\nprint(np.__name__)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "numpy\n"
