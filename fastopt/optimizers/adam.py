@@ -308,7 +308,8 @@ class NAdam(Optimizer):
     eps : float, default 1e-8
         Added to the root of the corrected v, as in PyTorch.
     momentum_decay : float, default 4e-3
-        Rate at which μ rises from β₁ / 2 to β₁.
+        Rate at which μ rises from β₁ / 2 to β₁: PyTorch's. Keras' ``Nadam`` has 1.0, so that μ rises 250 times
+        faster.
 
     Attributes
     ----------
@@ -324,8 +325,7 @@ class NAdam(Optimizer):
 
     References
     ----------
-    Dozat 2016, *Incorporating Nesterov momentum into Adam*, with the schedule of μ that PyTorch and Keras
-    have.
+    Dozat 2016, *Incorporating Nesterov momentum into Adam*, with PyTorch's schedule of μ
     """
 
     kernel = kernels.nadam
