@@ -2,6 +2,7 @@
 
 import gc
 import inspect
+import pickle
 import pydoc
 import weakref
 
@@ -219,6 +220,7 @@ def test_each_function_is_documented(name):
             if " : " in line
         ), parameter
     assert name in dir(functional)
+    assert pickle.loads(pickle.dumps(function)) is function
 
 
 def test_a_function_that_there_is_not():

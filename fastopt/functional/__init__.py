@@ -30,6 +30,7 @@ def __getattr__(name: str) -> Any:
     from fastopt.functional.functions import make
 
     globals()[name] = made = make(name, getattr(optimizers, RULES[name]))
+    made.__module__ = __name__  # where pickles find it
     return made
 
 
