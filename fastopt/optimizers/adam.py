@@ -308,8 +308,8 @@ class NAdam(Optimizer):
     eps : float, default 1e-8
         Added to the root of the corrected v, as in PyTorch.
     momentum_decay : float, default 4e-3
-        Rate at which μ rises from β₁ / 2 to β₁: PyTorch's. Keras' ``Nadam`` has 1.0, so that μ rises 250 times
-        faster.
+        Rate at which μ rises from β₁ / 2 to β₁: PyTorch's. Keras' ``Nadam`` has 1.0, by which μ rises 250
+        times faster.
 
     Attributes
     ----------
