@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 from cases import BOOK, RULES
-from test_demo import refused, run
+from test_demo import refused
 
 import fastopt
 from fastopt.__main__ import build_parser, main
@@ -263,15 +263,6 @@ def test_one_hot_labels_are_told(tmp_path, capsys, monkeypatch):
     out, _ = capsys.readouterr()
     assert "y_train and y_test are one-hot: the labels are their argmax" in out
     fits(out)
-
-
-def test_the_bench_shows_what_it_measures(tmp_path):
-    result = run("bench", "--rules", "SGD", "--dtypes", "float32", "--sizes", "10", "--blocks", "1",
-                 "--out", tmp_path / "a.png")  # fmt: skip
-    assert result.returncode == 0, result.stderr
-    assert "SGD float32 10" in result.stderr
-    assert "SGD, start of a process" in result.stderr
-    assert "2/2" in result.stderr
 
 
 def test_the_bench_measures_three_sizes_by_default():

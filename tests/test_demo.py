@@ -338,6 +338,8 @@ def test_bench_measures_and_draws(tmp_path):
     command = [sys.executable, "-m", "fastopt", "bench", "--rules", "SGD", "--dtypes", "float32"]
     command += ["--shapes", "30x20,20,20x1", "--blocks", "3", "--out", str(out)]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
+    for shown in ("SGD float32 640", "SGD, start of a process", "2/2"):
+        assert shown in result.stderr
     rows = [line.split() for line in result.stdout.splitlines()]
     assert ["SGD", "float32", "640"] in [row[:3] for row in rows]
     assert "pays back" in result.stdout
