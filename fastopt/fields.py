@@ -25,9 +25,12 @@ class CheckedFields:
 
     def __new__(cls, *values: Any, **named: Any) -> Any:
         """Raise TypeError, with what to write instead, for arguments that the constructor hasn't."""
-        code = cls.__init__.__code__
+        code = getattr(cls.__init__, "__code__", None)
+        if code is None:  # it isn't written in Python
+            return super().__new__(cls)
         known = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
         is_number = known[:1] and known[0] in NUMBERS
+        is_number = is_number and getattr(values[0] if values else None, "ndim", 1) > 0
         if values and is_number and isinstance(values[0], Iterable) and not isinstance(values[0], str):
             raise TypeError(
                 f"{cls.__name__} takes no parameters: write optimizer = {cls.__name__}(...), and at each "
@@ -44,6 +47,8 @@ class CheckedFields:
         def __getattr__(self, name):
             if name.startswith("_"):
                 raise AttributeError(f"{type(self).__name__} has no {name!r}")
+            if hasattr(type(self), name):  # a property, which has raised the same: its own words are better
+                return object.__getattribute__(self, name)
             raise AttributeError(self.describe_missing(name))
 
     def __init_subclass__(cls) -> None:

@@ -191,3 +191,17 @@ def test_plain_descent_of_any_size(size):
     nnfs.Optimizer_SGD(0.1).update_params(layer)
     assert same_bits(layer.weights, expected - 0.1 * g)
     assert same_bits(layer.biases, expected[:1] - 0.1 * g[:1])
+
+
+@pytest.mark.parametrize("size", [3, 300])
+def test_wrong_gradients_change_nothing_at_any_size(size):
+    w, before = np.ones((size, size)), np.ones((size, size))
+    with pytest.raises(ValueError, match="the gradient of 'param' has shape"):
+        cs231n.sgd(w, np.ones(size))
+    layer = SimpleNamespace(weights=w, biases=np.zeros((1, size)), dweights=w.copy(), dbiases=np.ones((4, 4)))
+    with pytest.raises(ValueError, match=r"the gradient of 'param\[1\]' has shape"):
+        nnfs.Optimizer_SGD().update_params(layer)
+    layer.dbiases, layer.biases.flags.writeable = np.ones((1, size)), False
+    with pytest.raises(ValueError, match="read-only"):
+        nnfs.Optimizer_SGD().update_params(layer)
+    assert same_bits(w, before)

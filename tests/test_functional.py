@@ -13,6 +13,7 @@ from test_compiled import needs_jit
 
 import fastopt
 from fastopt import functional
+from fastopt.functional import calls
 
 FUNCTIONS = {rule: getattr(functional, name) for name, rule in functional.RULES.items()}
 MODES = ["never", pytest.param("now", marks=needs_jit)]
@@ -76,8 +77,6 @@ def test_lists_of_arrays(rule, mode, monkeypatch):
 @needs_jit
 def test_the_second_step_is_one_call(monkeypatch):
     """Also of other arrays of the same shapes, in turn."""
-    from fastopt.functional import calls
-
     param, grad, other, m, v = arrays(0, "float64", 5)
     functional.adam(param, grad, m, v**2, t=1)
     monkeypatch.setattr(calls.Calls, "take_anew", lambda *_: pytest.fail("planned anew"))
@@ -160,8 +159,9 @@ def test_threads_of_large_arrays_and_of_the_caller():
 def test_no_array_is_kept(mode, monkeypatch):
     monkeypatch.setenv("FASTOPT_COMPILE", mode)
     given = arrays(0, "float64")
+    given[3] **= 2
     for t in range(1, 4):
-        functional.adam(*given[:2], given[2], given[3] ** 2, t=t)
+        functional.adam(*given, t=t)
     seen = [weakref.ref(array) for array in given]
     del given
     gc.collect()
@@ -228,3 +228,60 @@ def test_each_function_is_documented(name):
 def test_a_function_that_there_is_not():
     with pytest.raises(AttributeError, match="has no attribute 'adm'"):
         _ = functional.adm
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("rule", ["LAMB", "LARS", "NovoGrad", "Adafactor", "ScheduleFreeAdamW", "AdamW"])
+def test_the_decay_of_a_rules_own_formula_counts_once(rule, mode, monkeypatch):
+    monkeypatch.setenv("FASTOPT_COMPILE", mode)
+    options = {"weight_decay": 0.1, "maximize": True}
+    param, *grads = arrays(0, "float64", 5)
+    twin, optimizer = param.copy(), getattr(fastopt, rule)(**options)
+    states = FUNCTIONS[rule].states(param, grads[0], **options)
+    for t, grad in enumerate(grads, 1):
+        FUNCTIONS[rule](param, grad, *states, **step_of(rule, t), **options)
+        optimizer.update([twin], [grad])
+        assert param.tobytes() == twin.tobytes(), t
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_no_array_takes_the_place_of_another(mode, monkeypatch):
+    monkeypatch.setenv("FASTOPT_COMPILE", mode)
+
+    def some(n, value):
+        return [np.full(3, value) for _ in range(n)]
+
+    for _ in range(3):
+        functional.momentum(some(2, 1.0), some(2, 1.0), some(2, 0.0))
+    for n_grads, n_states in ((3, 1), (1, 3)):
+        given = [some(2, 1.0), some(n_grads, 2.0), some(n_states, 3.0)]
+        with pytest.raises(TypeError, match="must be a list of 2 arrays"):
+            functional.momentum(*given)
+        assert [float(a[0]) for own in given for a in own] == [1.0] * 2 + [2.0] * n_grads + [3.0] * n_states
+    with pytest.raises(TypeError, match="grad must be a list of 2 arrays, as param is, not a ndarray"):
+        functional.momentum(some(2, 1.0), np.ones((2, 3)), some(2, 0.0))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_handler_takes_a_step_of_the_same_shapes(mode, monkeypatch):
+    """Within another one: both are taken as if one came after the other."""
+    monkeypatch.setenv("FASTOPT_COMPILE", mode)
+    own, other, grad = (np.ones(3) for _ in range(3))
+    v, w = np.zeros(3), np.zeros(3)
+    for _ in range(3):
+        functional.momentum(own, grad, v, lr=0.25, momentum=0.0)
+    done, flat = [], calls.NEUTRAL_SCALARS
+
+    class Interrupting(dict):
+        def get(self, key, default=None):
+            found = super().get(key, default)
+            if not done and found is not None:
+                done.append(1)
+                functional.momentum(other, grad, w, lr=0.5, momentum=0.0)
+            return found
+
+    owner = functional.momentum.states.__self__
+    monkeypatch.setattr(owner, "plans", Interrupting(owner.plans))
+    functional.momentum(own, grad, v, lr=0.25, momentum=0.0)
+    assert (own.tolist(), other.tolist()) == ([0.0] * 3, [0.5] * 3)
+    assert flat == (1.0, 0.0, 1.0)

@@ -139,3 +139,15 @@ def test_attributes_are_asked_for_as_ever():
     assert not hasattr(Adam(), "step")
     assert getattr(Adam(), "zero_grad", None) is None
     assert not hasattr(Adam, "step")
+
+
+def test_what_a_property_raises_is_not_hidden():
+    class Own(fastopt.SGD):
+        @property
+        def broken(self):
+            return {}.missing
+
+    with pytest.raises(AttributeError, match="'dict' object has no attribute 'missing'"):
+        _ = Own().broken
+    with pytest.raises(TypeError, match="lr must be a number, not a"):
+        Adam(np.array(0.1))

@@ -77,11 +77,14 @@ class Optimizer_SGD(OverLayers):
             (v,) = states_of(layer, MOMENTUMS)
             grads = [layer.dweights, layer.dbiases]
             rules.momentum(params, grads, v, lr=lr, momentum=self.momentum)
-        elif params[0].size < SMALL:
-            params[0] -= lr * layer.dweights
-            params[1] -= lr * layer.dbiases
+            return
+        (weights, biases), dweights, dbiases = params, layer.dweights, layer.dbiases
+        is_plain = weights.shape == dweights.shape and biases.shape == dbiases.shape
+        if is_plain and weights.size < SMALL and weights.flags.writeable and biases.flags.writeable:
+            weights -= lr * dweights
+            biases -= lr * dbiases
         else:
-            rules.sgd(params, [layer.dweights, layer.dbiases], lr=lr)
+            rules.sgd(params, [dweights, dbiases], lr=lr)
 
 
 @dataclass(eq=False)

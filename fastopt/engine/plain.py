@@ -203,7 +203,9 @@ class KnownTape:
         if bound is None:
             first, size = place[1], given[0].size
             pieces = [state[first : first + size] for state in states]
-            bound = self.bound[place] = self.tape.bind(len(given), pieces, self.rooms, size)
+            bound = self.tape.bind(len(given), pieces, self.rooms, size)
+            if place[0] >= 0:
+                self.bound[place] = bound
         return bound.calls_for(*given)
 
 

@@ -157,11 +157,12 @@ class PlainPlan(Plan):
             return False
         orders = [entry.slot.order for entry in self.entries] * len(self.memory.specs)
         flats = [state.reshape(-1, order=order) for state, order in zip(states, orders, strict=True)]
+        before = self.plain.states  # those of a call that this one interrupts, as a signal's handler
         self.plain.states = [flats[i::n] for i in range(n)]
         try:
             return self._drive(params, grads, scalars, count)
         finally:
-            self.plain.states = []
+            self.plain.states = before
 
 
 def signatures(arrays: Sequence[Any]) -> list[Any]:

@@ -101,8 +101,10 @@ class Calls:
         own = vars(view)
         own.update(self.defaults)
         own.update(checked)
-        first, decay = NEUTRAL_SCALARS, own["weight_decay"]
-        if own["maximize"] or (decay and self.rule.default_decoupled is not None):
+        # Where the decay is in the rule's own formula, it is nowhere else.
+        decay = own["weight_decay"] if self.rule.default_decoupled is not None else 0.0
+        first = NEUTRAL_SCALARS
+        if own["maximize"] or decay:
             first = (-1.0 if own["maximize"] else 1.0, *view.decay_scalars(decay))
         settings = Settings(checked, view, first, None if self.needs_step else first + view.scalars(1))
         if len(self.known) >= MAX_KNOWN:
@@ -136,7 +138,11 @@ class Calls:
         try:
             if type(param) is list:
                 key: Any = tuple([array.shape for array in param])
-                arrays = [*param, *grad, *chain(*states)]
+                lists = [grad, *states]
+                # Else an array could take the place of another one.
+                if [own for own in lists if type(own) is not list or len(own) != len(param)]:
+                    key = None
+                arrays = [*param, *chain(*lists)]
             else:
                 key, arrays = (param.shape, param.dtype), [param, grad, *states]
         except (AttributeError, TypeError):  # what is no array, or no list, is named below
