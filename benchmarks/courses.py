@@ -8,14 +8,14 @@ installed.
 import collections
 import collections.abc
 from collections.abc import Callable
-from statistics import median
-from time import perf_counter
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from fastopt.adapters import cs231n, nnfs
+
+from .programs import in_turn
 
 SIZES = ("tiny", "small", "network")
 SHAPES = {
@@ -218,21 +218,14 @@ def main() -> None:
     """Print for each rule and size the times of both, and how many times faster fastopt is."""
     for name in Course.params[0]:
         for size in SIZES:
-            sides, times = [Course(), Course()], ([], [])
+            sides = [Course(), Course()]
             try:
                 for side, by in zip(sides, Course.params[2], strict=True):
                     side.setup(name, size, by)
             except NotImplementedError as error:
                 print(f"{name:36} {size:8} {error}")
                 continue
-            n = 20 if size == "network" else 300
-            for _ in range(15):
-                for side, seconds in zip(sides, times, strict=True):
-                    start = perf_counter()
-                    for _ in range(n):
-                        side.step()
-                    seconds.append((perf_counter() - start) / n * 1e6)
-            own, ours = map(median, times)
+            own, ours = in_turn([side.step for side in sides], 20 if size == "network" else 300, 15)
             print(f"{name:36} {size:8} {own:8.1f} µs → {ours:7.1f} µs  {own / ours:5.2f}×")
 
 

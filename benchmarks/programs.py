@@ -3,6 +3,7 @@
 ``python -m benchmarks.programs`` prints the ratios of one run: both candidates in turn, medians of blocks.
 """
 
+from collections.abc import Callable, Sequence
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -74,6 +75,18 @@ class Program:
         self.optimizer.update(self.params, self.grads)
 
 
+def in_turn(calls: Sequence[Callable[[], Any]], n: int, n_blocks: int) -> list[float]:
+    """Return the time of each call in µs: medians of blocks of n calls, taken in turn."""
+    times: list[list[float]] = [[] for _ in calls]
+    for _ in range(n_blocks):
+        for call, seconds in zip(calls, times, strict=True):
+            start = perf_counter()
+            for _ in range(n):
+                call()
+            seconds.append((perf_counter() - start) / n * 1e6)
+    return [*map(median, times)]
+
+
 def main() -> None:
     """Print for each program and rule the times of both, and how many times faster fastopt is."""
     for program in Program.params[0]:
@@ -81,14 +94,7 @@ def main() -> None:
             sides = [Program(), Program()]
             for side, by in zip(sides, Program.params[2], strict=True):
                 side.setup(program, rule, by)
-            n, times = 3 if "Net" in program else 200, ([], [])
-            for _ in range(25):
-                for side, seconds in zip(sides, times, strict=True):
-                    start = perf_counter()
-                    for _ in range(n):
-                        side.time_update()
-                    seconds.append((perf_counter() - start) / n * 1e6)
-            plain, ours = map(median, times)
+            plain, ours = in_turn([side.time_update for side in sides], 3 if "Net" in program else 200, 25)
             print(f"{program:28} {rule:9} {plain:9.1f} µs → {ours:7.1f} µs  {plain / ours:5.2f}×")
 
 

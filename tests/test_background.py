@@ -61,6 +61,18 @@ def train(cache, before="", after="", **options):
     return out.split()
 
 
+def run(cache, *arguments):
+    """Run Python with arguments of its own. Returns what is printed."""
+    environment = {"PYTHONPATH": str(PACKAGE.parent), "FASTOPT_CACHE_DIR": str(cache)}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        env={**os.environ, **environment, "FASTOPT_COMPILE": "background"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+
+
 @needs_jit
 @posix
 def test_a_program_that_waits_for_its_children_does_not_wait_for_this_one(cache):
@@ -116,15 +128,7 @@ print("other-name-" in background.failed)
 @needs_jit
 @pytest.mark.parametrize("flag", ["-O", "-OO"])
 def test_flags_of_the_interpreter_are_handed_on(flag, cache):
-    out = subprocess.run(
-        [sys.executable, flag, "-c", WAIT.format(before="", after="")],
-        env={**os.environ, "PYTHONPATH": str(PACKAGE.parent), "FASTOPT_CACHE_DIR": str(cache)}
-        | {"FASTOPT_COMPILE": "background"},
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    assert out.split() == ["True", "False"]
+    assert run(cache, flag, "-c", WAIT.format(before="", after="")) == ["True", "False"]
 
 
 @needs_jit
@@ -151,15 +155,7 @@ def test_a_module_with_the_name_of_one_of_pythons_ends_no_step(cache, tmp_path):
     (tmp_path / "subprocess.py").write_text("")
     script = tmp_path / "script.py"
     script.write_text(WAIT.format(before="", after=""))
-    out = subprocess.run(
-        [sys.executable, str(script)],
-        env={**os.environ, "PYTHONPATH": str(PACKAGE.parent), "FASTOPT_CACHE_DIR": str(cache)}
-        | {"FASTOPT_COMPILE": "background"},
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    assert out.split() == ["True", "True"]
+    assert run(cache, str(script)) == ["True", "True"]
 
 
 @posix

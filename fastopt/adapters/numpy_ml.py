@@ -24,33 +24,20 @@ def clipped(grad: np.ndarray, bound: float | None) -> np.ndarray:
     return grad * bound / norm if norm > bound else grad
 
 
-def step(own: Any, rule: Callable[..., None], names: dict[str, str], arguments: tuple[Any, ...]) -> Any:
-    """Take a step of a rule with one state, which is in the cache."""
-    param, grad, name, loss = arguments
-    known, lr = own.hyperparameters, own.lr_scheduler(own.cur_step, loss)
-    state = own.cache.get(name)
-    if state is None:
-        state = own.cache[name] = np.zeros_like(param)
-    others = {ours: known[theirs] for ours, theirs in names.items()}
-    rule(param, clipped(grad, known["clip_norm"]), state, lr=lr, **others)
-    return param
+def updating(rule: Callable[..., None], **names: str) -> Callable[..., Any]:
+    """Return the ``update`` of a rule with one state, given what numpy-ml calls its hyperparameters."""
 
+    def update(self: Any, param: Any, param_grad: Any, param_name: str, cur_loss: float | None = None) -> Any:
+        """Update a parameter in place."""
+        known, lr = self.hyperparameters, self.lr_scheduler(self.cur_step, cur_loss)
+        state = self.cache.get(param_name)
+        if state is None:
+            state = self.cache[param_name] = np.zeros_like(param)
+        others = {ours: known[theirs] for ours, theirs in names.items()}
+        rule(param, clipped(param_grad, known["clip_norm"]), state, lr=lr, **others)
+        return param
 
-def sgd(self: Any, param: Any, param_grad: Any, param_name: str, cur_loss: float | None = None) -> Any:
-    """Update a parameter in place."""
-    given = param, param_grad, param_name, cur_loss
-    return step(self, rules.subtracted_momentum, {"momentum": "momentum"}, given)
-
-
-def adagrad(self: Any, param: Any, param_grad: Any, param_name: str, cur_loss: float | None = None) -> Any:
-    """Update a parameter in place."""
-    return step(self, rules.adagrad, {"eps": "eps"}, (param, param_grad, param_name, cur_loss))
-
-
-def rmsprop(self: Any, param: Any, param_grad: Any, param_name: str, cur_loss: float | None = None) -> Any:
-    """Update a parameter in place."""
-    given = param, param_grad, param_name, cur_loss
-    return step(self, rules.averaged_rmsprop, {"decay_rate": "decay", "eps": "eps"}, given)
+    return update
 
 
 def adam(self: Any, param: Any, param_grad: Any, param_name: str, cur_loss: float | None = None) -> Any:
@@ -68,7 +55,12 @@ def adam(self: Any, param: Any, param_grad: Any, param_name: str, cur_loss: floa
     return param
 
 
-UPDATES = {"SGD": sgd, "AdaGrad": adagrad, "RMSProp": rmsprop, "Adam": adam}
+UPDATES = {
+    "SGD": updating(rules.subtracted_momentum, momentum="momentum"),
+    "AdaGrad": updating(rules.adagrad, eps="eps"),
+    "RMSProp": updating(rules.averaged_rmsprop, decay_rate="decay", eps="eps"),
+    "Adam": adam,
+}
 
 
 def __getattr__(name: str) -> Any:

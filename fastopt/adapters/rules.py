@@ -1,12 +1,13 @@
 """Rules in the order of operations of courses and other libraries, as functions: they have their bits."""
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import dataclass
 from math import sqrt
 
+from fastopt import optimizers
 from fastopt.functional import adagrad, momentum, sgd
 from fastopt.functional.functions import make
 from fastopt.kernels import peers
-from fastopt.optimizer import Optimizer, State, hyperparameter
+from fastopt.optimizer import hyperparameter
 
 __all__ = [
     "adagrad", "averaged_adam", "averaged_rmsprop", "corrected_adam", "double_momentum", "momentum", "sgd",
@@ -15,7 +16,7 @@ __all__ = [
 
 
 @dataclass(eq=False)
-class CorrectedAdam(Optimizer):
+class CorrectedAdam(optimizers.PaperAdam):
     """Adam as it is written in courses.
 
     m ← β₁·m + (1 − β₁)·g; v ← β₂·v + (1 − β₂)·g²; p ← p − lr·m̂ / (√v̂ + eps),
@@ -23,13 +24,6 @@ class CorrectedAdam(Optimizer):
     """
 
     kernel = peers.corrected_adam
-    lr: float = hyperparameter(0.001)
-    beta1: float = hyperparameter(0.9, below=1)
-    beta2: float = hyperparameter(0.999, below=1)
-    _: KW_ONLY
-    eps: float = hyperparameter(1e-8)
-    m = State()
-    v = State()
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give β₁, 1 − β₁, β₂, 1 − β₂, 1 − β₁ᵗ, 1 − β₂ᵗ, lr and eps."""
@@ -38,7 +32,7 @@ class CorrectedAdam(Optimizer):
 
 
 @dataclass(eq=False)
-class AveragedAdam(Optimizer):
+class AveragedAdam(optimizers.PaperAdam):
     """scikit-learn's Adam, with eps on the root of the uncorrected v.
 
     m ← β₁·m + (1 − β₁)·g; v ← β₂·v + (1 − β₂)·g²; p ← p − lr_t·m / (√v + eps),
@@ -46,13 +40,7 @@ class AveragedAdam(Optimizer):
     """
 
     kernel = peers.averaged_adam
-    lr: float = hyperparameter(0.001)
-    beta1: float = hyperparameter(0.9, below=1)
     beta2: float = hyperparameter(0.999, most=1)
-    _: KW_ONLY
-    eps: float = hyperparameter(1e-8)
-    m = State()
-    v = State()
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give β₁, 1 − β₁, β₂, 1 − β₂, lr_t and eps."""
@@ -62,47 +50,26 @@ class AveragedAdam(Optimizer):
 
 
 @dataclass(eq=False)
-class AveragedRMSprop(Optimizer):
+class AveragedRMSprop(optimizers.RMSprop):
     """RMSprop as it is written in courses: h ← ρ·h + (1 − ρ)·(g²); p ← p − lr·g / (√h + eps)."""
 
     kernel = peers.averaged_rmsprop
-    lr: float = hyperparameter(0.01)
-    decay_rate: float = hyperparameter(0.99, most=1)
-    _: KW_ONLY
-    eps: float = hyperparameter(1e-7)
-    h = State()
-
-    def scalars(self, t: int) -> tuple[float, ...]:
-        """Give ρ, 1 − ρ, lr and eps."""
-        return self.decay_rate, 1 - self.decay_rate, self.lr, self.eps
 
 
 @dataclass(eq=False)
-class SubtractedMomentum(Optimizer):
+class SubtractedMomentum(optimizers.Momentum):
     """numpy-ml's momentum, whose velocity is subtracted: v ← μ·v + lr·g; p ← p − v."""
 
     kernel = peers.subtracted_momentum
-    lr: float = hyperparameter(0.01)
     momentum: float = hyperparameter(0.9)
-    v = State()
-
-    def scalars(self, t: int) -> tuple[float, ...]:
-        """Give μ and lr."""
-        return self.momentum, self.lr
 
 
 @dataclass(eq=False)
-class DoubleMomentum(Optimizer):
+class DoubleMomentum(optimizers.Momentum):
     """scikit-learn's form of Nesterov's momentum: v ← μ·v − lr·g; p ← p + (μ·v − lr·g)."""
 
     kernel = peers.double_momentum
-    lr: float = hyperparameter(0.01)
     momentum: float = hyperparameter(0.9)
-    v = State()
-
-    def scalars(self, t: int) -> tuple[float, ...]:
-        """Give μ and lr."""
-        return self.momentum, self.lr
 
 
 averaged_adam = make("averaged_adam", AveragedAdam)

@@ -17,7 +17,13 @@ from fastopt.engine.segment import Calls, rehearse
 if TYPE_CHECKING:
     from fastopt.engine.engine import Engine, Job
 
-__all__ = ["mirrored_arrays", "overlapping_indices", "overlapping_jobs", "take_on_copies"]
+__all__ = [
+    "mirrored_arrays",
+    "overlapping_indices",
+    "overlapping_jobs",
+    "overlapping_with_states",
+    "take_on_copies",
+]
 
 
 def overlapping_indices(arrays: Arrays) -> set[int]:
@@ -44,6 +50,11 @@ def overlapping_indices(arrays: Arrays) -> set[int]:
         else:
             grads.append((high, i))
     return result
+
+
+def overlapping_with_states(params: Sequence[Any], grads: Sequence[Any], states: Sequence[Any]) -> set[int]:
+    """Return the positions that overlap if states count as further parameters."""
+    return overlapping_indices(Arrays([], [*params, *states], [*grads, *[None] * len(states)], None))
 
 
 def mirrored_arrays(arrays: Arrays, positions: set[int]) -> Arrays:

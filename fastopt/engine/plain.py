@@ -70,6 +70,8 @@ class PlainStep:
         can_batch = not (self.is_drafted or has_given_states)
         self.batches = batches_of(segment, overlapping) if can_batch else []
         batched = {entry.position for batch in self.batches for entry in batch.entries}
+        # One array for each kind that has tapes of its own.
+        self.kinds = {kind_of_entry(entry): entry for entry in segment.entries if not entry.is_frozen}
         self.alone = [i for i, entry in enumerate(segment.entries) if entry.position not in batched]
 
     def calls(
@@ -96,24 +98,17 @@ class PlainStep:
                 return [], False
             if self.is_drafted:
                 return draft_step(segment, works, between), is_finite
-            tapes: dict[Any, list[KnownTape]] = {}
-
-            def tapes_of(entry: Entry) -> list[KnownTape]:
-                own = tapes.get((entry.scalar_set, entry.slot.dtype))
-                if own is None:
-                    own = tapes[entry.scalar_set, entry.slot.dtype] = self._tapes(entry)
-                return own
-
+            tapes = {place: self._tapes(entry) for place, entry in self.kinds.items()}
             calls: Calls = []
             for number, batch in enumerate(self.batches):
-                calls += batch.calls(number, arrays, tapes_of(batch.entries[0]))
+                calls += batch.calls(number, arrays, tapes[kind_of_entry(batch.entries[0])])
             for work in works:
                 i, entry = work.row, work.entry
                 if entry.is_frozen:
                     continue
                 calls += work.before
                 is_bound = entry.grad.mode != SPARSE and not self.has_given_states
-                calls += recorded_calls(i if is_bound else -1, work, tapes_of(entry))
+                calls += recorded_calls(i if is_bound else -1, work, tapes[kind_of_entry(entry)])
                 calls += work.after
             return calls, is_finite
 
@@ -138,7 +133,7 @@ class PlainStep:
 
     def _tapes(self, entry: Entry) -> list["KnownTape"]:
         """Return the tapes of kernel and averages, which get the scalars of this step."""
-        segment, place = self.segment, (entry.scalar_set, entry.slot.dtype)
+        segment, place = self.segment, kind_of_entry(entry)
         scalars, weights = segment.scalars_of(entry)
         given = scalars.tobytes() + weights.tobytes()
         last, found = self.last_tapes.get(place, (b"", []))
@@ -286,9 +281,7 @@ def batches_of(segment: Segment, overlapping: set[int]) -> list[Batch]:
     groups: list[list[Entry]] = []
     for entry in small:
         last = groups[-1][-1] if groups else None
-        is_like = last is not None and (
-            (last.scalar_set, last.slot.dtype) == (entry.scalar_set, entry.slot.dtype)
-        )
+        is_like = last is not None and kind_of_entry(last) == kind_of_entry(entry)
         if is_like and sum(own.slot.size for own in groups[-1]) + entry.slot.size <= PIECE:
             groups[-1].append(entry)
         else:
@@ -310,6 +303,11 @@ def recorded_calls(i: int, work: Work, tapes: list[KnownTape]) -> Calls:
         for following, average in zip(averages, states[n_states:], strict=True):
             calls += following.calls((i, first), here[:1], [average])
     return calls
+
+
+def kind_of_entry(entry: Entry) -> tuple[int, np.dtype[Any]]:
+    """Return what arrays with the same tapes have in common."""
+    return entry.scalar_set, entry.slot.dtype
 
 
 def flat_states(segment: Segment, entry: Entry) -> list[np.ndarray]:

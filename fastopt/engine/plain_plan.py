@@ -9,7 +9,7 @@ import numpy as np
 
 from fastopt.engine.compiling.background import background
 from fastopt.engine.memory import Memory
-from fastopt.engine.overlap import overlapping_indices
+from fastopt.engine.overlap import overlapping_indices, overlapping_with_states
 from fastopt.engine.plain import PlainStep
 from fastopt.engine.plan import Arrays, Plan, Scalars, run_calls
 from fastopt.engine.rules import Rule
@@ -49,13 +49,13 @@ class PlainPlan(Plan):
     ) -> None:
         super().__init__(rule, memory, arrays, groups, **options)
         self.n_arrived, self.has_nonfinite = n_arrived, False
-        self.is_drafted = rule.is_whole or not rule.kernel.is_own
         overlapping = overlapping_indices(arrays)
         self.main = Segment(
             rule, memory, self.entries,
             n_averages=self.n_averages, n_sets=len(self.sets), is_strict=is_strict,
         )  # fmt: skip
         self.plain = PlainStep(self.main, overlapping, has_given_states=given_states is not None)
+        self.is_drafted = self.plain.is_drafted
         self._make_counts()
         self.seen = signatures([*arrays.params, *arrays.grads])
         self.seen_states = None if given_states is None else signatures(given_states)
@@ -151,9 +151,7 @@ class PlainPlan(Plan):
         if len(params) != len(grads) or signatures(states) != self.seen_states:
             return False
         are_apart = len({*map(id, arrays)}) == len(arrays) and all(map(owns_memory, arrays))
-        if not are_apart and overlapping_indices(
-            Arrays([], [*params, *states], [*grads, *[None] * len(states)], None)
-        ):
+        if not are_apart and overlapping_with_states(params, grads, states):
             return False
         orders = [entry.slot.order for entry in self.entries] * len(self.memory.specs)
         flats = [state.reshape(-1, order=order) for state, order in zip(states, orders, strict=True)]

@@ -8,7 +8,7 @@ import numpy as np
 from fastopt.arrays.containers import check_param
 from fastopt.arrays.layout import Layout, Slot, order_of
 from fastopt.checks import kind
-from fastopt.engine.overlap import overlapping_indices
+from fastopt.engine.overlap import overlapping_with_states
 from fastopt.engine.plan import Arrays
 
 __all__ = ["arrays_of", "check_apart", "check_state", "is_contiguous", "label", "layout_of", "listed"]
@@ -61,10 +61,7 @@ def check_state(name: str, state: Any, shape: tuple[int, ...]) -> None:
 
 def check_apart(arrays: Arrays, states: dict[str, list[Any]]) -> None:
     """Raise ValueError if a state shares memory with a parameter, a gradient or another state."""
-    flat = [*chain(*states.values())]
-    found = overlapping_indices(
-        Arrays([], [*arrays.params, *flat], [*arrays.grads, *[None] * len(flat)], None)
-    )
+    found = overlapping_with_states(arrays.params, arrays.grads, [*chain(*states.values())])
     beyond = [i - len(arrays.params) for i in found if i >= len(arrays.params)]
     if beyond:
         name = [*states][beyond[0] // len(arrays.params)]

@@ -5,7 +5,7 @@ from math import sqrt
 
 from fastopt import kernels
 from fastopt.optimizer import Optimizer, State, hyperparameter, whole
-from fastopt.optimizers.common import ScheduleFree, averaging
+from fastopt.optimizers.common import BiasCorrected, ScheduleFree, averaging
 
 __all__ = [
     "AMSGrad",
@@ -76,7 +76,7 @@ class Adam(Optimizer):
 
 
 @dataclass(eq=False)
-class AdamW(Optimizer):
+class AdamW(BiasCorrected, Optimizer):
     """Adam with decoupled weight decay.
 
     p ← (1 − lr·weight_decay)·p, then Adam with eps on the corrected root:
@@ -126,15 +126,9 @@ class AdamW(Optimizer):
     m = State()
     v = State()
 
-    def scalars(self, t: int) -> tuple[float, ...]:
-        """Give 1 − β₁, 1 − β₂, lr_t and eps·√(1 − β₂ᵗ)."""
-        beta1, beta2 = self.beta1, self.beta2
-        root = sqrt(1.0 - beta2**t)
-        return 1.0 - beta1, 1.0 - beta2, self.lr * root / (1.0 - beta1**t), self.eps * root
-
 
 @dataclass(eq=False)
-class PaperAdam(Optimizer):
+class PaperAdam(BiasCorrected, Optimizer):
     """Adam with eps on the root of the corrected v, as in the paper, in PyTorch and in most courses.
 
     m ← m + (1 − β₁)(g − m); v ← v + (1 − β₂)(g² − v); p ← p − lr·m̂ / (√v̂ + eps),
@@ -176,15 +170,9 @@ class PaperAdam(Optimizer):
     m = State()
     v = State()
 
-    def scalars(self, t: int) -> tuple[float, ...]:
-        """Give 1 − β₁, 1 − β₂, lr_t and eps·√(1 − β₂ᵗ)."""
-        beta1, beta2 = self.beta1, self.beta2
-        root = sqrt(1.0 - beta2**t)
-        return 1.0 - beta1, 1.0 - beta2, self.lr * root / (1.0 - beta1**t), self.eps * root
-
 
 @dataclass(eq=False)
-class AMSGrad(Optimizer):
+class AMSGrad(BiasCorrected, Optimizer):
     """Adam whose step sizes never grow again.
 
     m and v as Adam; v_max ← max(v_max, v); p ← p − lr_t·m / (√v_max + eps·√(1 − β₂ᵗ))
@@ -230,12 +218,6 @@ class AMSGrad(Optimizer):
     m = State()
     v = State()
     v_max = State()
-
-    def scalars(self, t: int) -> tuple[float, ...]:
-        """Give 1 − β₁, 1 − β₂, lr_t and eps·√(1 − β₂ᵗ)."""
-        beta1, beta2 = self.beta1, self.beta2
-        root = sqrt(1.0 - beta2**t)
-        return 1.0 - beta1, 1.0 - beta2, self.lr * root / (1.0 - beta1**t), self.eps * root
 
 
 @dataclass(eq=False)
@@ -491,7 +473,7 @@ class AdaBelief(Optimizer):
 
 
 @dataclass(eq=False)
-class Yogi(Optimizer):
+class Yogi(BiasCorrected, Optimizer):
     """Adam whose average of squares changes by amounts that don't depend on it.
 
     m as Adam; v ← v − (1 − β₂)·sign(v − g²)·g²; p ← p − lr_t·m / (√v + eps·√(1 − β₂ᵗ))
@@ -538,12 +520,6 @@ class Yogi(Optimizer):
     initial_accumulator_value: float = hyperparameter(1e-6)
     m = State(lambda self, param, grad: self.initial_accumulator_value)
     v = State(lambda self, param, grad: self.initial_accumulator_value)
-
-    def scalars(self, t: int) -> tuple[float, ...]:
-        """Give 1 − β₁, 1 − β₂, lr_t and eps·√(1 − β₂ᵗ)."""
-        beta1, beta2 = self.beta1, self.beta2
-        root = sqrt(1.0 - beta2**t)
-        return 1.0 - beta1, 1.0 - beta2, self.lr * root / (1.0 - beta1**t), self.eps * root
 
 
 @dataclass(eq=False)

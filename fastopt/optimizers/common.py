@@ -1,13 +1,14 @@
 """What several rules share."""
 
 from collections.abc import Hashable
+from math import sqrt
 from typing import Any
 
 import numpy as np
 
 from fastopt.engine.engine import Engine
 
-__all__ = ["ScheduleFree", "averaging"]
+__all__ = ["BiasCorrected", "ScheduleFree", "averaging"]
 
 
 def averaging(t: int, warmup: int, lr: float) -> tuple[float, float]:
@@ -32,3 +33,18 @@ class ScheduleFree:
         z = self.engine.memory.views("z")[key]
         result: np.ndarray = (param - (1 - view.beta) * z) / view.beta
         return result
+
+
+class BiasCorrected:
+    """What the rules share that add eps to the root of the corrected v, or to what stands for it."""
+
+    lr: float
+    beta1: float
+    beta2: float
+    eps: float
+
+    def scalars(self, t: int) -> tuple[float, ...]:
+        """Give 1 − β₁, 1 − β₂, lr_t and eps·√(1 − β₂ᵗ)."""
+        beta1, beta2 = self.beta1, self.beta2
+        root = sqrt(1.0 - beta2**t)
+        return 1.0 - beta1, 1.0 - beta2, self.lr * root / (1.0 - beta1**t), self.eps * root

@@ -8,7 +8,7 @@ from threading import RLock
 from time import monotonic
 from typing import Any, NamedTuple
 
-from fastopt.engine.compiling.folder import cache_folder, stamps_of, writable_folder
+from fastopt.engine.compiling.folder import cache_folder, is_refusal, stamps_of, writable_folder
 from fastopt.engine.compiling.units import has_numba
 
 __all__ = ["Background", "background"]
@@ -109,7 +109,7 @@ class Background:
                 # A short line is written as a whole or not at all, whatever interrupts this.
                 os.write(self.process.stdin.fileno(), f"{prefix} {wish.request}\n".encode())
         except OSError as error:
-            if error.errno is None:  # of a signal's handler, as a TimeoutError
+            if not is_refusal(error):
                 raise
             return False
         return True

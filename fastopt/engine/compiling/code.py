@@ -9,7 +9,16 @@ from contextlib import contextmanager
 from typing import Any
 
 from fastopt.engine.compiling.background import background
-from fastopt.engine.compiling.folder import files_of, locked, read, remove, stamps_of, warn_once, write
+from fastopt.engine.compiling.folder import (
+    files_of,
+    is_refusal,
+    locked,
+    read,
+    remove,
+    stamps_of,
+    warn_once,
+    write,
+)
 from fastopt.engine.compiling.loading import UnusableError, addresses_in, pack, unpack
 from fastopt.engine.compiling.units import Unit, has_numba, read_request
 from fastopt.engine.threads import compiling
@@ -79,9 +88,8 @@ def find(unit: Unit, *, is_needed: bool = False) -> dict[str, int] | None:
 def find_kept(unit: Unit) -> dict[str, int] | None:
     """Return the addresses of a unit's functions if these are compiled, here or in the cache."""
     found = loaded.get(unit)
-    if (
-        found is None and unit.is_lasting and files_of(unit.prefix)
-    ):  # else LLVM, which knows the CPU, needn't be imported
+    # Without a file LLVM, which knows the CPU, needn't be imported.
+    if found is None and unit.is_lasting and files_of(unit.prefix):
         found = load(unit)
     return found
 
@@ -111,7 +119,7 @@ def build(unit: Unit) -> dict[str, int] | None:
 
 
 def compiled(unit: Unit) -> dict[str, int] | None:
-    """Do what `build` does."""
+    """Do what `build` does, for who holds its locks."""
     with locked(unit.file):
         found = load(unit) if unit.is_lasting else None
         if found is not None:
@@ -132,7 +140,7 @@ def compiled(unit: Unit) -> dict[str, int] | None:
                     raise
                 raise TypeError(f"kernel {unit.title!r} can't be compiled: {reason(error)}") from error
             except OSError as error:
-                if error.errno is None:  # of a signal's handler, as a TimeoutError
+                if not is_refusal(error):
                     raise
                 lacking.add(unit)
                 warn_once(f"steps are taken in plain NumPy, as Numba can't compile here ({error})")

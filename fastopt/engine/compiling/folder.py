@@ -13,6 +13,7 @@ from typing import IO
 __all__ = [
     "cache_folder",
     "files_of",
+    "is_refusal",
     "locked",
     "read",
     "remove",
@@ -26,14 +27,19 @@ __all__ = [
 OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
+def is_refusal(error: BaseException | None) -> bool:
+    """Whether the system has raised an error, and not a signal's handler, as it may a TimeoutError."""
+    return isinstance(error, OSError) and error.errno is not None
+
+
 class refused:
-    """Suppress what the system says of files, but not what a signal's handler raises, as TimeoutError."""
+    """Suppress what the system says of files."""
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
-        return isinstance(error, OSError) and error.errno is not None
+        return is_refusal(error)
 
 
 def cache_folder() -> str | None:
@@ -109,7 +115,7 @@ def read(name: str) -> bytes | None:
             if reason is None:
                 return file.read()
     except OSError as error:
-        if error.errno is None:
+        if not is_refusal(error):
             raise
         if error.errno == errno.ENOENT:
             return None
@@ -166,7 +172,7 @@ def write(name: str, data: bytes) -> bool:
         if temporary is not None:
             with refused():
                 os.unlink(temporary)
-        if isinstance(error, OSError) and error.errno is not None:
+        if is_refusal(error):
             return False
         raise
     return True
