@@ -326,7 +326,7 @@ import fastopt
 
 factor = float(sys.argv[1])
 settings = types.ModuleType("settings")
-settings.K = factor
+settings.K, settings.OTHER = 1.0, factor
 table = (np.array([factor]), 0)
 act = np.sin if factor > 2 else np.cos
 
@@ -338,7 +338,14 @@ def scale(x, k=factor):
 def vec(x):
     return factor * x
 
-EXPRESSIONS = ("scale(grad[i])", "settings.K * grad[i]", "act(grad[i])", "vec(grad[i])", "factor * grad[i]")
+@numba.njit
+def other(x):
+    return settings.OTHER * x
+
+EXPRESSIONS = (
+    "settings.K / settings.K * other(grad[i])", "scale(grad[i])", "settings.OTHER * grad[i]", "act(grad[i])",
+    "vec(grad[i])", "factor * grad[i]",
+)
 KERNEL = '''
 @fastopt.kernel
 def k(param, grad, grad_scale, l2, keep, lr):
@@ -382,7 +389,7 @@ def test_what_a_kernel_depends_on_is_known(tmp_path):
             check=True,
         )
         found.append([*map(float, done.stdout.split())])
-    assert found == [[2.0, 2.0, np.cos(1.0), 2.0, 2.0], [3.0, 3.0, np.sin(1.0), 3.0, 3.0]]
+    assert found == [[2.0, 2.0, 2.0, np.cos(1.0), 2.0, 2.0], [3.0, 3.0, 3.0, np.sin(1.0), 3.0, 3.0]]
 
 
 def test_a_kernel_without_a_module(monkeypatch):

@@ -258,11 +258,12 @@ def value_parts(name: str, value: Any, names: Iterable[str], seen: set[Any]) -> 
             yield from value_parts(f"{name} {i}", item, names, seen)
     elif isinstance(value, ModuleType):
         yield f"{name} {value.__name__}"
-        if value not in seen and value.__name__.partition(".")[0] not in VERSIONED:
-            seen.add(value)
-            for attribute in names:
-                if hasattr(value, attribute):
-                    yield from value_parts(f"{name}.{attribute}", getattr(value, attribute), names, seen)
+        is_versioned = value.__name__.partition(".")[0] in VERSIONED
+        for attribute in () if is_versioned else names:
+            # Each function asks a module for attributes of its own.
+            if hasattr(value, attribute) and (value, attribute) not in seen:
+                seen.add((value, attribute))
+                yield from value_parts(f"{name}.{attribute}", getattr(value, attribute), names, seen)
     elif isinstance(value, type | np.ufunc | BuiltinFunctionType) or is_numpys(value):
         yield f"{name} {getattr(value, '__module__', '')} {getattr(value, '__qualname__', value.__name__)}"
     else:
