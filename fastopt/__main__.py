@@ -272,9 +272,10 @@ def build_parser() -> Parser:
         warmup,
         "compile rules once, for all later processes",
         "Without names: what programs of yours have used so far, or the book's six rules. Options that have "
-        "kernels of their own count as rules: clip_norm, clip_norm_each, clip_value, accumulate.",
+        "kernels of their own count as rules: clip_norm, clip_norm_each, clip_value, accumulate; so do "
+        "the adapters cs231n, dezero, nnfs, numpy_ml, sklearn.",
     ).add_argument
-    add("rules", nargs="*", metavar="RULE", help="names such as Adam SGD clip_norm")
+    add("rules", nargs="*", metavar="RULE", help="names such as Adam SGD clip_norm sklearn")
     add("--dtypes", type=dtypes, default=",".join(DTYPES), metavar="DTYPE,DTYPE", help="of the parameters")
 
     add = command(

@@ -2,13 +2,17 @@
 
 import copy
 import pickle
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from cases import same_bits
 
-from fastopt.adapters import cs231n, nnfs
+import fastopt
+from fastopt.adapters import cs231n, dezero, nnfs
+from fastopt.optimizers.peers import LIBRARIES
 
 SHAPE = (4, 3)
 
@@ -205,3 +209,14 @@ def test_wrong_gradients_change_nothing_at_any_size(size):
     with pytest.raises(ValueError, match="read-only"):
         nnfs.Optimizer_SGD().update_params(layer)
     assert same_bits(w, before)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_warmup_knows_what_an_adapter_takes(library):
+    if library == "dezero":
+        own = [dezero.SGD, dezero.MomentumSGD, dezero.AdaGrad, dezero.AdaDelta, dezero.Adam]
+        assert [rule.kernel for rule in own] == [rule.kernel for rule in LIBRARIES[library]]
+        return
+    source = (Path(fastopt.__file__).parent / "adapters" / f"{library}.py").read_text()
+    taken = {name.replace("_", "") for name in re.findall(r"\brules\.(\w+)", source)}
+    assert taken == {rule.__name__.lower() for rule in LIBRARIES[library]}

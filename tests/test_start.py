@@ -380,6 +380,9 @@ def test_warmup_compiles_what_was_used_before(cache, monkeypatch):
         file.rename(cache / "lion-float32-0123456789abcdef01234567-0123456789ab.code")
     assert precompilation.used() == ["Lion"]
     for file in cache.glob("lion-*"):
+        file.rename(cache / "averaged_adam-float32-0123456789abcdef01234567-0123456789ab.code")
+    assert [rule.__name__ for rule in precompilation.used()] == ["AveragedAdam"]
+    for file in cache.glob("averaged_adam-*"):
         file.unlink()
     assert precompilation.used() == ["SGD", "Momentum", "Nesterov", "AdaGrad", "RMSprop", "Adam"]
 
@@ -390,7 +393,8 @@ def test_warmup_compiles_what_was_used_before(cache, monkeypatch):
         (["Adm"], "'Adm' is no rule; did you mean Adam"),
         (["--dtypes", "float16"], "'float16' is neither float32 nor float64"),
         (["Adam", "clipnorm"], "'clipnorm' is no rule; there are SGD, "),
-        (["Adam", "clipnorm"], "and the options accumulate, clip_norm, clip_norm_each, clip_value"),
+        (["Adam", "clipnorm"], "the options accumulate, clip_norm, clip_norm_each, clip_value"),
+        (["scikit-learn"], "and the adapters cs231n, dezero, nnfs, numpy_ml, sklearn"),
         (["Adam", "ema"], "ema has no code of its own: it needs none but its rule's"),
     ],
 )

@@ -17,9 +17,9 @@ import numpy as np
 
 from fastopt import optimizers
 from fastopt.adapters.common import in_form_of, library
-from fastopt.kernels.peers import quotient_adadelta
 from fastopt.optimizer import Optimizer as Rule
 from fastopt.optimizer import hyperparameter
+from fastopt.optimizers.peers import QuotientAdaDelta
 
 __all__ = ["ClipGrad", "FreezeParam", "MomentumSGD", "WeightDecay", *optimizers.__all__]
 
@@ -190,10 +190,9 @@ class AdaGrad(InDeZero, optimizers.AdaGrad):
 
 
 @dataclass(eq=False)
-class AdaDelta(InDeZero, optimizers.AdaDelta):
+class AdaDelta(InDeZero, QuotientAdaDelta):
     """``AdaDelta(rho=0.95, eps=1e-6)``: see `fastopt.AdaDelta`; with the root of a quotient, as in DeZero."""
 
-    kernel = quotient_adadelta
     rho: float = hyperparameter(0.95, most=1)
     eps: float = hyperparameter(1e-6)
     _: KW_ONLY

@@ -1,79 +1,16 @@
 """Rules in the order of operations of courses and other libraries, as functions: they have their bits."""
 
-from dataclasses import dataclass
-from math import sqrt
-
-from fastopt import optimizers
 from fastopt.functional import adagrad, momentum, sgd
 from fastopt.functional.functions import make
-from fastopt.kernels import peers
-from fastopt.optimizer import hyperparameter
+from fastopt.optimizers import peers
 
 __all__ = [
     "adagrad", "averaged_adam", "averaged_rmsprop", "corrected_adam", "double_momentum", "momentum", "sgd",
     "subtracted_momentum",
 ]  # fmt: skip
 
-
-@dataclass(eq=False)
-class CorrectedAdam(optimizers.PaperAdam):
-    """Adam as it is written in courses.
-
-    m ← β₁·m + (1 − β₁)·g; v ← β₂·v + (1 − β₂)·g²; p ← p − lr·m̂ / (√v̂ + eps),
-    where m̂ = m / (1 − β₁ᵗ) and v̂ = v / (1 − β₂ᵗ)
-    """
-
-    kernel = peers.corrected_adam
-
-    def scalars(self, t: int) -> tuple[float, ...]:
-        """Give β₁, 1 − β₁, β₂, 1 − β₂, 1 − β₁ᵗ, 1 − β₂ᵗ, lr and eps."""
-        beta1, beta2 = self.beta1, self.beta2
-        return beta1, 1 - beta1, beta2, 1 - beta2, 1 - beta1**t, 1 - beta2**t, self.lr, self.eps
-
-
-@dataclass(eq=False)
-class AveragedAdam(optimizers.PaperAdam):
-    """scikit-learn's Adam, with eps on the root of the uncorrected v.
-
-    m ← β₁·m + (1 − β₁)·g; v ← β₂·v + (1 − β₂)·g²; p ← p − lr_t·m / (√v + eps),
-    where lr_t = lr·√(1 − β₂ᵗ) / (1 − β₁ᵗ)
-    """
-
-    kernel = peers.averaged_adam
-    beta2: float = hyperparameter(0.999, most=1)
-
-    def scalars(self, t: int) -> tuple[float, ...]:
-        """Give β₁, 1 − β₁, β₂, 1 − β₂, lr_t and eps."""
-        beta1, beta2 = self.beta1, self.beta2
-        lr_t = self.lr * sqrt(1 - beta2**t) / (1 - beta1**t)
-        return beta1, 1 - beta1, beta2, 1 - beta2, lr_t, self.eps
-
-
-@dataclass(eq=False)
-class AveragedRMSprop(optimizers.RMSprop):
-    """RMSprop as it is written in courses: h ← ρ·h + (1 − ρ)·(g²); p ← p − lr·g / (√h + eps)."""
-
-    kernel = peers.averaged_rmsprop
-
-
-@dataclass(eq=False)
-class SubtractedMomentum(optimizers.Momentum):
-    """numpy-ml's momentum, whose velocity is subtracted: v ← μ·v + lr·g; p ← p − v."""
-
-    kernel = peers.subtracted_momentum
-    momentum: float = hyperparameter(0.9)
-
-
-@dataclass(eq=False)
-class DoubleMomentum(optimizers.Momentum):
-    """scikit-learn's form of Nesterov's momentum: v ← μ·v − lr·g; p ← p + (μ·v − lr·g)."""
-
-    kernel = peers.double_momentum
-    momentum: float = hyperparameter(0.9)
-
-
-averaged_adam = make("averaged_adam", AveragedAdam)
-averaged_rmsprop = make("averaged_rmsprop", AveragedRMSprop)
-corrected_adam = make("corrected_adam", CorrectedAdam)
-double_momentum = make("double_momentum", DoubleMomentum)
-subtracted_momentum = make("subtracted_momentum", SubtractedMomentum)
+averaged_adam = make("averaged_adam", peers.AveragedAdam)
+averaged_rmsprop = make("averaged_rmsprop", peers.AveragedRMSprop)
+corrected_adam = make("corrected_adam", peers.CorrectedAdam)
+double_momentum = make("double_momentum", peers.DoubleMomentum)
+subtracted_momentum = make("subtracted_momentum", peers.SubtractedMomentum)

@@ -14,6 +14,7 @@ from fastopt.engine.compiling.folder import files_of, stamps_of
 from fastopt.engine.compiling.units import Unit, driver_unit
 from fastopt.engine.rules import Rule
 from fastopt.optimizer import Optimizer
+from fastopt.optimizers.peers import LIBRARIES
 from fastopt.options.accumulation import ACCUMULATE, MEAN
 from fastopt.options.clipping import CLIP, NORM
 from fastopt.tools.registry import class_of
@@ -45,8 +46,10 @@ def warmup(
     ----------
     rules : iterable of str or classes, optional
         ``["Adam", fastopt.SGD]``; also the options that have kernels of their own: "clip_norm",
-        "clip_norm_each", "clip_value" and "accumulate". By default what programs of this user have compiled
-        so far, also with other versions; the book's six rules if these are all of it, or there is nothing.
+        "clip_norm_each", "clip_value" and "accumulate"; and the adapters whose libraries have rules of their
+        own: "cs231n", "dezero", "nnfs", "numpy_ml" and "sklearn". By default what programs of this user have
+        compiled so far, also with other versions; the book's six rules if these are all of it, or there is
+        nothing.
     dtypes : iterable, optional
         float32, float64 or both; by default both.
     progress : bool, default True
@@ -100,22 +103,26 @@ def units_of(name: Any, dtype: str) -> list[Unit]:
     kinds = [np.dtype(dtype)]
     if isinstance(name, str) and name in OPTIONS:
         return [unit for rule, n_states in OPTIONS[name] for unit in rule.units(kinds, n_states)]
+    if isinstance(name, str) and name in LIBRARIES:
+        return [unit for rule in LIBRARIES[name] for unit in rule.units(kinds)]
     if isinstance(name, str) and name in Optimizer.__dataclass_fields__:
         raise ValueError(f"{name} has no code of its own: it needs none but its rule's")
     try:
         return class_of(name).units(kinds)
     except ValueError as error:
-        raise ValueError(f"{error}; and the options {', '.join(OPTIONS)}") from None
+        others = f"the options {', '.join(OPTIONS)}, and the adapters {', '.join(LIBRARIES)}"
+        raise ValueError(f"{error}; {others}") from None
 
 
-def used() -> list[str]:
+def used() -> list[Any]:
     """Return the rules and options that the cache has files of, of whatever version; or the book's."""
     titles = {"-".join(name.split("-")[:2]) for name in files_of("")}
 
-    def is_used(name: str) -> bool:
+    def is_used(name: Any) -> bool:
         return any(all(unit.title in titles for unit in units_of(name, dtype)[1:]) for dtype in DTYPES)
 
-    found = [name for name in (*optimizers.__all__, *OPTIONS) if is_used(name)]
+    peers = {rule for rules in LIBRARIES.values() for rule in rules} - {*map(class_of, optimizers.__all__)}
+    found = [name for name in (*optimizers.__all__, *OPTIONS, *peers) if is_used(name)]
     # A part of the book's rules may be what an interrupted call has left.
     return found if set(found) - set(BOOK) else list(BOOK)
 
