@@ -36,32 +36,50 @@ def arrays(size: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
 # CS231n: a function of an array, its gradient and a dict.
 
 
-def own_sgd(w: Any, dw: Any, config: dict[str, Any]) -> Any:
+def own_sgd(w: Any, dw: Any, config: dict[str, Any] | None = None) -> Any:
     """Descend."""
+    config = {} if config is None else config
+    config.setdefault("learning_rate", 1e-2)
     w -= config["learning_rate"] * dw
     return w, config
 
 
-def own_sgd_momentum(w: Any, dw: Any, config: dict[str, Any]) -> Any:
+def own_sgd_momentum(w: Any, dw: Any, config: dict[str, Any] | None = None) -> Any:
     """Descend with a velocity."""
+    config = {} if config is None else config
+    config.setdefault("learning_rate", 1e-2)
+    config.setdefault("momentum", 0.9)
     v = config.get("velocity", np.zeros_like(w))
     config["velocity"] = v = config["momentum"] * v - config["learning_rate"] * dw
     return w + v, config
 
 
-def own_rmsprop(w: Any, dw: Any, config: dict[str, Any]) -> Any:
+def own_rmsprop(w: Any, dw: Any, config: dict[str, Any] | None = None) -> Any:
     """Divide by the root of an average."""
-    rho, cache = config["decay_rate"], config.get("cache", np.zeros_like(w))
+    config = {} if config is None else config
+    config.setdefault("learning_rate", 1e-2)
+    config.setdefault("decay_rate", 0.99)
+    config.setdefault("epsilon", 1e-8)
+    config.setdefault("cache", np.zeros_like(w))
+    rho, cache = config["decay_rate"], config["cache"]
     config["cache"] = cache = rho * cache + (1 - rho) * dw**2
     return w - config["learning_rate"] * dw / (np.sqrt(cache) + config["epsilon"]), config
 
 
-def own_adam(w: Any, dw: Any, config: dict[str, Any]) -> Any:
+def own_adam(w: Any, dw: Any, config: dict[str, Any] | None = None) -> Any:
     """Correct the bias of both averages."""
-    beta1, beta2 = config["beta1"], config["beta2"]
-    t = config["t"] = config.get("t", 0) + 1
-    config["m"] = m = beta1 * config.get("m", np.zeros_like(w)) + (1 - beta1) * dw
-    config["v"] = v = beta2 * config.get("v", np.zeros_like(w)) + (1 - beta2) * dw**2
+    config = {} if config is None else config
+    config.setdefault("learning_rate", 1e-3)
+    config.setdefault("beta1", 0.9)
+    config.setdefault("beta2", 0.999)
+    config.setdefault("epsilon", 1e-8)
+    config.setdefault("m", np.zeros_like(w))
+    config.setdefault("v", np.zeros_like(w))
+    config.setdefault("t", 0)
+    config["t"] += 1
+    beta1, beta2, t = config["beta1"], config["beta2"], config["t"]
+    config["m"] = m = beta1 * config["m"] + (1 - beta1) * dw
+    config["v"] = v = beta2 * config["v"] + (1 - beta2) * dw**2
     root = np.sqrt(v / (1 - beta2**t)) + config["epsilon"]
     return w - config["learning_rate"] * (m / (1 - beta1**t)) / root, config
 

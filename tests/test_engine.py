@@ -648,9 +648,9 @@ def test_many_arrays_are_planned_in_linear_time(kind):
         if kind == "strided":
             grads = [np.ones(4)[::2] for _ in range(count)]
         opt = SGD(groups={0: {"lr_scale": 2.0}} if kind == "groups" else None)
-        start = time.perf_counter()
+        start = time.thread_time()  # other processes don't count
         opt.update(params, params[:] if kind == "overlapping" else grads)
-        return time.perf_counter() - start
+        return time.thread_time() - start
 
     seconds(100)
     counts = (500, 2000) if kind == "overlapping" else (2000, 8000)  # which are updated one by one
