@@ -5,6 +5,7 @@ from dataclasses import field
 from functools import partial
 from math import inf, isfinite
 from numbers import Real
+from reprlib import Repr
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ __all__ = [
     "listed",
     "number",
     "renamed",
+    "shortened",
     "whole",
 ]
 
@@ -28,6 +30,16 @@ def kind(value: Any) -> str:
         return "None"
     name = type(value).__name__
     return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
+
+
+def shortened(value: Any) -> str:
+    """Show a value that may be as long as whoever made a file likes."""
+    return REPR.repr(value)
+
+
+REPR = Repr()
+REPR.maxlist = REPR.maxdict = REPR.maxtuple = 40
+REPR.maxstring = REPR.maxother = 80
 
 
 def number(

@@ -16,8 +16,8 @@ from cases import CASES
 import fastopt
 from fastopt import optimizers
 from fastopt.adapters.mpi import MPI, DataParallel, sharding
+from fastopt.arrays.containers import items
 from fastopt.checkpoints import files
-from fastopt.checkpoints.state_dict import items
 from fastopt.engine.threads import available
 from fastopt.optimizer import Optimizer
 

@@ -16,8 +16,10 @@ __all__ = [
     "check_grad",
     "check_param",
     "compute_dtype",
+    "in_list",
     "is_masked",
     "is_sequence",
+    "items",
     "keys_and_values",
     "match_grads",
 ]
@@ -197,3 +199,14 @@ def full_kind(value: Any) -> str:
     if value is None or module in ("builtins", "fastopt", "__main__"):
         return kind(value)
     return f"a {module}.{type(value).__name__}"
+
+
+def items(container: Any) -> list[tuple[Hashable, Any]]:
+    """Return the keys or indices of a dict or list, with the values that are there."""
+    pairs = container.items() if isinstance(container, Mapping) else enumerate(container)
+    return [(key, value) for key, value in pairs if value is not None]
+
+
+def in_list(values: Mapping[Any, Any]) -> list[Any]:
+    """Return the list with these values at their indices, and None where there is none: `items` undone."""
+    return [values.get(index) for index in range(max(values, default=-1) + 1)]

@@ -12,21 +12,25 @@ import json
 import math
 import os
 import secrets
+import stat
 import zipfile
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 from urllib.parse import quote
 
 import numpy as np
 
-from fastopt.checkpoints.state_dict import in_list, items
+from fastopt.arrays.containers import in_list, items
+from fastopt.engine.compiling.folder import open_at_once
 
 __all__ = ["load", "save"]
 
 VERSION = 1
 LARGEST_HEADER = 2**26
 LONGEST_LIST = 2**20
+LONGEST_NAME = 2**16 - 1  # which zip archives have two bytes for
 DTYPES = {"F16": "float16", "F32": "float32", "F64": "float64"}  # as safetensors calls them
 
 
@@ -167,12 +171,11 @@ def load(path: Any, check: Callable[[Mapping[str, Any], Any], Any]) -> tuple[dic
         return parts
 
     def expected(header: Mapping[str, Any]) -> dict[str, Entry]:
-        check(*built(header, None))
         parts = parts_of(header) | {"params": header["params"] or []}
         entries = [(part, Entry.parse(item)) for part, items in parts.items() for item in items]
         return {member(part, entry): entry for part, entry in entries}
 
-    header, arrays = read(path, expected)
+    header, arrays = read(path, expected, lambda header: check(*built(header, None)))
     return built(header, arrays)
 
 
@@ -211,10 +214,13 @@ def write(path: Any, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
     if not target.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, "there is no such folder: make it first", str(target.parent))
     arrays = {name: np.asarray(array, array.dtype.newbyteorder("="), "C") for name, array in arrays.items()}
+    longest = max(arrays, key=len, default="")
+    if target.suffix == ".npz" and len(longest) + len(".npy") > LONGEST_NAME:
+        raise ValueError(f"{longest[:40]!r}... is too long a name for .npz: choose .safetensors")
     header = {"fastopt": VERSION, **header}
     text = json.dumps({**header, "sha256": checksum(header, arrays)})
     # In the same folder, as only there a rename replaces the old file at once.
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    temporary = target.with_name(f".{target.name[:40]}.{secrets.token_hex(4)}.tmp")
     try:
         if target.suffix == ".npz":
             with zipfile.ZipFile(temporary, "x") as archive:
@@ -225,7 +231,8 @@ def write(path: Any, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
         else:
             temporary.touch(exist_ok=False)
             mode = temporary.stat().st_mode
-            library().numpy.save_file(dict(arrays), temporary, {"fastopt": text})
+            with as_os_error(target):
+                library().numpy.save_file(dict(arrays), temporary, {"fastopt": text})
             temporary.chmod(mode)  # the library makes it the owner's alone
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
@@ -241,10 +248,30 @@ def write(path: Any, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
             os.close(folder)
 
 
+@contextmanager
+def as_os_error(target: Path) -> Iterator[None]:
+    """Raise what safetensors says of the disk as OSError."""
+    try:
+        yield
+    except library().SafetensorError as error:
+        raise OSError(errno.EIO, str(error), str(target)) from error
+
+
 Expect = Callable[[Mapping[str, Any]], Mapping[str, Entry]]
 
 
-def read(path: Any, expect: Expect) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+@contextmanager
+def opened(target: Path) -> Iterator[IO[bytes]]:
+    """Open a file for reading, if it is one: a pipe would have to be waited for."""
+    with open(target, "rb", opener=open_at_once) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(target))
+        yield file
+
+
+def read(
+    path: Any, expect: Expect, check: Callable[[Mapping[str, Any]], Any]
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Read a file.
 
     Parameters
@@ -252,22 +279,32 @@ def read(path: Any, expect: Expect) -> tuple[dict[str, Any], dict[str, np.ndarra
     path : path
         Of a ``.npz`` or ``.safetensors``.
     expect : callable
-        Is given the header; gives the arrays that there must be, or raises ValueError.
+        Is given the header; gives the arrays that there must be, or raises.
+    check : callable
+        Is given the header if the file has arrays of these names; raises if it can't be used.
 
     Raises
     ------
     ValueError
-        If it isn't a whole checkpoint of this version, or expect raises.
+        If it isn't a whole checkpoint of this version, or expect or check raises.
     OSError
-        If it can't be opened.
+        If it can't be opened, or isn't a regular file.
     """
     target = path_of(path)
-    with open(target, "rb") as file:
+    with opened(target) as file:
         if target.suffix == ".safetensors":
             library()
         try:
             reader = read_npz if target.suffix == ".npz" else read_safetensors
-            text, arrays = reader(file, lambda text: expect(parse(text)))
+
+            def expected(text: bytes, names: Iterable[str]) -> Mapping[str, Entry]:
+                header = parse(text)
+                entries = expect(header)
+                compare(names, entries)
+                check(header)
+                return entries
+
+            text, arrays = reader(file, expected)
             header = parse(text)
             written = header.pop("sha256")
             if checksum(header, arrays) != written:
@@ -297,7 +334,11 @@ def compare(there: Iterable[str], expected: Mapping[str, Entry]) -> None:
         raise ValueError(f"its arrays aren't those of its header: {odd[:5]}")
 
 
-def read_npz(file: Any, expect: Callable[[bytes], Mapping[str, Entry]]) -> tuple[bytes, dict[str, Any]]:
+# From the text of the header, and the names of the arrays that are there.
+Expected = Callable[[bytes, Iterable[str]], Mapping[str, Entry]]
+
+
+def read_npz(file: Any, expected: Expected) -> tuple[bytes, dict[str, Any]]:
     """Give header and arrays; no array is larger than the file."""
     size = os.fstat(file.fileno()).st_size
     with zipfile.ZipFile(file) as archive:
@@ -310,13 +351,9 @@ def read_npz(file: Any, expect: Callable[[bytes], Mapping[str, Entry]]) -> tuple
         if archive.getinfo("fastopt.json").file_size > LARGEST_HEADER:
             raise ValueError("its header is too large")
         text = archive.read("fastopt.json")
-        expected = expect(text)
-        compare(
-            [info.filename for info in members],
-            {"fastopt.json": None, **{f"{name}.npy": entry for name, entry in expected.items()}},  # type: ignore[dict-item]
-        )
+        names = [info.filename.removesuffix(".npy") for info in members if info.filename != "fastopt.json"]
         arrays = {}
-        for name, entry in expected.items():
+        for name, entry in expected(text, names).items():
             stored = archive.getinfo(f"{name}.npy").file_size
             dtype = np.dtype(entry.dtype)
             room = stored - math.prod(entry.shape) * dtype.itemsize  # NumPy's own header
@@ -332,16 +369,12 @@ def read_npz(file: Any, expect: Callable[[bytes], Mapping[str, Entry]]) -> tuple
     return text, arrays
 
 
-def read_safetensors(
-    file: Any, expect: Callable[[bytes], Mapping[str, Entry]]
-) -> tuple[bytes, dict[str, Any]]:
+def read_safetensors(file: Any, expected: Expected) -> tuple[bytes, dict[str, Any]]:
     """Give header and arrays; the library checks their sizes against the file's."""
     with library().safe_open(file.name, "numpy") as archive:
         text = (archive.metadata() or {}).get("fastopt", "null").encode()
-        expected = expect(text)
-        compare(archive.keys(), expected)
         arrays = {}
-        for name, entry in expected.items():
+        for name, entry in expected(text, archive.keys()).items():
             part = archive.get_slice(name)
             found = (tuple(part.get_shape()), DTYPES.get(part.get_dtype()))
             if found != (entry.shape, entry.dtype):

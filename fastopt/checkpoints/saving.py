@@ -107,11 +107,11 @@ class Saving:
         """
         from fastopt.checkpoints import files  # late, as in `save`
 
-        with self.lock:
-
-            def check(state: Any, saved: Any) -> None:
+        def check(state: Any, saved: Any) -> None:
+            with self.lock:
                 self.check_state(state)
-                param_calls(saved, params)
+            param_calls(saved, params)
 
-            state, saved = files.load(path, check)
+        state, saved = files.load(path, check)
+        with self.lock:
             run_calls(param_calls(saved, params) + self.restore_calls(state))

@@ -7,37 +7,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastopt.arrays.containers import check_param, keys_and_values
+from fastopt.arrays.containers import check_param, in_list, items, keys_and_values
 from fastopt.arrays.layout import Layout, order_of
-from fastopt.checks import renamed
+from fastopt.checkpoints.upgrades import SUMS, WANTED, upgraded
+from fastopt.checks import shortened
 from fastopt.engine.memory import Memory
 from fastopt.schedules.base import Schedule, resume_calls
 
 __all__ = [
-    "MAX_STEPS", "Calls", "capture", "copy_params", "in_list", "items", "param_calls", "parse",
-    "restore_calls",
+    "MAX_STEPS", "Calls", "capture", "copy_params", "param_calls", "parse", "restore_calls",
 ]  # fmt: skip
 
 MAX_STEPS = 2**62  # which int64 can count on from
 
 Calls = list[Callable[[], Any]]
 
-WANTED = ["class", "hyperparameters", "iter", "skipped", "state"]
-SUMS = "accumulate"
-# What states and hyperparameters were called at commit 9d3eba2, and are today.
-STATE_NAMES = {"slow": "m_slow", "before": "prev_grad", "size": "step_size"}
-FIELD_NAMES = {"decay": "decay_params", "clip_each": "clip_norm_each", "d": "clip_threshold"}
-
-
-def items(container: Any) -> list[tuple[Hashable, Any]]:
-    """Return the keys or indices of a dict or list, with the values that are there."""
-    pairs = container.items() if isinstance(container, Mapping) else enumerate(container)
-    return [(key, value) for key, value in pairs if value is not None]
-
-
-def in_list(values: Mapping[Any, Any]) -> list[Any]:
-    """Return the list with these values at their indices, and None where there is none: `items` undone."""
-    return [values.get(index) for index in range(max(values, default=-1) + 1)]
+# Options that have states: whether these are there depends on the optimizer.
+STATEFUL = frozenset(("accumulate", "ema", "lookahead", "swa"))
 
 
 def capture(optimizer: Any, *, with_inner: bool = True) -> dict[str, Any]:
@@ -98,7 +84,7 @@ def restore_calls(optimizer: Any, state: Any) -> Calls:
     schedule = schedule if isinstance(schedule, Schedule) else None
     calls: Calls = []
     if schedule is not None:
-        checked["lr"] = optimizer.saved_fields()["lr"]("lr", schedule(max(state["iter"], 1)))
+        checked["lr"] = optimizer.saved_fields()["lr"]("lr", rate_of(schedule, state["iter"]))
         resumed = None if optimizer.schedule is None else resume_calls(optimizer.schedule, schedule)
         if resumed is not None:
             calls += resumed
@@ -113,6 +99,14 @@ def restore_calls(optimizer: Any, state: Any) -> Calls:
     for name, other in optimizer.inner.items():
         calls += other.restore_calls(state["inner"][name])
     return calls
+
+
+def rate_of(schedule: Schedule, steps: int) -> Any:
+    """Return the learning rate after so many steps."""
+    try:
+        return schedule(max(steps, 1))
+    except ArithmeticError as error:
+        raise ValueError(f"its lr can't be computed at step {steps}: {error}") from None
 
 
 class Saved(NamedTuple):
@@ -153,7 +147,12 @@ def parse(optimizer: Any, state: Any) -> tuple[dict[str, Any], Saved, Saved | No
         check_number = checks["lr"]
 
         def check_lr(name: str, value: Any) -> Any:
-            return Schedule.from_dict(value) if isinstance(value, Mapping) else check_number(name, value)
+            if isinstance(value, Mapping):
+                value = Schedule.from_dict(value, optimizer.schedule)
+            elif not isinstance(value, Schedule):
+                return check_number(name, value)
+            check_number(name, rate_of(value, state["iter"]))
+            return value
 
         checks["lr"] = check_lr
     memory = optimizer.engine.memory
@@ -167,6 +166,13 @@ def parse(optimizer: Any, state: Any) -> tuple[dict[str, Any], Saved, Saved | No
             f"it was saved with {', '.join(names) or 'nothing inside'}, "
             f"this is {own}({', '.join(here)}): make one like it"
         )
+    for name in STATEFUL & {*checked}:
+        off = 1 if name == SUMS else None
+        if (checked[name] == off) != (getattr(optimizer, name) == off):
+            own_value = f"{name}={getattr(optimizer, name)}"
+            raise ValueError(
+                f"it was saved with {name}={checked[name]}, this is {own}({own_value}): make one like it"
+            )
     for name, other in optimizer.inner.items():
         try:
             other.check_state(inner[name])
@@ -182,77 +188,6 @@ def parse(optimizer: Any, state: Any) -> tuple[dict[str, Any], Saved, Saved | No
     if most >= checked["accumulate"]:
         raise ValueError(f"its {SUMS}: there are {most} micro-batches in")
     return checked, saved, sums
-
-
-def upgraded(state: Any, optimizer: Any) -> Any:
-    """Return a state dict as it is written today, from one of fastopt 0.1.0 before its options were parts."""
-    if not isinstance(state, Mapping) or not isinstance(state.get("state"), Mapping):
-        return state
-    if optimizer.inner and state.get("class") == "Muon":
-        state = without_fallback(state, optimizer)
-    own = {spec.name for spec in optimizer.engine.memory.specs}
-    hyperparameters, result, names = state.get("hyperparameters"), dict(state), dict(STATE_NAMES)
-    names["average"] = "ema.average"
-    if "m_slow" not in own:
-        names["slow"] = "lookahead.slow"
-    if isinstance(hyperparameters, Mapping):
-        result["hyperparameters"] = renamed(hyperparameters, FIELD_NAMES, {*optimizer.saved_fields()})
-        if hyperparameters.get("swa") is not None:
-            names["average"] = "swa.average"
-    kept = {name: values for name, values in state["state"].items() if name != "touched" or name in own}
-    result["state"] = renamed(kept, names, own)
-    inner = state.get("inner")
-    if isinstance(inner, Mapping) and isinstance(inner.get("accumulated"), Mapping):
-        old = dict(inner["accumulated"])
-        every = hyperparameters.get("accumulate", 1) if isinstance(hyperparameters, Mapping) else 1
-        try:
-            count = old["iter"] - state["iter"] * every
-            total = old["state"]["total"]
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"its accumulated: {error!r}") from None
-        count = count if 0 <= count < every else 0
-        old |= {
-            "class": "Accumulation",
-            "hyperparameters": {},
-            "state": {"accumulate.total": total},
-            "counts": {key: count for key, _ in items(total or {})},
-        }
-        result["inner"] = {
-            SUMS: old,
-            **{name: value for name, value in inner.items() if name != "accumulated"},
-        }
-    return result
-
-
-def without_fallback(state: Mapping[str, Any], partition: Any) -> Mapping[str, Any]:
-    """Return the state dict of a partition, from one of Muon with a fallback of fastopt 0.1.0."""
-    inner = dict(state["inner"]) if isinstance(state.get("inner"), Mapping) else {}
-    parts = {
-        str(part.get("class")): {key: part[key] for key in WANTED if key in part}
-        for part in (state, inner.pop("fallback", None))
-        if isinstance(part, Mapping) and isinstance(part.get("state"), Mapping)
-    }
-    names = {type(member).__name__: name for name, member in partition.inner.items()}
-    if names.keys() != parts.keys() or len(names) < len(partition.inner):
-        raise ValueError(f"it is the state of {' and '.join(parts)}, not of {' and '.join(names)}")
-    # Both had options of their own, but the micro-batches were those of all arrays.
-    given: list[Any] = [part.get("hyperparameters") for part in parts.values()]
-    if not all(isinstance(values, Mapping) for values in given):
-        raise ValueError("its hyperparameters must be dicts")
-    own = {name: getattr(partition, name) for name in partition.saved_fields()}
-    for name, default in (("nonfinite", "warn"), ("accumulate", 1)):
-        own[name] = next((values[name] for values in given if values.get(name, default) != default), default)
-    # The arrays of a list were in dicts by their indices.
-    found = [kept for part in parts.values() for kept in part["state"].values() if isinstance(kept, Mapping)]
-    is_list = any(found) and all(type(key) is int for kept in found for key in kept)
-    for part in parts.values():
-        part["hyperparameters"] = {**part["hyperparameters"], "accumulate": 1, "nonfinite": own["nonfinite"]}
-        part["state"] = {
-            name: in_list(kept) if kept and is_list else kept or None for name, kept in part["state"].items()
-        }
-    result = {"class": type(partition).__name__, "hyperparameters": own, "state": {}}
-    result |= {key: state[key] for key in ("iter", "skipped") if key in state}
-    return result | {"inner": inner | {names[kind]: part for kind, part in parts.items()}}
 
 
 def parse_memory(
@@ -278,8 +213,9 @@ def parse_memory(
         ("states", state["state"], list(specs)),
     ):
         if not isinstance(there, Mapping) or sorted(there) != sorted(wanted):
-            hint = other_options([*there], wanted)
-            raise ValueError(f"its {name} are {list(there)}, those of {own} are {wanted}{hint}")
+            hint = other_options([*there], wanted) if isinstance(there, Mapping) else ""
+            found = shortened(list(there) if isinstance(there, Mapping) else there)
+            raise ValueError(f"its {name} are {found}, those of {own} are {wanted}{hint}")
     checked = {name: checks[name](name, value) for name, value in state["hyperparameters"].items()}
     kinds = {type(values) for values in state["state"].values()}
     if len(kinds) > 1 or not kinds <= {dict, list, type(None)}:
@@ -302,7 +238,8 @@ def parse_layout(
     first = next(iter(parts.values()), {})
     for name, part in parts.items():
         if part.keys() != first.keys():
-            raise ValueError(f"its {name} has {list(part)}, another of its states {list(first)}")
+            others = f"another of its states {shortened(list(first))}"
+            raise ValueError(f"its {name} has {shortened(list(part))}, {others}")
         for key, array in part.items():
             if not isinstance(array, np.ndarray) or array.dtype not in (np.float32, np.float64):
                 raise ValueError(f"its {name} of {key!r} is no array of float32 or float64")
@@ -345,7 +282,7 @@ def parse_counts(counts: Any, layout: Layout | None, steps: int) -> dict[Hashabl
     pairs = dict(counts) if isinstance(counts, Mapping) else {}
     is_known = layout is None or pairs.keys() == layout.keys()
     if not is_known or not all(type(n) is int and 0 <= n < MAX_STEPS for n in pairs.values()):
-        raise ValueError(f"its counts are {counts!r}, not a number of steps for each parameter")
+        raise ValueError(f"its counts are {shortened(counts)}, not a number of steps for each parameter")
     return pairs
 
 

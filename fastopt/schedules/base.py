@@ -1,11 +1,11 @@
 """What all schedules share: checked fields, their form in a checkpoint, and time in steps or epochs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field, fields
 from functools import partial
 from typing import Any, ClassVar
 
-from fastopt.checks import integer, kind, number, renamed
+from fastopt.checks import integer, kind, number, renamed, shortened
 
 __all__ = [
     "Schedule", "Timed", "check_boundaries", "check_schedule", "checked", "length", "resume_calls", "several",
@@ -13,14 +13,25 @@ __all__ = [
 
 
 class Schedule:
-    """A function of the step. A subclass is a dataclass of numbers, so that a checkpoint can have it."""
+    """A function of the step. A subclass is a dataclass of numbers, so that a checkpoint can have it.
 
-    known: ClassVar[dict[str, type["Schedule"]]] = {}
+    A checkpoint with a schedule of your own is loaded by an optimizer that has one of this class, or after
+    ``Schedule.register``, which is also a decorator:
+
+    >>> from dataclasses import dataclass
+    >>> from fastopt.schedules import Schedule
+    >>> @Schedule.register
+    ... @dataclass(frozen=True)
+    ... class Half(Schedule):
+    ...     start: float
+    ...
+    ...     def __call__(self, t):
+    ...         return self.start / (1 if t < 1000 else 2)
+    """
+
+    registered: ClassVar[dict[str, type["Schedule"]]] = {}
     # What arguments were called at commit 9d3eba2, and are today.
     old_names: ClassVar[dict[str, str]] = {}
-
-    def __init_subclass__(cls) -> None:
-        Schedule.known[cls.__name__] = cls
 
     def __post_init__(self) -> None:
         for known in fields(self):  # type: ignore[arg-type]
@@ -39,8 +50,34 @@ class Schedule:
         }
 
     @staticmethod
-    def from_dict(data: Any) -> "Schedule":
+    def register(schedule: type["Schedule"]) -> type["Schedule"]:
+        """Let checkpoints make schedules of a class; return the class.
+
+        Parameters
+        ----------
+        schedule : type
+            A subclass of Schedule. What it is called with may come from a file.
+
+        Raises
+        ------
+        TypeError
+            If it is no such class.
+        """
+        if not (isinstance(schedule, type) and issubclass(schedule, Schedule)):
+            raise TypeError(f"register takes a subclass of Schedule, not {kind(schedule)}")
+        Schedule.registered[schedule.__name__] = schedule
+        return schedule
+
+    @staticmethod
+    def from_dict(data: Any, like: "Schedule | None" = None) -> "Schedule":
         """Return the schedule that `to_dict` was called on, today or at commit 9d3eba2.
+
+        Parameters
+        ----------
+        data : dict
+            What `to_dict` returned.
+        like : Schedule, optional
+            One whose classes may be made, besides those of fastopt and the registered ones.
 
         Raises
         ------
@@ -49,13 +86,18 @@ class Schedule:
         """
         from fastopt import schedules  # late, as its modules import this one
 
-        for public in schedules.__all__:  # imports it, which makes it known
-            getattr(schedules, public)
-        name = data.get("class") if isinstance(data, Mapping) else None
-        if not isinstance(name, str) or name not in Schedule.known:
-            raise ValueError(f"{data!r} is no schedule; there are {', '.join(sorted(Schedule.known))}")
-        cls: Any = Schedule.known[name]
-        arguments = {key: built(value) for key, value in data.items() if key != "class"}
+        if not isinstance(data, Mapping):
+            raise TypeError(f"a schedule's dict must be a dict, not {kind(data)}")
+        abstract = "Schedule", "Timed"
+        known = {name: getattr(schedules, name) for name in schedules.__all__ if name not in abstract}
+        known |= Schedule.registered | {cls.__name__: cls for cls in classes_of(like)}
+        result: Schedule = built(data, known)
+        return result
+
+    @classmethod
+    def from_arguments(cls: Any, data: Mapping[str, Any]) -> "Schedule":
+        """Return the schedule with arguments as `to_dict` has them."""
+        arguments = dict(data)
         arguments = renamed(arguments, cls.old_names, {known.name for known in fields(cls)})
         if "larger" in {*data} & {*cls.old_names} and isinstance(arguments.get("mode"), bool):
             arguments["mode"] = "max" if arguments["mode"] else "min"
@@ -97,11 +139,31 @@ def plain(value: Any) -> Any:
     return [plain(item) for item in value] if isinstance(value, tuple) else value
 
 
-def built(value: Any) -> Any:
+def classes_of(value: Any) -> Iterator[type[Schedule]]:
+    """Yield the classes of a schedule and of those within it."""
+    if isinstance(value, Schedule):
+        yield type(value)
+    inner = vars(value).values() if isinstance(value, Schedule) else value if isinstance(value, tuple) else ()
+    for item in inner:
+        yield from classes_of(item)
+
+
+def built(value: Any, known: Mapping[str, type[Schedule]]) -> Any:
     """Return the argument that `plain` was called on."""
-    if isinstance(value, Mapping):
-        return Schedule.from_dict(value)
-    return tuple(built(item) for item in value) if isinstance(value, list) else value
+    if isinstance(value, list):
+        return tuple(built(item, known) for item in value)
+    if not isinstance(value, Mapping):
+        return value
+    name = value.get("class")
+    if not isinstance(name, str) or name not in known:
+        shown = shortened(dict(value))
+        raise ValueError(
+            f"{shown} is no schedule; there are {', '.join(sorted(known))}, and those of your own after "
+            "fastopt.schedules.Schedule.register(...)"
+        )
+    return known[name].from_arguments(
+        {key: built(own, known) for key, own in value.items() if key != "class"}
+    )
 
 
 def several(check: Callable[[str, Any], Any], name: str, values: Any) -> tuple[Any, ...]:

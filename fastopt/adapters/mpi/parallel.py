@@ -20,15 +20,14 @@ from fastopt.adapters.mpi.distribution import Distribution
 from fastopt.adapters.mpi.global_step import GlobalStep
 from fastopt.adapters.mpi.sharded_state import Shapes, join_states, slice_state, with_names, with_slices
 from fastopt.adapters.mpi.sharding import BufferViews
+from fastopt.arrays.containers import in_list, items
 from fastopt.checkpoints import files
 from fastopt.checkpoints.state_dict import (
     copy_params,
-    in_list,
-    items,
     param_calls,
     restore_calls,
-    upgraded,
 )
+from fastopt.checkpoints.upgrades import upgraded
 from fastopt.checks import kind
 from fastopt.engine.plan import Arrays, run_calls
 from fastopt.engine.segment import Calls

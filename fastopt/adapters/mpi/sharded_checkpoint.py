@@ -16,7 +16,7 @@ INDEX = "index.npz"
 
 def shard_paths(folder: Path) -> list[Path]:
     """Return the files that belong together, in the order of the ranks that wrote them."""
-    names, _ = files.read(folder / INDEX, lambda header: {})
+    names, _ = files.read(folder / INDEX, lambda header: {}, bool)
     shards: list[str] = names["shards"]
     if any(not isinstance(name, str) or Path(name).name != name for name in shards):
         raise ValueError(f"{str(folder / INDEX)!r} must name files of its folder, got {shards}")

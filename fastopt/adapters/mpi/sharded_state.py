@@ -6,15 +6,14 @@ from typing import Any
 import numpy as np
 
 from fastopt.adapters.mpi.sharding import ParamSlice, Sharding, param_key
+from fastopt.arrays.containers import in_list, items
 from fastopt.arrays.layout import Layout
-from fastopt.checkpoints.state_dict import in_list, items
+from fastopt.checkpoints.upgrades import SUMS
 
 __all__ = ["Shapes", "StateAssembler", "join_states", "slice_state", "with_names", "with_slices"]
 
 # For each state the function that returns its shape from the parameter's; None if the shapes are equal.
 Shapes = Mapping[str, Callable[[tuple[int, ...]], tuple[int, ...]] | None]
-
-SUMS = "accumulate"
 
 
 class StateAssembler:

@@ -1,0 +1,86 @@
+"""State dicts of fastopt 0.1.0 before its options were parts, as they are written today."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastopt.arrays.containers import in_list, items
+from fastopt.checks import renamed
+
+__all__ = ["SUMS", "WANTED", "upgraded"]
+
+WANTED = ["class", "hyperparameters", "iter", "skipped", "state"]
+SUMS = "accumulate"
+# What states and hyperparameters were called at commit 9d3eba2, and are today.
+STATE_NAMES = {"slow": "m_slow", "before": "prev_grad", "size": "step_size"}
+FIELD_NAMES = {"decay": "decay_params", "clip_each": "clip_norm_each", "d": "clip_threshold"}
+
+
+def upgraded(state: Any, optimizer: Any) -> Any:
+    """Return a state dict as it is written today, from one of fastopt 0.1.0 before its options were parts."""
+    if not isinstance(state, Mapping) or not isinstance(state.get("state"), Mapping):
+        return state
+    if optimizer.inner and state.get("class") == "Muon":
+        state = without_fallback(state, optimizer)
+    own = {spec.name for spec in optimizer.engine.memory.specs}
+    hyperparameters, result, names = state.get("hyperparameters"), dict(state), dict(STATE_NAMES)
+    names["average"] = "ema.average"
+    if "m_slow" not in own:
+        names["slow"] = "lookahead.slow"
+    if isinstance(hyperparameters, Mapping):
+        result["hyperparameters"] = renamed(hyperparameters, FIELD_NAMES, {*optimizer.saved_fields()})
+        if hyperparameters.get("swa") is not None:
+            names["average"] = "swa.average"
+    kept = {name: values for name, values in state["state"].items() if name != "touched" or name in own}
+    result["state"] = renamed(kept, names, own)
+    inner = state.get("inner")
+    if isinstance(inner, Mapping) and isinstance(inner.get("accumulated"), Mapping):
+        old = dict(inner["accumulated"])
+        every = hyperparameters.get("accumulate", 1) if isinstance(hyperparameters, Mapping) else 1
+        try:
+            count = old["iter"] - state["iter"] * every
+            total = old["state"]["total"]
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"its accumulated: {error!r}") from None
+        count = count if 0 <= count < every else 0
+        old |= {
+            "class": "Accumulation",
+            "hyperparameters": {},
+            "state": {"accumulate.total": total},
+            "counts": {key: count for key, _ in items(total or {})},
+        }
+        result["inner"] = {
+            SUMS: old,
+            **{name: value for name, value in inner.items() if name != "accumulated"},
+        }
+    return result
+
+
+def without_fallback(state: Mapping[str, Any], partition: Any) -> Mapping[str, Any]:
+    """Return the state dict of a partition, from one of Muon with a fallback of fastopt 0.1.0."""
+    inner = dict(state["inner"]) if isinstance(state.get("inner"), Mapping) else {}
+    parts = {
+        str(part.get("class")): {key: part[key] for key in WANTED if key in part}
+        for part in (state, inner.pop("fallback", None))
+        if isinstance(part, Mapping) and isinstance(part.get("state"), Mapping)
+    }
+    names = {type(member).__name__: name for name, member in partition.inner.items()}
+    if names.keys() != parts.keys() or len(names) < len(partition.inner):
+        raise ValueError(f"it is the state of {' and '.join(parts)}, not of {' and '.join(names)}")
+    # Both had options of their own, but the micro-batches were those of all arrays.
+    given: list[Any] = [part.get("hyperparameters") for part in parts.values()]
+    if not all(isinstance(values, Mapping) for values in given):
+        raise ValueError("its hyperparameters must be dicts")
+    own = {name: getattr(partition, name) for name in partition.saved_fields()}
+    for name, default in (("nonfinite", "warn"), ("accumulate", 1)):
+        own[name] = next((values[name] for values in given if values.get(name, default) != default), default)
+    # The arrays of a list were in dicts by their indices.
+    found = [kept for part in parts.values() for kept in part["state"].values() if isinstance(kept, Mapping)]
+    is_list = any(found) and all(type(key) is int for kept in found for key in kept)
+    for part in parts.values():
+        part["hyperparameters"] = {**part["hyperparameters"], "accumulate": 1, "nonfinite": own["nonfinite"]}
+        part["state"] = {
+            name: in_list(kept) if kept and is_list else kept or None for name, kept in part["state"].items()
+        }
+    result = {"class": type(partition).__name__, "hyperparameters": own, "state": {}}
+    result |= {key: state[key] for key in ("iter", "skipped") if key in state}
+    return result | {"inner": inner | {names[kind]: part for kind, part in parts.items()}}
