@@ -111,7 +111,7 @@ def save(path: Any, state: Mapping[str, Any], params: Any = None) -> None:
     write(path, header, arrays)
 
 
-def load(path: Any, check: Callable[[Mapping[str, Any], Any], Any]) -> tuple[dict[str, Any], Any]:
+def load(path: Any, check: Callable[[Mapping[str, Any], Any], Any]) -> tuple[dict[str, Any], Any, str]:
     """Read what `save` wrote.
 
     Parameters
@@ -121,6 +121,11 @@ def load(path: Any, check: Callable[[Mapping[str, Any], Any], Any]) -> tuple[dic
     check : callable
         Is given the state and the parameters before they are read, as arrays that take no memory; raises if
         they can't be used.
+
+    Returns
+    -------
+    tuple
+        The state, the parameters or None, and the checksum.
 
     Raises
     ------
@@ -175,8 +180,8 @@ def load(path: Any, check: Callable[[Mapping[str, Any], Any], Any]) -> tuple[dic
         entries = [(part, Entry.parse(item)) for part, items in parts.items() for item in items]
         return {member(part, entry): entry for part, entry in entries}
 
-    header, arrays = read(path, expected, lambda header: check(*built(header, None)))
-    return built(header, arrays)
+    header, arrays, written = read(path, expected, lambda header: check(*built(header, None)))
+    return *built(header, arrays), written
 
 
 def path_of(path: Any) -> Path:
@@ -271,8 +276,8 @@ def opened(target: Path) -> Iterator[IO[bytes]]:
 
 def read(
     path: Any, expect: Expect, check: Callable[[Mapping[str, Any]], Any]
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Read a file.
+) -> tuple[dict[str, Any], dict[str, np.ndarray], str]:
+    """Read a file. Returns its header, its arrays and their checksum.
 
     Parameters
     ----------
@@ -307,13 +312,13 @@ def read(
             text, arrays = reader(file, expected)
             header = parse(text)
             written = header.pop("sha256")
-            if checksum(header, arrays) != written:
+            if not isinstance(written, str) or checksum(header, arrays) != written:
                 raise ValueError("its checksum isn't that of its contents")
         except MemoryError:
             raise
         except Exception as error:  # of zipfile, JSON, NumPy or safetensors, whatever the damage leads to
             raise ValueError(f"{str(path)!r} can't be loaded: {error}") from error
-    return header, arrays
+    return header, arrays, written
 
 
 def parse(text: str | bytes) -> dict[str, Any]:

@@ -112,6 +112,6 @@ class Saving:
                 self.check_state(state)
             param_calls(saved, params)
 
-        state, saved = files.load(path, check)
+        state, saved, _ = files.load(path, check)
         with self.lock:
             run_calls(param_calls(saved, params) + self.restore_calls(state))

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastopt.arrays.snapshots import Restoration
-from fastopt.checks import integer, number
+from fastopt.checks import integer, kind, number
 from fastopt.figures import figure
 from fastopt.optimizer import Optimizer
 from fastopt.partition import Partition
@@ -108,6 +108,10 @@ def lr_finder(
     ----------
     Smith 2017, *Cyclical learning rates for training neural networks* (arXiv:1506.01186), section 3.3.
     """
+    given: Any = optimizer
+    if not isinstance(given, Optimizer | Partition):
+        where = ": find the learning rate in one process" if hasattr(given, "broadcast") else ""
+        raise TypeError(f"optimizer must be an Optimizer or a Partition, not {kind(given)}{where}")
     low = number("low", low, above=0)
     high = number("high", high, above=low)
     smoothing = number("smoothing", smoothing, below=1)

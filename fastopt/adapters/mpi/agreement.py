@@ -64,13 +64,14 @@ class Agreement:
         if self.optimizer.recorded is not None:
             raise ValueError("record can't be had with DataParallel: a rank sees its shard only")
 
-    def on_arrays(self, params: Any, grads: Any, *, is_step: bool = False, is_flush: bool = False) -> bool:
-        """Check on all ranks that these arrays can be updated, and that all are about to take the same step.
+    def on_arrays(self, call: str, params: Any, grads: Any) -> bool:
+        """Check on all ranks that these arrays can be updated, and that all make the same call.
 
-        With ``is_flush`` the step is of the micro-batches that are in, and not of these gradients. Returns
+        Of "flush" the step is that of the micro-batches that are in, and not of these gradients. Returns
         whether a micro-batch has to be skipped. Raises the same error on all ranks.
         """
         layout, optimizer = self.distribution.layout, self.optimizer
+        is_step, is_flush = call in ("update", "flush"), call == "flush"
         common: dict[str, Any] = {}
 
         def prepare() -> bool:
@@ -89,7 +90,7 @@ class Agreement:
                 self.grouping = self._grouping_of(params)
                 self._token = optimizer.token
             self._check_sums(layout)
-            common.update(self._common(is_step, is_flush))
+            common.update(self._common(call, is_step))
             if is_step and not self.has_stepped:
                 common.update(param_checksums(params))
             key = None
@@ -102,7 +103,9 @@ class Agreement:
         is_skipped = self.consensus.run_on_all(
             prepare,
             number=lambda: zlib.crc32(f"{self._digest} {common}".encode()),
-            details=lambda: common | {"the parameters": [*layout]} | describe_layout(layout),
+            details=lambda: (
+                {"the call": call} | common | {"the parameters": [*layout]} | describe_layout(layout)
+            ),
         )
         is_whole = self.needs_whole()
         if layout is not self.distribution.layout or is_whole != self.distribution.sharding.is_whole:
@@ -131,10 +134,11 @@ class Agreement:
         keys, values = keys_and_values(params)
         return Grouping(optimizer.groups or {}, optimizer.decay_params == "matrices", keys, values)
 
-    def _common(self, is_step: bool, is_flush: bool) -> dict[str, Any]:
+    def _common(self, call: str, is_step: bool) -> dict[str, Any]:
         """Return what must be the same on all ranks, besides the parameters."""
         optimizer, schedule = self.optimizer, self.optimizer.schedule
         common: dict[str, Any] = {
+            "the call": call,
             "the rule": type(optimizer).__name__,
             "reduce_dtype": str(self.reduce_dtype),
         }
@@ -147,8 +151,7 @@ class Agreement:
                 common["the lr of the schedule"] = optimizer.saved_fields()["lr"]("lr", lr)
         grouping = self.grouping
         groups = "none" if grouping is None else f"{grouping.sets} for {grouping.which}"
-        call = "flush" if is_flush else "update" if is_step else "no step"
-        return common | {"groups": groups, "the call": call}
+        return common | {"groups": groups}
 
 
 def describe_layout(layout: Layout) -> dict[str, str]:

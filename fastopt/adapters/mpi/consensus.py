@@ -2,6 +2,7 @@
 
 import sys
 import traceback
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -46,7 +47,11 @@ def abort_on_error(comm: Any) -> Iterator[None]:
 
 
 class Consensus:
-    """The ranks of a communicator, which continue only together."""
+    """The ranks of a communicator, which continue only together.
+
+    Each call of a method begins with an agreement on what is called, so that ranks whose calls differ don't
+    take each other's messages.
+    """
 
     def __init__(self, comm: Any) -> None:
         self.comm = comm
@@ -92,6 +97,11 @@ class Consensus:
                         f"{rank}, {first.get(name, 'missing')} on rank 0"
                     )
         raise ValueError("all ranks must take the same step, but their arguments or states differ")
+
+    def agree_on_call(self, call: str, action: Callable[[], Any] = bool, **others: Any) -> None:
+        """Run an action on each rank if all are about to make the same call, with the same other values."""
+        common = {"the call": call, **others}
+        self.run_on_all(action, lambda: zlib.crc32(f"{common}".encode()), lambda: common)
 
     def gather(self, value: Any) -> list[Any]:
         """Return the values of all ranks on rank 0, an empty list on the other ranks."""

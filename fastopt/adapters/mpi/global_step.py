@@ -25,7 +25,7 @@ class GlobalStep:
     def take(self, params: Any, grads: Any, *, is_flush: bool = False) -> bool:
         """Take a step, or add a micro-batch. Returns whether a step was taken."""
         optimizer, agreement = self.optimizer, self.agreement
-        if agreement.on_arrays(params, grads, is_step=True, is_flush=is_flush):
+        if agreement.on_arrays("flush" if is_flush else "update", params, grads):
             optimizer.count_skipped()
             return False
         if is_flush and not agreement.n_accumulated:

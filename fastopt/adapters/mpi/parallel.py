@@ -7,7 +7,6 @@ are gathered. That is stage 1 of ZeRO (Rajbhandari et al. 2020, arXiv:1910.02054
 
 import zlib
 from collections.abc import Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,8 @@ import numpy as np
 
 from fastopt.adapters.mpi import sharded_checkpoint
 from fastopt.adapters.mpi.agreement import WHOLE, Agreement
-from fastopt.adapters.mpi.consensus import MPI, abort_on_error, rank_threads
+from fastopt.adapters.mpi.communicators import shared
+from fastopt.adapters.mpi.consensus import MPI, Consensus, abort_on_error, rank_threads
 from fastopt.adapters.mpi.distribution import Distribution
 from fastopt.adapters.mpi.global_step import GlobalStep
 from fastopt.adapters.mpi.sharded_state import Shapes, join_states, slice_state, with_names, with_slices
@@ -40,6 +40,14 @@ __all__ = ["DataParallel"]
 FORWARDED = frozenset(("iter", "skipped", "grad_norm", "schedule", "describe"))
 
 
+class Closed(Consensus):
+    """What stands for the ranks after `DataParallel.close`."""
+
+    def run_on_all(self, *_: Any, **__: Any) -> bool:
+        """Raise ValueError."""
+        raise ValueError("this DataParallel is closed: make another one of a new optimizer, and load")
+
+
 class DataParallel(Flushing):
     """An optimizer for a network that several processes train, each on its part of the batch.
 
@@ -49,7 +57,8 @@ class DataParallel(Flushing):
         The update rule, without state. It gets this process's shard of the state, and must not be stepped
         otherwise. If its ``threads`` is None, it becomes the rank's share of the cores that it may run on.
     comm : mpi4py.MPI.Comm, optional
-        The processes, by default ``MPI.COMM_WORLD``. It is duplicated.
+        The processes, by default ``MPI.COMM_WORLD``. Its messages go by a duplicate, which all optimizers of
+        this communicator share; those that step in several threads at once need a communicator each.
     reduce_dtype : "float64", optional
         The dtype in which gradients are summed; by default their parameters'. They travel as they are.
 
@@ -74,7 +83,8 @@ class DataParallel(Flushing):
 
     Notes
     -----
-    All methods are collective: every rank has to call them, in the same order. What one rank can't do raises
+    All methods are collective: every rank has to call them, in the same order. If one makes another call,
+    or comes to the end of its program, all raise an error that says which. What one rank can't do raises
     the same error on all, which names the rank, with nothing changed anywhere. What fails after all have
     agreed, a lost process for example, ends all of them. Start programs by ``mpiexec -n 4 python -m mpi4py
     program.py``: then an error outside of these methods ends all processes, too, instead of leaving the
@@ -106,7 +116,8 @@ class DataParallel(Flushing):
         if reduce_dtype is not None and np.dtype(reduce_dtype) != np.float64:
             raise ValueError(f"reduce_dtype must be None or 'float64', not {reduce_dtype!r}")
         self.__dict__["optimizer"] = optimizer
-        self.comm = (MPI.COMM_WORLD if comm is None else comm).Dup()
+        self._shared = shared(MPI.COMM_WORLD if comm is None else comm)
+        self.comm = self._shared.comm
         self.reduce_dtype = None if reduce_dtype is None else np.dtype(reduce_dtype)
         self._agreement = Agreement(optimizer, self.comm, self.reduce_dtype)
         self._agreement.check_new()
@@ -154,7 +165,7 @@ class DataParallel(Flushing):
         KeyError, TypeError, ValueError
             If they can't be updated, or aren't the same; on every rank.
         """
-        self._agreement.on_arrays(params, params)
+        self._agreement.on_arrays("broadcast", params, params)
         with abort_on_error(self.comm):
             for buffer in self.distribution.buffers.of(params, "params").values():
                 self.comm.Bcast(buffer)
@@ -196,7 +207,7 @@ class DataParallel(Flushing):
 
     def average_in_container(self, params: Any) -> Any:
         """Return the average of each parameter in a new dict or list."""
-        self._agreement.on_arrays(params, params)
+        self._agreement.on_arrays("average", params, params)
         distribution, optimizer = self.distribution, self.optimizer
         with abort_on_error(self.comm):
             flats = distribution.buffers.of(params, "params")
@@ -225,10 +236,18 @@ class DataParallel(Flushing):
         dict or None
             As `Optimizer.state_dict` of one process.
         """
+        own: dict[str, Any] = {}
+        self._consensus.agree_on_call(
+            "state_dict", lambda: own.update(self.optimizer.state_dict()), iter=self.optimizer.iter
+        )
+        return self._joined(own)
+
+    def _joined(self, own: dict[str, Any]) -> dict[str, Any] | None:
+        """Return on rank 0 the whole state of the ranks' own ones."""
         state: dict[str, Any] | None = None
         distribution = self.distribution
         with abort_on_error(self.comm):
-            states = self._consensus.gather(self.optimizer.state_dict())
+            states = self._consensus.gather(own)
 
         def join() -> None:
             nonlocal state
@@ -260,30 +279,25 @@ class DataParallel(Flushing):
         ValueError, TypeError, OSError
             As `Optimizer.save`; on every rank.
         """
-        self._agreement.on_arrays(params, params)
-        folder = Path(path)
-
-        def check() -> None:
-            if folder.suffix not in ("", ".npz", ".safetensors"):
-                raise ValueError(
-                    f"{str(path)!r} must end in .npz or .safetensors, or have no suffix and be a folder"
-                )
-
-        number = zlib.crc32(str(folder).encode())
-        self._consensus.run_on_all(check, lambda: number, lambda: {"path": str(folder)})
-        if folder.suffix:
-            state = self.state_dict()
-            write = partial(files.save, path, state, copy_params(params)) if state else bool
-            self._consensus.run_on_all(write)
-            return
+        self._agreement.on_arrays("save", params, params)
         own: dict[str, Any] = {}
 
         def capture() -> None:
-            state = self.optimizer.state_dict()
-            own.update(state if self.distribution.sharding.is_whole else with_names(state))
+            if Path(path).suffix not in ("", ".npz", ".safetensors"):
+                raise ValueError(
+                    f"{str(path)!r} must end in .npz or .safetensors, or have no suffix and be a folder"
+                )
+            own.update(self.optimizer.state_dict())
 
-        self._consensus.run_on_all(capture)
-        sharded_checkpoint.save(folder, own, params, self._consensus)
+        self._consensus.agree_on_call("save", capture, path=str(path))
+        folder, is_whole = Path(path), self.distribution.sharding.is_whole
+        if folder.suffix:
+            state = self._joined(own)
+            self._consensus.run_on_all(
+                lambda: None if state is None else files.save(path, state, copy_params(params))
+            )
+            return
+        sharded_checkpoint.save(folder, own if is_whole else with_names(own), params, self._consensus)
 
     def load(self, path: Any, params: Any) -> None:
         """Resume from what `save` wrote on any number of ranks, or `Optimizer.save` on one.
@@ -302,14 +316,17 @@ class DataParallel(Flushing):
         ValueError, OSError
             As `Optimizer.load`; on every rank.
         """
-        self._agreement.on_arrays(params, params)
-        folder, sharding, shapes, saved = Path(path), self.distribution.sharding, self._shapes(), None
+        self._agreement.on_arrays("load", params, params)
+        sharding, shapes, saved = self.distribution.sharding, self._shapes(), None
         calls: Calls = []
+        checksums: list[str] = []
 
         def read_states() -> Iterator[dict[str, Any]]:
             nonlocal saved
+            folder = Path(path)
             for file in [folder] if folder.suffix else sharded_checkpoint.shard_paths(folder):
-                state, own = files.load(file, lambda *_: None)
+                state, own, checksum = files.load(file, lambda *_: None)
+                checksums.append(checksum)
                 saved = saved if own is None else own
                 state = upgraded(state, self.optimizer)
                 if folder.suffix:
@@ -331,10 +348,34 @@ class DataParallel(Flushing):
             calls.extend(param_calls(saved, params) + restore_calls(self.optimizer, state))
 
         with self.optimizer.lock:
-            self._consensus.run_on_all(read)
+            self._consensus.run_on_all(
+                read,
+                lambda: zlib.crc32(f"{checksums}".encode()),
+                lambda: {"the file that is read": f"one of checksum {' '.join(checksums)}"},
+            )
             with abort_on_error(self.comm):
                 run_calls(calls)
                 self._agreement.has_stepped = True
+
+    def close(self) -> None:
+        """End the use of the communicator, whose duplicate is freed with its last user.
+
+        Needed only where a program makes many communicators. The state stays in `optimizer`; other methods
+        raise ValueError from then on. ``with DataParallel(...) as optimizer:`` closes at its end, unless by
+        an error.
+        """
+        if isinstance(self._consensus, Closed):
+            return
+        self._consensus.agree_on_call("close")
+        self._shared.release()
+        self._consensus = self._agreement.consensus = Closed(self.comm)
+
+    def __enter__(self) -> "DataParallel":
+        return self
+
+    def __exit__(self, kind: Any, *error: object) -> None:
+        if kind is None:  # else the other ranks may be anywhere
+            self.close()
 
     def _shapes(self) -> Shapes:
         """Return the functions that return the shapes of states."""
