@@ -146,7 +146,10 @@ def run(options: argparse.Namespace, parser: Parser) -> int:
 
     if not options.script.is_file():
         parser.error(f"argument SCRIPT: there is no file {str(options.script)!r}")
-    return job.run(options.script, options.arguments, options.module, options.dezero)
+    # A first "--" after the script is the script's, which the parser leaves out.
+    before = options.given[: len(options.given) - len(options.arguments)]
+    own = [*before[-1:], *options.arguments] if before[-1:] == ["--"] else options.arguments
+    return job.run(options.script, own, options.module, options.dezero)
 
 
 def warmup(options: argparse.Namespace, parser: Parser) -> int:
@@ -305,7 +308,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             return execute(arguments)
         finally:  # also after --help, which exits
-            if sys.stdout is not None:  # as without a console
+            if sys.stdout is not None and not sys.stdout.closed:  # as without a console, or by a script
                 sys.stdout.flush()
     except BrokenPipeError:
         discard_output()
@@ -314,7 +317,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def execute(arguments: Sequence[str] | None) -> int:
     """Run a command line, and return the exit code."""
-    options = build_parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    options = build_parser().parse_args(given, argparse.Namespace(given=given))
     try:
         code: int = options.run(options, options.parser) or 0
     except ModuleNotFoundError as error:

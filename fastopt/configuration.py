@@ -130,10 +130,6 @@ class Configuration(
             raise ValueError(f"{name} has its weight decay in its formula: decoupled can't be chosen")
         if self.ema is not None and self.swa is not None:
             raise ValueError("ema and swa are two averages: choose one")
-        if self.decoupled is not None and not self.decays_weights():
-            raise ValueError(
-                f"decoupled={self.decoupled} says how to decay, but weight_decay is 0: give both, or neither"
-            )
 
     def group_names(self) -> list[str]:
         """Return the names of the hyperparameters that groups may have."""

@@ -115,7 +115,9 @@ class CheckedFields:
         # A descriptor would do this too, but every read of a hyperparameter would take longer.
         known = type(self).__dataclass_fields__.get(name)
         if known is None or "check" not in known.metadata:
-            if not (name.startswith("_") or isinstance(getattr(type(self), name, None), property | State)):
+            own = getattr(type(self), name, None)
+            is_method = callable(own) and callable(value)  # as programs put theirs around `update`
+            if not (name.startswith("_") or is_method or isinstance(own, property | State)):
                 raise AttributeError(self.describe_missing(name))
             super().__setattr__(name, value)
             return

@@ -107,6 +107,10 @@ def array_hint(value: Any, name: str = "x") -> str:
     module = type(value).__module__.partition(".")[0]
     if module in CONVERSIONS:
         return f"write {CONVERSIONS[module].format(name)}"
+    if hasattr(value, "data") and hasattr(value, "grad"):
+        return (
+            "write fastopt.flatten(params, ['data']), and fastopt.flatten(params, {'data': 'grad'}) as grads"
+        )
     if isinstance(value, list | tuple) and value and not isinstance(value[0], Mapping):
         has_numbers = isinstance(value[0], float | int | list)
         return f"write np.array({name}, float)" if has_numbers else "write fastopt.flatten(params)"

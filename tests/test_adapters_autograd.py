@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from cases import same_bits
 
 pytest.importorskip("autograd")
 
@@ -80,3 +81,13 @@ def test_complex_numbers_are_refused():
 def test_a_missing_library_is_named():
     with pytest.raises(ModuleNotFoundError, match="this needs no_library: python -m pip install no-library$"):
         library("no_library.part", "no-library")
+
+
+@pytest.mark.parametrize("name", ["adam", "rmsprop"])
+def test_the_bits_are_autograds(name):
+    def slope(x, i):
+        return np.sin(x + i) * x
+
+    x0 = np.random.default_rng(0).standard_normal(50)
+    expected = getattr(optimizers, name)(slope, x0, num_iters=30)
+    assert same_bits(getattr(fast, name)(slope, x0, num_iters=30), expected)

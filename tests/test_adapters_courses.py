@@ -220,3 +220,53 @@ def test_warmup_knows_what_an_adapter_takes(library):
     source = (Path(fastopt.__file__).parent / "adapters" / f"{library}.py").read_text()
     taken = {name.replace("_", "") for name in re.findall(r"\brules\.(\w+)", source)}
     assert taken == {rule.__name__.lower() for rule in LIBRARIES[library]}
+
+
+class TestNnfsStates:
+    def layer(self, n=3, dtype=float):
+        arrays = {"weights": (n, 2), "biases": (1, 2), "dweights": (n, 2), "dbiases": (1, 2)}
+        return SimpleNamespace(**{name: np.ones(shape, dtype) for name, shape in arrays.items()})
+
+    def test_adam_after_momentum_begins_anew(self):
+        """The book's looks for the cache, and makes both."""
+        layer, fresh = self.layer(), self.layer()
+        sgd = nnfs.Optimizer_SGD(0.5, momentum=0.9)
+        sgd.update_params(layer)
+        fresh.weights, fresh.biases = layer.weights.copy(), layer.biases.copy()
+        nnfs.Optimizer_Adam().update_params(layer)
+        nnfs.Optimizer_Adam().update_params(fresh)
+        assert same_bits(layer.weights, fresh.weights)
+        assert same_bits(layer.bias_momentums, fresh.bias_momentums)
+
+    def test_half_a_state_is_named(self):
+        layer = self.layer()
+        nnfs.Optimizer_Adagrad().update_params(layer)
+        del layer.bias_cache
+        with pytest.raises(AttributeError, match="bias_cache"):
+            nnfs.Optimizer_Adagrad().update_params(layer)
+
+    def test_layers_with_slots(self):
+        class Layer:
+            __slots__ = ("bias_cache", "biases", "dbiases", "dweights", "weight_cache", "weights")
+
+        layer = Layer()
+        for name, array in vars(self.layer()).items():
+            setattr(layer, name, array)
+        nnfs.Optimizer_Adagrad().update_params(layer)
+        assert layer.weight_cache.all()
+
+    @pytest.mark.parametrize("n", [3, 3000])
+    def test_biases_that_cannot_be_updated_leave_the_weights(self, n):
+        layer = self.layer(n)
+        layer.biases = np.ones((1, 2), int)
+        with pytest.raises(TypeError):
+            nnfs.Optimizer_SGD(0.5).update_params(layer)
+        assert (layer.weights == 1).all()
+
+
+@pytest.mark.parametrize("n", [3, 3000])
+def test_a_rate_below_0_is_refused_at_any_size(n):
+    w = np.ones(n)
+    with pytest.raises(ValueError, match="lr must be at least 0"):
+        cs231n.sgd(w, np.ones(n), {"learning_rate": -1.0})
+    assert (w == 1).all()

@@ -2,7 +2,9 @@
 
 # ruff: noqa: E402
 
+import copy
 import gc
+import pickle
 from itertools import pairwise
 
 import numpy as np
@@ -364,3 +366,86 @@ def test_the_number_of_steps_the_hooks_and_the_model():
     assert (optimizer.t, optimizer.hooks, optimizer.target) == (0, [], None)
     optimizer.setup(net).update()
     assert (optimizer.t, optimizer.target) == (1, net)
+
+
+def small(*shapes):
+    """Return a model with parameters p0, p1, ... and gradients of 1."""
+    model = Layer()
+    for i, shape in enumerate(shapes):
+        param = Parameter(np.zeros(shape))
+        param.grad = Variable(np.ones(shape))
+        setattr(model, f"p{i}", param)
+    return model
+
+
+def test_adam_has_one_t_for_all_parameters():
+    """As DeZero's, so that one that has no gradient at first has another correction of the bias."""
+    ends = []
+    for module in (optimizers, fast):
+        model = small(1, 1)
+        optimizer = module.Adam(alpha=0.1).setup(model)
+        for step in range(4):
+            model.cleargrads()
+            for i in (0, 1) if step == 3 else (0,):
+                getattr(model, f"p{i}").grad = Variable(np.ones(1))
+            optimizer.update()
+        ends.append((model.p0.data.item(), model.p1.data.item()))
+    assert ends[0] == ends[1]
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_state_that_is_loaded_is_the_next_models(keep, tmp_path):
+    first = small(1)
+    optimizer = fast.MomentumSGD(0.1).setup(first)
+    optimizer.update()
+    optimizer.update()
+    optimizer.save(tmp_path / "a.npz")
+    second = small(1)
+    optimizer.setup(second)
+    if not keep:
+        del first
+        gc.collect()
+    optimizer.load(tmp_path / "a.npz")
+    optimizer.update()
+    np.testing.assert_allclose(second.p0.data, -0.271)
+
+
+@pytest.mark.parametrize("copies", [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))])
+def test_a_copy_has_the_copied_model_and_the_hooks(copies):
+    model = small(1)
+    model.p0.data[:] = 10
+    optimizer = fast.MomentumSGD(0.1).setup(model)
+    optimizer.add_hook(fast.WeightDecay(1.0))
+    optimizer.update()
+    other, own = copies((model, optimizer))
+    assert own.target is other
+    other.p0.grad = Variable(np.ones(1))
+    model.p0.grad = Variable(np.ones(1))
+    optimizer.update()
+    own.update()
+    assert same_bits(other.p0.data, model.p0.data)
+    own.hooks = []
+    assert own.hooks == []
+
+
+def test_a_model_whose_parameters_change_places_is_looked_at_again():
+    model = small(1, 1)
+    model._params.discard("p1")
+    optimizer = fast.SGD(1.0).setup(model)
+    optimizer.update()
+    model._params.discard("p0")
+    model._params.add("p1")
+    optimizer.update()
+    assert (model.p0.data.item(), model.p1.data.item()) == (-1, -1)
+    model.p1 = small(2)  # a parameter becomes a layer
+    optimizer.update()
+    assert model.p1.p0.data.tolist() == [-1, -1]
+
+
+def test_an_update_of_single_parameters_is_refused():
+    class Clipped(fast.SGD):
+        def update_one(self, param):
+            raise AssertionError
+
+    with pytest.raises(TypeError, match=r"Clipped.update_one isn't called .* a subclass of fastopt.adapters"):
+        Clipped(0.1)

@@ -4,6 +4,7 @@ import os
 import pickle
 import subprocess
 import sys
+import warnings
 from functools import partial
 from pathlib import Path
 from threading import Thread
@@ -19,7 +20,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor, _stochastic_opti
 
 import fastopt
 from fastopt.adapters import rules
-from fastopt.adapters.sklearn import install, patch, unpatch
+from fastopt.adapters.sklearn import current, install, patch, unpatch
 
 pytestmark = pytest.mark.filterwarnings("ignore:Stochastic Optimizer:UserWarning")
 
@@ -291,3 +292,41 @@ def test_what_is_no_optimizer_is_refused():
         patch("Lion")
     with pytest.raises(TypeError, match="not a type"):
         patch(fastopt.Lion)
+
+
+def test_a_patch_can_be_entered_again_and_in_other_threads():
+    def patched():
+        return current.get()
+
+    one = patch()
+    for _ in range(2):
+        with one:
+            assert patched() is one
+        assert patched() is None
+    with one, one:
+        with patch(fastopt.SGD()) as other:
+            assert patched() is other
+        assert patched() is one
+    assert patched() is None
+    seen = []
+
+    def work():
+        with one:
+            seen.append(patched())
+        seen.append(patched())
+
+    thread = Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [one, None]
+
+
+@pytest.mark.parametrize("solver", ["adam", "sgd"])
+def test_a_template_keeps_its_schedule(solver):
+    X, y = np.random.default_rng(0).standard_normal((60, 4)), np.arange(60) % 2
+    network = MLPClassifier((5,), max_iter=3, batch_size=20, solver=solver)
+    with patch(fastopt.SGD(fastopt.schedules.Exponential(0.5, 0.5))), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        network.fit(X, y)
+    own = network._optimizer.fastopt
+    assert (own.iter, own.lr) == (9, 0.5**9)

@@ -374,7 +374,6 @@ def test_options_survive_a_save(by, tmp_path):
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: fastopt.Adam(decoupled=True), ValueError, "decoupled=True says how to decay, but"),
         (lambda: fastopt.LAMB(decoupled=True, weight_decay=1.0), ValueError, "LAMB has its weight decay"),
         (lambda: fastopt.Adam(clip_norm=0), ValueError, "clip_norm must be above 0"),
         (lambda: fastopt.Adam(clip_value="1"), TypeError, "clip_value must be a number, not '1'"),
@@ -428,3 +427,15 @@ def test_the_norm_does_not_depend_on_how_gradients_lie(seed):
     slopes[:] = grads
     opt.update(packed, slopes)
     assert norms == {opt.grad_norm}
+
+
+@pytest.mark.parametrize("decoupled", [True, False])
+def test_no_weight_decay_can_be_of_either_kind(decoupled):
+    """A program hands on its own, which may be 0."""
+    params, expected = {"W": np.ones(3)}, {"W": np.ones(3)}
+    fastopt.Adam(weight_decay=0.0, decoupled=decoupled).update(params, {"W": np.ones(3)})
+    reference.Adam().update(expected, {"W": np.ones(3)})
+    assert same_bits(params["W"], expected["W"])
+    w = np.ones(3)
+    fastopt.functional.sgd(w, np.ones(3), weight_decay=0.0, decoupled=decoupled)
+    assert same_bits(w, np.ones(3) - 0.01)

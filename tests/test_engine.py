@@ -681,3 +681,24 @@ def test_calls_keep_alive_what_they_have_addresses_of():
     del first, then
     gc.collect()
     assert known() is None
+
+
+@pytest.mark.parametrize("rule", ["SGD", "Adam"])
+def test_containers_that_share_some_keys_take_turns_by_the_plans_that_are_there(rule, monkeypatch):
+    """As the book's networks with and without batch normalization, of one optimizer."""
+    made = []
+    make = Engine._make_plan
+    monkeypatch.setattr(Engine, "_make_plan", lambda *a: made.append(1) or make(*a))
+    some, more = ("a", "b"), ("a", "b", "c")
+    nets, refs = ([{key: np.ones(3) for key in keys} for keys in (some, more)] for _ in range(2))
+    optimizer, alone = getattr(fastopt, rule)(), {}
+    for step in range(30):
+        for net, expected in zip(nets, refs, strict=True):
+            grads = {key: np.full(3, 0.1 * step + len(net)) for key in net}
+            optimizer.update(net, grads)
+            for key, param in expected.items():  # each parameter has its own history
+                own = alone.setdefault(key, getattr(reference, rule)())
+                own.update({0: param}, {0: grads[key]})
+    assert all(same_bits(nets[i][key], refs[i][key]) for i in (0, 1) for key in nets[i])
+    # One each, one when the counts differ for the first time, and one when there is compiled code.
+    assert len(made) <= 6

@@ -285,3 +285,17 @@ def test_a_handler_takes_a_step_of_the_same_shapes(mode, monkeypatch):
     functional.momentum(own, grad, v, lr=0.25, momentum=0.0)
     assert (own.tolist(), other.tolist()) == ([0.0] * 3, [0.5] * 3)
     assert flat == (1.0, 0.0, 1.0)
+
+
+def test_tuples_are_lists():
+    w, g = [np.ones(2), np.ones(3)], [np.ones(2), np.ones(3)]
+    functional.sgd(tuple(w), tuple(g), lr=0.5)
+    m, v = functional.adam.states(tuple(w))
+    functional.adam(tuple(w), tuple(g), tuple(m), tuple(v), t=1)
+    assert m[1].any()
+    assert w[0].tolist() == w[1].tolist()[:2] != [0.5, 0.5]
+
+
+def test_a_dict_is_sent_to_the_class():
+    with pytest.raises(TypeError, match=r"such as list\(params.values\(\)\); the class SGD takes dicts"):
+        functional.sgd({"W": np.ones(2)}, {"W": np.ones(2)})

@@ -1,13 +1,16 @@
 """``python -m fastopt run``."""
 
+import os
 import subprocess
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
 from cases import both
 
+import fastopt
 from fastopt.__main__ import main
 from fastopt.demo.run import Cost, summary
 
@@ -197,3 +200,40 @@ def test_the_summary_by_hand():
     assert "fastopt was 1.000 s faster" in text
     assert "SGD after about 2 steps." in text
     assert "SGD never." in summary({"SGD": Cost([3.0, 1.0, 1.0], [0.5])}, 5.0)
+
+
+def test_a_script_that_changes_the_folder_and_closes_its_output(tmp_path):
+    script = tmp_path / "s.py"
+    script.write_text(
+        "import os, sys\n"
+        "os.chdir(os.path.dirname(__file__))\n"
+        "print(sys.argv[1:], flush=True)\n"
+        "from common.optimizer import SGD\n"
+        "import numpy as np\n"
+        "SGD().update([np.ones(1)], [np.ones(1)])\n"
+        "sys.stdout.close()\n"
+    )
+    for given in (["--", "a"], ["--"], ["a", "--"]):
+        command = [sys.executable, "-m", "fastopt", "run", "s.py", *given]
+        environment = os.environ | {
+            "PYTHONPATH": str(Path(fastopt.__file__).parent.parent),
+            "PYTHONSAFEPATH": "1",
+        }
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert (done.returncode, done.stdout) == (0, f"{given}\n"), done.stderr
+
+
+def test_metering_a_step_takes_no_long_look_at_the_rule():
+    """It took as long as dozens of small steps."""
+    code = (
+        "import cProfile, pstats, numpy as np, fastopt\n"
+        "from fastopt.demo import run\n"
+        "run.meter({})\n"
+        "optimizer, w = fastopt.SGD(), [np.ones(2)]\n"
+        "with cProfile.Profile() as profile:\n"
+        "    for _ in range(100): optimizer.update(w, w)\n"
+        "stats = pstats.Stats(profile).stats\n"
+        "print(sum(own[0] for key, own in stats.items() if key[2] == 'rule_of'))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) <= 8

@@ -548,3 +548,14 @@ def test_many_sets_don_t_keep_all_plans():
     for first in range(0, 100, 3):
         opt.update({i: params[i] for i in range(first, 1000)}, grads)
     assert sum(map(len, opt.engine.plans)) <= MAX_CACHED_ARRAYS
+
+
+def test_a_method_can_be_replaced_on_an_optimizer():
+    """As programs do to log or to time the steps of an object."""
+    optimizer, params, seen = fastopt.SGD(lr=1.0), {"W": np.zeros(2)}, []
+    own = optimizer.update
+    optimizer.update = lambda params, grads: seen.append(1) or own(params, grads)
+    assert optimizer.update(params, {"W": np.ones(2)})
+    assert (seen, params["W"].tolist()) == ([1], [-1, -1])
+    with pytest.raises(AttributeError, match="has no 'update'"):
+        optimizer.update = 1

@@ -13,6 +13,7 @@ import numpy as np
 from fastopt import optimizers
 from fastopt.adapters.common import library
 from fastopt.optimizer import Optimizer
+from fastopt.optimizers import peers
 
 __all__ = ["adam", "rmsprop", "sgd"]
 
@@ -64,8 +65,8 @@ def rmsprop(
     gamma: float = 0.9,
     eps: float = 1e-8,
 ) -> Any:
-    """Root mean squared prop, `fastopt.RMSprop`, whose mean of squares starts at 1 here."""
-    rule = optimizers.RMSprop(step_size, gamma, eps=eps)
+    """Root mean squared prop, whose mean of squares starts at 1 here, with autograd's bits."""
+    rule = peers.AveragedRMSprop(step_size, gamma, eps=eps)
     return minimize(rule, grad, x0, callback, num_iters, h=1)
 
 
@@ -79,5 +80,5 @@ def adam(
     b2: float = 0.999,
     eps: float = 1e-8,
 ) -> Any:
-    """Adam with eps on the root of the corrected v, which is `fastopt.AdamW` without decay."""
-    return minimize(optimizers.PaperAdam(step_size, b1, b2, eps=eps), grad, x0, callback, num_iters)
+    """Adam with eps on the root of the corrected v, with autograd's bits."""
+    return minimize(peers.CorrectedAdam(step_size, b1, b2, eps=eps), grad, x0, callback, num_iters)

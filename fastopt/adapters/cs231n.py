@@ -22,7 +22,7 @@ def sgd(w: np.ndarray, dw: np.ndarray, config: Config | None = None) -> tuple[np
     """`fastopt.SGD` with learning_rate."""
     config = {} if config is None else config
     lr = config.setdefault("learning_rate", 1e-2)
-    if w.size < SMALL and w.shape == dw.shape:
+    if w.size < SMALL and w.shape == dw.shape and lr >= 0:
         w -= lr * dw
     else:
         rules.sgd(w, dw, lr=lr)

@@ -6,9 +6,10 @@
 (``AdamW``, ``Lion``, ...) fastopt's.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from math import sqrt
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any
 from weakref import ref
@@ -20,6 +21,8 @@ from fastopt.adapters.common import in_form_of, library
 from fastopt.optimizer import Optimizer as Rule
 from fastopt.optimizer import hyperparameter
 from fastopt.optimizers.peers import QuotientAdaDelta
+
+DATA = attrgetter("data")
 
 __all__ = ["ClipGrad", "FreezeParam", "MomentumSGD", "WeightDecay", *optimizers.__all__]
 
@@ -48,13 +51,13 @@ class Walk:
         self.names: list[str] = []
         self.places: list[tuple[dict[str, Any], str]] = []
         self.layers: list[tuple[dict[str, Any], str, Any]] = []
-        self.sizes: list[tuple[set[str], int]] = []
+        self.names_of: list[tuple[Any, set[str]]] = []
         self._add(target, "")
 
     def _add(self, layer: Any, prefix: str) -> None:
         """Note where the parameters of a layer are."""
         own = vars(layer)
-        self.sizes.append((layer._params, len(layer._params)))
+        self.names_of.append((layer, set(layer._params)))
         for name in sorted(layer._params):
             if hasattr(own[name], "_params"):
                 self.layers.append((own, name, own[name]))
@@ -64,10 +67,10 @@ class Walk:
                 self.places.append((own, name))
 
     def is_current(self) -> bool:
-        """Whether there are the same layers, with as many parameters."""
+        """Whether there are the same layers, with parameters of the same names."""
         # Lists, as a generator takes longer than these few comparisons.
         other = [name for own, name, layer in self.layers if own.get(name) is not layer]
-        return not other and not [n for names, n in self.sizes if len(names) != n]
+        return not other and not [names for layer, names in self.names_of if layer._params != names]
 
     def params(self) -> list[Any]:
         """Return the parameters."""
@@ -79,14 +82,32 @@ class InDeZero(Rule):
 
     In checkpoints it has the name that the parameter had in the model at its first step. A parameter that
     the model has under several names is updated once; one whose gradient is None is left out.
+
+    Attributes
+    ----------
+    target : Layer or None
+        The model; None before `setup`.
+    hooks : list of callable
+        The functions that are called before each step.
+    t : int
+        The number of steps taken.
     """
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if hasattr(self, "update_one"):
+            raise TypeError(
+                f"{type(self).__name__}.update_one isn't called by fastopt, which updates all parameters at "
+                "once: write a hook, or a subclass of fastopt.adapters.dezero.Optimizer"
+            )
         self._target: Any = None
         self._hooks: list[Callable[[list[Any]], Any]] = []
+        self._forget_owners()
+
+    def _forget_owners(self) -> None:
+        """Look for parameters anew: a state belongs to the one that has its name at the next step."""
         self._walk: Walk | None = None
-        self._last: tuple[list[Any], list[str]] = [], []
+        self._last: tuple[list[Any], list[str], dict[str, Any], dict[str, Any]] = [], [], {}, {}
         self._owners: dict[str, Any] = {}
 
     @property
@@ -96,12 +117,16 @@ class InDeZero(Rule):
 
     @target.setter
     def target(self, model: Any) -> None:
-        self._target, self._walk, self._last = model, None, ([], [])
+        self._target, self._walk, self._last = model, None, ([], [], {}, {})
 
     @property
     def hooks(self) -> list[Callable[[list[Any]], Any]]:
         """The functions that are called before each step."""
         return self._hooks
+
+    @hooks.setter
+    def hooks(self, functions: list[Callable[[list[Any]], Any]]) -> None:
+        self._hooks = functions
 
     @property
     def t(self) -> int:
@@ -130,24 +155,32 @@ class InDeZero(Rule):
         if self._target is None:
             raise RuntimeError("there is no model yet: setup(model) first")
         walk = self._walk
-        if walk is None or not walk.is_current():
+        try:
+            if walk is None or not walk.is_current():
+                raise AttributeError
+            params = walk.params()
+            grads: list[Any] = [None if p is None else p.grad for p in params]
+        except AttributeError:  # a parameter has become a layer
             self._walk = walk = Walk(self._target)
-        params = walk.params()
-        grads: list[Any] = [None if p is None else p.grad for p in params]
+            params = walk.params()
+            grads = [None if p is None else p.grad for p in params]
         if self._hooks:
             own = [p for p, grad in zip(params, grads, strict=True) if grad is not None]
             own = [*{id(p): p for p in own}.values()]
             for hook in self._hooks:
                 hook(own)
             grads = [None if p is None else p.grad for p in params]
-        known, keys = self._last
+        known, keys, arrays, gradients = self._last
         # By identity, as lists are compared: a parameter is compared no other way.
         if params != known or None in grads:
             params, grads, keys = self._keyed(walk.names, params, grads)
-        return super().update(
-            MappingProxyType(dict(zip(keys, [p.data for p in params], strict=True))),
-            dict(zip(keys, [grad.data for grad in grads], strict=True)),
-        )
+            arrays, gradients = {}, {}
+            # Kept only if the next look at the model can be compared with it.
+            is_kept = len(params) == len(walk.names)
+            self._last = (params, keys, arrays, gradients) if is_kept else ([], [], {}, {})
+        arrays.update(zip(keys, map(DATA, params), strict=True))
+        gradients.update(zip(keys, map(DATA, grads), strict=True))
+        return super().update(MappingProxyType(arrays), gradients)
 
     def _keyed(
         self, names: list[str], params: list[Any], grads: list[Any]
@@ -159,10 +192,7 @@ class InDeZero(Rule):
                 found[id(param)] = name, param, grad
         keys_of = {id(owner): key for key, ref in self._owners.items() if (owner := ref()) is not None}
         keys = [keys_of.get(i) or self._new_key(name, param) for i, (name, param, _) in found.items()]
-        own, own_grads = [p for _, p, _ in found.values()], [grad for _, _, grad in found.values()]
-        # Kept only if the next look at the model can be compared with it.
-        self._last = (own, keys) if len(own) == len(params) else ([], [])
-        return own, own_grads, keys
+        return [p for _, p, _ in found.values()], [grad for _, _, grad in found.values()], keys
 
     def _new_key(self, name: str, param: Any) -> str:
         """Return the key of a parameter that has no state yet, or whose state was loaded under its name."""
@@ -174,6 +204,25 @@ class InDeZero(Rule):
             self.drop_state(key)
         self._owners[key] = ref(param)
         return key
+
+    def load(self, path: Any, params: Any = None) -> None:
+        """Resume from a file; each state belongs to the parameter that has its name at the next step."""
+        super().load(path, params)
+        self._forget_owners()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Resume from what `state_dict` returned; as `load` has it."""
+        super().load_state_dict(state)
+        self._forget_owners()
+
+    def __getstate__(self) -> dict[str, Any]:
+        owners = {key: owner() for key, owner in self._owners.items()}
+        return super().__getstate__() | {"model": (self._target, self._hooks, owners)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._target, self._hooks, owners = state["model"]
+        self._owners = {key: ref(owner) for key, owner in owners.items() if owner is not None}
 
 
 @dataclass(eq=False)
@@ -202,13 +251,19 @@ class AdaDelta(InDeZero, QuotientAdaDelta):
 class Adam(InDeZero, optimizers.Adam):
     """``Adam(alpha=0.001, beta1=0.9, beta2=0.999, eps=1e-8)``: see `fastopt.Adam`.
 
-    ``lr`` is ``alpha``; DeZero's ``lr`` is the step size that the correction of the bias makes of it.
+    ``lr`` is ``alpha``; DeZero's ``lr`` is the step size that the correction of the bias makes of it. As in
+    DeZero the correction is that of the optimizer's number of steps, also for parameters that had fewer.
     """
 
     def __init__(
         self, alpha: float = 0.001, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8, **more: Any
     ) -> None:
         super().__init__(alpha, beta1, beta2, eps=eps, **more)
+
+    def scalars(self, t: int) -> tuple[float, ...]:
+        """Give those of Adam, for the number of this step."""
+        engine = vars(self).get("engine")  # none while the class is checked
+        return super().scalars(t if engine is None else engine.memory.steps.item() + 1)
 
     @property
     def alpha(self) -> float:

@@ -26,15 +26,15 @@ MOMENTUMS, CACHE = ("weight_momentums", "bias_momentums"), ("weight_cache", "bia
 
 
 def states_of(layer: Any, *names: tuple[str, str]) -> list[list[np.ndarray]]:
-    """Return states of a layer's weights and biases; those that aren't there yet are 0."""
-    own = vars(layer)
-    try:
-        return [[own[weights], own[biases]] for weights, biases in names]
-    except KeyError:
+    """Return states of a layer's weights and biases; all are 0 if the last ones aren't there yet.
+
+    As in the book, Adam begins anew with the momentums that another optimizer has left.
+    """
+    if not hasattr(layer, names[-1][0]):
         for weights, biases in names:
-            if weights not in own:
-                own[weights], own[biases] = np.zeros_like(layer.weights), np.zeros_like(layer.biases)
-        return states_of(layer, *names)
+            setattr(layer, weights, np.zeros_like(layer.weights))
+            setattr(layer, biases, np.zeros_like(layer.biases))
+    return [[getattr(layer, weights), getattr(layer, biases)] for weights, biases in names]
 
 
 @dataclass(eq=False)
@@ -79,7 +79,8 @@ class Optimizer_SGD(OverLayers):
             rules.momentum(params, grads, v, lr=lr, momentum=self.momentum)
             return
         (weights, biases), dweights, dbiases = params, layer.dweights, layer.dbiases
-        is_plain = weights.shape == dweights.shape and biases.shape == dbiases.shape
+        is_plain = weights.dtype is biases.dtype is dweights.dtype is dbiases.dtype and lr >= 0
+        is_plain = is_plain and weights.shape == dweights.shape and biases.shape == dbiases.shape
         if is_plain and weights.size < SMALL and weights.flags.writeable and biases.flags.writeable:
             weights -= lr * dweights
             biases -= lr * dbiases

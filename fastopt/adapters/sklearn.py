@@ -9,7 +9,7 @@ All that changes is how scikit-learn's own optimizers take a step. Their state s
 that an estimator can be pickled, cloned and trained on, with fastopt or without, at any time.
 """
 
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from dataclasses import fields
 from functools import cache, wraps
 from typing import Any
@@ -37,7 +37,7 @@ class patch:
         A rule to train with instead of the estimator's solver; by default the solver's own, with its
         hyperparameters. Each estimator gets a copy without state; lr and the others can be changed during the
         training. With ``solver="sgd"`` lr is multiplied by what the estimator's learning_rate mode makes of
-        learning_rate_init.
+        learning_rate_init, unless it is a schedule.
 
     Raises
     ------
@@ -62,13 +62,19 @@ class patch:
             raise TypeError(f"optimizer must be one of fastopt's, not {kind(optimizer)}")
         install()
         self.optimizer = optimizer
-        self.token: Token[patch | None] = current.set(self)
+        # What was there before, for each block that it is entered for; the first one may be entered already.
+        self.before, self.is_entered = [current.get()], False
+        current.set(self)
 
     def __enter__(self) -> "patch":
+        if self.is_entered or current.get() is not self:
+            self.before.append(current.get())
+            current.set(self)
+        self.is_entered = True
         return self
 
     def __exit__(self, *error: object) -> None:
-        current.reset(self.token)
+        current.set(self.before.pop() if self.before else None)
 
 
 def unpatch() -> None:
@@ -124,7 +130,9 @@ def other_step(solver: Any, optimizer: Optimizer, params: list[Any], grads: list
         rule = solver.fastopt = optimizer.unused()
     names = {field.name for field in fields(optimizer)}
     wanted = {name: getattr(optimizer, name) for name in names}
-    if hasattr(solver, "lr_schedule"):
+    if optimizer.schedule is not None:
+        del wanted["lr"]  # the copy has the schedule, and counts its own steps
+    elif hasattr(solver, "lr_schedule"):
         wanted["lr"] *= solver.learning_rate / solver.learning_rate_init
     for name, value in wanted.items():
         if getattr(rule, name) != value:

@@ -1,6 +1,6 @@
 """Nested containers as flat ones: `flatten`, `unflatten`, and gradients under other names."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,28 +22,32 @@ def named(attributes: Sequence[str] | Attributes) -> Attributes:
     return attributes if isinstance(attributes, Mapping) else {name: name for name in attributes}
 
 
-def children(tree: Any, attributes: Attributes) -> Iterator[tuple[Any, Any]] | None:
+def children(tree: Any, attributes: Attributes) -> Iterable[tuple[Any, Any]] | None:
     """Return what a tree has, with its names or indices; None for a leaf."""
-    if isinstance(tree, Mapping):
-        return iter(tree.items())
+    # The usual types first, as the look for a `Mapping` takes longer.
     if isinstance(tree, list | tuple):
-        return iter(enumerate(tree))
+        return enumerate(tree)
+    if type(tree) is dict or isinstance(tree, Mapping):
+        items: Iterable[tuple[Any, Any]] = tree.items()
+        return items
     found = [
         (name, getattr(tree, attribute)) for name, attribute in attributes.items() if hasattr(tree, attribute)
     ]
     is_object = not isinstance(tree, np.ndarray | np.generic | Rows | float | int)
-    return iter(found) if is_object and found else None
+    return found if is_object and found else None
 
 
-def leaves(tree: Any, attributes: Attributes, path: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
-    """Yield the path of each leaf, and the leaf. What is None is left out."""
-    own = children(tree, attributes)
-    if own is None:
-        if tree is not None:
-            yield ".".join(path), tree
-        return
-    for name, child in own:
-        yield from leaves(child, attributes, (*path, str(name)))
+def add_leaves(found: dict[str, Any], tree: Any, attributes: Attributes, path: str) -> None:
+    """Add the leaves of a tree under their paths. What is None is left out."""
+    own = None if type(tree) is np.ndarray else children(tree, attributes)
+    if own is not None:
+        start = f"{path}." if path else ""
+        for name, child in own:
+            add_leaves(found, child, attributes, f"{start}{name}")
+    elif path in found:
+        raise ValueError(f"two arrays have the path {path!r}: rename one of them")
+    elif tree is not None:
+        found[path] = tree
 
 
 def flatten(tree: Any, attributes: Sequence[str] | Attributes = ()) -> dict[str, Any]:
@@ -76,10 +80,7 @@ def flatten(tree: Any, attributes: Sequence[str] | Attributes = ()) -> dict[str,
     ['layers.0.W', 'layers.0.b', 'scale']
     """
     result: dict[str, Any] = {}
-    for path, leaf in leaves(tree, named(attributes), ()):
-        if path in result:
-            raise ValueError(f"two arrays have the path {path!r}: rename one of them")
-        result[path] = leaf
+    add_leaves(result, tree, named(attributes), "")
     return result
 
 

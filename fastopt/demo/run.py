@@ -37,15 +37,15 @@ class Cost:
     plain: list[float] = field(default_factory=list)
 
 
-def rule_of(optimizer: Optimizer) -> str:
-    """Return the name of the rule that an optimizer is, or, if it is an adapter's, has."""
-    names = [cls.__name__ for cls in type(optimizer).__mro__ if cls is getattr(optimizers, cls.__name__, 0)]
-    return names[0] if names else type(optimizer).__name__
+def rule_of(kind: type[Optimizer]) -> str:
+    """Return the name of the rule that a class is, or, if it is an adapter's, has."""
+    names = [cls.__name__ for cls in kind.__mro__ if cls is getattr(optimizers, cls.__name__, 0)]
+    return names[0] if names else kind.__name__
 
 
 def plain(optimizer: Optimizer, params: Any, grads: Any, turns: int = 3) -> list[float]:
     """Return the seconds of some steps of plain NumPy on copies, with the same hyperparameters."""
-    naive = like(optimizer, getattr(reference, rule_of(optimizer)))
+    naive = like(optimizer, getattr(reference, rule_of(type(optimizer))))
     keys, values, grad_list = match_grads(params, grads)
     copies = {key: np.array(value) for key, value in zip(keys, values, strict=True)}
     seconds = []
@@ -59,14 +59,15 @@ def plain(optimizer: Optimizer, params: Any, grads: Any, turns: int = 3) -> list
 def meter(costs: dict[str, Cost]) -> None:
     """Measure the steps of every optimizer of fastopt."""
     update = Optimizer.update
+    names: dict[type[Optimizer], str] = {}  # as finding one takes longer than most steps
 
     @wraps(update)
     def step(self: Optimizer, params: Any, grads: Any) -> bool:
         start = perf_counter()
         taken = update(self, params, grads)
         seconds = perf_counter() - start
-        rule = rule_of(self)
-        cost = costs.setdefault(rule, Cost())
+        rule = names.get(type(self)) or names.setdefault(type(self), rule_of(type(self)))
+        cost = costs.get(rule) or costs.setdefault(rule, Cost())
         cost.steps.append(seconds)
         n = len(cost.steps)
         if n > 1 and n & (n - 1) == 0 and rule in reference.__all__:  # at steps 2, 4, 8, ...
@@ -173,18 +174,20 @@ def run(script: Path, arguments: Sequence[str], module: str, dezero: bool) -> in
     sys.meta_path.insert(0, importer)
     sys.meta_path.append(Parents([module]))
     sys.argv[:] = [str(script), *arguments]
-    sys.path[0] = str(script.resolve().parent)
+    if not sys.flags.safe_path:
+        sys.path[0] = str(script.resolve().parent)
     costs: dict[str, Cost] = {}
     meter(costs)
     failure: BaseException | None = None
     start = perf_counter()
     try:
-        runpy.run_path(str(script), run_name="__main__")
+        runpy.run_path(str(script.absolute()), run_name="__main__")
     except (Exception, KeyboardInterrupt) as error:
         failure = error
     finally:  # also at sys.exit
-        if costs:
-            print(f"\n{summary(costs, perf_counter() - start)}", file=sys.stderr)
+        seconds = perf_counter() - start
+        if costs and sys.stderr is not None and not sys.stderr.closed:
+            print(f"\n{summary(costs, seconds)}", file=sys.stderr)
     if isinstance(failure, ImportError) and failure.name == "cupy" and (message := gpu_message(module)):
         print(message, file=sys.stderr)
         return 1

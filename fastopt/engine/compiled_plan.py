@@ -110,6 +110,10 @@ class CompiledPlan(Plan):
                 return False
         return all(isinstance(arrays.grads[i], Rows) for i in self.sparse)
 
+    def note_counts(self) -> None:
+        """Note how much the counts of the parameters differ from the guard."""
+        self.main.note_counts()
+
     @property
     def found_nonfinite(self) -> bool:
         """Whether the last step met a gradient that isn't finite."""

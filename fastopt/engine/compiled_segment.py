@@ -141,9 +141,13 @@ class CompiledSegment(Segment):
         rows["n_rule_scalars"] = rule.n_scalars
         rows["count"] = [entry.count_at for entry in entries]
         rows["n_counts"] = [entry.n_counts for entry in entries]
-        if len(entries):
-            rows["count_difference"] = self.memory.counts[rows["count"]] - self.guard
         self._make_header(rows, pool, n_params, sum(sizes))
+        self.note_counts()
+
+    def note_counts(self) -> None:
+        """Note how much the counts of the parameters differ from the guard."""
+        if len(self._rows):
+            self._rows["count_difference"] = self.memory.counts[self._rows["count"]] - self.guard
 
     def _add_states(self, rows: np.ndarray, pool: list[int]) -> None:
         """Note where the states of each array are, and the rules of its dtype."""

@@ -123,7 +123,7 @@ class Engine:
             plan = self.plans.get(tuple(keys))
             if plan is None or plan.keys != keys:
                 return None
-        return plan if plan.token is token else None
+        return plan if plan.token is token and plan.recount() else None
 
     def repeat(
         self, keys: Any, params: list[Any], grads: list[Any], scalars: tuple[float, ...], token: object,

@@ -218,7 +218,7 @@ class Batch:
     def __init__(self, segment: Segment, entries: list[Entry]) -> None:
         self.entries, self.n_averages = entries, segment.n_averages
         dtype, size = entries[0].slot.dtype, sum(entry.slot.size for entry in entries)
-        self.params, self.grads = np.empty(size, dtype), np.empty(size, dtype)
+        self.params, self.grads = np.empty(size, dtype=dtype), np.empty(size, dtype=dtype)
         self.places: list[tuple[int, np.ndarray, np.ndarray]] = []
         firsts = np.cumsum([0, *(entry.slot.size for entry in entries)]).tolist()
         for entry, first in zip(entries, firsts, strict=False):
@@ -231,7 +231,7 @@ class Batch:
         self.states: list[np.ndarray] = []
         are_neighbors = [entry.slot.offset - start for entry in entries] == firsts[:-1]
         for buffer in segment.memory.buffers[dtype]:
-            self.states.append(buffer[start : start + size] if are_neighbors else np.empty(size, dtype))
+            self.states.append(buffer[start : start + size] if are_neighbors else np.empty(size, dtype=dtype))
             for entry, first in () if are_neighbors else zip(entries, firsts, strict=False):
                 own, copy = entry.slot.flat_view(buffer), self.states[-1][first : first + entry.slot.size]
                 self.before.append(partial(setitem, copy, ..., own))

@@ -110,16 +110,20 @@ class PlainPlan(Plan):
         ends = np.flatnonzero(np.diff(np.sort(counted)) != 1) + 1
         views = [counts[part[0] : part[-1] + 1] for part in np.split(np.sort(counted), ends) if part.size]
         self.count_calls: Calls = [partial(np.add, view, 1, view) for view in (memory.steps, *views)]
-        # How much the counts differ from that of the first parameter.
-        self.differences = counts[counted] - self.guard
+        self.counted = counted
+        self.note_counts()
         self.wanted, now = np.empty_like(self.differences), np.empty_like(self.differences)
-        self.differs, is_other = np.zeros(counted.size + 1, np.int64), np.zeros((), np.int64)
+        self.differs, is_other = np.zeros(counted.size + 1, dtype=np.int64), np.zeros((), dtype=np.int64)
         self.compare_calls: Calls = [
             partial(np.ndarray.take, counts, counted, 0, now, "clip"),
             partial(np.not_equal, now, self.wanted, self.differs[1:]),
             partial(np.maximum.reduce, self.differs, 0, None, is_other),
             is_other.item,
         ]
+
+    def note_counts(self) -> None:
+        """Note how much the counts of the parameters differ from the guard."""
+        self.differences = self.memory.counts[self.counted] - self.guard
 
     def _guard_calls(self, count: int) -> Calls:
         """Return the C calls that refuse the step if another was taken, or the memory has been replaced."""

@@ -142,6 +142,7 @@ class Plan:
     is_small = True
     n_threads = 1
     n_elements = 0
+    count_places: tuple[np.ndarray, np.ndarray] | None = None
     main: Segment
     drive: Callable[[list[Any], list[Any], tuple[float, ...], int], bool | None] | None = None
 
@@ -211,6 +212,29 @@ class Plan:
             )  # fmt: skip
             entries.append(entry)
         return entries
+
+    def recount(self) -> bool:
+        """Note how the counts differ between sets of parameters, which some other steps may have changed.
+
+        Returns whether each set still has one count.
+        """
+        if len(self.sets) < 2:
+            return True
+        updated = [entry for entry in self.entries if not entry.is_frozen]
+        if self.count_places is None:
+            own = np.array([entry.count_at for entry in updated], np.intp)
+            firsts = np.array([self.sets[entry.scalar_set].count_at for entry in updated], np.intp)
+            self.count_places = own, firsts
+        own, firsts = self.count_places
+        counts = self.memory.counts
+        if (counts[own] != counts[firsts]).any():
+            return False
+        self.note_counts()
+        return True
+
+    def note_counts(self) -> None:
+        """Note how much the counts of the parameters differ from the guard."""
+        raise NotImplementedError
 
     @property
     def guard(self) -> np.ndarray:

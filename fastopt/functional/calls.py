@@ -1,5 +1,6 @@
 """What stands behind a function: plans for arrays like those of the last calls."""
 
+from collections.abc import Mapping
 from dataclasses import fields
 from functools import partial
 from itertools import chain
@@ -169,6 +170,11 @@ class Calls:
         self, key: Any, param: Any, grad: Any, states: tuple[Any, ...], t: int, given: dict[str, Any]
     ) -> None:
         """Take a step by an optimizer that is made for it, and plan the next one."""
+        if isinstance(param, Mapping):
+            raise TypeError(
+                "param is a dict: functions take arrays and lists of arrays, such as list(params.values()); "
+                f"the class {self.rule.__name__} takes dicts"
+            )
         optimizer = self.rule(**given)
         engine, names = optimizer.engine, self.rule.states
         arrays = arrays_of(param, grad)
@@ -229,6 +235,8 @@ class Calls:
             One for each state, in the order of the function's arguments.
         """
         optimizer = self.rule(**hyperparameters)
+        if isinstance(param, tuple):
+            param, grad = list(param), None if grad is None else list(grad)
         if grad is None:
             grad = [np.zeros_like(p) for p in param] if isinstance(param, list) else np.zeros_like(param)
         arrays = arrays_of(param, grad)

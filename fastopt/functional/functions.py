@@ -46,6 +46,10 @@ def make(name: str, rule: Any) -> Callable[..., None]:
     calls, n_states = Calls(name, rule), len(rule.states)
 
     def step(param: Any, grad: Any, *states: Any, t: Any = None, **hyperparameters: Any) -> None:
+        if type(param) is tuple:
+            param, grad, *states = [
+                list(own) if type(own) is tuple else own for own in (param, grad, *states)
+            ]
         if len(states) != n_states:
             states = calls.all_states(states, hyperparameters)
         calls.take(param, grad, states, t, hyperparameters)

@@ -160,7 +160,7 @@ class Tape:
         self._rooms: list[tuple[np.dtype[Any], int]] = []
         self.operations: list[Operation] = []
         self._arrange([(array, own.value) for array, own in zip(arrays, drafts, strict=True)])
-        self.scalars = np.zeros(len(scalars), dtype)
+        self.scalars = np.zeros(len(scalars), dtype=dtype)
         self._fixed = [self.scalars[i : i + 1].reshape(()) for i in range(len(scalars))]
         self._fixed += [np.array(value.number, dtype) for value in self._constants.values()]
 

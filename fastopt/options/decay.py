@@ -25,7 +25,8 @@ class DecayFields:
         paper.
     decay_params : {"all", "matrices"}, default "all"
         Parameters to which weight_decay applies: all, as in PyTorch, or arrays of at least two dimensions,
-        which excludes biases and the parameters of normalization layers.
+        which excludes biases and the parameters of normalization layers, unless they have two axes, such as
+        (1, n).
     maximize : bool, default False
         Whether to maximize: −g replaces g, before weight decay is added.
     """
