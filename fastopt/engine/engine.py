@@ -116,14 +116,14 @@ class Engine:
         new.memory = self.memory.copy()
         return new
 
-    def find(self, keys: Any, token: object) -> Plan | None:
-        """Return the plan that is kept for these keys."""
-        plan = self.plan
+    def find(self, job: Job) -> Plan | None:
+        """Return the plan that is kept for the parameters of a step and their groups."""
+        plan, keys = self.plan, job.arrays.keys
         if plan is None or (plan.keys is not keys and plan.keys != keys):
             plan = self.plans.get(tuple(keys))
             if plan is None or plan.keys != keys:
                 return None
-        return plan if plan.token is token and plan.recount() else None
+        return plan if plan.token is job.token and plan.grouping == job.grouping and plan.recount() else None
 
     def repeat(
         self, keys: Any, params: list[Any], grads: list[Any], scalars: tuple[float, ...], token: object,
@@ -178,7 +178,7 @@ class Engine:
             If a gradient isn't finite and has to be, with nothing changed.
         """
         arrays = job.arrays
-        known = self.find(arrays.keys, job.token)
+        known = self.find(job)
         drive = None if known is None or self.has_shared else known.drive
         # With a single call nothing is left that compiled code can't see, but the number of threads.
         if known is not None and drive is not None and (known.is_small or known.fits(arrays, job.n_threads)):
@@ -359,7 +359,7 @@ def take_together(jobs: Sequence[tuple[Engine, Job]]) -> list[int]:
     """Take the steps of several engines, all or none of them. Returns what `Engine.take` does, for each."""
     if len(jobs) == 1:
         return [jobs[0][0].take(jobs[0][1])]
-    return run_together(jobs, [engine.find(job.arrays.keys, job.token) for engine, job in jobs])
+    return run_together(jobs, [engine.find(job) for engine, job in jobs])
 
 
 def run_together(jobs: Sequence[tuple[Engine, Job]], known: Sequence[Plan | None]) -> list[int]:

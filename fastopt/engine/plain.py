@@ -15,9 +15,9 @@ from fastopt.engine.overlap import mirrored_arrays
 from fastopt.engine.segment import Calls, Entry, Segment, rehearse
 from fastopt.engine.table import DIRECT, GATHERED, NUMBER, SPARSE, STAGED
 from fastopt.kernels.common import follow
-from fastopt.kernels.tape import Bound, Tape, kind_of
+from fastopt.kernels.tape import Bound, Tape
 
-__all__ = ["PlainStep", "all_finite"]
+__all__ = ["PlainStep", "all_finite", "quick_sum_of_squares"]
 
 # Number of elements that are updated at a time, so that what NumPy makes on the way stays in the cache.
 PIECE = 16_384
@@ -25,11 +25,12 @@ PIECE = 16_384
 # Largest number of elements of a product by BLAS.
 MAX_DOT = 8_192
 
-# Arrays of fewer elements than this are updated several at a time.
-SMALL = 4_096
+# Arrays of fewer elements than this are updated several at a time; or alone, if they are tiny.
+SMALL = 8_192
+TINY = 1_024
 
-# Number of tapes that are kept: scalars of other kinds need another one.
-MAX_TAPES = 64
+# Number of tapes of a kernel that are kept: scalars of other kinds need another one.
+MAX_TAPES = 8
 
 
 def quick_sum_of_squares(flat: np.ndarray) -> float:
@@ -63,7 +64,7 @@ class PlainStep:
 
     def __init__(self, segment: Segment, overlapping: set[int], *, has_given_states: bool = False) -> None:
         self.segment, self.overlapping, self.has_given_states = segment, overlapping, has_given_states
-        self.tapes: dict[Any, KnownTape] = {}
+        self.tapes: dict[Any, list[KnownTape]] = {}
         self.last_tapes: dict[Any, tuple[bytes, list[KnownTape]]] = {}
         self.states = [flat_states(segment, entry) for entry in segment.entries]
         self.is_drafted = segment.rule.is_whole or not segment.rule.kernel.is_own
@@ -73,6 +74,7 @@ class PlainStep:
         # One array for each kind that has tapes of its own.
         self.kinds = {kind_of_entry(entry): entry for entry in segment.entries if not entry.is_frozen}
         self.alone = [i for i, entry in enumerate(segment.entries) if entry.position not in batched]
+        self.is_batched = bool(self.batches) and not self.alone
 
     def calls(
         self, arrays: Any, scalars: Sequence[float], between: Callable[[Segment], Calls] | None
@@ -98,10 +100,10 @@ class PlainStep:
                 return [], False
             if self.is_drafted:
                 return draft_step(segment, works, between), is_finite
-            tapes = {place: self._tapes(entry) for place, entry in self.kinds.items()}
+            tapes = {place: self.tapes_of(entry) for place, entry in self.kinds.items()}
             calls: Calls = []
             for number, batch in enumerate(self.batches):
-                calls += batch.calls(number, arrays, tapes[kind_of_entry(batch.entries[0])])
+                calls += batch.calls(number, arrays.params, arrays.grads, tapes[batch.kind])
             for work in works:
                 i, entry = work.row, work.entry
                 if entry.is_frozen:
@@ -131,7 +133,7 @@ class PlainStep:
         # The sum of all squares is finite in most steps: else each gradient is looked at.
         return isfinite(sum(map(quick_sum_of_squares, checked))) or all(map(all_finite, checked))
 
-    def _tapes(self, entry: Entry) -> list["KnownTape"]:
+    def tapes_of(self, entry: Entry) -> list["KnownTape"]:
         """Return the tapes of kernel and averages, which get the scalars of this step."""
         segment, place = self.segment, kind_of_entry(entry)
         scalars, weights = segment.scalars_of(entry)
@@ -144,12 +146,11 @@ class PlainStep:
         kernels += [(follow, 2, weights[2 * k : 2 * k + 2]) for k in range(segment.n_averages)]
         found = list[KnownTape]()
         for k, (kernel, n, values) in enumerate(kernels):
-            key = entry.scalar_set, k, entry.slot.dtype, *map(kind_of, values.tolist())
-            known = self.tapes.get(key)
+            numbers, own = values.tolist(), self.tapes.setdefault((*place, k), [])
+            known = next((one for one in own if one.tape.is_for(numbers)), None)
             if known is None:
-                if len(self.tapes) >= MAX_TAPES:
-                    self.tapes.clear()
-                known = self.tapes[key] = KnownTape(kernel, entry.slot.dtype, n, values.tolist())
+                known = KnownTape(kernel, entry.slot.dtype, n, numbers)
+                own[:] = [*own[1 - MAX_TAPES :], known]
             known.tape.scalars[:] = values
             found.append(known)
         self.last_tapes[place] = given, found
@@ -216,14 +217,17 @@ class Batch:
     """
 
     def __init__(self, segment: Segment, entries: list[Entry]) -> None:
-        self.entries, self.n_averages = entries, segment.n_averages
+        self.entries, self.n_averages, self.kind = entries, segment.n_averages, kind_of_entry(entries[0])
         dtype, size = entries[0].slot.dtype, sum(entry.slot.size for entry in entries)
         self.params, self.grads = np.empty(size, dtype=dtype), np.empty(size, dtype=dtype)
-        self.places: list[tuple[int, np.ndarray, np.ndarray]] = []
+        self.positions = [entry.position for entry in entries]
+        self.param_copies: list[np.ndarray] = []
+        self.grad_copies: list[np.ndarray] = []
         firsts = np.cumsum([0, *(entry.slot.size for entry in entries)]).tolist()
         for entry, first in zip(entries, firsts, strict=False):
             slot = entry.slot._replace(offset=first)
-            self.places.append((entry.position, slot.view(self.params), slot.view(self.grads)))
+            self.param_copies.append(slot.view(self.params))
+            self.grad_copies.append(slot.view(self.grads))
         # States that are neighbors are updated where they are, others copied, too.
         start = entries[0].slot.offset
         self.before: Calls = []
@@ -240,14 +244,21 @@ class Batch:
     def read(self, arrays: Any) -> None:
         """Copy the gradients as they are now."""
         grads = arrays.grads
-        for position, _, copy in self.places:
+        for position, copy in zip(self.positions, self.grad_copies, strict=True):
             copy[...] = grads[position]
 
-    def calls(self, number: int, arrays: Any, tapes: "list[KnownTape]") -> Calls:
-        """Return the C calls that update the arrays, given the number of the batch."""
-        params, grads = arrays.params, arrays.grads
-        calls = self.before + [partial(setitem, copy, ..., grads[i]) for i, _, copy in self.places]
-        calls += [partial(setitem, copy, ..., params[i]) for i, copy, _ in self.places]
+    def calls(
+        self, number: int, params: list[Any], grads: list[Any] | None, tapes: "list[KnownTape]"
+    ) -> Calls:
+        """Return the C calls that update the arrays, given the number of the batch.
+
+        Without grads they are as they have been read: nothing else in the chain may write to them.
+        """
+        params = [params[i] for i in self.positions]
+        calls = self.before.copy()
+        if grads is not None:
+            calls += assignments(self.grad_copies, [grads[i] for i in self.positions])
+        calls += assignments(self.param_copies, params)
         kernel, *averages = tapes
         n_states = len(self.states) - self.n_averages
         for tape, given, states in (
@@ -261,13 +272,18 @@ class Batch:
             if known is None:
                 known = tape.batches[number] = tape.calls((-1, 0), given, states)
             calls += known
-        # A subclass may have a `__setitem__` of its own.
-        calls += [partial(np.ndarray.__setitem__, params[i], ..., copy) for i, copy, _ in self.places]
-        return calls + self.after
+        return calls + assignments(params, self.param_copies) + self.after
+
+
+def assignments(targets: list[Any], values: list[Any]) -> Calls:
+    """Return the C calls that assign values to arrays."""
+    # A subclass may have a `__setitem__` of its own.
+    pairs = zip(targets, values, strict=True)
+    return [partial(np.ndarray.__setitem__, target, ..., value) for target, value in pairs]
 
 
 def batches_of(segment: Segment, overlapping: set[int]) -> list[Batch]:
-    """Return the batches of a step's arrays, each of two arrays or more."""
+    """Return the batches of a step's arrays, each of two arrays or more, or of a tiny one."""
     modes = {DIRECT, GATHERED, STAGED}
     small = [
         entry
@@ -286,7 +302,7 @@ def batches_of(segment: Segment, overlapping: set[int]) -> list[Batch]:
             groups[-1].append(entry)
         else:
             groups.append([entry])
-    return [Batch(segment, group) for group in groups if len(group) > 1]
+    return [Batch(segment, group) for group in groups if len(group) > 1 or group[0].slot.size < TINY]
 
 
 def recorded_calls(i: int, work: Work, tapes: list[KnownTape]) -> Calls:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import chain
+from operator import ne
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from fastopt.engine.memory import Memory
 from fastopt.engine.overlap import overlapping_indices, overlapping_with_states
 from fastopt.engine.plain import PlainStep
 from fastopt.engine.plan import Arrays, Plan, Scalars, run_calls
+from fastopt.engine.quick import quick_step
 from fastopt.engine.rules import Rule
 from fastopt.engine.segment import Calls, Segment
 from fastopt.engine.table import CHECK, REFUSED
@@ -62,6 +64,9 @@ class PlainPlan(Plan):
         self.is_kept = not overlapping and self.between is None and not self.main.has_copies
         if self.is_kept:
             self.drive = self._drive if given_states is None else self._drive_with_states
+            given = [*arrays.params, *arrays.grads]
+            if self.plain.is_batched and all(map(owns_memory, given)) and not is_strict:
+                self.drive = quick_step(self.plain, given, n_arrived, self._guard_calls, self.count_calls)
 
     def fits(self, arrays: Arrays, n_threads: Callable[[int], int]) -> bool:
         """Whether all arrays are like those of the first step, share no memory, and no code has come."""
@@ -105,21 +110,17 @@ class PlainPlan(Plan):
         """Make the calls that count the step, and those that compare all counts with what they must be."""
         memory, counts = self.memory, self.memory.counts
         updated = [entry for entry in self.entries if not entry.is_frozen]
-        counted = np.array([*chain(*(range(e.count_at, e.count_at + e.n_counts) for e in updated))], np.intp)
-        # Neighbors are counted at once.
-        ends = np.flatnonzero(np.diff(np.sort(counted)) != 1) + 1
-        views = [counts[part[0] : part[-1] + 1] for part in np.split(np.sort(counted), ends) if part.size]
+        places = [*chain(*(range(e.count_at, e.count_at + e.n_counts) for e in updated))]
+        self.counted = counted = np.sort(np.array(places, np.intp))
+        # Neighbors are counted at once, and read where they are.
+        ends = np.flatnonzero(np.diff(counted) != 1) + 1
+        views = [counts[part[0] : part[-1] + 1] for part in np.split(counted, ends) if part.size]
         self.count_calls: Calls = [partial(np.add, view, 1, view) for view in (memory.steps, *views)]
-        self.counted = counted
+        are_neighbors = len(views) == 1
+        self.counts = views[0] if are_neighbors else np.empty(counted.size, dtype=np.int64)
+        take = partial(np.ndarray.take, counts, counted, 0, self.counts, "clip")
+        self.count_reads: Calls = [] if are_neighbors else [take]
         self.note_counts()
-        self.wanted, now = np.empty_like(self.differences), np.empty_like(self.differences)
-        self.differs, is_other = np.zeros(counted.size + 1, dtype=np.int64), np.zeros((), dtype=np.int64)
-        self.compare_calls: Calls = [
-            partial(np.ndarray.take, counts, counted, 0, now, "clip"),
-            partial(np.not_equal, now, self.wanted, self.differs[1:]),
-            partial(np.maximum.reduce, self.differs, 0, None, is_other),
-            is_other.item,
-        ]
 
     def note_counts(self) -> None:
         """Note how much the counts of the parameters differ from the guard."""
@@ -127,13 +128,14 @@ class PlainPlan(Plan):
 
     def _guard_calls(self, count: int) -> Calls:
         """Return the C calls that refuse the step if another was taken, or the memory has been replaced."""
-        # A step that a signal's handler takes until then writes this, too, and is noticed by the counts.
-        np.add(self.differences, count, self.wanted)
-        return [
-            self.memory.is_retired.item,
-            partial(np.not_equal, self.guard, count, self.differs[:1]),
-            *self.compare_calls,
-        ]
+        if not self.counts.size:
+            is_other = np.zeros((), dtype=np.int64)
+            compare = partial(np.not_equal, self.guard, count, is_other)
+            return [self.memory.is_retired.item, compare, is_other.item]
+        # A step that a signal's handler takes until then is noticed by the counts.
+        wanted = (self.differences + count).tobytes()
+        is_other_count = map(int, map(ne, map(np.ndarray.tobytes, [self.counts]), [wanted]))
+        return [self.memory.is_retired.item, *self.count_reads, partial(next, is_other_count)]
 
     def _drive(self, params: list[Any], grads: list[Any], scalars: Scalars, count: int) -> bool | None:
         """Take a step that is like the first one, as `drive` has it."""

@@ -47,9 +47,8 @@ def make(name: str, rule: Any) -> Callable[..., None]:
 
     def step(param: Any, grad: Any, *states: Any, t: Any = None, **hyperparameters: Any) -> None:
         if type(param) is tuple:
-            param, grad, *states = [
-                list(own) if type(own) is tuple else own for own in (param, grad, *states)
-            ]
+            param, grad = list(param), list(grad)
+            states = tuple(list(own) if type(own) is tuple else own for own in states)
         if len(states) != n_states:
             states = calls.all_states(states, hyperparameters)
         calls.take(param, grad, states, t, hyperparameters)

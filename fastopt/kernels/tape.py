@@ -44,12 +44,14 @@ class Value(NDArrayOperatorsMixin):
 
     def __init__(self, record: Any, dtype: np.dtype[Any], ndim: int, number: float | None = None) -> None:
         self.record, self.dtype, self.ndim, self.number = record, dtype, ndim, number
+        self.is_asked = False  # whether the kernel has branched on it
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
         """Record an operation; compare a scalar with a number at once."""
         numbers = [x.number if isinstance(x, Value) else x for x in inputs]
         if ufunc in COMPARISONS and None not in numbers:
             known: Any = numbers
+            self._note(inputs)
             return bool(ufunc(*known))
         return self.record(ufunc, inputs)
 
@@ -63,7 +65,14 @@ class Value(NDArrayOperatorsMixin):
     def __bool__(self) -> bool:
         if self.number is None:
             raise TypeError("a kernel that branches on an element can't be recorded")
+        self._note([self])
         return bool(self.number)
+
+    def _note(self, values: Sequence[Any]) -> None:
+        """Note that the kernel has branched on scalars."""
+        for value in values:
+            if isinstance(value, Value):
+                value.is_asked = True
 
 
 class Step(NamedTuple):
@@ -143,7 +152,13 @@ class Tape:
     n_arrays : int
         Number of the arrays.
     scalars : sequence of float
-        Its scalars. The tape is right for all that are of the same kinds (`kind_of`).
+        Its scalars.
+
+    Attributes
+    ----------
+    kinds : list of tuple
+        The indices of the scalars that the kernel branches on, and of which kinds (`kind_of`) they must be if
+        the tape is to be right.
     """
 
     def __init__(self, kernel: Any, dtype: np.dtype[Any], n_arrays: int, scalars: Sequence[float]) -> None:
@@ -154,6 +169,8 @@ class Tape:
         numbers = [Value(self._record, dtype, 0, float(x)) for x in scalars]
         drafts: list[Any] = [Draft(array) for array in arrays]  # type: ignore[arg-type]
         kernel.in_numpy(*drafts, *numbers)
+        asked = [(i, value.number) for i, value in enumerate(numbers) if value.is_asked]
+        self.kinds = [(i, kind_of(number)) for i, number in asked if number is not None]
         # Arrays, scalars, constants, and then rooms for results that live within the kernel.
         self._places = {value: i for i, value in enumerate([*arrays, *numbers, *self._constants.values()])}
         self._n_fixed = len(self._places)
@@ -163,6 +180,10 @@ class Tape:
         self.scalars = np.zeros(len(scalars), dtype=dtype)
         self._fixed = [self.scalars[i : i + 1].reshape(()) for i in range(len(scalars))]
         self._fixed += [np.array(value.number, dtype) for value in self._constants.values()]
+
+    def is_for(self, scalars: Sequence[float]) -> bool:
+        """Whether the kernel does the same with these scalars."""
+        return all(kind_of(scalars[i]) == kind for i, kind in self.kinds)
 
     def rooms(self, size: int) -> list[np.ndarray]:
         """Return memory for the results within the kernel, for arrays of a size at most."""

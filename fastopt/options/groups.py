@@ -111,7 +111,7 @@ class Grouping:
         params: Sequence[Any],
         known: Iterable[Hashable] = (),
     ) -> None:
-        self.keys = list(keys)
+        self.keys: list[Hashable] = list(keys)
         self.sets: list[dict[str, Any]] = []
         self.which: dict[Hashable, int] = {}
         earlier = list(known)
@@ -131,6 +131,14 @@ class Grouping:
             if own not in self.sets:
                 self.sets.append(own)
             self.which[key] = self.sets.index(own)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether the parameters have the same hyperparameters, as functions may choose otherwise later."""
+        if self is other or not isinstance(other, Grouping):
+            return self is other
+        return (self.which, self.sets) == (other.which, other.sets)
+
+    __hash__ = object.__hash__
 
     def is_frozen(self, key: Hashable) -> bool:
         """Whether a parameter stays as it is."""

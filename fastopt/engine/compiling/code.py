@@ -1,5 +1,6 @@
 """Compiled code for steps: loaded, compiled here, or asked of another process."""
 
+import gc
 import os
 import signal
 import sys
@@ -199,6 +200,7 @@ def serve() -> None:
     """Compile what the lines of the standard input ask for: what the process in the background does."""
     if hasattr(os, "nice"):
         os.nice(5)  # the training comes first
+    gc.set_threshold(100_000)  # Numba makes so many objects that looking for cycles takes a tenth of the time
     for line in sys.stdin:
         prefix, _, request = line.strip().partition(" ")
         unit = read_request(request)
