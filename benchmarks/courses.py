@@ -15,7 +15,7 @@ import numpy as np
 
 from fastopt.adapters import cs231n, nnfs
 
-from .programs import in_turn
+from .timing import in_turn
 
 SIZES = ("tiny", "small", "network")
 SHAPES = {
@@ -24,13 +24,14 @@ SHAPES = {
     "network": [(784, 128), (1, 128), (128, 10), (1, 10)],
 }
 Step = Callable[[], Any]
+Arrays = tuple[list[np.ndarray], list[np.ndarray]]
 
 
-def arrays(size: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def arrays(shapes: list[tuple[int, ...]], dtype: str = "float64") -> Arrays:
     """Return parameters and gradients."""
     rng = np.random.default_rng(0)
-    params = [rng.standard_normal(shape) for shape in SHAPES[size]]
-    return params, [1e-3 * rng.standard_normal(param.shape) for param in params]
+    params = [rng.standard_normal(shape).astype(dtype) for shape in shapes]
+    return params, [(1e-3 * rng.standard_normal(param.shape)).astype(dtype) for param in params]
 
 
 # CS231n: a function of an array, its gradient and a dict.
@@ -89,10 +90,10 @@ CONFIG = {
 }  # fmt: skip
 
 
-def by_cs231n(rule: str, size: str, by: str) -> Step:
+def by_cs231n(rule: str, arrays: Arrays, by: str) -> Step:
     """Return a step over all arrays."""
     update = globals()[f"own_{rule}"] if by == "own" else getattr(cs231n, rule)
-    params, grads = arrays(size)
+    params, grads = arrays
     items = [[param, grad, dict(CONFIG)] for param, grad in zip(params, grads, strict=True)]
 
     def step() -> None:
@@ -143,9 +144,9 @@ class OwnAdam:
             value += -self.rate * (m / (1 - beta1**t)) / (np.sqrt(v / (1 - beta2**t)) + self.epsilon)
 
 
-def by_nnfs(rule: str, size: str, by: str) -> Step:
+def by_nnfs(rule: str, arrays: Arrays, by: str) -> Step:
     """Return a step over all layers."""
-    params, grads = arrays(size)
+    params, grads = arrays
     if len(params) == 1:
         params, grads = [*params, params[0].copy()], [*grads, grads[0]]
     layers = [
@@ -167,7 +168,7 @@ def by_nnfs(rule: str, size: str, by: str) -> Step:
 # numpy-ml and DeZero, by their own classes.
 
 
-def by_numpy_ml(rule: str, size: str, by: str) -> Step:
+def by_numpy_ml(rule: str, arrays: Arrays, by: str) -> Step:
     """Return a step over all arrays."""
     vars(collections).setdefault("Hashable", collections.abc.Hashable)  # where numpy-ml 0.1.2 looks for it
     from numpy_ml.neural_nets import optimizers
@@ -175,7 +176,7 @@ def by_numpy_ml(rule: str, size: str, by: str) -> Step:
     from fastopt.adapters import numpy_ml
 
     optimizer = getattr(optimizers if by == "own" else numpy_ml, rule)(lr=1e-6)
-    params, grads = arrays(size)
+    params, grads = arrays
 
     def step() -> None:
         for i, grad in enumerate(grads):
@@ -184,7 +185,7 @@ def by_numpy_ml(rule: str, size: str, by: str) -> Step:
     return step
 
 
-def by_dezero(rule: str, size: str, by: str) -> Step:
+def by_dezero(rule: str, arrays: Arrays, by: str) -> Step:
     """Return `update` of a model."""
     vars(np).setdefault("int", int)  # which DeZero 0.0.13 wants
     from dezero import Layer, Parameter, Variable, optimizers
@@ -192,7 +193,7 @@ def by_dezero(rule: str, size: str, by: str) -> Step:
     from fastopt.adapters import dezero
 
     model = Layer()
-    for i, (param, grad) in enumerate(zip(*arrays(size), strict=True)):
+    for i, (param, grad) in enumerate(zip(*arrays, strict=True)):
         setattr(model, f"p{i}", Parameter(param))
         getattr(model, f"p{i}").grad = Variable(grad)
     optimizer: Any = getattr(optimizers if by == "own" else dezero, rule)().setup(model)
@@ -200,7 +201,7 @@ def by_dezero(rule: str, size: str, by: str) -> Step:
     return update
 
 
-COURSES: dict[str, tuple[Callable[[str, str, str], Step], list[str]]] = {
+COURSES: dict[str, tuple[Callable[[str, Arrays, str], Step], list[str]]] = {
     "CS231n": (by_cs231n, ["sgd", "sgd_momentum", "rmsprop", "adam"]),
     "Neural Networks from Scratch": (by_nnfs, ["sgd", "adam"]),
     "numpy-ml": (by_numpy_ml, ["SGD", "AdaGrad", "RMSProp", "Adam"]),
@@ -221,7 +222,7 @@ class Course:
     def setup(self, name: str, size: str, by: str) -> None:
         course, rule = name.split(": ")
         try:
-            self.step = COURSES[course][0](rule, size, by)
+            self.step = COURSES[course][0](rule, arrays(SHAPES[size]), by)
         except ImportError as error:
             raise NotImplementedError(f"this needs {error.name}") from None
         for _ in range(3):

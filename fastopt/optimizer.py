@@ -130,9 +130,7 @@ class Optimizer(Configuration):
                 if is_done:
                     return True
                 if is_done is None:
-                    step = Step(self, self.arrays_of(params, grads))
-                    step.number -= 1  # it was taken
-                    self.warn_of(step)
+                    self.warn_of_last(params, grads)
                     return True
             arrays = self.arrays_of(params, grads)
             if not self.update_arrays(arrays):
@@ -144,6 +142,12 @@ class Optimizer(Configuration):
                 if not self.can_repeat(plan):
                     vars(self)["kept"] = None
             return True
+
+    def warn_of_last(self, params: Any, grads: Any) -> None:
+        """Warn, the first time, of the step that was just taken with a gradient that isn't finite."""
+        step = Step(self, self.arrays_of(params, grads))
+        step.number -= 1
+        self.warn_of(step)
 
     def arrays_of(self, params: Any, grads: Any) -> Arrays:
         """Return the keys and arrays of a step, or the buffers of packed ones if these take one pass."""

@@ -8,6 +8,7 @@ import os
 import sys
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -242,6 +243,26 @@ def around():
     opt.optimizer.clip_norm_each = 1.0
     with pytest.raises(ValueError, match="before the first step"):
         opt.update(params, params)
+
+
+def fortran():
+    """Arrays in the order of columns, where whole arrays are needed: the bits of one process."""
+    for name, options in (
+        ("Adam", {"clip_norm_each": 0.5}),
+        ("Adam", {"clip_adaptive": 0.25}),
+        ("SM3", {"clip_norm_each": 0.5, "clip_adaptive": 0.25}),
+        ("Adafactor", {}),
+        ("Muon", {}),
+    ):
+        shapes = shapes_of(name)
+        params, ref = ({k: np.asfortranarray(p) for k, p in start(0, shapes).items()} for _ in range(2))
+        plain, opt = rule(name, **options), DataParallel(rule(name, **options))
+        for step in range(3):
+            mine, mean = slopes(step, ref)
+            opt.update(params, {key: np.asfortranarray(grad) for key, grad in mine.items()})
+            plain.update(ref, mean)
+        same(params, ref)
+        same_state(opt, plain)
 
 
 GROUPS = {
@@ -813,6 +834,135 @@ def dies(how):
             # within a step, when all have agreed
             opt.distribution.exchange.gather = lambda *_: 1 / 0
         opt.update(params, params)
+
+
+def calls():
+    """Ranks whose calls differ are told which, and go on; what one can't be given is an error on all."""
+    params, opt = start(), DataParallel(fastopt.Adam(ema=0.5))
+    opt.update(params, params)
+    acts = {
+        "update": lambda: opt.update(params, params),
+        "flush": lambda: opt.flush(params),
+        "save": lambda: opt.save("never.npz", params),
+        "load": lambda: opt.load("never.npz", params),
+        "average": lambda: opt.average(params),
+        "broadcast": lambda: opt.broadcast(params),
+        "state_dict": opt.state_dict,
+        "close": opt.close,
+    }
+    for here, there in itertools.permutations(acts, 2) if RANKS > 1 else ():
+        differ = f"is {there} on rank {RANKS - 1}, {here} on rank 0"
+        with pytest.raises(ValueError, match=f"the call must be the same on all ranks, but {differ}"):
+            acts[there if LAST else here]()
+    culprit, given = f"rank {RANKS - 1}", None if LAST else params
+    with pytest.raises(TypeError, match=culprit):
+        opt.update(given, params)
+    for act in (opt.broadcast, opt.average, lambda some: opt.save("never.npz", some)):
+        with pytest.raises(TypeError, match=culprit):
+            act(given)
+    for act in (opt.save, opt.load):
+        with pytest.raises(TypeError, match=culprit):
+            act(None if LAST else "never.npz", params)
+    with pytest.raises(TypeError, match="not a DataParallel: find the learning rate in one process"):
+        fastopt.lr_finder(lambda: 1.0, opt, params)
+    assert opt.update(params, params)
+    assert opt.iter == 2
+
+
+def many():
+    """One duplicate for all of a communicator, whose contexts are few; it is freed with the last user."""
+    made = [DataParallel(fastopt.SGD()) for _ in range(2500)]
+    assert len({opt.comm.handle for opt in made}) == 1
+    for opt in made:
+        opt.close()
+        opt.close()
+    for _ in range(2500):
+        comm = COMM.Dup()
+        with DataParallel(fastopt.SGD(lr=1.0), comm) as opt:
+            pass
+        comm.Free()
+    with pytest.raises(ValueError, match="is closed"):
+        opt.update(start(), start())
+    with pytest.raises(ZeroDivisionError), DataParallel(fastopt.SGD()) as opt:
+        raise ZeroDivisionError
+    assert opt.update(start(), start())  # where others may still need it
+
+
+def early():
+    """The last rank's program ends before the others'."""
+    params, opt = start(), DataParallel(rule("Adam"))
+    for step in range(9):
+        if step == 3 and LAST:
+            return
+        opt.update(params, params)
+
+
+def shards(folder):
+    """A folder keeps what isn't a checkpoint's, and the last set until the new one is on the disk."""
+    folder = Path(f"{folder}/shards")
+    params, opt = start(), DataParallel(rule("Adam"))
+    opt.update(params, params)
+    others = [
+        "thesis.tex",
+        "5-0123abcd-0-of-1.npz.txt",
+        "x-5-0123abcd-0-of-1.npz",
+        ".thesis.tex.01234567.tmp",
+    ]
+    left = ["5-0123abcd-0-of-1.npz", ".5-0123abcd-0-of-1.npz.01234567.tmp", ".index.npz.01234567.tmp"]
+    link = "6-0123abcd-0-of-1.npz"
+    if RANK == 0:
+        folder.mkdir()
+        for name in (*others, *left):
+            (folder / name).write_text("mine")
+        (folder / link).symlink_to(folder / "thesis.tex")
+    COMM.Barrier()
+    for named in (["thesis.tex"], ["index.npz"], [link], ["../shards/5-0123abcd-0-of-1.npz"], [], 5, [5]):
+        if RANK == 0:
+            files.write(folder / "index.npz", {"shards": named}, {})
+        COMM.Barrier()
+        with pytest.raises((ValueError, OSError), match=r"rank 0.*(no index of shards|is a link)"):
+            opt.load(folder, params)
+    opt.save(folder, params)
+    COMM.Barrier()
+    there = {path.name for path in folder.iterdir()}
+    assert there >= {*others, link, "index.npz"}
+    assert not there & {*left}
+    assert len(there) == len(others) + 2 + RANKS
+    assert (folder / "thesis.tex").read_text() == "mine"
+    # The index is there, but it fails to be made durable: its shards stay.
+    write = files.write
+
+    def fail(path, *arguments):
+        write(path, *arguments)
+        if path.name == "index.npz":
+            raise OSError("no way to the disk")
+
+    opt.update(params, params)
+    files.write = fail
+    with pytest.raises(OSError, match="rank 0: no way to the disk"):
+        opt.save(folder, params)
+    files.write = write
+    COMM.Barrier()
+    again, other = start(), DataParallel(rule("Adam"))
+    other.load(folder, again)
+    assert other.iter == 2
+    same(again, params)
+
+
+def mosaic(folder):
+    """Ranks that read different files are told so, with nothing changed."""
+    params, opt = start(), DataParallel(rule("Adam"))
+    for name in "ab":
+        opt.update(params, params)
+        opt.save(f"{folder}/{name}.npz", params)
+    again, other = start(), DataParallel(rule("Adam"))
+    if RANKS > 1:
+        with pytest.raises(ValueError, match="the file that is read must be the same on all ranks"):
+            other.load(f"{folder}/{'a' if LAST else 'b'}.npz", again)
+        same(again, start())
+        assert other.iter == 0
+    other.load(f"{folder}/a.npz", again)
+    assert other.iter == 1
 
 
 if __name__ == "__main__":

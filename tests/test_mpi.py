@@ -44,7 +44,7 @@ def ranks(count, *arguments):
 def test_ranks(count):
     checks = "bits,batch,around,share"
     if count < 4:  # which take turns on fewer cores
-        checks += ",kinds,grouped,frozen,flushed,as_the_rule,changes,micro,lean,faults,warn"
+        checks += ",kinds,grouped,frozen,flushed,as_the_rule,changes,micro,lean,faults,warn,calls,fortran"
     ranks(count, checks)
 
 
@@ -72,6 +72,22 @@ def test_a_lost_rank_ends_all(how, words, started):
     result = mpiexec(3, *started, TESTS / "ranks.py", "dies", how, timeout=60)
     assert result.returncode != 0
     assert words in result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("started", [(), ("-m", "mpi4py")])
+def test_a_rank_whose_program_ends_early_is_named(started):
+    result = mpiexec(3, *started, TESTS / "ranks.py", "early", timeout=60)
+    assert result.returncode != 0
+    assert "the call must be the same on all ranks, but is the end of the program on rank 2" in result.stderr
+
+
+def test_communicators_are_few():
+    ranks(2, "many")
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_folders_and_files_of_several_ranks(count, tmp_path):
+    ranks(count, "shards,mosaic", tmp_path)
 
 
 def test_main_job():

@@ -9,7 +9,6 @@
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from math import sqrt
-from operator import attrgetter
 from types import MappingProxyType
 from typing import Any
 from weakref import ref
@@ -21,8 +20,7 @@ from fastopt.adapters.common import in_form_of, library
 from fastopt.optimizer import Optimizer as Rule
 from fastopt.optimizer import hyperparameter
 from fastopt.optimizers.peers import QuotientAdaDelta
-
-DATA = attrgetter("data")
+from fastopt.options.base import NEUTRAL_SCALARS
 
 __all__ = ["ClipGrad", "FreezeParam", "MomentumSGD", "WeightDecay", *optimizers.__all__]
 
@@ -107,7 +105,7 @@ class InDeZero(Rule):
     def _forget_owners(self) -> None:
         """Look for parameters anew: a state belongs to the one that has its name at the next step."""
         self._walk: Walk | None = None
-        self._last: tuple[list[Any], list[str], dict[str, Any], dict[str, Any]] = [], [], {}, {}
+        self._last: tuple[list[Any], list[str]] = [], []
         self._owners: dict[str, Any] = {}
 
     @property
@@ -117,7 +115,7 @@ class InDeZero(Rule):
 
     @target.setter
     def target(self, model: Any) -> None:
-        self._target, self._walk, self._last = model, None, ([], [], {}, {})
+        self._target, self._walk, self._last = model, None, ([], [])
 
     @property
     def hooks(self) -> list[Callable[[list[Any]], Any]]:
@@ -170,17 +168,31 @@ class InDeZero(Rule):
             for hook in self._hooks:
                 hook(own)
             grads = [None if p is None else p.grad for p in params]
-        known, keys, arrays, gradients = self._last
+        known, keys = self._last
         # By identity, as lists are compared: a parameter is compared no other way.
-        if params != known or None in grads:
+        is_like_last = params == known and None not in grads
+        if not is_like_last:
             params, grads, keys = self._keyed(walk.names, params, grads)
-            arrays, gradients = {}, {}
-            # Kept only if the next look at the model can be compared with it.
-            is_kept = len(params) == len(walk.names)
-            self._last = (params, keys, arrays, gradients) if is_kept else ([], [], {}, {})
-        arrays.update(zip(keys, map(DATA, params), strict=True))
-        gradients.update(zip(keys, map(DATA, grads), strict=True))
-        return super().update(MappingProxyType(arrays), gradients)
+        arrays, gradients = [p.data for p in params], [grad.data for grad in grads]
+        is_done = self._repeat(keys, arrays, gradients) if is_like_last else False
+        if is_done:
+            return True
+        named = MappingProxyType(dict(zip(keys, arrays, strict=True)))
+        named_grads = dict(zip(keys, gradients, strict=True))
+        if is_done is False:
+            return super().update(named, named_grads)
+        self.warn_of_last(named, named_grads)
+        return True
+
+    def _repeat(self, keys: list[str], arrays: list[Any], grads: list[Any]) -> bool | None:
+        """Take a step like the last one, if no options act in it. Returns what `Engine.repeat` does."""
+        with self.lock:
+            plan = self.engine.plan
+            if plan is None or self.kept is None or not self.is_neutral:
+                return False
+            count = plan.guard.item()
+            scalars = NEUTRAL_SCALARS + self.scalars(count + 1)
+            return self.engine.repeat(keys, arrays, grads, scalars, self.token, count)
 
     def _keyed(
         self, names: list[str], params: list[Any], grads: list[Any]
@@ -192,7 +204,10 @@ class InDeZero(Rule):
                 found[id(param)] = name, param, grad
         keys_of = {id(owner): key for key, ref in self._owners.items() if (owner := ref()) is not None}
         keys = [keys_of.get(i) or self._new_key(name, param) for i, (name, param, _) in found.items()]
-        return [p for _, p, _ in found.values()], [grad for _, _, grad in found.values()], keys
+        own, own_grads = [p for _, p, _ in found.values()], [grad for _, _, grad in found.values()]
+        # Kept only if the next look at the model can be compared with it.
+        self._last = (own, keys) if len(own) == len(params) else ([], [])
+        return own, own_grads, keys
 
     def _new_key(self, name: str, param: Any) -> str:
         """Return the key of a parameter that has no state yet, or whose state was loaded under its name."""

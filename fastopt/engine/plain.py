@@ -68,8 +68,9 @@ class PlainStep:
         self.last_tapes: dict[Any, tuple[bytes, list[KnownTape]]] = {}
         self.states = [flat_states(segment, entry) for entry in segment.entries]
         self.is_drafted = segment.rule.is_whole or not segment.rule.kernel.is_own
-        can_batch = not (self.is_drafted or has_given_states)
-        self.batches = batches_of(segment, overlapping) if can_batch else []
+        self.batches = [] if self.is_drafted else batches_of(segment, overlapping, has_given_states)
+        if has_given_states and sum(len(batch.entries) for batch in self.batches) < len(segment.entries):
+            self.batches = []
         batched = {entry.position for batch in self.batches for entry in batch.entries}
         # One array for each kind that has tapes of its own.
         self.kinds = {kind_of_entry(entry): entry for entry in segment.entries if not entry.is_frozen}
@@ -214,9 +215,11 @@ class Batch:
         The arrays of the step.
     entries : list of Entry
         Those of the batch, of one dtype and with the same scalars.
+    has_given_states : bool
+        Whether the states are other arrays at each step.
     """
 
-    def __init__(self, segment: Segment, entries: list[Entry]) -> None:
+    def __init__(self, segment: Segment, entries: list[Entry], has_given_states: bool) -> None:
         self.entries, self.n_averages, self.kind = entries, segment.n_averages, kind_of_entry(entries[0])
         dtype, size = entries[0].slot.dtype, sum(entry.slot.size for entry in entries)
         self.params, self.grads = np.empty(size, dtype=dtype), np.empty(size, dtype=dtype)
@@ -224,8 +227,8 @@ class Batch:
         self.param_copies: list[np.ndarray] = []
         self.grad_copies: list[np.ndarray] = []
         firsts = np.cumsum([0, *(entry.slot.size for entry in entries)]).tolist()
-        for entry, first in zip(entries, firsts, strict=False):
-            slot = entry.slot._replace(offset=first)
+        slots = [entry.slot._replace(offset=at) for entry, at in zip(entries, firsts, strict=False)]
+        for slot in slots:
             self.param_copies.append(slot.view(self.params))
             self.grad_copies.append(slot.view(self.grads))
         # States that are neighbors are updated where they are, others copied, too.
@@ -234,7 +237,12 @@ class Batch:
         self.after: Calls = []
         self.states: list[np.ndarray] = []
         are_neighbors = [entry.slot.offset - start for entry in entries] == firsts[:-1]
-        for buffer in segment.memory.buffers[dtype]:
+        # Those that are given are copied: for each state the places of all arrays.
+        self.state_copies: list[list[np.ndarray]] = []
+        if has_given_states:
+            self.states = [np.empty(size, dtype=dtype) for _ in segment.memory.specs]
+            self.state_copies = [[slot.view(state) for slot in slots] for state in self.states]
+        for buffer in () if has_given_states else segment.memory.buffers.get(dtype, ()):
             self.states.append(buffer[start : start + size] if are_neighbors else np.empty(size, dtype=dtype))
             for entry, first in () if are_neighbors else zip(entries, firsts, strict=False):
                 own, copy = entry.slot.flat_view(buffer), self.states[-1][first : first + entry.slot.size]
@@ -248,14 +256,34 @@ class Batch:
             copy[...] = grads[position]
 
     def calls(
-        self, number: int, params: list[Any], grads: list[Any] | None, tapes: "list[KnownTape]"
+        self,
+        number: int,
+        params: list[Any],
+        grads: list[Any] | None,
+        tapes: "list[KnownTape]",
+        given_states: Sequence[Any] = (),
     ) -> Calls:
-        """Return the C calls that update the arrays, given the number of the batch.
+        """Return the C calls that update the arrays.
 
-        Without grads they are as they have been read: nothing else in the chain may write to them.
+        Parameters
+        ----------
+        number : int
+            Of the batch.
+        params, grads : list of arrays
+            Those of the step. Without grads they are as they have been read: nothing else in the chain may
+            write to them.
+        tapes : list of KnownTape
+            Those of kernel and averages.
+        given_states : list of arrays
+            The states that are other arrays at each step: the first one of each parameter, the second, ...
         """
+        n_params = len(params)
         params = [params[i] for i in self.positions]
-        calls = self.before.copy()
+        calls, after = self.before.copy(), list(self.after)
+        for k, copies in enumerate(self.state_copies):
+            own = [given_states[k * n_params + i] for i in self.positions]
+            calls += assignments(copies, own)
+            after += assignments(own, copies)
         if grads is not None:
             calls += assignments(self.grad_copies, [grads[i] for i in self.positions])
         calls += assignments(self.param_copies, params)
@@ -272,7 +300,7 @@ class Batch:
             if known is None:
                 known = tape.batches[number] = tape.calls((-1, 0), given, states)
             calls += known
-        return calls + assignments(params, self.param_copies) + self.after
+        return calls + assignments(params, self.param_copies) + after
 
 
 def assignments(targets: list[Any], values: list[Any]) -> Calls:
@@ -282,7 +310,7 @@ def assignments(targets: list[Any], values: list[Any]) -> Calls:
     return [partial(np.ndarray.__setitem__, target, ..., value) for target, value in pairs]
 
 
-def batches_of(segment: Segment, overlapping: set[int]) -> list[Batch]:
+def batches_of(segment: Segment, overlapping: set[int], has_given_states: bool) -> list[Batch]:
     """Return the batches of a step's arrays, each of two arrays or more, or of a tiny one."""
     modes = {DIRECT, GATHERED, STAGED}
     small = [
@@ -302,7 +330,11 @@ def batches_of(segment: Segment, overlapping: set[int]) -> list[Batch]:
             groups[-1].append(entry)
         else:
             groups.append([entry])
-    return [Batch(segment, group) for group in groups if len(group) > 1 or group[0].slot.size < TINY]
+    return [
+        Batch(segment, group, has_given_states)
+        for group in groups
+        if len(group) > 1 or group[0].slot.size < TINY
+    ]
 
 
 def recorded_calls(i: int, work: Work, tapes: list[KnownTape]) -> Calls:

@@ -64,9 +64,10 @@ class PlainPlan(Plan):
         self.is_kept = not overlapping and self.between is None and not self.main.has_copies
         if self.is_kept:
             self.drive = self._drive if given_states is None else self._drive_with_states
-            given = [*arrays.params, *arrays.grads]
+            given = [*arrays.params, *arrays.grads, *(given_states or ())]
             if self.plain.is_batched and all(map(owns_memory, given)) and not is_strict:
-                self.drive = quick_step(self.plain, given, n_arrived, self._guard_calls, self.count_calls)
+                self.quick = quick_step(self.plain, given, n_arrived, self._guard_calls, self.count_calls)
+                self.drive = self.quick if given_states is None else self._quick_with_states
 
     def fits(self, arrays: Arrays, n_threads: Callable[[int], int]) -> bool:
         """Whether all arrays are like those of the first step, share no memory, and no code has come."""
@@ -147,6 +148,13 @@ class PlainPlan(Plan):
         if not run_calls(self.calls(arrays, scalars, count, [], CHECK)):
             return False
         return None if self.has_nonfinite else True
+
+    def _quick_with_states(
+        self, arrays: list[Any], _: list[Any], scalars: Scalars, count: int
+    ) -> bool | None:
+        """Take a step on small arrays, as `_drive_with_states` has it."""
+        n = len(self.keys)
+        return self.quick(arrays[:n], arrays[n : 2 * n], scalars, count, arrays[2 * n :])
 
     def _drive_with_states(
         self, arrays: list[Any], _: list[Any], scalars: Scalars, count: int

@@ -1,6 +1,6 @@
 """The step in plain NumPy on small arrays that is like the last one, with as little Python as can be."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import repeat
 from math import isfinite
@@ -27,21 +27,26 @@ def quick_step(
     n_arrived: int,
     guard_calls: Callable[[int], Calls],
     count_calls: Calls,
-) -> Callable[[list[Any], list[Any], Scalars, int], bool | None]:
-    """Return the step, as `Plan.drive` has it, for arrays that are all in batches and own their memory.
+) -> Callable[..., bool | None]:
+    """Return the step, as `Plan.drive` is, for arrays that are all in batches and own their memory.
 
     Parameters
     ----------
     plain : PlainStep
         What takes other steps of these arrays.
     arrays : list of arrays
-        The parameters and the gradients of the first step.
+        The parameters and the gradients of the first step, and states that are given.
     n_arrived : int
         How much had been compiled when the code was looked for.
     guard_calls : callable
         Returns the C calls that refuse the step if the guard isn't a count.
     count_calls : list of callable
         The C calls that count the step.
+
+    Returns
+    -------
+    callable
+        ``step(params, grads, scalars, count, states)``, states being those that are given, if any are.
     """
     seen, n_arrays = [*map(LOOK, arrays)], len(arrays)
     segment, batches, look = plain.segment, plain.batches, background.look
@@ -52,9 +57,11 @@ def quick_step(
     # Whose gradients have been copied: a step of a signal's handler may come in between.
     turn: list[Any] = [None]
 
-    def step(params: list[Any], grads: list[Any], scalars: Scalars, count: int) -> bool | None:
+    def step(
+        params: list[Any], grads: list[Any], scalars: Scalars, count: int, states: Sequence[Any] = ()
+    ) -> bool | None:
         nonlocal last
-        given = [*params, *grads]
+        given, written_to = [*params, *grads, *states], [*params, *states]
         try:
             is_alike = [*map(LOOK, given)] == seen
         except AttributeError:  # of what is no array
@@ -71,14 +78,14 @@ def quick_step(
                 copy[...] = grads[position]
             if not isfinite(sum(map(quick_sum_of_squares, flats))):
                 return False
-            if is_new or not all(map(is_, params, known)):
+            if is_new or not all(map(is_, written_to, known)):
                 segment.scalars[:] = scalars
                 now = [plain.tapes_of(batch.entries[0]) for batch in batches]  # with these scalars
-                if now != tapes or not all(map(is_, params, known)):
+                if now != tapes or not all(map(is_, written_to, known)):
                     updates = []
                     for number, batch in enumerate(batches):
-                        updates += batch.calls(number, params, None, now[number])
-                last = params, scalars, segment.scalars.tobytes(), now, updates
+                        updates += batch.calls(number, params, None, now[number], states)
+                last = written_to, scalars, segment.scalars.tobytes(), now, updates
             is_others_turn = partial(next, map(int, map(is_not, turn, [mine])))
             calls: Calls = [*guard_calls(count), is_others_turn, *updates, *count_calls]
             return not any(map(is_, map(call, calls), repeat(REFUSED)))
