@@ -66,7 +66,8 @@ class History:
         options = self.options()
         self.plain = getattr(fastopt, self.name)(**options)
         self.other = getattr(fastopt, self.name)(**options, threads=choose.choice([None, 1, 2]))
-        self.plain_params = self.contain([np.array(p) for p in start], "dict")
+        self.plain_kind = "list" if self.container == "list" else "dict"
+        self.plain_params = self.contain([np.array(p) for p in start], self.plain_kind)
         self.params = self.contain([self.layout(p) for p in start], self.container)
         self.log = [self.name, options, self.container]
 
@@ -105,21 +106,20 @@ class History:
     def arrays(self, container):
         return container if isinstance(container, list) else [container[key] for key in container]
 
-    def grads(self):
+    def grads(self, are_finite=False):
         """Return the same gradients twice: in contiguous arrays and in others."""
         plain = [
             self.rng.standard_normal(np.shape(p)).astype(np.asarray(p).dtype)
             for p in self.arrays(self.plain_params)
         ]
-        if self.choose.random() < 0.1:
+        if not are_finite and self.choose.random() < 0.1:
             plain[self.choose.randrange(len(plain))].flat[0] = self.choose.choice([np.nan, np.inf])
         if self.container == "packed" and self.choose.random() < 0.5:
             packed = self.params.like()
             packed.update({str(i): grad for i, grad in enumerate(plain)})
             return self.contain(plain, "dict"), packed
         other = [self.layout(grad) for grad in plain]
-        kind = "list" if self.container == "list" else "dict"
-        return self.contain(plain, "dict"), self.contain(other, kind)
+        return self.contain(plain, self.plain_kind), self.contain(other, self.plain_kind)
 
     def step(self):
         plain, other = self.grads()
@@ -162,10 +162,11 @@ class History:
     def bad_input(self):
         """Give something that is refused, which must leave all as it was."""
         before, state = [np.array(p) for p in self.arrays(self.params)], pickle.dumps(self.other.state_dict())
-        _, grads = self.grads()
-        grads = self.contain(self.arrays(grads), "list" if self.container == "list" else "dict")
+        _, grads = self.grads(are_finite=True)
+        grads = self.contain(self.arrays(grads), self.plain_kind)
         key = self.choose.choice([*grads] if isinstance(grads, dict) else range(len(grads)))
-        kind = self.choose.choice(["missing", "shape", "none", "complex", "text", "read-only"])
+        kinds = ["missing", "shape", "none", "complex", "text", "read-only"]
+        kind = self.choose.choice(kinds[: 5 if self.other.accumulate > 1 else 6])  # sums write no parameter
         frozen = None
         if kind == "missing":
             grads = grads[:-1] if isinstance(grads, list) else {k: g for k, g in grads.items() if k != key}

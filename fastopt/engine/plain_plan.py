@@ -56,7 +56,14 @@ class PlainPlan(Plan):
             rule, memory, self.entries,
             n_averages=self.n_averages, n_sets=len(self.sets), is_strict=is_strict,
         )  # fmt: skip
-        self.plain = PlainStep(self.main, overlapping, has_given_states=given_states is not None)
+        given = [*arrays.params, *arrays.grads, *(given_states or ())]
+        is_owned, has_given_states = all(map(owns_memory, given)), given_states is not None
+        self.plain = PlainStep(
+            self.main,
+            overlapping,
+            has_given_states=has_given_states,
+            can_batch=is_owned or not has_given_states,
+        )
         self.is_drafted = self.plain.is_drafted
         self._make_counts()
         self.seen = signatures([*arrays.params, *arrays.grads])
@@ -64,8 +71,7 @@ class PlainPlan(Plan):
         self.is_kept = not overlapping and self.between is None and not self.main.has_copies
         if self.is_kept:
             self.drive = self._drive if given_states is None else self._drive_with_states
-            given = [*arrays.params, *arrays.grads, *(given_states or ())]
-            if self.plain.is_batched and all(map(owns_memory, given)) and not is_strict:
+            if self.plain.is_batched and is_owned and not is_strict:
                 self.quick = quick_step(self.plain, given, n_arrived, self._guard_calls, self.count_calls)
                 self.drive = self.quick if given_states is None else self._quick_with_states
 
