@@ -42,7 +42,7 @@ def keep_step(plan: Plan, params: Any, grads: Any) -> KeptStep:
         if is_packed:
             if not (params.layout is grads.layout is keys):
                 return False
-            values, gradients = params.flats, grads.flats
+            values, gradients = [*params.buffers.values()], [*grads.buffers.values()]
         elif pick is None:
             values, gradients = list(params), list(grads)
             if not (len(values) == len(gradients) == n_params):

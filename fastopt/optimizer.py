@@ -154,7 +154,7 @@ class Optimizer(Configuration):
         if isinstance(params, Packed) and isinstance(grads, Packed):
             is_known = params.layout is grads.layout is self.engine.memory.layout
             if is_known or (not self.has_groups and self.engine.is_one_pass(params, grads)):
-                return Arrays(params.layout, params.flats, grads.flats, params)
+                return Arrays(params.layout, [*params.buffers.values()], [*grads.buffers.values()], params)
         return Arrays(*match_grads(params, grads), params)
 
     def run(self, step: Step) -> Sequence[int]:

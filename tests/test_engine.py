@@ -331,21 +331,22 @@ def test_a_dict_whose_length_lies():
     assert same_bits(params["a"], twin["a"])
 
 
-FLATS = {
-    "emptied": lambda flats: flats.clear(),
-    "one more": lambda flats: flats.append(flats[0]),
-    "shorter": lambda flats: flats.__setitem__(0, flats[0][:-1]),
-    "longer": lambda flats: flats.__setitem__(0, np.ones(50)),
-    "another dtype": lambda flats: flats.__setitem__(0, flats[0].astype("f4")),
-    "None": lambda flats: flats.__setitem__(0, None),
-    "read-only": lambda flats: flats.__setitem__(0, np.broadcast_to(np.float64(1), flats[0].shape)),
+F8 = np.dtype("f8")
+BUFFERS = {
+    "emptied": lambda buffers: buffers.clear(),
+    "one more": lambda buffers: buffers.update({np.dtype("f4"): buffers[F8].astype("f4")}),
+    "shorter": lambda buffers: buffers.update({F8: buffers[F8][:-1]}),
+    "longer": lambda buffers: buffers.update({F8: np.ones(50)}),
+    "another dtype": lambda buffers: buffers.update({F8: buffers[F8].astype("f4")}),
+    "None": lambda buffers: buffers.update({F8: None}),
+    "read-only": lambda buffers: buffers.update({F8: np.broadcast_to(np.float64(1), buffers[F8].shape)}),
 }
 
 
 @pytest.mark.parametrize("started", [False, True])
 @pytest.mark.parametrize("which", ["params", "grads"])
-@pytest.mark.parametrize("change", FLATS)
-def test_flats_of_a_packed_container_that_were_changed(change, which, started):
+@pytest.mark.parametrize("change", BUFFERS)
+def test_buffers_of_a_packed_container_that_were_changed(change, which, started):
     params = pack({"a": np.ones(3), "b": np.ones((2, 2))})
     grads = params.like()
     grads.buffer[:] = 0.5
@@ -354,7 +355,7 @@ def test_flats_of_a_packed_container_that_were_changed(change, which, started):
         opt.update(params, grads)
         opt.update(params, grads)
     before, state, kept = snapshot(params), state_bytes(opt), params.buffer
-    FLATS[change]({"params": params, "grads": grads}[which].flats)
+    BUFFERS[change]({"params": params, "grads": grads}[which].buffers)
     if change == "read-only" and which == "grads":
         assert opt.update(params, grads)
         return

@@ -274,13 +274,13 @@ for n in (2, 3, 10, 100, 1000):
                 assert (params[0] == before[0] - 1).all()
                 assert all((p == old).all() for p, old in zip(params[1:], before[1:]))
 """,
-    "flats": """
+    "buffers": """
 params = fastopt.pack([np.zeros(3), np.zeros(2)])
 grads = params.like()
 optimizer = fastopt.SGD(lr=1.0)
 optimizer.update(params, grads)
 for emptied in (grads, params):
-    emptied.flats.clear()
+    emptied.buffers.clear()
     try:
         optimizer.update(params, grads)
     except Exception:

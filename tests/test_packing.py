@@ -207,3 +207,64 @@ def test_gradients_packed_in_another_order():
         opt.update(params, grads)
         assert params["a"].tolist() == [-2 * step] * 3
         assert params["b"].tolist() == [-step] * 3
+
+
+class Layer:
+    def __init__(self, W):
+        self.W = W
+
+
+class Network:
+    def __init__(self, is_params_first):
+        params = fastopt.pack({"W": np.ones((2, 3)), "b": np.zeros(3)})
+        if is_params_first:
+            self.params = params
+        self.layers = [Layer(params["W"]), {"b": params["b"]}, [params["W"]]]
+        self.flat = params.buffer
+        if not is_params_first:
+            self.params = params
+
+
+@pytest.mark.parametrize("is_params_first", [True, False])
+@pytest.mark.parametrize("is_list", [True, False])
+def test_a_deep_copy_of_a_network_keeps_what_its_layers_hold(is_params_first, is_list):
+    network = Network(is_params_first)
+    if is_list:
+        network.params = fastopt.pack([np.ones(2)])
+        network.layers = [Layer(network.params[0])]
+        network.flat = network.params.buffer
+    new = copy.deepcopy([network])[0]
+    place = 0 if is_list else "W"
+    new.params.buffer[:] = 7
+    assert (new.layers[0].W == 7).all()
+    assert new.layers[0].W is new.params[place]
+    assert (new.flat == 7).all()
+    assert (network.params[place] == 1).all()
+    if not is_list:
+        assert new.layers[1]["b"] is new.params["b"]
+        assert new.layers[2][0] is new.params["W"]
+    optimizer = fastopt.SGD(lr=1.0)
+    grads = new.params.like()
+    grads.buffer[:] = 1
+    optimizer.update(new.params, grads)
+    assert (new.layers[0].W == 6).all()
+
+
+def test_what_is_assigned_together_is_checked_first():
+    params = fastopt.pack({"a": np.zeros(2), "b": np.zeros(3)})
+    for wrong, error in (
+        ({"b": np.ones(4)}, ValueError),
+        ({"c": np.ones(3)}, KeyError),
+        ({"b": "x"}, TypeError),
+    ):
+        with pytest.raises(error):
+            params.update({"a": np.ones(2)} | wrong)
+        assert not params.buffer.any()
+    values = fastopt.pack([np.zeros(2), np.zeros(3)])
+    with pytest.raises(ValueError, match="packed with shape"):
+        values[:] = [np.ones(2), np.ones(4)]
+    assert not values.buffer.any()
+    with pytest.raises(TypeError, match="'a' can't take a masked array"):
+        params["a"] = np.ma.masked_array([1.0, 2.0], [False, True])
+    params.update(a=[1, 2], b=params["b"])
+    assert params.buffer.tolist() == [1, 2, 0, 0, 0]

@@ -1,11 +1,12 @@
 """`pack`: one flat buffer a dtype, and every parameter a view into it."""
 
+import gc
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
 
-from fastopt.arrays.containers import compute_dtype, is_sequence
+from fastopt.arrays.containers import compute_dtype, is_masked, is_sequence
 from fastopt.arrays.layout import Layout, aligned_zeros, order_of
 from fastopt.checks import kind
 
@@ -25,7 +26,6 @@ class Packed:
 
     buffers: dict[np.dtype[Any], np.ndarray]
     layout: Layout
-    flats: list[np.ndarray]
 
     def __init__(self, layout: Layout) -> None:
         raise NotImplementedError
@@ -37,7 +37,6 @@ class Packed:
             sizes[slot.dtype] = sizes.get(slot.dtype, 0) + slot.size
         self.layout = layout
         self.buffers = {dtype: aligned_zeros(size, dtype) for dtype, size in sizes.items()}
-        self.flats = list(self.buffers.values())
         return {key: slot.view(self.buffers[slot.dtype]) for key, slot in layout.items()}
 
     @property
@@ -49,11 +48,11 @@ class Packed:
         ValueError
             If there are several dtypes; ``buffers`` has an array for each.
         """
-        if len(self.flats) != 1:
+        if len(self.buffers) != 1:
             raise ValueError(
                 f"there are buffers of {[*map(str, self.buffers)]}, not of one dtype: use .buffers"
             )
-        return self.flats[0]
+        return next(iter(self.buffers.values()))
 
     @buffer.setter
     def buffer(self, values: Any) -> None:
@@ -65,19 +64,49 @@ class Packed:
         return type(self)(self.layout)
 
     def __reduce__(self) -> Any:
-        return restore, (type(self), self.layout, self.flats)
+        return restore, (type(self), self.layout, [*self.buffers.values()])
 
     def __copy__(self) -> Any:
-        return restore(type(self), self.layout, self.flats)
+        return restore(type(self), self.layout, [*self.buffers.values()])
 
-    def __deepcopy__(self, memo: Any) -> Any:
-        return self.__copy__()
+    def _arrays(self) -> list[np.ndarray]:
+        """Return the views, then the buffers."""
+        own: Any = self
+        views = own.values() if isinstance(own, dict) else own
+        return [*views, *self.buffers.values()]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        """Copy the container; layers that hold its arrays, and are copied with it, hold the copy's."""
+        new = self.__copy__()
+        olds, news = self._arrays(), new._arrays()
+        for old, array in zip(olds, news, strict=True):
+            early = memo.get(id(old))
+            if early is not None:  # of what was copied first
+                replace_references(early, array)
+            memo[id(old)] = array
+        memo.setdefault(id(memo), []).extend(olds)  # alive as long as their ids are in use
+        return new
+
+
+def replace_references(old: Any, new: Any) -> None:
+    """Put an object in the place of another one in all dicts and lists, attributes of objects included."""
+    for holder in gc.get_referrers(old):
+        if isinstance(holder, dict | list):
+            items: Any = holder.items() if isinstance(holder, dict) else enumerate(holder)
+            for place in [place for place, value in items if value is old]:
+                holder[place] = new
 
 
 def write(view: np.ndarray, key: Hashable, value: Any) -> None:
     """Copy a value into an array of its shape, or say why it doesn't fit."""
-    if value is view:
-        return
+    if value is not view:
+        view[...] = fitting(view, key, value)
+
+
+def fitting(view: np.ndarray, key: Hashable, value: Any) -> np.ndarray:
+    """Return a value as an array that can be copied into another one, or say why it can't."""
+    if is_masked(value):
+        raise TypeError(f"{key!r} can't take a masked array: pass its data, or a filled copy")
     array = np.asarray(value)
     if array.dtype.kind not in "fiu":
         raise TypeError(
@@ -85,7 +114,14 @@ def write(view: np.ndarray, key: Hashable, value: Any) -> None:
         )
     if array.shape != view.shape:
         raise ValueError(f"{key!r} is packed with shape {view.shape}, so it can't take shape {array.shape}")
-    view[...] = array
+    return array
+
+
+def write_all(views: Any, values: Mapping[Any, Any]) -> None:
+    """Copy values into the arrays of a container, all of them or none."""
+    checked = [(views[key], fitting(views[key], key, value)) for key, value in values.items()]
+    for view, array in checked:
+        view[...] = array
 
 
 def fixed(self: Packed, *_arguments: Any, **_named: Any) -> NoReturn:
@@ -96,20 +132,26 @@ def fixed(self: Packed, *_arguments: Any, **_named: Any) -> NoReturn:
 class PackedDict(Packed, dict[Any, Any]):
     """A dict whose arrays are views into flat buffers. Assigning to a key copies into its array."""
 
-    __slots__ = ("buffers", "flats", "layout")  # read faster than from a __dict__
+    __slots__ = ("buffers", "layout")  # read faster than from a __dict__
 
     def __init__(self, layout: Layout) -> None:
         dict.__init__(self, self._place(layout))
 
     def __setitem__(self, key: Hashable, value: Any) -> None:
-        if key not in self:
-            raise KeyError(f"{key!r} is not packed here; there are {list(self)}")
+        self._check_key(key)
         write(self[key], key, value)
 
+    def _check_key(self, key: Hashable) -> None:
+        """Raise KeyError if there is no such array."""
+        if key not in self:
+            raise KeyError(f"{key!r} is not packed here; there are {list(self)}")
+
     def update(self, *values: Any, **named: Any) -> None:
-        """Copy the values of another dict into the arrays of the same keys."""
-        for key, value in dict(*values, **named).items():
-            self[key] = value
+        """Copy the values of another dict into the arrays of the same keys, all of them or none."""
+        given = dict(*values, **named)
+        for key in given:
+            self._check_key(key)
+        write_all(self, given)
 
     def __ior__(self, values: Any) -> "PackedDict":  # type: ignore[misc]
         self.update(values)
@@ -121,7 +163,7 @@ class PackedDict(Packed, dict[Any, Any]):
 class PackedList(Packed, list[Any]):
     """A list whose arrays are views into flat buffers. Assigning to an index copies into its array."""
 
-    __slots__ = ("buffers", "flats", "layout")  # read faster than from a __dict__
+    __slots__ = ("buffers", "layout")  # read faster than from a __dict__
 
     def __init__(self, layout: Layout) -> None:
         list.__init__(self, self._place(layout).values())
@@ -132,8 +174,7 @@ class PackedList(Packed, list[Any]):
             values = list(value)
             if len(places) != len(values):
                 raise ValueError(f"{len(places)} arrays can't take {len(values)} values")
-            for place, item in zip(places, values, strict=True):
-                self[place] = item
+            write_all(self, dict(zip(places, values, strict=True)))
         else:
             write(self[index], index, value)
 
@@ -144,7 +185,7 @@ class PackedList(Packed, list[Any]):
 def restore(cls: Any, layout: Layout, flats: Sequence[np.ndarray]) -> Any:
     """Make a container with copies of these buffers."""
     packed = cls(layout)
-    for flat, values in zip(packed.flats, flats, strict=True):
+    for flat, values in zip(packed.buffers.values(), flats, strict=True):
         flat[...] = values
     return packed
 
@@ -155,7 +196,9 @@ def pack(params: Any) -> Any:
     The values of the result are views into the buffer, with the shapes, dtypes and element order of the
     originals. Build the layers of a network from them, then update them in place.
     ``update(packed, packed_grads)`` with ``packed_grads = packed.like()`` is a single pass over the
-    buffer, several times faster than over many small arrays.
+    buffer, several times faster than over many small arrays. ``copy.deepcopy`` of a network copies its
+    containers and the layers that hold their arrays as one; a pickle doesn't know that these share memory, so
+    give the layers the arrays of the loaded container again.
 
     Parameters
     ----------

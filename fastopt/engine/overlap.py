@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from fastopt.engine.engine import Engine, Job
 
 __all__ = [
+    "are_apart",
     "mirrored_arrays",
     "overlapping_indices",
     "overlapping_jobs",
     "overlapping_with_states",
+    "owns_memory",
     "take_on_copies",
 ]
 
@@ -154,3 +156,20 @@ def take_on_copies(
         shown = {"plan": None, "was_compiled": other.is_compiled}
         also += [partial(vars(engine).update, shown), *job.also]
     return statuses, writes + also
+
+
+def owns_memory(array: Any) -> bool:
+    """Whether an array isn't a view of anything else."""
+    return array.base is None and bool(array.flags.owndata)
+
+
+def are_apart(written: list[Any], grads: list[Any]) -> bool:
+    """Whether gradients, which may be views, share no memory with arrays that own theirs and are written to.
+
+    It is seen without a look at addresses; where this isn't enough, the answer is no.
+    """
+    bases = [grad.base for grad in grads if grad.base is not None]
+    if not bases:
+        return True
+    owners = {*map(id, written)}
+    return all(type(base) is np.ndarray and owns_memory(base) and id(base) not in owners for base in bases)

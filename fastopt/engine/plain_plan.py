@@ -10,7 +10,7 @@ import numpy as np
 
 from fastopt.engine.compiling.background import background
 from fastopt.engine.memory import Memory
-from fastopt.engine.overlap import overlapping_indices, overlapping_with_states
+from fastopt.engine.overlap import are_apart, overlapping_indices, overlapping_with_states, owns_memory
 from fastopt.engine.plain import PlainStep
 from fastopt.engine.plan import Arrays, Plan, Scalars, run_calls
 from fastopt.engine.quick import quick_step
@@ -56,8 +56,8 @@ class PlainPlan(Plan):
             rule, memory, self.entries,
             n_averages=self.n_averages, n_sets=len(self.sets), is_strict=is_strict,
         )  # fmt: skip
-        given = [*arrays.params, *arrays.grads, *(given_states or ())]
-        is_owned, has_given_states = all(map(owns_memory, given)), given_states is not None
+        written, has_given_states = [*arrays.params, *(given_states or ())], given_states is not None
+        is_owned = all(map(owns_memory, written)) and are_apart(written, arrays.grads)
         self.plain = PlainStep(
             self.main,
             overlapping,
@@ -71,7 +71,8 @@ class PlainPlan(Plan):
         self.is_kept = not overlapping and self.between is None and not self.main.has_copies
         if self.is_kept:
             self.drive = self._drive if given_states is None else self._drive_with_states
-            if self.plain.is_batched and is_owned and not is_strict:
+            if self.plain.is_batched and is_owned:
+                given = [*arrays.params, *arrays.grads, *(given_states or ())]
                 self.quick = quick_step(self.plain, given, n_arrived, self._guard_calls, self.count_calls)
                 self.drive = self.quick if given_states is None else self._quick_with_states
 
@@ -83,8 +84,8 @@ class PlainPlan(Plan):
             or signatures(given := [*arrays.params, *arrays.grads]) != self.seen
         ):
             return False
-        are_apart = all(map(owns_memory, given)) and len(set(map(id, given))) == len(given)
-        return are_apart or not overlapping_indices(arrays)
+        is_each_once = len(set(map(id, given))) == len(given) and all(map(owns_memory, arrays.params))
+        return (is_each_once and are_apart(arrays.params, arrays.grads)) or not overlapping_indices(arrays)
 
     @property
     def found_nonfinite(self) -> bool:
@@ -170,8 +171,10 @@ class PlainPlan(Plan):
         params, grads, states = arrays[:n], arrays[n : 2 * n], arrays[2 * n :]
         if len(params) != len(grads) or signatures(states) != self.seen_states:
             return False
-        are_apart = len({*map(id, arrays)}) == len(arrays) and all(map(owns_memory, arrays))
-        if not are_apart and overlapping_with_states(params, grads, states):
+        written = [*params, *states]
+        is_each_once = len({*map(id, arrays)}) == len(arrays) and all(map(owns_memory, written))
+        is_known = is_each_once and are_apart(written, grads)
+        if not is_known and overlapping_with_states(params, grads, states):
             return False
         orders = [entry.slot.order for entry in self.entries] * len(self.memory.specs)
         flats = [state.reshape(-1, order=order) for state, order in zip(states, orders, strict=True)]
@@ -191,8 +194,3 @@ def signatures(arrays: Sequence[Any]) -> list[Any]:
         else type(array)
         for array in arrays
     ]
-
-
-def owns_memory(array: Any) -> bool:
-    """Whether an array isn't a view of anything else."""
-    return array.base is None and bool(array.flags.owndata)

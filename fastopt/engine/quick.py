@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastopt.engine.compiling.background import background
+from fastopt.engine.overlap import are_apart
 from fastopt.engine.plain import PlainStep, quick_sum_of_squares
 from fastopt.engine.plan import Scalars
 from fastopt.engine.segment import Calls
@@ -28,7 +29,9 @@ def quick_step(
     guard_calls: Callable[[int], Calls],
     count_calls: Calls,
 ) -> Callable[..., bool | None]:
-    """Return the step, as `Plan.drive` is, for arrays that are all in batches and own their memory.
+    """Return the step, as `Plan.drive` is, for arrays that are all in batches.
+
+    Those that are written to own their memory, and the gradients are apart from them.
 
     Parameters
     ----------
@@ -48,8 +51,8 @@ def quick_step(
     callable
         ``step(params, grads, scalars, count, states)``, states being those that are given, if any are.
     """
-    seen, n_arrays = [*map(LOOK, arrays)], len(arrays)
     segment, batches, look = plain.segment, plain.batches, background.look
+    seen, n_arrays, n_params = [*map(LOOK, arrays)], len(arrays), len(segment.entries)
     copies = [pair for batch in batches for pair in zip(batch.positions, batch.grad_copies, strict=True)]
     flats = [batch.grads for batch in batches]
     # The calls of the last step, and for which parameters, scalars and tapes they are.
@@ -66,7 +69,8 @@ def quick_step(
             is_alike = [*map(LOOK, given)] == seen
         except AttributeError:  # of what is no array
             return False
-        if not is_alike or look() != n_arrived or len({*map(id, given)}) != n_arrays:
+        are_as_many = len(params) == len(grads) == n_params and len({*map(id, given)}) == n_arrays
+        if not (is_alike and are_as_many and look() == n_arrived and are_apart(written_to, grads)):
             return False
         known, before, written, tapes, updates = last
         is_new = scalars != before or segment.scalars.tobytes() != written

@@ -49,7 +49,7 @@ class Distribution:
         if known and container is not self.container:
             raise TypeError(f"params must stay a {self.container.__name__}, as at first")
         is_fit = self.buffers.fits(params) and self.buffers.fits(grads)
-        if is_fit and all(flat.flags.writeable for flat in params.flats):
+        if is_fit and all(flat.flags.writeable for flat in params.buffers.values()):
             return known
         keys, values, gradients = match_grads(params, grads)
         optimizer.check_supported(keys, values)

@@ -69,7 +69,7 @@ class GlobalStep:
         buffers = self.agreement.distribution.buffers
         is_fit = isinstance(params, Packed) and buffers.fits(params) and buffers.fits(grads)
         if is_fit and (not known or known == params.layout):
-            return Arrays(params.layout, params.flats, grads.flats, params)
+            return Arrays(params.layout, [*params.buffers.values()], [*grads.buffers.values()], params)
         return Arrays(*match_grads(params, grads), params)
 
     def _accumulate(self, params: Any, grads: Any) -> None:
