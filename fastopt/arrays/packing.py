@@ -1,6 +1,5 @@
 """`pack`: one flat buffer a dtype, and every parameter a view into it."""
 
-import gc
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -79,22 +78,22 @@ class Packed:
         """Copy the container; layers that hold its arrays, and are copied with it, hold the copy's."""
         new = self.__copy__()
         olds, news = self._arrays(), new._arrays()
-        for old, array in zip(olds, news, strict=True):
-            early = memo.get(id(old))
-            if early is not None:  # of what was copied first
-                replace_references(early, array)
-            memo[id(old)] = array
+        early = {id(memo[id(old)]): array for old, array in zip(olds, news, strict=True) if id(old) in memo}
+        if early:  # of layers that were copied first
+            replace_copies(memo, early)
+        memo.update({id(old): array for old, array in zip(olds, news, strict=True)})
         memo.setdefault(id(memo), []).extend(olds)  # alive as long as their ids are in use
         return new
 
 
-def replace_references(old: Any, new: Any) -> None:
-    """Put an object in the place of another one in all dicts and lists, attributes of objects included."""
-    for holder in gc.get_referrers(old):
-        if isinstance(holder, dict | list):
-            items: Any = holder.items() if isinstance(holder, dict) else enumerate(holder)
-            for place in [place for place, value in items if value is old]:
-                holder[place] = new
+def replace_copies(memo: dict[int, Any], new: Mapping[int, Any]) -> None:
+    """Put others in the place of objects, given by their ids, in what ``copy.deepcopy`` has made so far."""
+    for made in [*memo.values()]:
+        # Attributes, items of a dict or of a list; tuples with arrays are made when those are there.
+        holder = made if isinstance(made, dict | list) else getattr(made, "__dict__", {})
+        items: Any = enumerate(holder) if isinstance(holder, list) else holder.items()
+        for place, value in [(place, value) for place, value in items if id(value) in new]:
+            holder[place] = new[id(value)]
 
 
 def write(view: np.ndarray, key: Hashable, value: Any) -> None:

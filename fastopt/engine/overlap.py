@@ -159,8 +159,8 @@ def take_on_copies(
 
 
 def owns_memory(array: Any) -> bool:
-    """Whether an array isn't a view of anything else."""
-    return array.base is None and bool(array.flags.owndata)
+    """Whether something is an array, and no view of anything else."""
+    return isinstance(array, np.ndarray) and array.base is None and bool(array.flags.owndata)
 
 
 def are_apart(written: list[Any], grads: list[Any]) -> bool:
@@ -168,8 +168,8 @@ def are_apart(written: list[Any], grads: list[Any]) -> bool:
 
     It is seen without a look at addresses; where this isn't enough, the answer is no.
     """
-    bases = [grad.base for grad in grads if grad.base is not None]
+    bases = [base for grad in grads if (base := getattr(grad, "base", None)) is not None]
     if not bases:
         return True
     owners = {*map(id, written)}
-    return all(type(base) is np.ndarray and owns_memory(base) and id(base) not in owners for base in bases)
+    return all(owns_memory(base) and id(base) not in owners for base in bases)

@@ -109,9 +109,9 @@ class GradientCopies(Option):
 
 def copied(key: Any, param: Any, grad: Any) -> Any:
     """Return a copy of a gradient in the dtype in which its parameter is updated, in C order."""
-    if type(grad) is type(param) is np.ndarray and (grad.dtype, grad.shape) == (param.dtype, param.shape):
-        if grad.dtype in NATIVE:  # which is most often so, and needs no further look
-            return grad.copy("C")
+    is_alike = type(grad) is type(param) is np.ndarray and grad.shape == param.shape
+    if is_alike and grad.dtype == param.dtype and grad.dtype in NATIVE:  # no further look is needed
+        return grad.copy("C")
     copy = np.array(rounded(key, param, grad), order="C")
     return Rows(grad.indices, copy) if isinstance(grad, Rows) else copy
 
