@@ -13,7 +13,7 @@ from test_compiled import needs_jit, python
 import fastopt
 from fastopt.engine.compiled_plan import CompiledPlan
 from fastopt.engine.compiling import background as module
-from fastopt.engine.compiling.units import driver_unit
+from fastopt.engine.compiling.units import driver_unit, others_unit
 from fastopt.engine.plain_plan import PlainPlan
 from fastopt.options.accumulation import Accumulation
 from fastopt.step import Step
@@ -48,8 +48,8 @@ def cache(tmp_path):
     folder = tmp_path / "cache"
     folder.mkdir(mode=0o755)
     fastopt.warmup(["SGD"], ["float64"], progress=False)
-    file = driver_unit().file
-    (folder / file).write_bytes(Path(os.environ["FASTOPT_CACHE_DIR"], file).read_bytes())
+    for file in (driver_unit().file, others_unit().file):
+        (folder / file).write_bytes(Path(os.environ["FASTOPT_CACHE_DIR"], file).read_bytes())
     return folder
 
 
@@ -432,3 +432,29 @@ def test_a_step_of_a_handler_counts_for_numbers_too(place, mode, monkeypatch):
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert (optimizer.iter, params["b"], params["w"].tolist()) == (3, 0.5, [0.5, 0.5])
+
+
+GATHERING = """
+import time, numpy as np, fastopt
+contiguous, strided = np.ones((3, 2)), np.ones((3, 4))[:, ::2]
+one, other, averaging = fastopt.SGD(), fastopt.SGD(), fastopt.SGD(ema=0.5)
+for _ in range(2):
+    one.update([contiguous], [contiguous * 1])
+    other.update([strided], [strided])
+    averaging.update([contiguous], [contiguous * 1])
+print(one.compiled, other.compiled, averaging.compiled)
+end = time.monotonic() + 60
+while not (other.compiled and averaging.compiled) and time.monotonic() < end:
+    other.update([strided], [strided])
+    averaging.update([contiguous], [contiguous * 1])
+    time.sleep(0.01)
+print(other.compiled, averaging.compiled)
+"""
+
+
+@needs_jit
+def test_steps_on_contiguous_arrays_do_not_wait_for_what_gathers_others(cache):
+    python("import fastopt; fastopt.warmup(['SGD'], ['float64'])", FASTOPT_CACHE_DIR=str(cache))
+    (cache / others_unit().file).unlink()
+    out, _ = python(GATHERING, FASTOPT_CACHE_DIR=str(cache), FASTOPT_COMPILE="background")
+    assert out.split() == ["True", "False", "False", "True", "True"]

@@ -17,7 +17,7 @@ from test_compiled import needs_jit, python
 import fastopt
 from fastopt.engine.compiling.background import background
 from fastopt.engine.compiling.code import interruptible
-from fastopt.engine.compiling.units import driver_unit
+from fastopt.engine.compiling.units import driver_unit, others_unit
 from fastopt.tools import precompilation
 
 PACKAGE = Path(fastopt.__file__).parent
@@ -57,7 +57,8 @@ def filled(tmp_path_factory):
     # The step, which takes seconds, is there already.
     shared = os.environ["FASTOPT_CACHE_DIR"]
     fastopt.warmup(["SGD"], ["float64"], progress=False)
-    shutil.copy2(Path(shared, driver_unit().file), folder)
+    for unit in (driver_unit(), others_unit()):
+        shutil.copy2(Path(shared, unit.file), folder)
     assert train(folder)[1:] == (True, True, 0)
     return folder
 

@@ -15,7 +15,7 @@ from fastopt.engine.plan import Arrays, Given, Plan, Scalars, run_calls
 from fastopt.engine.row_copies import RowCopies, staged
 from fastopt.engine.rules import Rule, StepCode
 from fastopt.engine.segment import Calls, Entry
-from fastopt.engine.table import CHECK, COUNT, DIRECT, NUMBER, SPARSE, STAGED, STATISTICS, UPDATE
+from fastopt.engine.table import CHECK, COUNT, DIRECT, GATHERED, NUMBER, SPARSE, STAGED, STATISTICS, UPDATE
 from fastopt.engine.threads import MIN_PARALLEL
 
 __all__ = ["CompiledPlan"]
@@ -109,6 +109,12 @@ class CompiledPlan(Plan):
             ):
                 return False
         return all(isinstance(arrays.grads[i], Rows) for i in self.sparse)
+
+    @property
+    def needs_whole_code(self) -> bool:
+        """Whether it needs what gathers arrays, or updates averages."""
+        infos = [info for entry in self.entries for info in (entry.param, entry.grad)]
+        return self.n_averages > 0 or any(info.mode == GATHERED for info in infos)
 
     def note_counts(self) -> None:
         """Note how much the counts of the parameters differ from the guard."""

@@ -220,7 +220,7 @@ class CompiledSegment(Segment):
             "totals_address": self.totals.ctypes.data,
             "scratch_address": self._scratch.ctypes.data,
             "scratch_bytes": thread_bytes,
-            **{f"{name}_address": self.code.step[name] for name in CALLED},
+            **{f"{name}_address": self.code.step.get(name, 0) for name in CALLED},
             **object_addresses(),
         }
         for name, value in fields.items():

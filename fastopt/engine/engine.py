@@ -269,11 +269,11 @@ class Engine:
         n_arrived = background.look()  # before the code is looked for
         dtypes = arrays.dtypes(memory.layout)
         code = self.rule.code(dtypes, len(memory.specs) - self.n_averages)
-        plan: Plan
-        if code is None:
-            plan = PlainPlan(n_arrived, job.is_strict, *what, **options)
-        else:
-            plan = CompiledPlan(code, job.n_threads, job.is_strict, *what, **options)
+        plan: Plan | None = None
+        if code is not None:
+            made = CompiledPlan(code, job.n_threads, job.is_strict, *what, **options)
+            plan = made if code.is_whole or not made.needs_whole_code else None
+        plan = plan or PlainPlan(n_arrived, job.is_strict, *what, **options)
         # Nothing is new before the step is taken, of which this is a part.
         now: dict[str, Any] = {"memory": memory}
         place = tuple(arrays.keys)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastopt.engine.compiling.code import compile_mode, find
-from fastopt.engine.compiling.units import Unit, driver_unit, kernel_unit
+from fastopt.engine.compiling.units import Unit, driver_unit, kernel_unit, others_unit
 from fastopt.engine.structs import is_layout_known
 
 __all__ = ["Rule", "StepCode"]
@@ -25,6 +25,11 @@ class StepCode(NamedTuple):
 
     step: dict[str, int]
     kernels: dict[np.dtype[Any], list[int]]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether there also is what gathers arrays, and updates averages."""
+        return "gather" in self.step
 
 
 class Rule(NamedTuple):
@@ -69,7 +74,10 @@ class Rule(NamedTuple):
         return [self.statistics_kernel, self.kernel] if self.is_whole else [self.kernel]
 
     def units(self, dtypes: Iterable[np.dtype[Any]], n_states: int) -> list[Unit]:
-        """Return what has to be compiled for steps on arrays of these dtypes: the step, then the kernels."""
+        """Return what has to be compiled for steps on arrays of these dtypes.
+
+        These are the step, the kernels, and what only some steps need.
+        """
         n_arrays = 2 + n_states + self.n_work
         return [
             driver_unit(),
@@ -78,6 +86,7 @@ class Rule(NamedTuple):
                 for dtype in dtypes
                 for kernel in self.passes
             ),
+            others_unit(),
         ]
 
     def code(self, dtypes: Iterable[np.dtype[Any]], n_states: int) -> StepCode | None:
@@ -85,15 +94,18 @@ class Rule(NamedTuple):
         if not is_layout_known() or compile_mode() == "never":
             return None
         kinds = list(dtypes)
-        first, *others = self.units(kinds, n_states)
+        first, *others, last = self.units(kinds, n_states)
         # A kernel of a user's own may have other bits in NumPy, so that no step is taken there; no other
         # process can import it.
         is_needed = not all(unit.request for unit in others)
         step = find(first, is_needed=is_needed)
         # All are looked for at once, so that they are asked of the process that compiles.
         kernels = [find(unit, is_needed=is_needed) for unit in others]
+        more = find(last, is_needed=is_needed)
         if step is None or None in kernels:
             return None
         found = [own["rule"] for own in kernels if own is not None]
         n = len(self.passes)
-        return StepCode(step, {dtype: found[n * i : n * i + n] for i, dtype in enumerate(kinds)})
+        return StepCode(
+            step | (more or {}), {dtype: found[n * i : n * i + n] for i, dtype in enumerate(kinds)}
+        )

@@ -206,11 +206,11 @@ class Calls:
         code = engine.rule.code(arrays.dtypes(memory.layout), len(memory.specs))
         what = engine.rule, memory, arrays, step.groups()
         options: dict[str, Any] = {"n_averages": 0, "between": step.between}
-        plan: Plan
-        if code is None:
-            plan = PlainPlan(n_arrived, False, *what, given_states=states, **options)
-        else:
-            plan = CompiledPlan(code, step.n_threads, False, *what, has_given_states=True, **options)
+        plan: Plan | None = None
+        if code is not None:
+            made = CompiledPlan(code, step.n_threads, False, *what, has_given_states=True, **options)
+            plan = made if code.is_whole or not made.needs_whole_code else None
+        plan = plan or PlainPlan(n_arrived, False, *what, given_states=states, **options)
         if plan.drive is None:
             return
         if len(self.plans) >= MAX_KNOWN:

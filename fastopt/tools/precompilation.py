@@ -119,7 +119,7 @@ def used() -> list[Any]:
     titles = {"-".join(name.split("-")[:2]) for name in files_of("")}
 
     def is_used(name: Any) -> bool:
-        return any(all(unit.title in titles for unit in units_of(name, dtype)[1:]) for dtype in DTYPES)
+        return any(all(unit.title in titles for unit in units_of(name, dtype)[1:-1]) for dtype in DTYPES)
 
     peers = {rule for rules in LIBRARIES.values() for rule in rules} - {*map(class_of, optimizers.__all__)}
     found = [name for name in (*optimizers.__all__, *OPTIONS, *peers) if is_used(name)]

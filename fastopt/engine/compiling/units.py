@@ -15,7 +15,7 @@ import numpy as np
 
 from fastopt.engine.compiling.loading import MAGIC
 
-__all__ = ["Unit", "cpu", "driver_unit", "has_numba", "kernel_unit", "read_request"]
+__all__ = ["Unit", "cpu", "driver_unit", "has_numba", "kernel_unit", "others_unit", "read_request"]
 
 # The packages and modules whose sources are compiled, or say how.
 SOURCES = ("fastopt.engine.native", "fastopt.kernels", "fastopt.engine.table", "fastopt.engine.structs")
@@ -90,11 +90,25 @@ def driver_code() -> str:
 @cache
 def driver_unit() -> Unit:
     """Return the unit of the step, which all rules share."""
-    names = (
-        *("drive", "run_phases", "run_step", "begin_round", "share"),
-        *("is_finite", "gather", "scatter", "averages", "elements"),
-    )
+    names = "drive", "run_phases", "run_step", "begin_round", "share", "is_finite", "elements"
     return Unit("step", environment_digest(), names, "step", driver_functions, driver_code)
+
+
+def other_functions() -> Mapping[str, tuple[Any, int]]:
+    """Return the functions that some steps need besides."""
+    from fastopt.engine.native.driver import OTHER_ROUTINES
+
+    return OTHER_ROUTINES
+
+
+@cache
+def others_unit() -> Unit:
+    """Return the unit of what steps need on arrays that have to be gathered, and with averages.
+
+    It is apart from `driver_unit`, so that other steps need not wait for it.
+    """
+    names = "gather", "scatter", "averages"
+    return Unit("layouts", environment_digest(), names, "layouts", other_functions)
 
 
 @cache
@@ -135,8 +149,9 @@ def kernel_unit(kernel: Any, dtype: np.dtype[Any], n_arrays: int, n_scalars: int
 
 def read_request(request: str) -> Unit:
     """Return the unit of a request."""
-    if request == "step":
-        return driver_unit()
+    for shared in (driver_unit(), others_unit()):
+        if request == shared.request:
+            return shared
     module, name, dtype, n_arrays, n_scalars, is_whole = request.split()
     kernel = getattr(importlib.import_module(module), name)
     return kernel_unit(kernel, np.dtype(dtype), int(n_arrays), int(n_scalars), is_whole == "1")

@@ -44,7 +44,7 @@ from fastopt.engine.table import (
 )
 from fastopt.kernels.jit import internal
 
-__all__ = ["ROUTINES"]
+__all__ = ["OTHER_ROUTINES", "ROUTINES"]
 
 # Parts of a step begin at multiples of so many elements, so that threads share no cache line of the state.
 BLOCK = 64
@@ -197,14 +197,17 @@ def share(table, number, thread):
     return DONE
 
 
-# What Python or the table needs the address of: the function, and the number of its arguments.
+# What Python or the table needs the address of: the function, and the number of its arguments. Some steps
+# need the others, too: on arrays that aren't contiguous or of another dtype, and with averages.
 ROUTINES = {
     "run_step": (run_step, 6),
     "begin_round": (begin_round, 3),
     "share": (share, 3),
     "is_finite": (is_finite, 3),
+    "elements": (update_elements, 5),
+}
+OTHER_ROUTINES = {
     "gather": (gather, 10),
     "scatter": (scatter, 9),
     "averages": (update_averages, 6),
-    "elements": (update_elements, 5),
 }
