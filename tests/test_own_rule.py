@@ -242,7 +242,8 @@ def test_it_is_compiled_once_and_anew_when_anything_in_it_changes(tmp_path, is_i
     found = []
     for number, values in enumerate([(1.0, "a * b"), (1.0, "a * b"), (0.5, "a * b"), (0.5, "a * a * b")]):
         (tmp_path / "helpers.py").write_text(helpers.format(*values))
-        os.utime(tmp_path / "helpers.py", ns=(1, number + 1))  # else Python may take it for the one before
+        # Else Python takes it for the one before, whose bytecode it has.
+        os.utime(tmp_path / "helpers.py", ns=(1, (number + 1) * 10**9))
         result = subprocess.run(
             [sys.executable, "-W", "error", "-c", code], env=environment, capture_output=True, text=True
         )
