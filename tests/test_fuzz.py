@@ -78,7 +78,7 @@ class History:
             "clip_norm": 1.0, "clip_value": 0.5, "clip_norm_each": 0.5, "clip_adaptive": 0.5,
             "maximize": True, "ema": 0.9, "lookahead": (2, 0.5), "accumulate": 2, "nonfinite": "skip",
             "weight_decay": 0.1, "decay_params": "matrices", "groups": {"0": {"lr_scale": 0.5}}, "swa": 2,
-            "lr": choose.choice([0.01, Cosine(0.1, 9), Warmup(Exponential(0.1, 0.9), 3)]),
+            "lr": choose.choice([0.01, Cosine(0.1, 9, end=0.001), Warmup(Exponential(0.1, 0.9), 3)]),
         }  # fmt: skip
         for name in choose.sample(sorted(some), choose.randint(0, 4)):
             options[name] = some[name]
