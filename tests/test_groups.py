@@ -7,6 +7,7 @@ import pytest
 from cases import same_bits, snapshot, state_bytes
 
 import fastopt
+from fastopt.options.groups import Grouping, GroupViews
 from fastopt.schedules import Exponential
 
 
@@ -291,3 +292,22 @@ def test_gradients_of_frozen_arrays_may_be_of_any_kind():
     assert (params["a"] == 1).all()
     with pytest.raises(FloatingPointError, match="'a'"):
         opt.update(params, {"a": np.broadcast_to(np.nan, (200, 100)), "b": np.ones(3)})
+
+
+def test_views_that_are_asked_for_while_they_are_made_are_complete():
+    """As by the handler of a signal; random histories found a step that saw the first of two."""
+    seen, left = [], [1] * 9
+
+    class Rate(float):
+        def __mul__(self, scale):
+            if left:
+                left.pop()
+                seen.append(len(views.of(optimizer, grouping, None)))
+            return float(self) * scale
+
+    optimizer = fastopt.SGD(groups={"a": {"lr_scale": 0.5}})
+    grouping = Grouping(optimizer.groups, False, ["a", "b"], [np.ones(1)] * 2)
+    views = GroupViews()
+    vars(optimizer)["lr"] = Rate(1.0)
+    assert len(views.of(optimizer, grouping, None)) == 2
+    assert {*seen} == {2}

@@ -183,9 +183,8 @@ class GroupViews:
     """Optimizers with the hyperparameters of each group, which are asked for scalars only."""
 
     def __init__(self) -> None:
-        self.grouping: Grouping | None = None
-        self.views: list[Any] = []
-        self.scheduled: list[tuple[dict[str, Any], float]] = []
+        # The grouping, its views, and what a schedule changes of these. A signal's handler finds all or none.
+        self.known: tuple[Grouping | None, list[Any], list[tuple[dict[str, Any], float]]] = None, [], []
 
     def of(self, optimizer: Any, grouping: Grouping | None, lr: float | None) -> list[Any]:
         """Return one for each set of a grouping.
@@ -201,22 +200,24 @@ class GroupViews:
         lr : float or None
             The learning rate by a schedule.
         """
-        if self.grouping is not grouping or not self.views:
+        last, views, scheduled = self.known
+        if last is not grouping or not views:
             own, fields = vars(optimizer), type(optimizer).__dataclass_fields__
             common = {name: own[name] for name in fields if name in own} | {"engine": own["engine"]}
-            self.grouping, self.views, self.scheduled = grouping, [], []
+            views, scheduled = [], []
             for different in [{}] if grouping is None else grouping.sets:
                 view = object.__new__(type(optimizer))
                 vars(view).update(common | different)
                 scale = different.get("lr_scale", 1.0)
                 vars(view)["lr"] *= scale
-                self.views.append(view)
+                views.append(view)
                 if "lr" not in different:
-                    self.scheduled.append((vars(view), scale))
+                    scheduled.append((vars(view), scale))
+            self.known = grouping, views, scheduled
         if lr is not None:
-            for hyperparameters, scale in self.scheduled:
+            for hyperparameters, scale in scheduled:
                 hyperparameters["lr"] = lr * scale
-        return self.views
+        return views
 
 
 def describe_groups(
