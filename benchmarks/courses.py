@@ -15,7 +15,7 @@ import numpy as np
 
 from fastopt.adapters import cs231n, nnfs
 
-from .timing import in_turn
+from .timing import Step, in_turn, warmed
 
 SIZES = ("tiny", "small", "network")
 SHAPES = {
@@ -23,7 +23,6 @@ SHAPES = {
     "small": [(2, 64), (1, 64), (64, 3), (1, 3)],
     "network": [(784, 128), (1, 128), (128, 10), (1, 10)],
 }
-Step = Callable[[], Any]
 Arrays = tuple[list[np.ndarray], list[np.ndarray]]
 
 
@@ -221,12 +220,7 @@ class Course:
 
     def setup(self, name: str, size: str, by: str) -> None:
         course, rule = name.split(": ")
-        try:
-            self.step = COURSES[course][0](rule, arrays(SHAPES[size]), by)
-        except ImportError as error:
-            raise NotImplementedError(f"this needs {error.name}") from None
-        for _ in range(3):
-            self.step()
+        self.step = warmed(lambda: COURSES[course][0](rule, arrays(SHAPES[size]), by))
 
     def time_step(self, *_: str) -> None:
         """Take a step."""

@@ -15,9 +15,9 @@ import fastopt
 from fastopt import functional, reference
 from fastopt.adapters import rules
 
-from .courses import Step, arrays, by_cs231n, by_dezero, by_nnfs, by_numpy_ml
+from .courses import arrays, by_cs231n, by_dezero, by_nnfs, by_numpy_ml
 from .layouts import convolution_gradient
-from .timing import in_turn
+from .timing import Step, in_turn, warmed
 
 Shapes = list[tuple[int, ...]]
 Arrays = list[np.ndarray]
@@ -309,12 +309,7 @@ class Program:
     param_names = ("program", "by")
 
     def setup(self, program: str, by: str) -> None:
-        try:
-            self.step = PROGRAMS[program](by)
-        except ImportError as error:
-            raise NotImplementedError(f"this needs {error.name}") from None
-        for _ in range(3):
-            self.step()
+        self.step = warmed(lambda: PROGRAMS[program](by))
 
     def time_step(self, *_: str) -> None:
         """Take a step."""

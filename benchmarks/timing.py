@@ -5,7 +5,20 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
-__all__ = ["in_turn"]
+__all__ = ["Step", "in_turn", "warmed"]
+
+Step = Callable[[], Any]
+
+
+def warmed(make: Callable[[], Step]) -> Step:
+    """Return a step that has been taken some times; asv leaves out those whose library isn't there."""
+    try:
+        step = make()
+    except ImportError as error:
+        raise NotImplementedError(f"this needs {error.name}") from None
+    for _ in range(3):
+        step()
+    return step
 
 
 def in_turn(calls: Sequence[Callable[[], Any]], n: int, n_blocks: int) -> list[float]:

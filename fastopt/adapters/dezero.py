@@ -75,6 +75,11 @@ class Walk:
         return [own[name] for own, name in self.places]
 
 
+def grads_of(params: list[Any]) -> list[Any]:
+    """Return the gradients of parameters, of which some may be None."""
+    return [None if param is None else param.grad for param in params]
+
+
 class InDeZero(Rule):
     """A rule in DeZero's form. The state of a parameter belongs to the object, whatever its name is.
 
@@ -152,22 +157,13 @@ class InDeZero(Rule):
         """
         if self._target is None:
             raise RuntimeError("there is no model yet: setup(model) first")
-        walk = self._walk
-        try:
-            if walk is None or not walk.is_current():
-                raise AttributeError
-            params = walk.params()
-            grads: list[Any] = [None if p is None else p.grad for p in params]
-        except AttributeError:  # a parameter has become a layer
-            self._walk = walk = Walk(self._target)
-            params = walk.params()
-            grads = [None if p is None else p.grad for p in params]
+        walk, params, grads = self._look()
         if self._hooks:
             own = [p for p, grad in zip(params, grads, strict=True) if grad is not None]
             own = [*{id(p): p for p in own}.values()]
             for hook in self._hooks:
                 hook(own)
-            grads = [None if p is None else p.grad for p in params]
+            grads = grads_of(params)
         known, keys = self._last
         # By identity, as lists are compared: a parameter is compared no other way.
         is_like_last = params == known and None not in grads
@@ -183,6 +179,19 @@ class InDeZero(Rule):
             return super().update(named, named_grads)
         self.warn_of_last(named, named_grads)
         return True
+
+    def _look(self) -> tuple[Walk, list[Any], list[Any]]:
+        """Return the walk over the model as it is now, its parameters, and their gradients."""
+        walk = self._walk
+        if walk is not None and walk.is_current():
+            try:
+                params = walk.params()
+                return walk, params, grads_of(params)
+            except AttributeError:  # a parameter has become a layer
+                pass
+        self._walk = walk = Walk(self._target)
+        params = walk.params()
+        return walk, params, grads_of(params)
 
     def _repeat(self, keys: list[str], arrays: list[Any], grads: list[Any]) -> bool | None:
         """Take a step like the last one, if no options act in it. Returns what `Engine.repeat` does."""

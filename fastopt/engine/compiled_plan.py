@@ -111,7 +111,7 @@ class CompiledPlan(Plan):
         return all(isinstance(arrays.grads[i], Rows) for i in self.sparse)
 
     @property
-    def needs_whole_code(self) -> bool:
+    def needs_others(self) -> bool:
         """Whether it needs what gathers arrays, or updates averages."""
         infos = [info for entry in self.entries for info in (entry.param, entry.grad)]
         return self.n_averages > 0 or any(info.mode == GATHERED for info in infos)

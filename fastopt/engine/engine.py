@@ -13,13 +13,11 @@ from fastopt.arrays.containers import check_grad, check_param
 from fastopt.arrays.layout import Layout, order_of
 from fastopt.arrays.packing import Packed
 from fastopt.arrays.rows import Rows
-from fastopt.engine.compiled_plan import CompiledPlan
-from fastopt.engine.compiling.background import background
 from fastopt.engine.memory import Memory, StateSpec
 from fastopt.engine.overlap import overlapping_jobs, take_on_copies
 from fastopt.engine.plain import all_finite
-from fastopt.engine.plain_plan import PlainPlan
 from fastopt.engine.plan import FROZEN, Arrays, Plan, run_calls
+from fastopt.engine.planning import make_plan
 from fastopt.engine.rules import Rule
 from fastopt.engine.segment import Calls, Segment
 from fastopt.engine.table import CHECK, DONE, NONFINITE
@@ -263,17 +261,10 @@ class Engine:
             started = [key for key, _, _ in thawed]
         if isinstance(arrays.keys, Layout):
             memory.layout = arrays.keys  # found at once from now on
-        options: dict[str, Any] = {"n_averages": self.n_averages, "between": job.between}
-        options |= {"token": job.token, "grouping": job.grouping}
-        what = self.rule, memory, arrays, groups
-        n_arrived = background.look()  # before the code is looked for
-        dtypes = arrays.dtypes(memory.layout)
-        code = self.rule.code(dtypes, len(memory.specs) - self.n_averages)
-        plan: Plan | None = None
-        if code is not None:
-            made = CompiledPlan(code, job.n_threads, job.is_strict, *what, **options)
-            plan = made if code.is_whole or not made.needs_whole_code else None
-        plan = plan or PlainPlan(n_arrived, job.is_strict, *what, **options)
+        plan = make_plan(
+            self.rule, memory, arrays, groups, n_threads=job.n_threads, is_strict=job.is_strict,
+            n_averages=self.n_averages, between=job.between, token=job.token, grouping=job.grouping,
+        )  # fmt: skip
         # Nothing is new before the step is taken, of which this is a part.
         now: dict[str, Any] = {"memory": memory}
         place = tuple(arrays.keys)

@@ -17,7 +17,7 @@ from fastopt.engine.segment import Calls, Entry, Segment, rehearse
 from fastopt.engine.table import DIRECT, NUMBER, SPARSE
 from fastopt.kernels.common import follow
 
-__all__ = ["PlainStep", "all_finite", "quick_sum_of_squares"]
+__all__ = ["PlainStep", "all_finite", "are_finite", "quick_sum_of_squares"]
 
 # Largest number of elements of a product by BLAS.
 MAX_DOT = 8_192
@@ -32,6 +32,12 @@ def quick_sum_of_squares(flat: np.ndarray) -> float:
     if flat.size <= MAX_DOT:
         return float(flat.dot(flat))
     return sum(float((part := flat[i : i + MAX_DOT]).dot(part)) for i in range(0, flat.size, MAX_DOT))
+
+
+def are_finite(flats: Sequence[np.ndarray]) -> bool:
+    """Whether all values of flat arrays and their squares are finite."""
+    # The sum of all squares is finite in most steps: else each array is looked at.
+    return isfinite(sum(map(quick_sum_of_squares, flats))) or all(map(all_finite, flats))
 
 
 def all_finite(values: np.ndarray) -> bool:
@@ -134,8 +140,7 @@ class PlainStep:
         """Whether the gradients that count are finite, and all their squares."""
         checked = [work.grad for work in works if self.segment.is_strict or not work.entry.is_frozen]
         checked += [batch.grads for batch in self.batches]
-        # The sum of all squares is finite in most steps: else each gradient is looked at.
-        return isfinite(sum(map(quick_sum_of_squares, checked))) or all(map(all_finite, checked))
+        return are_finite(checked)
 
     def tapes_of(self, entry: Entry) -> list["KnownTape"]:
         """Return the tapes of kernel and averages, which get the scalars of this step."""

@@ -2,9 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import repeat
 from math import isfinite
-from operator import attrgetter, call, is_, is_not
+from operator import attrgetter, is_, is_not
 from typing import Any
 
 import numpy as np
@@ -12,9 +11,8 @@ import numpy as np
 from fastopt.engine.compiling.background import background
 from fastopt.engine.overlap import are_apart
 from fastopt.engine.plain import PlainStep, quick_sum_of_squares
-from fastopt.engine.plan import Scalars
+from fastopt.engine.plan import Scalars, run_quietly
 from fastopt.engine.segment import Calls
-from fastopt.engine.table import REFUSED
 
 __all__ = ["quick_step"]
 
@@ -91,7 +89,6 @@ def quick_step(
                         updates += batch.calls(number, params, None, now[number], states)
                 last = written_to, scalars, segment.scalars.tobytes(), now, updates
             is_others_turn = partial(next, map(int, map(is_not, turn, [mine])))
-            calls: Calls = [*guard_calls(count), is_others_turn, *updates, *count_calls]
-            return not any(map(is_, map(call, calls), repeat(REFUSED)))
+            return run_quietly([*guard_calls(count), is_others_turn, *updates, *count_calls])
 
     return step

@@ -27,7 +27,7 @@ class StepCode(NamedTuple):
     kernels: dict[np.dtype[Any], list[int]]
 
     @property
-    def is_whole(self) -> bool:
+    def has_others(self) -> bool:
         """Whether there also is what gathers arrays, and updates averages."""
         return "gather" in self.step
 

@@ -11,11 +11,9 @@ import numpy as np
 
 from fastopt.checks import integer
 from fastopt.configuration import Configuration
-from fastopt.engine.compiled_plan import CompiledPlan
-from fastopt.engine.compiling.background import background
 from fastopt.engine.memory import Memory
-from fastopt.engine.plain_plan import PlainPlan
 from fastopt.engine.plan import Plan
+from fastopt.engine.planning import make_plan
 from fastopt.functional.given import (
     arrays_of,
     check_apart,
@@ -202,15 +200,10 @@ class Calls:
         slots = [slot for layout in memory.layouts for slot in layout.values()]
         if not all(map(is_contiguous, states, slots)):
             return
-        n_arrived = background.look()  # before the code is looked for
-        code = engine.rule.code(arrays.dtypes(memory.layout), len(memory.specs))
-        what = engine.rule, memory, arrays, step.groups()
-        options: dict[str, Any] = {"n_averages": 0, "between": step.between}
-        plan: Plan | None = None
-        if code is not None:
-            made = CompiledPlan(code, step.n_threads, False, *what, has_given_states=True, **options)
-            plan = made if code.is_whole or not made.needs_whole_code else None
-        plan = plan or PlainPlan(n_arrived, False, *what, given_states=states, **options)
+        plan = make_plan(
+            engine.rule, memory, arrays, step.groups(), n_threads=step.n_threads, is_strict=False,
+            n_averages=0, given_states=states, between=step.between,
+        )  # fmt: skip
         if plan.drive is None:
             return
         if len(self.plans) >= MAX_KNOWN:

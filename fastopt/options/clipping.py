@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from math import inf, isfinite, sqrt
+from math import inf, sqrt
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from fastopt.arrays.containers import check_grad, compute_dtype
 from fastopt.arrays.rows import Rows
 from fastopt.checks import hyperparameter
-from fastopt.engine.plain import all_finite, quick_sum_of_squares
+from fastopt.engine.plain import all_finite, are_finite
 from fastopt.engine.rules import Rule
 from fastopt.kernels.common import LANES
 from fastopt.kernels.norms import clip_grad, clip_statistics, grad_squares, no_update, squares
@@ -97,8 +97,7 @@ class GradientCopies(Option):
         with np.errstate(all="ignore"):
             copies = [copied(*item) for item in zip(keys, params, grads, strict=True)]
             arrays = [copy.values if isinstance(copy, Rows) else copy for copy in copies]
-            # The sum of all squares is finite in most steps: else each array is looked at.
-            if not isfinite(sum([quick_sum_of_squares(values.reshape(-1)) for values in arrays])):
+            if not are_finite([values.reshape(-1) for values in arrays]):
                 for key, values in zip(keys, arrays, strict=True):
                     if not all_finite(values):
                         step.note_nonfinite(key)

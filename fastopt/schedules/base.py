@@ -97,8 +97,7 @@ class Schedule:
     @classmethod
     def from_arguments(cls: Any, data: Mapping[str, Any]) -> "Schedule":
         """Return the schedule with arguments as `to_dict` has them."""
-        arguments = dict(data)
-        arguments = renamed(arguments, cls.old_names, {known.name for known in fields(cls)})
+        arguments = renamed(data, cls.old_names, {known.name for known in fields(cls)})
         if "larger" in {*data} & {*cls.old_names} and isinstance(arguments.get("mode"), bool):
             arguments["mode"] = "max" if arguments["mode"] else "min"
         return cls(**arguments)
