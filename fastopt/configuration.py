@@ -14,6 +14,7 @@ from fastopt.options.averages import AverageFields, Lookahead, MovingAverage, We
 from fastopt.options.base import Option
 from fastopt.options.clipping import ClipNorm, ClippingFields, GradientCopies
 from fastopt.options.decay import DecayFields
+from fastopt.options.denormals import DenormalFields
 from fastopt.options.groups import GroupFields, Grouping, GroupViews, check_group_values
 from fastopt.options.nonfinite import NonfiniteFields
 from fastopt.options.schedule import ScheduledRate
@@ -25,7 +26,7 @@ from fastopt.stepping import Stepping
 __all__ = ["Configuration", "gradient_options"]
 
 # Options whose value is part of a plan.
-PLANNED = frozenset(("groups", "decay_params", "nonfinite", "threads"))
+PLANNED = frozenset(("groups", "decay_params", "nonfinite", "denormals", "threads"))
 
 
 class Derived:
@@ -78,7 +79,7 @@ def gradient_options(owner: Any) -> list[Option]:
 class Configuration(
     Stepping, UpdateRule, Derived,
     DecayFields, GroupFields, ClippingFields, AverageFields, AccumulationFields, SparseFields,
-    NonfiniteFields,
+    NonfiniteFields, DenormalFields,
 ):  # fmt: skip
     """The fields of an optimizer, and what follows from them."""
 

@@ -193,8 +193,8 @@ class Optimizer(Configuration):
     def drop_state_calls(self, key: Hashable) -> Calls:
         """Return the C calls that drop the state of a parameter."""
         memory = self.engine.memory
-        if key not in memory.layout:
-            raise KeyError(f"there is no state of {key!r}, but of {list(memory.layout)}")
+        if key not in memory.known:
+            raise KeyError(f"there is no state of {key!r}, but of {memory.known}")
         # Options are new ones, which know no array.
         changes = self.derived_attributes({}) | {"last_grouping": (None, None)}
         calls: Calls = [partial(vars(self).update, changes)]

@@ -28,6 +28,7 @@ from fastopt.optimizer import Optimizer
 from fastopt.options.accumulation import Accumulation, AccumulationFields
 from fastopt.options.averages import AverageFields
 from fastopt.options.clipping import ClipNorm, ClippingFields, GradientCopies
+from fastopt.options.denormals import DenormalFields
 from fastopt.options.groups import Grouping
 from fastopt.options.nonfinite import NonfiniteFields
 from fastopt.options.sparse import SparseFields
@@ -37,7 +38,7 @@ from fastopt.stepping import Stepping
 __all__ = ["Partition"]
 
 # Options that go by the array: the members do what these say.
-HANDED_DOWN = ("threads", "nonfinite", "maximize", "rows", "lookahead", "ema", "swa")
+HANDED_DOWN = ("threads", "nonfinite", "denormals", "maximize", "rows", "lookahead", "ema", "swa")
 
 # Options of a member that look at gradients, and so must be given those that the partition has scaled.
 LOOKING = Accumulation, GradientCopies, ClipNorm
@@ -54,7 +55,7 @@ class KeptPart(NamedTuple):
 @dataclass(eq=False, repr=False)
 class Partition(
     Stepping, ClippingFields, AverageFields, AccumulationFields, SparseFields,
-    NonfiniteFields,
+    NonfiniteFields, DenormalFields,
 ):  # fmt: skip
     """Several optimizers as one: each array goes to the first that selects it, and stays with it.
 
@@ -69,7 +70,7 @@ class Partition(
     members : dict
         New optimizers by what selects their arrays: a name or a pattern of names (as in `fnmatch`), an index,
         or a function of key and array that returns a bool.
-    threads, nonfinite, maximize, rows, lookahead, ema, swa : optional
+    threads, nonfinite, denormals, maximize, rows, lookahead, ema, swa : optional
         As for an `Optimizer`; all members get these values.
     clip_value, clip_norm_each, clip_adaptive, clip_norm, accumulate : optional
         As for an `Optimizer`.
@@ -240,6 +241,7 @@ class Partition(
         is_complete = step.apply_options()
         if is_complete:
             step.parts = self._parts(step)
+            step.check_current()  # what the options made of the arrays still holds
             for part in step.parts:
                 part.begin()
             step.other_jobs = [job for part in step.parts for job in part.jobs]
@@ -346,12 +348,10 @@ class Partition(
 
     def drop_state_calls(self, key: Hashable) -> Calls:
         """Return the C calls that drop the state of a parameter."""
-        layouts = {member: member.engine.memory.layout for member in self.members.values()}
-        calls = [
-            call for member, own in layouts.items() if key in own for call in member.drop_state_calls(key)
-        ]
+        known = {member: member.engine.memory.known for member in self.members.values()}
+        calls = [call for member, own in known.items() if key in own for call in member.drop_state_calls(key)]
         if not calls:
-            raise KeyError(f"there is no state of {key!r}, but of {[*chain(*layouts.values())]}")
+            raise KeyError(f"there is no state of {key!r}, but of {[*chain(*known.values())]}")
         calls.append(partial(vars(self).update, self.derived_attributes({})))
         return calls + self.drop_sum_calls(key)
 

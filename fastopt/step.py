@@ -131,6 +131,11 @@ class Step:
             raise OutdatedStepError(CHANGED)
 
     @property
+    def flushes_denormals(self) -> bool:
+        """Whether the rule computes with denormals as with 0."""
+        return bool(self.optimizer.denormals == "flush")
+
+    @property
     def is_packed(self) -> bool:
         """Whether the arrays are the buffers of a packed container."""
         return isinstance(self.arrays.keys, Layout)

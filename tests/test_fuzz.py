@@ -1,9 +1,11 @@
 """Random histories: ``python -m pytest -m fuzz -n0 -s``, for FASTOPT_FUZZ_SECONDS, from FASTOPT_FUZZ_SEED.
 
-An optimizer with random options takes steps on arrays of all layouts, in threads, interrupted by signals; it
-is saved, loaded, pickled, copied, and given bad input. Another one takes the same steps on plain contiguous
-arrays. Both must have the same bits at any time, and what is refused must have changed nothing. A history
-that fails says its seed.
+An optimizer, or several as one, with random options takes steps on arrays of all layouts, in threads,
+interrupted by signals, compiled or in NumPy; it is saved, loaded, pickled, copied, forgets parameters, gets
+other options, and is given bad input. Another one takes the same steps on plain contiguous arrays. Both must
+have the same bits at any time, and what is refused must have changed nothing. A history that fails says its
+seed; one that ends the process is the last in the file ``seeds`` of the test's folder. With FASTOPT_CHECKED=1
+compiled code checks each address.
 """
 
 import copy
@@ -12,8 +14,10 @@ import pickle
 import random
 import signal
 import sys
+import threading
 import time
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -34,6 +38,16 @@ LAYOUTS = {
     "reversed": lambda a: np.ascontiguousarray(a[::-1])[::-1],
     "transposed": lambda a: np.ascontiguousarray(a.T).T,
 }
+
+
+def same_numbers(one, other):
+    """Whether two arrays have the same bits, but for the sign and the payload of NaN, which nothing fixes."""
+    one, other = np.array(one), np.array(other)
+    is_nan = one != one
+    if one.shape != other.shape or (is_nan != (other != other)).any():
+        return False
+    one[is_nan] = other[is_nan] = 0
+    return same_bits(one, other)
 
 
 class Interrupting:
@@ -58,18 +72,18 @@ class History:
         self.choose, self.folder = random.Random(seed), folder
         self.rng = np.random.default_rng(seed)
         choose = self.choose
-        self.name = choose.choice(RULES)
-        shapes = [shape for shape in SHAPES if takes(self.name, shape)]
+        self.mode = choose.choice(["now", "now", "never"])
+        self.names = [choose.choice(RULES) for _ in range(choose.choice([1, 1, 1, 2]))]
+        shapes = [shape for shape in SHAPES if all(takes(name, shape) for name in self.names)]
         self.dtypes = [choose.choice(["float32", "float64"]) for _ in range(choose.randint(1, 4))]
         start = [self.rng.standard_normal(choose.choice(shapes)).astype(dtype) for dtype in self.dtypes]
         self.container = choose.choice(["dict", "list", "packed"])
-        options = self.options()
-        self.plain = getattr(fastopt, self.name)(**options)
-        self.other = getattr(fastopt, self.name)(**options, threads=choose.choice([None, 1, 2]))
+        self.chosen = self.options()
+        self.plain, self.other = self.make(), self.make(threads=choose.choice([None, 1, 2]))
         self.plain_kind = "list" if self.container == "list" else "dict"
         self.plain_params = self.contain([np.array(p) for p in start], self.plain_kind)
         self.params = self.contain([self.layout(p) for p in start], self.container)
-        self.log = [self.name, options, self.container]
+        self.log = [self.names, self.chosen, self.container, self.mode]
 
     def options(self):
         """Return random options that go together."""
@@ -79,20 +93,42 @@ class History:
             "maximize": True, "ema": 0.9, "lookahead": (2, 0.5), "accumulate": 2, "nonfinite": "skip",
             "weight_decay": 0.1, "decay_params": "matrices", "groups": {"0": {"lr_scale": 0.5}}, "swa": 2,
             "lr": choose.choice([0.01, Cosine(0.1, 9, end=0.001), Warmup(Exponential(0.1, 0.9), 3)]),
+            "rows": "lazy", "denormals": "flush",
         }  # fmt: skip
         for name in choose.sample(sorted(some), choose.randint(0, 4)):
             options[name] = some[name]
         if "ema" in options:
             options.pop("swa", None)
+        if self.mode == "never":
+            options.pop("denormals", None)
         if "groups" in options and self.container == "list":
             options["groups"] = {0: {"lr_scale": 0.5}}
         while True:
             try:
-                getattr(fastopt, self.name)(**options)
+                self.chosen = options
+                self.make()
             except (TypeError, ValueError):  # these don't go together for this rule
                 options.pop(choose.choice(sorted(options)))
             else:
                 return options
+
+    def make(self, **options):
+        """Return a new optimizer: one, or two as one, of which the second has the array 0."""
+        first, *others = [getattr(fastopt, name) for name in self.names]
+        options = copy.deepcopy(self.chosen) | options
+        if not others:
+            return first(**options)
+        own = {name: options.pop(name) for name in ("lr", "weight_decay", "decay_params") if name in options}
+        zero = 0 if self.container == "list" else "0"
+        return fastopt.Partition({zero: others[0](), lambda key, array: True: first(**own)}, **options)
+
+    def update(self, grads):
+        """Let the other optimizer take a step, by compiled code or in plain NumPy."""
+        before, os.environ["FASTOPT_COMPILE"] = os.environ["FASTOPT_COMPILE"], self.mode
+        try:
+            return self.other.update(self.params, grads)
+        finally:
+            os.environ["FASTOPT_COMPILE"] = before
 
     def layout(self, array):
         return LAYOUTS[self.choose.choice(sorted(LAYOUTS))](array)
@@ -105,6 +141,9 @@ class History:
 
     def arrays(self, container):
         return container if isinstance(container, list) else [container[key] for key in container]
+
+    def items(self, container):
+        return [*(enumerate(container) if isinstance(container, list) else container.items())]
 
     def grads(self, are_finite=False):
         """Return the same gradients twice: in contiguous arrays and in others."""
@@ -123,7 +162,74 @@ class History:
 
     def step(self):
         plain, other = self.grads()
-        assert self.plain.update(self.plain_params, plain) == self.other.update(self.params, other)
+        assert self.plain.update(self.plain_params, plain) == self.update(other)
+
+    def sparse_step(self):
+        """Give some rows of tables only."""
+        plain, other = (dict(self.items(grads)) for grads in self.grads(are_finite=True))
+        for key, grad in plain.items():
+            if np.ndim(grad) == 2 and self.choose.random() < 0.7:
+                indices = self.rng.integers(0, len(grad), self.choose.randint(0, 4))
+                plain[key] = fastopt.Rows(indices, grad[indices])
+                other[key] = fastopt.Rows(indices, self.layout(grad[indices]))
+        outcomes = []
+        for update, grads in ((partial(self.plain.update, self.plain_params), plain), (self.update, other)):
+            try:
+                outcomes.append(update(self.contain(list(grads.values()), self.plain_kind)))
+            except (
+                TypeError,
+                ValueError,
+            ) as error:  # of a rule, or with an option, that changes the other rows, too
+                outcomes.append(str(error))
+        assert outcomes[0] == outcomes[1]
+
+    def steps_at_once(self):
+        """Take two steps in two threads, while a third looks."""
+        pairs, states = [self.grads(), self.grads()], []
+        ready = threading.Barrier(3)
+
+        def act(action):
+            ready.wait()
+            action()
+
+        actions = [partial(self.other.update, self.params, other) for _, other in pairs]
+        actions.append(lambda: states.append(self.other.state_dict()))
+        threads = [threading.Thread(target=act, args=(action,)) for action in actions]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        before = self.plain.iter, self.plain.skipped
+        grads = [plain for plain, _ in pairs]
+        self.take_one_of([grads, grads[::-1]])
+        assert before <= (states[0]["iter"], states[0]["skipped"])
+
+    def forget(self):
+        """Drop the state of a parameter, if it has one."""
+        key = self.choose.choice([key for key, _ in self.items(self.params)])
+        outcomes = []
+        for optimizer in (self.plain, self.other):
+            try:
+                outcomes.append(optimizer.drop_state(key))
+            except KeyError as error:
+                outcomes.append(str(error))
+        assert outcomes[0] == outcomes[1]
+
+    def another_option(self):
+        """Change an option on the way, if that is allowed."""
+        changes = {"clip_norm": [None, 0.5], "nonfinite": ["skip", "warn"], "maximize": [True, False],
+                   "clip_value": [None, 0.25], "weight_decay": [0.0, 0.1], "accumulate": [1, 3]}  # fmt: skip
+        name = self.choose.choice(sorted(changes))
+        value, outcomes = self.choose.choice(changes[name]), []
+        for optimizer in (self.plain, self.other):
+            try:
+                outcomes.append(setattr(optimizer, name, value))
+            except (AttributeError, TypeError, ValueError) as error:
+                outcomes.append(str(error))
+        assert outcomes[0] == outcomes[1]
+        if outcomes[0] is None:
+            self.log[-1] += f" {name}={value}"
+            self.chosen[name] = value
 
     def interrupted_step(self):
         """Let a signal's handler take a step, or look around, at some moment of a step or after it."""
@@ -133,7 +239,12 @@ class History:
 
         def handle():
             if action == "step":
-                self.other.update(self.params, inner)
+                try:
+                    self.update(inner)
+                except RuntimeError as error:  # only steps that flush need compiled code
+                    if "while compiled code was made" in str(error) and "denormals" in self.chosen:
+                        return
+                    raise
                 has_stepped.append(True)
             else:
                 self.other.state_dict()
@@ -141,7 +252,7 @@ class History:
         taken = [plain]
         with Interrupting(handle, 10 ** self.choose.uniform(-6, -3.5)):
             try:
-                self.other.update(self.params, other)
+                self.update(other)
             except RuntimeError as error:
                 if "must not change" not in str(error):
                     raise
@@ -179,7 +290,7 @@ class History:
             }[kind]  # fmt: skip
         try:
             with pytest.raises((KeyError, TypeError, ValueError)):
-                self.other.update(self.params, grads)
+                self.update(grads)
         finally:
             if frozen is not None:
                 frozen.flags.writeable = True
@@ -189,7 +300,7 @@ class History:
     def save_and_load(self):
         path = self.folder / f"a.{self.choose.choice(['npz', 'safetensors'])}"
         self.other.save(path, self.params)
-        again = getattr(fastopt, self.name)(**self.log[1])
+        again = self.make()
         params = copy.deepcopy(self.params)
         for array in self.arrays(params):
             array[...] = 0
@@ -197,7 +308,8 @@ class History:
         self.other, self.params = again, params
 
     def pickled(self):
-        self.other = pickle.loads(pickle.dumps(self.other))
+        if len(self.names) == 1:  # a partition's function isn't pickled
+            self.other = pickle.loads(pickle.dumps(self.other))
 
     def copied(self):
         self.other = copy.deepcopy(self.other)
@@ -211,30 +323,33 @@ class History:
 
     def another_rate(self):
         value = self.choose.choice([0.01, 0.02, 0.5])
-        self.plain.lr = self.other.lr = value
+        for optimizer in (self.plain, self.other):
+            members = optimizer.members.values() if len(self.names) > 1 else [optimizer]
+            for member in members:
+                member.lr = value
 
     def flushed(self):
         assert self.plain.flush(self.plain_params) == self.other.flush(self.params)
 
     def averaged(self):
-        if not self.other.has_average or not self.other.iter:
+        if len(self.names) > 1 or not self.other.has_average or not self.other.iter:
             return
         try:
             expected = self.plain.average(self.plain_params)
         except ValueError:
             return
         found = self.other.average(self.params)
-        assert all(map(same_bits, self.arrays(expected), self.arrays(found)))
+        assert all(map(same_numbers, self.arrays(expected), self.arrays(found)))
 
     ACTIONS = (
-        *[step] * 6, interrupted_step, interrupted_step, bad_input, bad_input, save_and_load, pickled, copied,
-        rebound, another_rate, flushed, averaged,
+        *[step] * 6, interrupted_step, interrupted_step, sparse_step, steps_at_once, bad_input, bad_input,
+        save_and_load, pickled, copied, rebound, another_rate, another_option, forget, flushed, averaged,
     )  # fmt: skip
 
     def alike(self, plain, plain_params, other, params):
         """Whether parameters, states and counts are the same."""
         ends = [self.arrays(plain_params), self.arrays(params)]
-        if not all(same_bits(np.array(p), np.array(q)) for p, q in zip(*ends, strict=True)):
+        if not all(map(same_numbers, *ends)):
             return False
         states = [optimizer.state_dict() for optimizer in (plain, other)]
         if (states[0]["iter"], states[0]["skipped"]) != (states[1]["iter"], states[1]["skipped"]):
@@ -243,7 +358,7 @@ class History:
             pairs = [self.arrays(own["state"][name] or []) for own in states]
             if len(pairs[0]) != len(pairs[1]):
                 return False
-            if values and not all(same_bits(np.array(p), np.array(q)) for p, q in zip(*pairs, strict=True)):
+            if values and not all(map(same_numbers, *pairs)):
                 return False
         return True
 
@@ -256,6 +371,8 @@ class History:
 
 
 def check(seed, folder):
+    with open(folder / "seeds", "a") as seeds:
+        print(seed, file=seeds)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         history = History(seed, folder)
@@ -264,7 +381,7 @@ def check(seed, folder):
         except BaseException as error:
             error.add_note(f"FASTOPT_FUZZ_SEED={seed}: {history.log}")
             raise
-    return len(history.log)
+    return N_STEPS
 
 
 needs_alarm = pytest.mark.skipif(sys.platform == "win32", reason="no such signal")

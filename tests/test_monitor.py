@@ -962,3 +962,82 @@ together(*[trainer(fastopt.SGD) for _ in range(4)])
 
 def test_threads_that_step_at_once():
     run_script(STEPPING)
+
+
+# 20: a handler's step with a parameter that the interrupted one plans as new, too.
+
+
+@pytest.mark.parametrize(
+    ("kind", "how", "mode"),
+    [("one", "another", "now"), ("one", "dropped", "never"), ("partition", "another", "never")],
+)
+def test_a_handler_steps_on_the_same_new_parameter(kind, how, mode, monkeypatch):
+    monkeypatch.setenv("FASTOPT_COMPILE", mode)
+
+    def train(at):
+        make = {"one": fastopt.Momentum, "partition": lambda: fastopt.Partition({"*": fastopt.Momentum()})}
+        optimizer, params = make[kind](), {key: np.zeros(3) for key in "ab"}
+        optimizer.update(
+            *[{key: own[key] for key in "ab"[: 1 + (how == "dropped")]} for own in (params, ones)]
+        )
+        if how == "dropped":
+            optimizer.drop_state("b")
+        handler = Events(at, lambda: optimizer.update(params, ones))
+        with handler:
+            optimizer.update(params, ones)
+        if handler.count < at:  # it came after all
+            optimizer.update(params, ones)
+        return optimizer, params, handler.count < at
+
+    ones = {key: np.ones(3) for key in "ab"}
+    _, expected, _ = train(10**9)
+    for at in range(1, 10_000):
+        optimizer, params, is_over = train(at)
+        assert all((params[key] == expected[key]).all() for key in params), at
+        assert optimizer.iter == 3
+        if is_over:
+            break
+    assert at > 50
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: fastopt.Partition(
+            {"a": fastopt.AdaGrad(), "*": fastopt.Momentum()}, clip_adaptive=0.25, clip_norm=1.0
+        ),
+        lambda: fastopt.Partition({"a": fastopt.AdaGrad(clip_adaptive=0.25), "*": fastopt.Momentum()}),
+        lambda: fastopt.Momentum(clip_adaptive=0.25, clip_norm=1.0),
+    ],
+)
+def test_a_handler_steps_before_or_after_the_whole_step(make):
+    """What is computed of the parameters before the step isn't used after another one."""
+    own, others = ({key: np.full(3, number) for key in "ab"} for number in (1.0, -3.0))
+
+    def train(*steps):
+        optimizer, params = make(), {key: np.arange(1.0, 4.0) for key in "ab"}
+        optimizer.update(params, own)
+        for step in steps:
+            step(optimizer, params)
+        return [params[key].tolist() for key in "ab"]
+
+    def step_own(optimizer, params):
+        optimizer.update(params, own)
+
+    def step_other(optimizer, params):
+        optimizer.update(params, others)
+
+    orders = [train(step_own, step_other), train(step_other, step_own)]
+    for at in range(1, 10_000):
+        events = []
+
+        def interrupted(optimizer, params, at=at, events=events):
+            events.append(Events(at, lambda: step_other(optimizer, params)))
+            with events[0]:
+                step_own(optimizer, params)
+
+        result = train(interrupted)
+        if events[0].count < at:
+            break
+        assert result in orders, at
+    assert at > 50

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import fastopt
+from fastopt.demo.interruptions import NOTES as interruption_notes
+from fastopt.demo.interruptions import interruptions
 from fastopt.demo.peers import NoContainer, subjects
 from fastopt.demo.report import paragraph, table
 
@@ -165,11 +167,15 @@ def summary() -> tuple[str, bool]:
         rows.append([fault.name, *map(str, outcomes.values())])
     settings = table(["Adam of", "with its defaults"], [[s.name, s.defaults] for s in found], left=(0, 1))
     names = ["fault", *(subject.name for subject in found)]
+    moments, is_whole = interruptions(found)
+    right &= is_whole
     asked = f'fastopt.Adam(nonfinite="raise") raises FloatingPointError for: {", ".join(strict)}.'
     parts = (
         settings,
         table(names, rows, left=range(len(names))),
         paragraph(" ".join(NOTES.split())),
         paragraph(asked),
+        table(["what happens", *names[1:]], moments, left=range(len(names))),
+        paragraph(" ".join(interruption_notes.split())),
     )
     return "\n\n".join(parts), right

@@ -17,11 +17,15 @@ class NoContainer(Exception):
 
 
 class Subject(NamedTuple):
-    """An optimizer under comparison: its name, a call that makes it, and its defaults in words."""
+    """An optimizer under comparison: its name, a call that makes it, and its defaults in words.
+
+    One that is ``in_place`` changes the caller's arrays by itself.
+    """
 
     name: str
     make: Callable[[], Any]
     defaults: str
+    in_place: bool = True
 
 
 def keys_of(container: Any) -> list[Any]:
@@ -87,6 +91,14 @@ class PyTorch:
             grad = by_key.get(key)
             self.tensors[key][1].grad = None if grad is None else torch.as_tensor(grad)
         self.optimizer.step()
+
+    def save(self, path: Any) -> None:
+        """Write the state to a file."""
+        self.torch.save(self.optimizer.state_dict(), path)
+
+    def load(self, path: Any) -> None:
+        """Go on from the state in a file."""
+        self.optimizer.load_state_dict(self.torch.load(path))
 
 
 class Optax:
@@ -154,5 +166,5 @@ def subjects() -> list[Subject]:
     )
     for name, make, defaults in libraries:
         if version := version_of(name):
-            found.append(Subject(name, make, defaults.format(version)))
+            found.append(Subject(name, make, defaults.format(version), in_place=make is PyTorch))
     return found

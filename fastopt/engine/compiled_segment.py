@@ -212,6 +212,7 @@ class CompiledSegment(Segment):
             "counts_address": self.memory.counts.ctypes.data,
             "scalars_address": self.scalars.ctypes.data,
             "is_strict": self.is_strict,
+            "flushes_denormals": self.rule.flushes_denormals,
             "n_parts": len(rows) if self.rule.is_whole else max(1, min(n_elements // PART, MAX_PARTS)),
             "wait_address": wait_address(),
             "is_whole": self.rule.is_whole,

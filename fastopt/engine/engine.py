@@ -54,6 +54,10 @@ class Job(Protocol):
     is_strict: bool
     between: Callable[[Segment], Calls] | None
 
+    @property
+    def flushes_denormals(self) -> bool:
+        """Whether the rule computes with denormals as with 0."""
+
     def groups(self) -> Sequence[int]:
         """Return the group of each parameter."""
 
@@ -237,10 +241,10 @@ class Engine:
         """Return a plan for these arrays, and the C calls that make it and its state the engine's."""
         arrays = job.arrays
         container = dict if isinstance(arrays.container, Mapping) else list
-        memory = self.memory
+        memory = self.memory  # once, as a signal's handler may step in between
         if memory.container not in (None, container):
             raise TypeError(f"params was a {memory.container.__name__} at earlier steps, now it is not")
-        layout, new = self._check_arrays(arrays)
+        layout, new = self._check_arrays(arrays, memory.layout)
         if job.is_strict:
             check_finite(arrays, layout)
         groups = job.groups()
@@ -262,7 +266,8 @@ class Engine:
         if isinstance(arrays.keys, Layout):
             memory.layout = arrays.keys  # found at once from now on
         plan = make_plan(
-            self.rule, memory, arrays, groups, n_threads=job.n_threads, is_strict=job.is_strict,
+            self.rule._replace(flushes_denormals=job.flushes_denormals), memory, arrays, groups,
+            n_threads=job.n_threads, is_strict=job.is_strict,
             n_averages=self.n_averages, between=job.between, token=job.token, grouping=job.grouping,
         )  # fmt: skip
         # Nothing is new before the step is taken, of which this is a part.
@@ -278,9 +283,8 @@ class Engine:
         adopt: Calls = [partial(self.__dict__.update, now), start]
         return plan, adopt if memory is self.memory else adopt + self.retire_calls()
 
-    def _check_arrays(self, arrays: Arrays) -> tuple[Layout, list[tuple[Hashable, Any, Any]]]:
-        """Check every parameter and gradient. Returns the layout with the new ones, and these."""
-        known = self.memory.layout
+    def _check_arrays(self, arrays: Arrays, known: Layout) -> tuple[Layout, list[tuple[Hashable, Any, Any]]]:
+        """Check every parameter and gradient. Returns the known layout with the new ones, and these."""
         if isinstance(arrays.keys, Layout):
             for name, given in (("parameters", arrays.params), ("gradients", arrays.grads)):
                 sizes = [(flat.dtype, flat.shape) for flat in given if isinstance(flat, np.ndarray)]

@@ -188,7 +188,15 @@ class Memory:
                 layout.place(other, slot.shape, slot.dtype, slot.order)
         states = {spec.name: self.views(spec.name) for spec in self.specs}
         counts = {other: self.count_of(other) for other in layout}
-        return self.with_states(layout, self.container, states, counts, self.steps.item())
+        new = self.with_states(layout, self.container, states, counts, self.steps.item())
+        if not self.specs:
+            new.saved_counts, new.saved_count = {**self.saved_counts, **counts, key: 0}, self.saved_count
+        return new
+
+    @property
+    def known(self) -> list[Hashable]:
+        """The parameters that have taken steps, as far as that is known."""
+        return [*dict.fromkeys([*self.layout, *(key for key, n in self.saved_counts.items() if n)])]
 
     def guard(self, position: int | None) -> np.ndarray:
         """Return the count that a plan compares before a step: a parameter's, else that of all steps."""

@@ -7,6 +7,7 @@ import numpy as np
 
 from fastopt.engine.compiling.code import compile_mode, find
 from fastopt.engine.compiling.units import Unit, driver_unit, kernel_unit, others_unit
+from fastopt.engine.machine import flush_bits
 from fastopt.engine.structs import is_layout_known
 
 __all__ = ["Rule", "StepCode"]
@@ -52,6 +53,8 @@ class Rule(NamedTuple):
         Returns the number of statistics of an array of a shape, room to compute them included.
     is_reading : bool
         Whether the kernels leave the parameters as they are.
+    flushes_denormals : bool
+        Whether they compute with denormals as with 0, which only compiled code can.
     """
 
     kernel: Any
@@ -62,6 +65,7 @@ class Rule(NamedTuple):
     n_totals: int = 0
     n_statistics: Callable[[tuple[int, ...]], int] = lambda shape: 0
     is_reading: bool = False
+    flushes_denormals: bool = False
 
     @property
     def is_whole(self) -> bool:
@@ -90,14 +94,32 @@ class Rule(NamedTuple):
         ]
 
     def code(self, dtypes: Iterable[np.dtype[Any]], n_states: int) -> StepCode | None:
-        """Return the compiled code for arrays of these dtypes, or None where there is none yet."""
+        """Return the compiled code for arrays of these dtypes, or None where there is none yet.
+
+        Raises
+        ------
+        ValueError
+            If there will be none, and NumPy can't do what is asked for.
+        """
+        if self.flushes_denormals and not flush_bits():
+            raise ValueError("denormals='flush' needs a processor of x86-64 or ARM64; leave it out")
+        found = self._find_code(dtypes, n_states)
+        if self.flushes_denormals and found is None:
+            raise ValueError(
+                "denormals='flush' needs compiled code; leave it out, or see that Numba can be imported and "
+                "that neither FASTOPT_COMPILE=never nor NUMBA_DISABLE_JIT is set"
+            )
+        return found
+
+    def _find_code(self, dtypes: Iterable[np.dtype[Any]], n_states: int) -> StepCode | None:
+        """Return the compiled code, or None where there is none."""
         if not is_layout_known() or compile_mode() == "never":
             return None
         kinds = list(dtypes)
         first, *others, last = self.units(kinds, n_states)
         # A kernel of a user's own may have other bits in NumPy, so that no step is taken there; no other
         # process can import it.
-        is_needed = not all(unit.request for unit in others)
+        is_needed = self.flushes_denormals or not all(unit.request for unit in others)
         step = find(first, is_needed=is_needed)
         # All are looked for at once, so that they are asked of the process that compiles.
         kernels = [find(unit, is_needed=is_needed) for unit in others]

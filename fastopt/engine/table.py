@@ -61,6 +61,8 @@ HEADER = record(
     "is_retired_address",  # whether another memory has taken the place of the one with these states
     "scalars_address",  # room for the scalars of a step
     "is_strict",  # whether a gradient that isn't finite refuses the step
+    "flushes_denormals",  # whether denormals count as 0
+    "float_mode",  # in which all threads work: that of the one that takes the step
     "n_parts",  # into which threads divide a phase
     *("phase", "round", "n_finished"),  # what they do now, what was claimed of it, and what is done
     "wait_address",  # a C function that lets other threads go on

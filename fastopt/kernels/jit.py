@@ -1,12 +1,16 @@
 """How functions here are compiled: by Numba, which is imported when the first of them is."""
 
+import os
 from collections.abc import Callable
 from functools import cached_property, partial, update_wrapper
 from typing import Any
 
 from fastopt.kernels.plain import checked_form, numpy_form
 
-__all__ = ["Compiled", "compiled", "internal"]
+__all__ = ["IS_CHECKED", "Compiled", "compiled", "internal"]
+
+# Whether compiled code checks each index and address, which takes time: for who looks for a fault.
+IS_CHECKED = os.environ.get("FASTOPT_CHECKED", "0") not in ("", "0")
 
 
 class Compiled:
@@ -49,7 +53,7 @@ class Compiled:
 
         return njit(
             error_model="numpy", fastmath=self.fastmath, no_cfunc_wrapper=True,
-            no_cpython_wrapper=self.is_internal,
+            no_cpython_wrapper=self.is_internal, boundscheck=IS_CHECKED,
         )(self.py_func)  # fmt: skip
 
     @cached_property

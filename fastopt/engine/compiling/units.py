@@ -18,12 +18,15 @@ from fastopt.engine.compiling.loading import MAGIC
 __all__ = ["Unit", "cpu", "driver_unit", "has_numba", "kernel_unit", "others_unit", "read_request"]
 
 # The packages and modules whose sources are compiled, or say how.
-SOURCES = ("fastopt.engine.native", "fastopt.kernels", "fastopt.engine.table", "fastopt.engine.structs")
+SOURCES = (
+    "fastopt.engine.native", "fastopt.kernels", "fastopt.engine.table", "fastopt.engine.structs",
+    "fastopt.engine.machine",
+)  # fmt: skip
 
-# Variables that change what Numba makes of a function.
+# Variables that change what is made of a function.
 VARIABLES = (
     "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", "NUMBA_ENABLE_AVX", "NUMBA_OPT", "NUMBA_LOOP_VECTORIZE",
-    "NUMBA_SLP_VECTORIZE", "NUMBA_BOUNDSCHECK", "NUMBA_DEBUGINFO",
+    "NUMBA_SLP_VECTORIZE", "NUMBA_BOUNDSCHECK", "NUMBA_DEBUGINFO", "FASTOPT_CHECKED",
 )  # fmt: skip
 
 # Modules of which the digest of the environment has the version.

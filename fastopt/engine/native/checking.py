@@ -5,8 +5,9 @@ from math import sqrt
 import numpy as np
 from numba import float32, float64, int64
 
+from fastopt.engine.native.lines import GRAD, ONE, ROW_TYPE
 from fastopt.engine.native.pointers import array_at, call, int8_at, int32_at, pointer, record_at, word_at
-from fastopt.engine.native.strided import GRAD, ONE, ROW_TYPE, gather_block
+from fastopt.engine.native.strided import gather_block
 from fastopt.engine.structs import (
     ARRAY_FLAGS,
     BYTE_ORDER,

@@ -9,9 +9,11 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array, populate_array
 
+from fastopt.kernels.jit import IS_CHECKED
+
 __all__ = [
     "add_at", "array_at", "arrays_at", "call", "call_c", "claim_at", "int8_at", "int32_at", "load_at",
-    "pointer", "record_at", "record_type", "scalars_at", "store_at", "word_at",
+    "pointer", "record_at", "record_type", "scalars_at", "store_at", "trap", "word_at",
 ]  # fmt: skip
 
 # Intrinsics rather than functions: each function takes Numba some 50 ms, an intrinsic none.
@@ -115,6 +117,23 @@ def call_c(typingctx, address):
     return types.int32(int64), codegen
 
 
+def emit_trap(builder: Any) -> None:
+    """Emit the instruction that ends the process."""
+    kind = ir.FunctionType(ir.VoidType(), ())
+    builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.trap"), ())
+
+
+@intrinsic
+def trap(typingctx):
+    """End the process."""
+
+    def codegen(context, builder, signature, arguments):
+        emit_trap(builder)
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
 def build_array(context: Any, builder: Any, array: Any, address: Any, size: Any) -> Any:
     """Build a flat array of an element type from the address and number of its elements."""
     item = context.get_data_type(array.dtype)
@@ -199,7 +218,10 @@ def call(typingctx, address, arguments):
         result, exception = cgutils.alloca_once(builder, word), cgutils.alloca_once(builder, byte)
         values = cgutils.unpack_tuple(builder, given[1], count)
         function = builder.inttoptr(given[0], kind.as_pointer())
-        builder.call(function, [result, exception, *values])
+        status = builder.call(function, [result, exception, *values])
+        if IS_CHECKED:  # an index beyond its array
+            with builder.if_then(builder.icmp_signed("!=", status, status.type(0))):
+                emit_trap(builder)
         return builder.load(result)
 
     return int64(address, arguments), codegen

@@ -3,39 +3,14 @@
 An array is read as lines along its innermost axis. A block is some whole lines, or a part of one.
 """
 
-import numpy as np
 from numba import float32, float64, int64
 
-from fastopt.engine.native.pointers import call, pointer, record_at, record_type
-from fastopt.engine.table import ROW
+from fastopt.engine.native.guarding import guarded, is_block_inside, is_target_inside
+from fastopt.engine.native.lines import GRAD, PARAM, ROW_TYPE, is_across, line_offset
+from fastopt.engine.native.pointers import call, pointer, record_at
 from fastopt.kernels.jit import internal
 
-__all__ = [
-    "GRAD", "ONE", "PARAM", "ROW_TYPE", "ZERO", "gather", "gather_block", "is_across", "scatter",
-    "scatter_block",
-]  # fmt: skip
-
-ROW_TYPE = record_type(ROW)
-
-# Which of a row's arrays. Arguments are NumPy's integers, as Numba compiles a function again for each of
-# Python's.
-PARAM, GRAD = np.int64(1), np.int64(2)
-ZERO, ONE = np.int64(0), np.int64(1)
-
-
-@internal
-def line_offset(pool, axes_at, n_axes, line, which):
-    """Return the distance in bytes of a line's first element from the array's.
-
-    ``which`` is PARAM or GRAD.
-    """
-    offset = 0
-    for axis in range(1, n_axes):
-        at = axes_at + 3 * axis
-        size = pool[at]
-        offset += line % size * pool[at + which]
-        line //= size
-    return offset
+__all__ = ["gather", "gather_block", "scatter", "scatter_block"]
 
 
 @internal
@@ -82,13 +57,6 @@ def find_lines(pool, row, which, line, n_lines, first, itemsize, offsets):
 
 
 @internal
-def is_across(pool, row, which):
-    """Whether neighboring lines are closer in memory than neighbors in a line."""
-    at = row.axes_at + which
-    return row.n_axes > 1 and abs(pool[at + 3]) < abs(pool[at])
-
-
-@internal
 def gather(row_address, pool_address, room, which, line, n_lines, first, width, target, pitch):
     """Copy a block of a parameter (which = PARAM) or gradient (GRAD), rounded to the parameter's dtype.
 
@@ -130,7 +98,7 @@ def scatter(row_address, pool_address, room, line, n_lines, first, width, source
     return 0
 
 
-@internal
+@guarded(is_block_inside)
 def gather_block(header, row, room, which, line, n_lines, first, width, target, pitch):
     """Call `gather` by its address."""
     call(
@@ -139,7 +107,7 @@ def gather_block(header, row, room, which, line, n_lines, first, width, target, 
     )
 
 
-@internal
+@guarded(is_target_inside)
 def scatter_block(header, row, room, line, n_lines, first, width, source, pitch):
     """Call `scatter` by its address."""
     call(

@@ -3,17 +3,10 @@
 import numpy as np
 from numba import float32, float64, int64
 
+from fastopt.engine.native.guarding import guarded, is_piece_inside, is_whole_inside
+from fastopt.engine.native.lines import GRAD, ONE, PARAM, ROW_TYPE, ZERO, is_across
 from fastopt.engine.native.pointers import array_at, call, pointer, record_at, record_type
-from fastopt.engine.native.strided import (
-    GRAD,
-    ONE,
-    PARAM,
-    ROW_TYPE,
-    ZERO,
-    gather_block,
-    is_across,
-    scatter_block,
-)
+from fastopt.engine.native.strided import gather_block, scatter_block
 from fastopt.engine.table import (
     DIRECT,
     GATHERED,
@@ -63,7 +56,7 @@ def update_averages(row_address, pool_address, scalars, param, offset, size):
     return 0
 
 
-@internal
+@guarded(is_piece_inside)
 def update_piece(header, row, pool, room, param, grad, offset, size):
     """Update some elements, contiguous ones. Returns 1 if their gradient isn't finite, else 0."""
     piece = pointer(room + PIECE_ROOM, int64)
@@ -190,7 +183,7 @@ def update_indices(header, row, pool, room):
     return found
 
 
-@internal
+@guarded(is_whole_inside)
 def run_whole(header, row, pool, room, rule):
     """Run a rule of whole arrays on one array."""
     piece = pointer(room + PIECE_ROOM, int64)
