@@ -4,12 +4,14 @@ import os
 import subprocess
 import sys
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from cases import CASES, DTYPES, RULES, both, same_bits, takes
 
 import fastopt
+from fastopt.engine.compiling import code
 from fastopt.engine.native.floatmode import FLUSH, float_mode, set_float_mode
 
 numba = pytest.importorskip("numba")
@@ -147,3 +149,25 @@ def test_another_processor_is_named(monkeypatch):
     monkeypatch.setattr("fastopt.engine.machine.machine", lambda: "s390x")
     with pytest.raises(ValueError, match="needs a processor of x86-64 or ARM64"):
         fastopt.SGD(denormals="flush").update([np.ones(3)], [np.ones(3)])
+
+
+def test_a_handler_that_interrupts_a_compilation_is_told():
+    @fastopt.kernel
+    def own(param, grad, grad_scale, l2, keep, lr):
+        for i in range(param.size):
+            param[i] = param[i] - lr * grad[i] * 2
+
+    @dataclass(eq=False)
+    class Own(fastopt.Optimizer):
+        kernel = own
+        lr: float = fastopt.hyperparameter(0.25)
+
+        def scalars(self, t):
+            return (self.lr,)
+
+    with code.working:  # which the thread has that compiles
+        optimizer = Own(denormals="flush")
+        with pytest.raises(
+            RuntimeError, match="came while the compiled code was made that denormals='flush'"
+        ):
+            optimizer.update([np.ones(3)], [np.ones(3)])

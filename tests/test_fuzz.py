@@ -50,6 +50,25 @@ def same_numbers(one, other):
     return same_bits(one, other)
 
 
+def same_state(one, other):
+    """Whether two state dicts have the same numbers, those of members and sums included."""
+    for name in ("iter", "skipped", "counts"):
+        if one.get(name) != other.get(name):
+            return False
+    arrays = [[*map(numbers_of, own["state"].values())] for own in (one, other)]
+    if any(map(len, arrays[0])) and [*map(len, arrays[0])] != [*map(len, arrays[1])]:
+        return False
+    if any(not all(map(same_numbers, *pair)) for pair in zip(*arrays, strict=True)):
+        return False
+    inner = [own.get("inner", {}) for own in (one, other)]
+    return all(same_state(inner[0][name], inner[1][name]) for name in inner[0])
+
+
+def numbers_of(values):
+    """Return the arrays of one state in a state dict, by their keys."""
+    return [values[key] for key in sorted(values)] if isinstance(values, dict) else values or []
+
+
 class Interrupting:
     """Sends a signal after a while, whose handler does something."""
 
@@ -242,7 +261,7 @@ class History:
                 try:
                     self.update(inner)
                 except RuntimeError as error:  # only steps that flush need compiled code
-                    if "while compiled code was made" in str(error) and "denormals" in self.chosen:
+                    if "while the compiled code was made" in str(error) and "denormals" in self.chosen:
                         return
                     raise
                 has_stepped.append(True)
@@ -347,20 +366,10 @@ class History:
     )  # fmt: skip
 
     def alike(self, plain, plain_params, other, params):
-        """Whether parameters, states and counts are the same."""
-        ends = [self.arrays(plain_params), self.arrays(params)]
-        if not all(map(same_numbers, *ends)):
+        """Whether parameters, states, sums of micro-batches and counts are the same."""
+        if not all(map(same_numbers, self.arrays(plain_params), self.arrays(params))):
             return False
-        states = [optimizer.state_dict() for optimizer in (plain, other)]
-        if (states[0]["iter"], states[0]["skipped"]) != (states[1]["iter"], states[1]["skipped"]):
-            return False
-        for name, values in states[0]["state"].items():
-            pairs = [self.arrays(own["state"][name] or []) for own in states]
-            if len(pairs[0]) != len(pairs[1]):
-                return False
-            if values and not all(map(same_numbers, *pairs)):
-                return False
-        return True
+        return same_state(plain.state_dict(), other.state_dict())
 
     def run(self):
         for _ in range(N_STEPS):

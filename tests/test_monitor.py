@@ -19,6 +19,7 @@ import pytest
 
 import fastopt
 from fastopt import schedules
+from fastopt.demo.interruptions import Events
 
 # An interrupt while a generator is destroyed can't be raised: Python tells of it and goes on.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -87,28 +88,6 @@ def run_script(script, *arguments, timeout=120):
     )
     assert result.returncode == 0, f"{result.returncode}: {result.stdout}{result.stderr}"
     return result.stdout
-
-
-class Events:
-    """Does something at one of the moments at which Python looks for signals: at calls, and after C code.
-
-    (After jumps it looks, too. A trace of lines or opcodes has many more moments, at which it never does.)
-    """
-
-    def __init__(self, at, action):
-        self.at, self.action, self.count = at, action, 0
-
-    def __call__(self, frame, event, argument):
-        if event in ("call", "c_return"):
-            self.count += 1
-            if self.count == self.at:
-                self.action()
-
-    def __enter__(self):
-        sys.setprofile(self)
-
-    def __exit__(self, *exception):
-        sys.setprofile(None)
 
 
 def interrupt():

@@ -13,6 +13,8 @@ SUMS = "accumulate"
 # What states and hyperparameters were called at commit 9d3eba2, and are today.
 STATE_NAMES = {"slow": "m_slow", "before": "prev_grad", "size": "step_size"}
 FIELD_NAMES = {"decay": "decay_params", "clip_each": "clip_norm_each", "d": "clip_threshold"}
+# What has become a hyperparameter since, and did not exist before.
+LATER_FIELDS = {"denormals": "keep"}
 
 
 def upgraded(state: Any, optimizer: Any) -> Any:
@@ -27,7 +29,9 @@ def upgraded(state: Any, optimizer: Any) -> Any:
     if "m_slow" not in own:
         names["slow"] = "lookahead.slow"
     if isinstance(hyperparameters, Mapping):
-        result["hyperparameters"] = renamed(hyperparameters, FIELD_NAMES, {*optimizer.saved_fields()})
+        wanted = {*optimizer.saved_fields()}
+        later = {name: value for name, value in LATER_FIELDS.items() if name in wanted}
+        result["hyperparameters"] = later | renamed(hyperparameters, FIELD_NAMES, wanted)
         if hyperparameters.get("swa") is not None:
             names["average"] = "swa.average"
     kept = {name: values for name, values in state["state"].items() if name != "touched" or name in own}

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastopt.engine.compiling.code import compile_mode, find
+from fastopt.engine.compiling.code import compile_mode, find, is_compiling
 from fastopt.engine.compiling.units import Unit, driver_unit, kernel_unit, others_unit
 from fastopt.engine.machine import flush_bits
 from fastopt.engine.structs import is_layout_known
@@ -100,11 +100,18 @@ class Rule(NamedTuple):
         ------
         ValueError
             If there will be none, and NumPy can't do what is asked for.
+        RuntimeError
+            If a signal's handler asks for it that has interrupted a compilation.
         """
         if self.flushes_denormals and not flush_bits():
             raise ValueError("denormals='flush' needs a processor of x86-64 or ARM64; leave it out")
         found = self._find_code(dtypes, n_states)
         if self.flushes_denormals and found is None:
+            if is_compiling():
+                raise RuntimeError(
+                    "no step was taken: a signal's handler came while the compiled code was made that "
+                    "denormals='flush' needs; take a step before the handler is installed"
+                )
             raise ValueError(
                 "denormals='flush' needs compiled code; leave it out, or see that Numba can be imported and "
                 "that neither FASTOPT_COMPILE=never nor NUMBA_DISABLE_JIT is set"

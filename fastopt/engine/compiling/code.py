@@ -24,7 +24,7 @@ from fastopt.engine.compiling.loading import UnusableError, addresses_in, pack, 
 from fastopt.engine.compiling.units import Unit, has_numba, read_request
 from fastopt.engine.threads import compiling
 
-__all__ = ["build", "compile_mode", "find", "find_kept", "serve"]
+__all__ = ["build", "compile_mode", "find", "find_kept", "is_compiling", "serve"]
 
 MODES = ("background", "now", "never")
 
@@ -56,15 +56,15 @@ def compile_mode() -> str:
     return "never" if is_disabled or not has_numba() else mode
 
 
+def is_compiling() -> bool:
+    """Whether this process is compiling, which a signal's handler may have interrupted."""
+    return working.locked()
+
+
 def find(unit: Unit, *, is_needed: bool = False) -> dict[str, int] | None:
     """Return the addresses of a unit's functions; None where it isn't compiled yet, or can't be.
 
     If it is needed now, no other process is asked for it.
-
-    Raises
-    ------
-    RuntimeError
-        If it is needed, and this is the handler of a signal that interrupted a compilation.
     """
     found = loaded.get(unit)
     if found is not None:
@@ -76,11 +76,6 @@ def find(unit: Unit, *, is_needed: bool = False) -> dict[str, int] | None:
         return None
     with compiling:
         if working.locked():  # a signal's handler takes a step while this thread is at it: not yet
-            if is_needed:
-                raise RuntimeError(
-                    "no step was taken: a signal's handler came while compiled code was made that its step "
-                    "needs; take one step, or call fastopt.warmup, before the handler is installed"
-                )
             background.n_arrived += 1  # the next step looks again
             return None
         with working:
