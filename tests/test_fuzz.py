@@ -13,6 +13,7 @@ import os
 import pickle
 import random
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -411,3 +412,52 @@ def test_histories_for_a_while(tmp_path):
         n_actions += check(seed, tmp_path)
         seed += 1
     print(f"{seed - SEED} histories, {n_actions} actions in {SECONDS:.0f} s, from seed {SEED}")
+
+
+# What a broken table makes of a checked build: each line of Python changes one, then comes a step.
+BROKEN = {
+    "nothing": "",
+    "a parameter that is too small": "segment._rows['param_high'] -= 8",
+    "a gradient that is too small": "segment._rows['grad_high'] -= 8",
+    "a state that is too small": "segment._pool[segment._rows['arrays_at'][0] + 1] -= 1",
+    "a stride that is too large": "segment._pool[segment._rows['axes_at'][0] + 1] += 8",
+    "a table of one row": "segment._rows['size'] = 3",
+    "an index beyond an array": "optimizer, arrays = Beyond(), [[np.ones(6)], [np.ones(6)]]",
+}
+CHECKED = """
+import sys, numpy as np, fastopt
+from dataclasses import dataclass
+
+@fastopt.kernel
+def beyond(param, grad, grad_scale, l2, keep, lr):
+    for i in range(param.size):
+        param[i] = param[i] - lr * grad[i + 1]
+
+@dataclass(eq=False)
+class Beyond(fastopt.Optimizer):
+    kernel = beyond
+    lr: float = fastopt.hyperparameter(0.25)
+
+    def scalars(self, t):
+        return (self.lr,)
+
+for make in (lambda: np.ones(6), lambda: np.ones((4, 6))[:, ::2], lambda: fastopt.Rows([1], np.ones((1, 3)))):
+    grad = make()
+    param = np.ones((4, 3)) if isinstance(grad, fastopt.Rows) else make()
+    optimizer, arrays = fastopt.Momentum(rows="lazy"), [[param], [grad]]
+    optimizer.update(*arrays)
+    segment = optimizer.engine.plan.main
+    exec(sys.argv[1])
+    optimizer.update(*arrays)
+"""
+
+
+@pytest.mark.fuzz
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_checked_build_notices(what):
+    run = subprocess.run(
+        [sys.executable, "-c", CHECKED, BROKEN[what]],
+        env=os.environ | {"FASTOPT_CHECKED": "1"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (run.returncode == 0) == (what == "nothing"), run.stderr
+    assert "Traceback" not in run.stderr
