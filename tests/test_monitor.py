@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cases import state_bytes
 
 import fastopt
 from fastopt import schedules
@@ -1020,3 +1021,29 @@ def test_a_handler_steps_before_or_after_the_whole_step(make):
             break
         assert result in orders, at
     assert at > 50
+
+
+@pytest.mark.parametrize("make", [lambda: fastopt.Momentum(ema=0.5), fastopt.Prodigy])
+def test_ctrl_c_within_a_step_in_numpy_leaves_all_or_nothing(make, monkeypatch):
+    monkeypatch.setenv("FASTOPT_COMPILE", "never")
+
+    def begin():
+        optimizer, params = make(), {"W": np.ones((4, 3)).T, "s": 1.0}
+        optimizer.update(params, {"W": np.ones((3, 4)), "s": 0.5})
+        return optimizer, params
+
+    def step(optimizer, params):
+        optimizer.update(params, {"W": np.ones((3, 4)), "s": -0.5})
+
+    def look(optimizer, params):
+        return [np.array(p).tobytes() for p in params.values()], state_bytes(optimizer)
+
+    seen = [look(*begin()), None]
+    done = begin()
+    step(*done)
+    seen[1] = look(*done)
+
+    def check(optimizer, params, at):
+        assert look(optimizer, params) in seen, at
+
+    assert sweep(begin, step, check) > 20

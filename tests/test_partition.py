@@ -1015,3 +1015,21 @@ def test_all_pairs_of_rules():
             for key, one in own.items():
                 one.update({key: apart[key]}, {key: grads[key]})
         assert snapshot(ours) == snapshot(apart), (first, second)
+
+
+def test_members_with_threads_take_all_steps_or_none():
+    """Whatever can refuse comes before the first member changes anything."""
+    partition = fastopt.Partition({"a": fastopt.SGD(), "*": fastopt.Momentum()}, threads=2, nonfinite="raise")
+    params = {key: np.ones(60_000) for key in "ab"}
+    grads = {key: np.ones(60_000) for key in "ab"}
+    for _ in range(2):
+        partition.update(params, grads)
+    before = {key: param.copy() for key, param in params.items()}
+    grads["b"][-1] = np.nan
+    with pytest.raises(FloatingPointError, match="'b'"):
+        partition.update(params, grads)
+    grads["b"] = np.ones(5)
+    with pytest.raises(ValueError, match="'b'"):
+        partition.update(params, grads)
+    assert all((params[key] == before[key]).all() for key in params)
+    assert [member.iter for member in partition.members.values()] == [2, 2]

@@ -333,3 +333,11 @@ def test_a_step_allocates_next_to_nothing(rule, threads):
     assert peak < 64 * 1024
     state = sum(np.asarray(a).nbytes for name in opt.states for a in getattr(opt, name))
     assert state == len(opt.states) * sum(p.nbytes for p in params)
+
+
+def test_cores_are_counted_where_a_process_cannot_ask_for_its_own(monkeypatch):
+    monkeypatch.delattr("os.sched_getaffinity", raising=False)
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    assert threads.cores() == {0, 1, 2}
+    monkeypatch.setattr("os.cpu_count", lambda: None)
+    assert threads.cores() == {0}
