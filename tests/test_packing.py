@@ -268,3 +268,18 @@ def test_what_is_assigned_together_is_checked_first():
         params["a"] = np.ma.masked_array([1.0, 2.0], [False, True])
     params.update(a=[1, 2], b=params["b"])
     assert params.buffer.tolist() == [1, 2, 0, 0, 0]
+
+
+@pytest.mark.parametrize("rule", ["SGD", "Momentum"])
+def test_parameters_with_other_counts_are_told_apart_after_loading(rule):
+    """A rule without states knows them from the file only."""
+    params = fastopt.pack({"a": np.ones(3), "b": np.ones(3)})
+    grads = params.like()
+    optimizer = getattr(fastopt, rule)()
+    for _ in range(2):
+        optimizer.update(params, grads)
+    optimizer.drop_state("b")
+    again = pickle.loads(pickle.dumps(optimizer))
+    assert again.update(params, grads)
+    assert again.update(params, grads)
+    assert again.state_dict()["counts"] == {"a": 4, "b": 2}

@@ -160,7 +160,7 @@ class Engine:
             if grads.layout != layout or [*grads.buffers] != [*params.buffers]:
                 return False
             grads.layout = layout  # found at once from now on
-        if memory.layout and (memory.counts != memory.counts[0]).any():
+        if len({*memory.counts_of(layout)}) > 1:
             return False
         return layout is memory.layout or not memory.layout or layout == memory.layout
 

@@ -1,6 +1,6 @@
 """The state of an optimizer: flat buffers, and how many steps each parameter has taken."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import partial
 from operator import setitem
 from typing import Any, NamedTuple
@@ -110,11 +110,17 @@ class Memory:
                 target[: source.size] = source
         new.saved_counts, new.saved_count = self.saved_counts, self.saved_count
         new.unstarted = set(self.unstarted)
-        for key, position in new.positions.items():
-            new.counts[position] = (
-                self.count_of(key) if key in self.positions else self.saved_counts.get(key, self.saved_count)
-            )
+        for position, count in zip(new.positions.values(), self.counts_of(new.positions), strict=True):
+            new.counts[position] = count
         return new
+
+    def counts_of(self, keys: Iterable[Hashable]) -> list[int]:
+        """Return how many steps each of some parameters has taken, be it known from a checkpoint only."""
+        counts, positions = self.counts.tolist(), self.positions
+        return [
+            counts[positions[key]] if key in positions else self.saved_counts.get(key, self.saved_count)
+            for key in keys
+        ]
 
     def copy(self) -> "Memory":
         """Return a copy that counts its own steps."""
