@@ -441,7 +441,7 @@ SAYS = {
     "list and dict": "must all be dicts, or all lists",
     "another shape": "its v of 'b' is unlike its other states",
     "another dtype": "its v of 'b' is no array of float32 or float64",
-    "other parameters": r"other parameters than this optimizer: only one has \['[Wbz]', '[Wbz]', '[Wbz]'\]",
+    "other parameters": r"only it has \['z'\], only this optimizer has \['W', 'b'\]",
     "other shapes": r"its state of 'W' is float64 of shape \(3, 2\), this optimizer's is float64",
     "other dtypes": r"its state of 'b' is float32 of shape \(3,\), this optimizer's is float64",
 }

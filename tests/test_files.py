@@ -205,3 +205,32 @@ def test_a_file_that_may_not_get_so_large(suffix, tmp_path):
     assert done.stdout.startswith("refused")
     assert "File too large" in done.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+def foreign_arrays(path):
+    np.savez_compressed(path, W=np.zeros(4000))
+
+
+def cut_off(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def without_hyperparameters(path):
+    with_header(path, lambda header: header.pop("hyperparameters"))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (cut_off, "it is cut off, or no .npz file"),
+        (foreign_arrays, "it is not a checkpoint of fastopt's, but another file of arrays"),
+        (without_hyperparameters, "its header has no 'hyperparameters'"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said_in_plain_words(damage, message, tmp_path):
+    path = tmp_path / "run.npz"
+    optimizer, params = stepped()
+    optimizer.save(path, params)
+    damage(path)
+    with pytest.raises(ValueError, match=f"run.npz' can't be loaded: {message}"):
+        optimizer.load(path, params)

@@ -231,8 +231,8 @@ class History:
         for optimizer in (self.plain, self.other):
             try:
                 outcomes.append(optimizer.drop_state(key))
-            except KeyError as error:
-                outcomes.append(str(error))
+            except KeyError as error:  # which has the parameters in the order in which they came
+                outcomes.append(type(error))
         assert outcomes[0] == outcomes[1]
 
     def another_option(self):

@@ -435,6 +435,56 @@ def test_an_interrupt_that_is_swallowed_while_something_is_compiled_comes_afterw
         signal.signal(signal.SIGINT, before)
 
 
+IMPORTING = """
+import os, signal, sys, time
+from dataclasses import dataclass
+import numpy as np
+import fastopt
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+NEW = time.time_ns()  # so that the kernel has to be compiled
+
+class Finder:
+    def find_spec(self, name, *_):
+        if name == "numba.core.typing":
+            sys.meta_path.remove(self)
+            signal.raise_signal(signal.SIGINT)
+
+@fastopt.kernel
+def own(param, grad, grad_scale, l2, keep, lr):
+    for i in range(param.size):
+        param[i] = param[i] - lr * grad[i] + 0 * NEW
+
+@dataclass(eq=False)
+class Own(fastopt.Optimizer):
+    kernel = own
+    lr: float = fastopt.hyperparameter(0.25)
+
+    def scalars(self, t):
+        return (self.lr,)
+
+sys.meta_path.insert(0, Finder())
+optimizer, params = Own(), [np.ones(3)]
+for _ in range(3):
+    try:
+        optimizer.update(params, [np.ones(3)])
+        print("done")
+    except KeyboardInterrupt:
+        print("interrupted")
+print(params[0].tolist() == [1 - 0.25 * optimizer.iter] * 3)
+for name in os.listdir(os.environ["FASTOPT_CACHE_DIR"]):
+    if name.startswith("own-own-"):
+        os.unlink(os.path.join(os.environ["FASTOPT_CACHE_DIR"], name))
+"""
+
+
+@needs_jit
+def test_an_interrupt_while_numba_is_imported_comes_afterwards():
+    """Python doesn't import again what was cut off: no later step could be compiled."""
+    out, _ = python(IMPORTING, FASTOPT_COMPILE="now")
+    assert out.split() == ["interrupted", "done", "done", "True"]
+
+
 # Shells have interrupts ignored by what they start in the background, and Python then ignores them, too.
 INTERRUPTIBLE = """
 import signal, sys

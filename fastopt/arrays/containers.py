@@ -51,7 +51,7 @@ def match_grads(params: Any, grads: Any) -> tuple[Keys, list[Any], list[Any]]:
     """
     if isinstance(params, (dict, Mapping)):
         if not isinstance(grads, (dict, Mapping)):
-            raise TypeError(f"grads must be a dict like params, not {kind(grads)}{as_list('grads', grads)}")
+            raise TypeError(f"grads must be a dict like params, with its keys, not {kind(grads)}")
         keys = list(params)
         try:
             gradients = [grads[key] for key in keys]

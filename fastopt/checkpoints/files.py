@@ -317,8 +317,20 @@ def read(
         except MemoryError:
             raise
         except Exception as error:  # of zipfile, JSON, NumPy or safetensors, whatever the damage leads to
-            raise ValueError(f"{str(path)!r} can't be loaded: {error}") from error
+            raise ValueError(f"{str(path)!r} can't be loaded: {reason(error)}") from error
     return header, arrays, written
+
+
+def reason(error: Exception) -> str:
+    """Return what is wrong with a file, in words of its own user."""
+    if isinstance(error, zipfile.BadZipFile) and "not a zip file" in str(error):
+        return "it is cut off, or no .npz file"
+    if isinstance(error, KeyError):
+        return f"its header has no {error}"
+    is_told = isinstance(error, ValueError | TypeError) and not isinstance(
+        error, json.JSONDecodeError | UnicodeError
+    )
+    return str(error) if is_told else f"it is damaged, or of another kind ({error})"
 
 
 def parse(text: str | bytes) -> dict[str, Any]:
@@ -348,11 +360,11 @@ def read_npz(file: Any, expected: Expected) -> tuple[bytes, dict[str, Any]]:
     size = os.fstat(file.fileno()).st_size
     with zipfile.ZipFile(file) as archive:
         members = archive.infolist()
+        if "fastopt.json" not in archive.namelist():
+            raise ValueError("it is not a checkpoint of fastopt's, but another file of arrays")
         for info in members:
             if info.compress_type != zipfile.ZIP_STORED or not info.compress_size == info.file_size <= size:
                 raise ValueError(f"{info.filename!r} in it claims {info.file_size} bytes")
-        if "fastopt.json" not in archive.namelist():
-            raise ValueError("it is not a checkpoint of fastopt's, but another file of arrays")
         if archive.getinfo("fastopt.json").file_size > LARGEST_HEADER:
             raise ValueError("its header is too large")
         text = archive.read("fastopt.json")

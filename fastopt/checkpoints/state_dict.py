@@ -262,8 +262,10 @@ def parse_layout(
 def compare_layouts(layout: Layout, known: Layout) -> None:
     """Raise ValueError if saved parameters aren't those of the optimizer."""
     if layout.keys() != known.keys():
-        odd = [*(layout.keys() ^ known.keys())]
-        raise ValueError(f"it has other parameters than this optimizer: only one has {odd[:5]}")
+        sides = ("it", layout, known), ("this optimizer", known, layout)
+        odd = [(who, [key for key in own if key not in other][:5]) for who, own, other in sides]
+        only = ", ".join(f"only {who} has {keys}" for who, keys in odd if keys)
+        raise ValueError(f"it has other parameters than this optimizer: {only}")
     for key, slot in layout.items():
         if slot[:2] != known[key][:2]:
             raise ValueError(

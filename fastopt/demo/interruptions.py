@@ -19,12 +19,13 @@ __all__ = ["NOTES", "ROWS", "Events", "interruptions"]
 MAX_MOMENTS = 100
 
 NOTES = """\
-A step has as many moments as there are calls and returns in it, at which Python would see Ctrl-C, or run the
-handler of a signal. "3 of 50 wrong": at 3 moments of the 50 that were tried parameters and state were
-afterwards those of no number of steps, or of no order of the two. "raises": the handler's step or the
-interrupted one raised an exception, and was not taken. (A handler's gradients take the places of those that
-PyTorch's tensors had.) A file is wrong if it was loaded and the next step is another one. "–": the library
-has no files, or leaves it to its caller to put the new values in the places of the old ones."""
+A step has as many moments as there are calls and returns in it: there Python would see Ctrl-C, or run the
+handler of a signal. "3 of 50 wrong": 50 moments were tried, and after 3 of them parameters and state were
+neither those before the step nor those after it; with a handler that takes a step of its own, neither those
+of the one order of both steps nor those of the other. "raises": a step was not taken, with an exception.
+(PyTorch's tensors hold the gradients: the interrupted step goes on with those of the handler.) A damaged file
+is wrong if it was loaded, and the next step was another one than with the whole file. "–": the library has no
+files, or its caller puts the new values in the places of the old ones."""
 
 Values = list[list[float]]
 
@@ -186,7 +187,7 @@ def flip(content: bytes, at: int) -> bytes:
 
 ROWS: dict[str, Callable[[Subject], str]] = {
     "Ctrl-C within a step": ctrl_c,
-    "a handler's step within a step": handlers_step,
+    "a signal handler's step within a step": handlers_step,
     "a bit of a checkpoint flipped": partial(damaged_files, damage=flip),
     "a checkpoint cut off": partial(damaged_files, damage=lambda content, at: content[:at]),
 }

@@ -90,7 +90,7 @@ FAULTS = [
 
 
 NOTES = """\
-An exception alone: nothing has changed. "1 changed": the number of parameters with other values
+An exception alone: nothing has changed. "1 changed": the number of the two parameters with other values
 afterwards. "taken": the step was taken, without a word; "warning": it was taken, with a warning. "not
 finite": a parameter is NaN or infinite afterwards. "–": the library gets each gradient with its
 parameter, in no container. optax and Keras return new arrays, so read-only ones stay as they are. x64:

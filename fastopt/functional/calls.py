@@ -162,6 +162,8 @@ class Calls:
         """Return the number of a step, or say what it must be."""
         if t is None and self.needs_step:
             raise TypeError(f"{self.name}() needs t, the number of this step, from 1")
+        if isinstance(t, float) and t.is_integer():
+            raise TypeError(f"t must be a whole number, not {t!r}: write int(t)")
         return 1 if t is None else integer("t", t, 1)
 
     def take_anew(

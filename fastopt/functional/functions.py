@@ -31,7 +31,7 @@ RAISES = """TypeError, ValueError
     If an argument isn't as it must be. Nothing has changed then.
 """
 NOTES = """States are updated in place. ``{name}.states(param, grad=None)`` returns those before the first
-step. The class is `fastopt.{rule}`.
+step. The class is `{rule}`.
 """
 
 
@@ -65,6 +65,12 @@ def make(name: str, rule: Any) -> Callable[..., None]:
     return step
 
 
+def place_of(rule: Any) -> str:
+    """Return where a program finds a class of this package."""
+    module = rule.__module__
+    return f"fastopt.{rule.__name__}" if module.rpartition(".")[2] != "peers" else f"{module}.{rule.__name__}"
+
+
 def docstring(name: str, rule: Any, needs_step: bool) -> str:
     """Return the docstring of a function: that of the class, with the arrays among the parameters."""
     own = sections_of(getdoc(rule) or "")
@@ -73,7 +79,7 @@ def docstring(name: str, rule: Any, needs_step: bool) -> str:
     sections = {
         "Parameters": parameters,
         "Raises": RAISES,
-        "Notes": NOTES.format(name=name, rule=rule.__name__),
+        "Notes": NOTES.format(name=name, rule=place_of(rule)),
     }
     sections |= {"References": own["References"]} if "References" in own else {}
     lines = [f"{own['']}"]

@@ -20,7 +20,7 @@ from fastopt.engine.compiling.folder import (
     warn_once,
     write,
 )
-from fastopt.engine.compiling.loading import UnusableError, addresses_in, pack, unpack
+from fastopt.engine.compiling.loading import UnusableError, addresses_in, pack, uninterrupted, unpack
 from fastopt.engine.compiling.units import Unit, has_numba, read_request
 from fastopt.engine.threads import compiling
 
@@ -131,16 +131,20 @@ def compiled(unit: Unit) -> dict[str, int] | None:
         if found is not None:
             return found
         try:
-            from numba.core.errors import NumbaError
+            with uninterrupted():
+                from numba.core.errors import NumbaError
 
-            from fastopt.engine.native.emission import addresses_here, emit
+                from fastopt.engine.native.emission import addresses_here, emit, load_registries
+
+                functions, text = unit.functions(), unit.code()
+                load_registries()
         except (ImportError, AttributeError) as error:  # the latter as a module may hide one of Python's
             lacking.add(unit)
             warn_once(f"steps are taken in plain NumPy, as Numba can't be imported ({error})")
             return None
         with interruptible():
             try:
-                data, needed = emit(unit.functions(), unit.code())
+                data, needed = emit(functions, text)
             except NumbaError as error:
                 if unit.request:
                     raise
@@ -155,7 +159,7 @@ def compiled(unit: Unit) -> dict[str, int] | None:
         is_alone = unit.is_lasting and not any(symbol.startswith(("NRT_", "numba_")) for symbol in needed)
         found = addresses_in(data, needed, unit.names) if is_alone else None
         if found is None:
-            found = addresses_here(unit.functions())
+            found = addresses_here(functions)
         elif not write(unit.file, pack(unit.file, data, needed)):
             loaded[unit] = found  # first, as a warning may raise
             others = files_of(unit.prefix)

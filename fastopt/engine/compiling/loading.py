@@ -1,11 +1,15 @@
 """Object code in this process: loaded by LLVM, without Numba."""
 
 import hashlib
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from threading import RLock
 from typing import Any
 
-__all__ = ["MAGIC", "UnusableError", "addresses_in", "pack", "unpack"]
+__all__ = ["MAGIC", "UnusableError", "addresses_in", "pack", "uninterrupted", "unpack"]
 
 MAGIC = b"fastopt object code 2\n"
 
@@ -46,6 +50,25 @@ def unpack(name: str, content: bytes) -> tuple[bytes, list[str]]:
     return data, needed.decode().split()
 
 
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C and other signals' handlers come after the block.
+
+    What they raise would cut off an import of Numba, which can't be begun again in the same process.
+    """
+    own, arrived = dict[int, Any](), list[Any]()
+    if threading.current_thread() is threading.main_thread():
+        own = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    own = {number: handler for number, handler in own.items() if callable(handler)}
+    with ExitStack() as stack:  # which puts all back, even if one of them comes meanwhile and raises
+        for number, handler in own.items():
+            stack.callback(signal.signal, number, handler)
+            signal.signal(number, lambda *arguments: arrived.append(arguments))
+        yield
+    for number, frame in arrived:
+        own[number](number, frame)
+
+
 @cache
 def target() -> Any:
     """Return the machine that code is for."""
@@ -58,7 +81,8 @@ def target() -> Any:
 
 def addresses_in(data: bytes, needed: list[str], names: tuple[str, ...]) -> dict[str, int] | None:
     """Load object code. Returns the addresses of its functions, or None if it needs what isn't there."""
-    import llvmlite.binding as llvm
+    with uninterrupted():
+        import llvmlite.binding as llvm
 
     with loading:
         machine = target()

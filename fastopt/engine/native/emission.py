@@ -5,13 +5,20 @@ from typing import Any
 
 import llvmlite.binding as llvm
 from numba import int64
+from numba.core.registry import cpu_target
 
 from fastopt.engine.compiling.units import cpu
 
-__all__ = ["addresses_here", "emit"]
+__all__ = ["addresses_here", "emit", "load_registries"]
 
 # The function of Numba's runtime that frees memory.
 DESTRUCTOR = "NRT_MemInfo_call_dtor"
+
+
+def load_registries() -> None:
+    """Let Numba know of all functions that are registered so far, which it takes note of one by one."""
+    for context in (cpu_target.typing_context, cpu_target.target_context):
+        context.refresh()
 
 
 def emit(functions: Mapping[str, tuple[Any, int]], code: str = "") -> tuple[bytes, list[str]]:
