@@ -9,16 +9,15 @@ import numpy as np
 
 from fastopt.arrays.containers import keys_and_values
 from fastopt.arrays.snapshots import Restoration
+from fastopt.consistency import Consistent
 from fastopt.engine.memory import Memory
 from fastopt.engine.plan import Arrays
 
 __all__ = ["Averaging", "averages_in"]
 
 
-class Averaging:
+class Averaging(Consistent):
     """What can be asked of an optimizer that keeps an average of the parameters."""
-
-    lock: Any
 
     def average(self, params: Any) -> Any:
         """Return the averaged parameters, to be used for predictions; the training goes on from ``params``.
@@ -40,8 +39,7 @@ class Averaging:
         ValueError
             If there is no average, or none of these parameters.
         """
-        with self.lock:
-            return self.average_in_container(params)
+        return self.read_whole(partial(self.average_in_container, params))
 
     def average_in_container(self, params: Any) -> Any:
         """Return the average of each parameter in a new dict or list."""

@@ -176,7 +176,10 @@ class Partition(
     def constructor_call(self, hidden: Container[str] = (), positional: Sequence[str] = ()) -> str:
         """Return the call that makes such a partition; its options aren't shown again in the members."""
         members = vars(self).get("members", {}).items()
-        texts = [f"{format_value(key)}: {member.constructor_call(HANDED_DOWN)}" for key, member in members]
+        texts = []
+        for key, member in members:
+            hidden = {name for name in HANDED_DOWN if getattr(member, name) == getattr(self, name)}
+            texts.append(f"{format_value(key)}: {member.constructor_call(hidden)}")
         return super().constructor_call({"members"}, [f"{{{', '.join(texts)}}}"])
 
     def __getitem__(self, selector: Any) -> Optimizer:
@@ -249,6 +252,8 @@ class Partition(
         if is_taken:
             steps = self.engine.memory.steps
             step.add(partial(np.add, steps, 1, steps))
+        for _, first in step.jobs[:1]:
+            first.guards = [*first.guards, *step.guards]
         for _, last in step.jobs[-1:]:
             last.also = [*last.also, *step.also]
         statuses = take_together(step.jobs)

@@ -12,6 +12,7 @@ from fastopt.engine.engine import CHANGED, Engine, NonfiniteGradientError, Outda
 from fastopt.engine.memory import Memory
 from fastopt.engine.plan import Arrays, Plan
 from fastopt.engine.segment import Calls, Segment
+from fastopt.engine.table import REFUSED
 from fastopt.options.sparse import coalesce_grads
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class Step:
         Norm of all gradients as one vector, once it is known.
     also : sequence of callables
         C calls that belong to the step, from `add`.
+    guards : sequence of callables
+        C calls before it, which return REFUSED if it is outdated.
     is_taken : bool
         Whether the step itself is to be done once the options have changed it.
     other_jobs : sequence of tuple of Engine and Job
@@ -65,6 +68,7 @@ class Step:
     lr: float | None = None
     grad_norm: float | None = None
     also: Sequence[Callable[[], Any]] = ()
+    guards: Sequence[Callable[[], Any]] = ()
     is_taken = False
     other_jobs: Sequence[tuple[Engine, Any]] = ()
     nonfinite_key: Hashable | None = None
@@ -82,7 +86,8 @@ class Step:
         # The token comes first: whatever a signal's handler assigns from here on makes it another one.
         self.token = optimizer.token
         self.optimizer, self.arrays, self.is_flush = optimizer, arrays, is_flush
-        self.number = optimizer.engine.memory.steps.item() + 1
+        self.memory: Memory = optimizer.engine.memory
+        self.number = self.memory.steps.item() + 1
         self.grad_scale: float = optimizer.grad_sign
         self.nonfinite = optimizer.nonfinite
         self.is_strict = self.nonfinite != "warn"
@@ -126,8 +131,13 @@ class Step:
         return self.optimizer.calls_between()
 
     def check_current(self) -> None:
-        """Raise OutdatedStepError if the optimizer has taken another step since this one began."""
-        if self.optimizer.engine.memory.steps.item() != self.number - 1:
+        """Raise OutdatedStepError if the optimizer has taken another step, or was loaded, since it began."""
+        is_other = self.memory.steps.item() != self.number - 1
+        if (
+            is_other
+            or self.optimizer.engine.memory is not self.memory
+            or any(guard() is REFUSED for guard in self.guards)
+        ):
             raise OutdatedStepError(CHANGED)
 
     @property

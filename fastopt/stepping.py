@@ -14,6 +14,7 @@ from fastopt.arrays.layout import Layout
 from fastopt.averaging import Averaging
 from fastopt.checkpoints import state_dict
 from fastopt.checkpoints.saving import Saving
+from fastopt.consistency import MAX_ATTEMPTS
 from fastopt.display import format_value
 from fastopt.engine.engine import Engine, NonfiniteGradientError, OutdatedStepError, find_nonfinite
 from fastopt.engine.plan import Arrays, run_calls
@@ -35,9 +36,6 @@ ARRANGED = {
     *("accumulation", "averaging", "grad_sign", "is_neutral", "is_plain", "is_repeatable"),
     *("kept", "options", "views"),
 }
-
-# How often a step begins anew at most, as a handler may step again and again.
-MAX_ATTEMPTS = 100
 
 
 class Flushing(Averaging):
@@ -351,8 +349,12 @@ class Stepping(CheckedFields, Flushing, Saving, Recording):
         KeyError
             If there is no state of that key.
         """
-        with self.lock:
-            run_calls(self.drop_state_calls(key))
+        self.change_whole(partial(self.drop_state_calls, key))
+
+    def engines(self) -> list[Engine]:
+        """Return the engines that have a part of the state: those of members and of micro-batches, too."""
+        sums = [] if self.accumulation is None else [self.accumulation.engine]
+        return [self.engine, *sums, *(own for other in self.inner.values() for own in other.engines())]
 
     def drop_state_calls(self, key: Hashable) -> Calls:
         """Return the C calls that drop the state of a parameter."""
@@ -370,7 +372,7 @@ class Stepping(CheckedFields, Flushing, Saving, Recording):
         return self.derived_attributes(changes) | {"_skipped": skipped}
 
     def __getstate__(self) -> dict[str, Any]:
-        with self.lock:
+        def look() -> dict[str, Any]:
             return {
                 "fields": {known.name: vars(self)[known.name] for known in fields(self)},
                 "shown": {name: vars(self).get(name) for name in ("history", "grad_norm", "_has_warned")},
@@ -379,8 +381,11 @@ class Stepping(CheckedFields, Flushing, Saving, Recording):
                 "state": state_dict.capture(self, with_inner=False),
             }
 
+        return self.read_whole(look)
+
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update({**state["fields"], "rate_schedule": state["schedule"]})
+        defaults = {known.name: known.default for known in fields(self)}
+        vars(self).update({**defaults, **state["fields"], "rate_schedule": state["schedule"]})
         self.__post_init__()
         vars(self).update(state["shown"])
         self.arrange()

@@ -12,6 +12,7 @@ from cases import CASES, DTYPES, RULES, both, same_bits, takes
 
 import fastopt
 from fastopt.engine.compiling import code
+from fastopt.engine.compiling.units import others_unit
 from fastopt.engine.native.floatmode import FLUSH, float_mode, set_float_mode
 
 numba = pytest.importorskip("numba")
@@ -122,12 +123,18 @@ def test_a_partition_hands_it_down():
 
 def test_without_compiled_code_it_is_refused(monkeypatch):
     monkeypatch.setenv("FASTOPT_COMPILE", "never")
+    message = "denormals='flush' needs compiled code; leave it out, or see"
+    with pytest.raises(ValueError, match=message):
+        fastopt.SGD(denormals="flush")
+    optimizer = fastopt.SGD()
+    with pytest.raises(ValueError, match=message):
+        optimizer.denormals = "flush"
+    monkeypatch.setenv("FASTOPT_COMPILE", "now")
     optimizer, params = fastopt.SGD(denormals="flush"), {"w": np.ones(5)}
-    with pytest.raises(ValueError, match="denormals='flush' needs compiled code; leave it out, or see"):
+    monkeypatch.setenv("FASTOPT_COMPILE", "never")
+    with pytest.raises(ValueError, match=message):
         optimizer.update(params, {"w": np.ones(5)})
     assert params["w"].tolist() == [1.0] * 5
-    optimizer.denormals = "keep"
-    assert optimizer.update(params, {"w": np.ones(5)})
 
 
 def test_it_waits_for_compiled_code():
@@ -148,7 +155,7 @@ print(optimizer.compiled, optimizer.v["w"].tolist())
 def test_another_processor_is_named(monkeypatch):
     monkeypatch.setattr("fastopt.engine.machine.machine", lambda: "s390x")
     with pytest.raises(ValueError, match="needs a processor of x86-64 or ARM64"):
-        fastopt.SGD(denormals="flush").update([np.ones(3)], [np.ones(3)])
+        fastopt.SGD(denormals="flush")
 
 
 def test_a_handler_that_interrupts_a_compilation_is_told():
@@ -171,3 +178,37 @@ def test_a_handler_that_interrupts_a_compilation_is_told():
             RuntimeError, match="came while the compiled code was made that denormals='flush'"
         ):
             optimizer.update([np.ones(3)], [np.ones(3)])
+
+
+def test_what_gathers_arrays_is_needed_too(monkeypatch):
+    """Else the step would be taken in NumPy, where denormals are kept."""
+    optimizer = fastopt.Momentum(denormals="flush")
+    optimizer.update([np.ones(3)], [np.ones(3)])
+    monkeypatch.delitem(code.loaded, others_unit(), raising=False)
+    strided = np.ones((3, 2))[:, 0]
+    with code.working, pytest.raises(RuntimeError, match="came while the compiled code was made"):
+        fastopt.Momentum(denormals="flush").update([strided], [strided * 1])
+
+
+@pytest.mark.parametrize("how", ["contiguous", "byte-swapped", "listed twice", "rows", "clipped", "float64"])
+def test_small_gradients_of_another_dtype_are_widened_before(how):
+    """1e-40 is a denormal in float32, and none in float64."""
+    grad = np.full((2, 3), 1e-40, "f8" if how == "float64" else "f4")
+    param = np.zeros((2, 3))
+    params, grads = [param], [grad]
+    if how == "byte-swapped":
+        grads = [grad.astype(">f4")]
+    elif how == "listed twice":
+        params, grads = [param, param], [grad, grad]
+    elif how == "rows":
+        grads = [fastopt.Rows([0, 1], grad)]
+    options = {"clip_value": 1.0} if how == "clipped" else {"rows": "lazy"}
+    optimizer = fastopt.Momentum(lr=1.0, denormals="flush", **options)
+    optimizer.update(params, grads)
+    assert (optimizer.v[0] == -np.float64(grad[0, 0])).all()
+
+
+def test_a_partition_shows_what_only_a_member_has():
+    partition = fastopt.Partition({"*": fastopt.Momentum(denormals="flush")})
+    assert "Momentum(lr=0.01, momentum=0.9, denormals='flush')" in repr(partition)
+    assert "denormals='flush'" not in repr(fastopt.Partition({"*": fastopt.Momentum()}))

@@ -18,6 +18,7 @@ FLOORS = [
     ["arrays"],
     ["engine"],
     ["options"],
+    ["consistency"],
     ["checkpoints"],
     ["averaging", "fields", "kept", "rule", "state", "step", "stepping"],
     ["configuration"],

@@ -1047,3 +1047,81 @@ def test_ctrl_c_within_a_step_in_numpy_leaves_all_or_nothing(make, monkeypatch):
         assert look(optimizer, params) in seen, at
 
     assert sweep(begin, step, check) > 20
+
+
+# 21: a handler's step, micro-batch or load while something is read or changed that isn't a step.
+
+
+def one(**options):
+    """Return an optimizer and parameters after two steps."""
+    optimizer, params = fastopt.Momentum(**options), {key: np.arange(3.0) for key in "ab"}
+    for _ in range(2):
+        optimizer.update(params, {key: np.ones(3) for key in "ab"})
+    return optimizer, params
+
+
+def step(optimizer, params):
+    optimizer.update(params, {key: np.full(3, -2.0) for key in "ab"})
+
+
+def thawing():
+    optimizer, params = fastopt.Prodigy(groups={"b": {"freeze": True}}), {key: np.arange(3.0) for key in "ab"}
+    step(optimizer, params)
+    optimizer.groups = None
+    return optimizer, params
+
+
+WHOLE = {
+    "flush": (lambda: one(accumulate=4), lambda o, p: o.flush(p), step),
+    "drop_state": (one, lambda o, p: o.drop_state("b"), step),
+    "thawing": (thawing, step, step),
+}
+
+
+@pytest.mark.parametrize("what", WHOLE)
+def test_what_a_handler_does_comes_before_or_after(what):
+    make, act, other = WHOLE[what]
+
+    def outcome(*actions):
+        optimizer, params = make()
+        for action in actions:
+            action(optimizer, params)
+        return [p.tolist() for p in params.values()], state_bytes(optimizer), optimizer.iter
+
+    orders = [outcome(act, other), outcome(other, act)]
+    for at in range(1, 10_000):
+        events = []
+
+        def interrupted(optimizer, params, at=at, events=events):
+            events.append(Events(at, lambda: other(optimizer, params)))
+            with events[0]:
+                act(optimizer, params)
+
+        result = outcome(interrupted)
+        if events[0].count < at:
+            break
+        assert result in orders, at
+    assert at > 20
+
+
+LOOKS = {
+    "state_dict": lambda o, p: state_bytes(o),
+    "average": lambda o, p: [a.tolist() for a in o.average(p).values()],
+    "pickle": lambda o, p: state_bytes(pickle.loads(pickle.dumps(o))),
+}
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_a_copy_with_a_handlers_step_is_of_one_moment(look):
+    optimizer, params = one(ema=0.5)
+    allowed = [LOOKS[look](optimizer, params)]
+    step(optimizer, params)
+    allowed.append(LOOKS[look](optimizer, params))
+    for at in range(1, 10_000):
+        optimizer, params = one(ema=0.5)
+        with Events(at, lambda o=optimizer, p=params: step(o, p)) as events:
+            found = LOOKS[look](optimizer, params)
+        if events.count < at:
+            break
+        assert found in allowed, at
+    assert at > 20

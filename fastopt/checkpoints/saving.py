@@ -5,15 +5,15 @@ from types import MappingProxyType
 from typing import Any
 
 from fastopt.checkpoints.state_dict import Calls, capture, copy_params, param_calls, parse, restore_calls
+from fastopt.consistency import Consistent
 from fastopt.engine.plan import run_calls
 
 __all__ = ["Saving"]
 
 
-class Saving:
+class Saving(Consistent):
     """What an optimizer, and several as one, can do with their state."""
 
-    lock: Any
     # Optimizers inside, by the names that their states have in a checkpoint.
     inner: Mapping[str, Any] = MappingProxyType({})
 
@@ -41,8 +41,7 @@ class Saving:
             these aren't all "iter"; "inner", with ``accumulate`` the sums of micro-batches, and the state
             dicts of optimizers inside.
         """
-        with self.lock:
-            return self.capture()
+        return self.read_whole(self.capture)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Resume from what `state_dict` returned: the next steps have the same bits.
@@ -82,9 +81,9 @@ class Saving:
         from fastopt.checkpoints import files  # late: zipfile, json and hashlib take 8 ms
 
         files.path_of(path)
-        with self.lock:
-            state = self.capture()
-            copies = None if params is None else copy_params(params)
+        state, copies = self.read_whole(
+            lambda: (self.capture(), None if params is None else copy_params(params))
+        )
         files.save(path, state, copies)
 
     def load(self, path: Any, params: Any = None) -> None:

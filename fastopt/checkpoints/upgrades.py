@@ -74,7 +74,7 @@ def without_fallback(state: Mapping[str, Any], partition: Any) -> Mapping[str, A
     given: list[Any] = [part.get("hyperparameters") for part in parts.values()]
     if not all(isinstance(values, Mapping) for values in given):
         raise ValueError("its hyperparameters must be dicts")
-    own = {name: getattr(partition, name) for name in partition.saved_fields()}
+    own = {name: getattr(partition, name) for name in partition.saved_fields()} | LATER_FIELDS
     for name, default in (("nonfinite", "warn"), ("accumulate", 1)):
         own[name] = next((values[name] for values in given if values.get(name, default) != default), default)
     # The arrays of a list were in dicts by their indices.

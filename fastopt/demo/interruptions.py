@@ -58,8 +58,9 @@ class Events:
             if self.count == self.at:
                 self.action()
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> "Events":
         sys.setprofile(self)
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None

@@ -117,6 +117,7 @@ class CompiledSegment(Segment):
             rows[f"{name}_high"] = [info.high for info in infos]
             for i, copy in copies.items():
                 rows[f"{name}_copy_address"][i] = copy.ctypes.data
+                rows[f"{name}_copy_bytes"][i] = copy.nbytes
         rows["grad_itemsize"] = [entry.grad.itemsize for entry in entries]
         for i, entry in enumerate(entries):
             if GATHERED in (entry.param.mode, entry.grad.mode):

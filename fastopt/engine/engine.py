@@ -49,6 +49,7 @@ class Job(Protocol):
 
     arrays: Arrays
     also: Sequence[Callable[[], Any]]
+    guards: Sequence[Callable[[], Any]]
     token: object
     grouping: Any
     is_strict: bool
@@ -183,7 +184,12 @@ class Engine:
         known = self.find(job)
         drive = None if known is None or self.has_shared else known.drive
         # With a single call nothing is left that compiled code can't see, but the number of threads.
-        if known is not None and drive is not None and (known.is_small or known.fits(arrays, job.n_threads)):
+        if (
+            known is not None
+            and drive is not None
+            and not job.guards
+            and (known.is_small or known.fits(arrays, job.n_threads))
+        ):
             self.plan = known
             count = known.guard.item()  # before anything that a step in between would change
             job.check_current()
@@ -207,17 +213,13 @@ class Engine:
         """Return the plan of a step, the C calls that come first, and those that take it.
 
         Those that come first may refuse the step; if it is alone in its chain, one of the others may, too.
-
-        Raises
-        ------
-        KeyError, TypeError, ValueError, NonfiniteGradientError
-            As `take`.
+        Raises what `take` does.
         """
-        also, first = job.also, []
+        also, first = job.also, [*job.guards]
         if known is not None and known.fits(job.arrays, job.n_threads):
             self.plan = known
         else:
-            first = self._unchanged_calls()
+            first += self.unchanged_calls()
             known, adopt = self._make_plan(job)
             also = [*adopt, *also]
         count = known.guard.item()  # before anything that a step in between would change
@@ -231,7 +233,7 @@ class Engine:
         first += known.check_calls(job.arrays, scalars, count)
         return known, first, known.calls(job.arrays, scalars, count, also, 0)
 
-    def _unchanged_calls(self) -> Calls:
+    def unchanged_calls(self) -> Calls:
         """Return the C calls that refuse the step if the state isn't what it is now."""
         steps, is_other = self.memory.steps, np.zeros((), dtype=np.int64)
         compare = partial(np.not_equal, steps, steps.item(), is_other)
@@ -261,6 +263,8 @@ class Engine:
                 for item in zip(arrays.keys, arrays.params, arrays.grads, strict=True)
                 if item[0] in memory.unstarted and item[0] not in frozen
             ]
+            if thawed and memory is self.memory:  # where a handler may step until this step is taken
+                memory = memory.extended(layout, memory.container)
             self._initialize(memory, thawed, job)
             started = [key for key, _, _ in thawed]
         if isinstance(arrays.keys, Layout):
@@ -274,9 +278,8 @@ class Engine:
         now: dict[str, Any] = {"memory": memory}
         place = tuple(arrays.keys)
         others = {keys: other for keys, other in self.plans.items() if keys != place}
-        n_arrays = sum(map(len, others)) + len(place)
-        if memory is not self.memory or self.rule.n_work or n_arrays > MAX_CACHED_ARRAYS:
-            others = {}
+        is_full = sum(map(len, others)) + len(place) > MAX_CACHED_ARRAYS
+        others = {} if memory is not self.memory or self.rule.n_work or is_full else others
         now["plan"], now["was_compiled"] = plan if plan.is_kept else None, plan.is_compiled
         now["plans"] = others | {place: plan} if plan.is_kept else others
         start = partial(memory.unstarted.difference_update, started)

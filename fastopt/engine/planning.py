@@ -49,4 +49,5 @@ def make_plan(
         plan = CompiledPlan(code, n_threads, is_strict, *what, has_given_states=has_given_states, **options)
         if code.has_others or not plan.needs_others:
             return plan
+    rule.check_plain()
     return PlainPlan(n_arrived, is_strict, *what, given_states=given_states, **options)

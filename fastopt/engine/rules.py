@@ -10,7 +10,21 @@ from fastopt.engine.compiling.units import Unit, driver_unit, kernel_unit, other
 from fastopt.engine.machine import flush_bits
 from fastopt.engine.structs import is_layout_known
 
-__all__ = ["Rule", "StepCode"]
+__all__ = ["Rule", "StepCode", "check_flushing"]
+
+
+NO_CODE = (
+    "denormals='flush' needs compiled code; leave it out, or see that Numba can be imported and that neither "
+    "FASTOPT_COMPILE=never nor NUMBA_DISABLE_JIT is set"
+)
+
+
+def check_flushing() -> None:
+    """Raise ValueError if there can't be compiled code that computes with denormals as with 0."""
+    if not flush_bits():
+        raise ValueError("denormals='flush' needs a processor of x86-64 or ARM64; leave it out")
+    if not is_layout_known() or compile_mode() == "never":
+        raise ValueError(NO_CODE)
 
 
 class StepCode(NamedTuple):
@@ -93,33 +107,27 @@ class Rule(NamedTuple):
             others_unit(),
         ]
 
-    def code(self, dtypes: Iterable[np.dtype[Any]], n_states: int) -> StepCode | None:
-        """Return the compiled code for arrays of these dtypes, or None where there is none yet.
+    def check_plain(self) -> None:
+        """Raise an exception if NumPy can't take the step, and there is no compiled code for it.
 
         Raises
         ------
         ValueError
-            If there will be none, and NumPy can't do what is asked for.
+            If there will be none.
         RuntimeError
             If a signal's handler asks for it that has interrupted a compilation.
         """
-        if self.flushes_denormals and not flush_bits():
-            raise ValueError("denormals='flush' needs a processor of x86-64 or ARM64; leave it out")
-        found = self._find_code(dtypes, n_states)
-        if self.flushes_denormals and found is None:
+        if self.flushes_denormals:
+            check_flushing()
             if is_compiling():
                 raise RuntimeError(
                     "no step was taken: a signal's handler came while the compiled code was made that "
                     "denormals='flush' needs; take a step before the handler is installed"
                 )
-            raise ValueError(
-                "denormals='flush' needs compiled code; leave it out, or see that Numba can be imported and "
-                "that neither FASTOPT_COMPILE=never nor NUMBA_DISABLE_JIT is set"
-            )
-        return found
+            raise ValueError(NO_CODE)
 
-    def _find_code(self, dtypes: Iterable[np.dtype[Any]], n_states: int) -> StepCode | None:
-        """Return the compiled code, or None where there is none."""
+    def code(self, dtypes: Iterable[np.dtype[Any]], n_states: int) -> StepCode | None:
+        """Return the compiled code for arrays of these dtypes, or None where there is none yet."""
         if not is_layout_known() or compile_mode() == "never":
             return None
         kinds = list(dtypes)

@@ -62,7 +62,7 @@ HEADER = record(
     "scalars_address",  # room for the scalars of a step
     "is_strict",  # whether a gradient that isn't finite refuses the step
     "flushes_denormals",  # whether denormals count as 0
-    "float_mode",  # in which all threads work: that of the one that takes the step
+    "float_mode",  # that of the thread that takes the step, in which all work
     "n_parts",  # into which threads divide a phase
     *("phase", "round", "n_finished"),  # what they do now, what was claimed of it, and what is done
     "wait_address",  # a C function that lets other threads go on
@@ -91,9 +91,10 @@ ROW = record(
     # The parameter: how it reaches the kernel, its class, dtype and byte order, the flags that it needs, its
     # strides (-1: its flags tell all), the bytes that it spans around its first element.
     *("param_mode", "param_class", "param_type", "param_order", "param_flags", "param_strides_at"),
-    *("param_low", "param_high", "param_address", "param_copy_address"),
+    *("param_low", "param_high", "param_address", "param_copy_address", "param_copy_bytes"),
     *("grad_mode", "grad_class", "grad_type", "grad_order", "grad_flags", "grad_strides_at"),
-    *("grad_low", "grad_high", "grad_address", "grad_copy_address", "grad_itemsize"),
+    *("grad_low", "grad_high", "grad_address", "grad_copy_address", "grad_copy_bytes"),
+    "grad_itemsize",
     # The fewest loops that run through both, innermost first: size, strides of parameter and gradient.
     *("n_axes", "axes_at"),
     # Pairs of address and size of each state, then of each average.

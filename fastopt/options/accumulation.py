@@ -121,9 +121,10 @@ class Accumulation(Option):
         counts = memory.counts.tolist()
         return {key: counts[position] for key, position in memory.positions.items() if counts[position]}
 
-    def counts(self, keys: Sequence[Hashable]) -> list[int]:
+    def counts(self, keys: Sequence[Hashable], memory: Memory | None = None) -> list[int]:
         """Return how many micro-batches each of these parameters has in."""
-        positions, counts = self.engine.memory.positions, self.engine.memory.counts.tolist()
+        memory = self.engine.memory if memory is None else memory
+        positions, counts = memory.positions, memory.counts.tolist()
         return [counts[positions[key]] if key in positions else 0 for key in keys]
 
     def add(self, keys: Any, params: list[Any], grads: list[Any], is_strict: bool) -> bool | None:
@@ -150,12 +151,15 @@ class Accumulation(Option):
 
     def before(self, step: "Step") -> bool:
         """Add a micro-batch, or put the mean in the place of the last one's gradients."""
-        number = self.engine.memory.steps.item()
-        counts = self.counts(list(step.arrays.keys))
+        memory = self.engine.memory  # once, as a handler may load another
+        number = memory.steps.item()
+        if step.is_flush:  # a micro-batch that a handler adds until then doesn't count as a step
+            step.guards = self.engine.unchanged_calls()
+        counts = self.counts(list(step.arrays.keys), memory)
         is_last = [count > 0 if step.is_flush else count + 1 >= self.every for count in counts]
         if all(is_last) and counts:
-            self._take_mean(step, counts)
-            self._empty(step, self.engine.memory)
+            self._take_mean(step, counts, memory)
+            self._empty(step, memory)
             return True
         if step.is_flush:
             return False
@@ -167,7 +171,7 @@ class Accumulation(Option):
         others = arrays.select([i for i, is_due in enumerate(is_last) if not is_due])
         plan, first, then = self.engine.prepare(MicroBatch(step, others, self.engine, number))
         step.arrays = arrays.select(now)
-        self._take_mean(step, [counts[i] for i in now])
+        self._take_mean(step, [counts[i] for i in now], memory)
         step.add(partial(deque, map(call, [*first, *then]), 0))
         self._empty(step, plan.memory)
         return True
@@ -177,9 +181,8 @@ class Accumulation(Option):
         emptied: Any = [memory.positions[key] for key in step.arrays.keys if key in memory.positions]
         step.add(partial(setitem, memory.counts, ... if len(emptied) == memory.counts.size else emptied, 0))
 
-    def _take_mean(self, step: "Step", counts: list[int]) -> None:
+    def _take_mean(self, step: "Step", counts: list[int], memory: Memory) -> None:
         """Put the mean in the place of the gradients."""
-        memory = self.engine.memory
         if not step.is_flush and min(counts) == max(counts) > 0:
             totals = memory.views_of(TOTAL.name, step.arrays.keys)
             if self.means.replace(step, (*NEUTRAL_SCALARS, float(counts[0] + 1)), totals):

@@ -74,6 +74,7 @@ class Pass:
 
     between: Callable[[Segment], Calls] | None = None
     also: Sequence[Callable[[], Any]] = ()
+    guards: Sequence[Callable[[], Any]] = ()
     flushes_denormals = False
 
     def __init__(

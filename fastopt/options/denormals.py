@@ -1,10 +1,22 @@
-"""Denormals: numbers so near 0 that processors take up to a hundred times as long for them."""
+"""Denormals: numbers so near 0 that processors take many times as long for them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from fastopt.checks import choice
+from fastopt.engine.rules import check_flushing
 
 __all__ = ["DenormalFields"]
+
+known = choice("keep", "keep", "flush").metadata["check"]
+
+
+def check_denormals(name: str, value: Any) -> Any:
+    """Return what is to be done with denormals; raise ValueError if it can't be done here."""
+    result = known(name, value)
+    if result == "flush":
+        check_flushing()
+    return result
 
 
 @dataclass(init=False, repr=False, eq=False, kw_only=True)
@@ -20,4 +32,4 @@ class DenormalFields:
         code from the first step on, for which that waits.
     """
 
-    denormals: str = choice("keep", "keep", "flush")
+    denormals: str = field(default="keep", metadata={"check": check_denormals})

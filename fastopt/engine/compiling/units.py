@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastopt.engine.compiling.loading import MAGIC
+from fastopt.kernels.jit import IS_CHECKED
 
 __all__ = ["Unit", "cpu", "driver_unit", "has_numba", "kernel_unit", "others_unit", "read_request"]
 
@@ -26,7 +27,7 @@ SOURCES = (
 # Variables that change what is made of a function.
 VARIABLES = (
     "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", "NUMBA_ENABLE_AVX", "NUMBA_OPT", "NUMBA_LOOP_VECTORIZE",
-    "NUMBA_SLP_VECTORIZE", "NUMBA_BOUNDSCHECK", "NUMBA_DEBUGINFO", "FASTOPT_CHECKED",
+    "NUMBA_SLP_VECTORIZE", "NUMBA_BOUNDSCHECK", "NUMBA_DEBUGINFO",
 )  # fmt: skip
 
 # Modules of which the digest of the environment has the version.
@@ -195,6 +196,7 @@ def environment_digest() -> str:
         digest.update(f"{part}\n".encode())
     for name in VARIABLES:
         digest.update(f"{os.environ.get(name)}\n".encode())
+    digest.update(f"{IS_CHECKED}\n".encode())
     digest.update(numba_version())
     names = []
     for name in SOURCES:

@@ -9,7 +9,7 @@ import numpy as np
 from numba import float64, int64
 
 from fastopt.engine.native.checking import check_arrays, check_finite, check_scalars, is_finite, row_at
-from fastopt.engine.native.floatmode import FLUSH, float_mode, set_float_mode
+from fastopt.engine.native.floatmode import FLUSH, float_mode, set_float_mode, working_mode
 from fastopt.engine.native.lines import ONE, ZERO
 from fastopt.engine.native.pointers import (
     add_at,
@@ -154,9 +154,9 @@ def run_step(params, grads, table, scalars, count, phases):
         ):
             return REFUSED
         header.found_nonfinite = 0
-    mode = float_mode()
+    header.float_mode = float_mode()
     if header.flushes_denormals:
-        set_float_mode(mode | FLUSH)
+        set_float_mode(header.float_mode | FLUSH)
     room = header.scratch_address
     if phases & STATISTICS and header.is_whole:
         header.found_nonfinite |= run_part(header, table, STATISTICS_PASS, ZERO, ONE, room)
@@ -164,7 +164,7 @@ def run_step(params, grads, table, scalars, count, phases):
     if phases & UPDATE:
         header.found_nonfinite |= run_part(header, table, UPDATE_PASS, ZERO, ONE, room)
     if header.flushes_denormals:
-        set_float_mode(mode)
+        set_float_mode(header.float_mode)
     if phases & COUNT:
         count_step(header)
     return NONFINITE if header.found_nonfinite else DONE
@@ -175,7 +175,7 @@ def begin_round(table, phase, number):
     """Offer the parts of a phase to all threads that know the number of the round."""
     header = record_at(table, HEADER_TYPE)
     header.phase = phase
-    header.float_mode = float_mode() | (FLUSH if header.flushes_denormals else ZERO)
+    header.float_mode = float_mode()
     store_at(table + N_FINISHED, 0)
     store_at(table + ROUND, number << 32)
     return DONE
@@ -194,7 +194,7 @@ def share(table, number, thread):
         if seen >> 32 != number or part >= n_parts:
             break
         if claim_at(table + ROUND, seen, seen + 1):
-            set_float_mode(header.float_mode)
+            set_float_mode(working_mode(header))
             if run_part(header, table, header.phase, part, n_parts, room):
                 header.found_nonfinite = 1
             add_at(table + N_FINISHED, 1)
@@ -203,6 +203,7 @@ def share(table, number, thread):
             if header.wait_address != 0:
                 call_c(header.wait_address)
         if header.phase == STATISTICS:
+            set_float_mode(working_mode(header))
             sum_totals(header)
     set_float_mode(mode)
     return DONE

@@ -10,8 +10,9 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from fastopt.engine.machine import flush_bits, is_arm, is_x86
+from fastopt.kernels.jit import internal
 
-__all__ = ["FLUSH", "float_mode", "set_float_mode"]
+__all__ = ["FLUSH", "float_mode", "set_float_mode", "working_mode"]
 
 IS_X86, IS_ARM, FLUSH = is_x86(), is_arm(), flush_bits()
 
@@ -56,3 +57,9 @@ def set_float_mode(typingctx, mode):
         return context.get_dummy_value()
 
     return types.void(int64), codegen
+
+
+@internal
+def working_mode(header):
+    """Return the mode in which the threads of a step work."""
+    return header.float_mode | FLUSH if header.flushes_denormals else header.float_mode

@@ -1,8 +1,9 @@
-"""A checked build, with FASTOPT_CHECKED=1: each address of a step must belong to what its table names.
+"""A checked build, with FASTOPT_CHECKED=1: what a step reads and writes must belong to what its table names.
 
 That is a parameter, a gradient, a state, an average, a copy or the room of a thread; in kernels each index
-must be in its array. A step that breaks this ends the process, by an instruction that no debugger misses.
-Steps take several times as long.
+must be in its array. A step that breaks this, or a kernel that raises, ends the process, by an instruction
+that no debugger misses. Where states begin, and how many counts and scalars there are, is believed. Steps
+take several times as long.
 """
 
 from collections.abc import Callable
@@ -40,7 +41,7 @@ def guarded(check: Any) -> Callable[[Any], Any]:
 @internal
 def is_within(address, n_bytes, start, length):
     """Whether some bytes lie in a piece of memory."""
-    return length > 0 and start <= address and address + n_bytes <= start + length
+    return start > 0 and length > 0 and start <= address and address + n_bytes <= start + length
 
 
 @internal
@@ -49,7 +50,7 @@ def is_of_param(row, room, address, n_bytes):
     direct = row.param_address + row.param_low
     return (
         (row.param_mode == DIRECT and is_within(address, n_bytes, direct, row.param_high - row.param_low))
-        or is_within(address, n_bytes, row.param_copy_address, row.size * row.itemsize)
+        or is_within(address, n_bytes, row.param_copy_address, row.param_copy_bytes)
         or is_within(address, n_bytes, room, PIECE_ROOM)
     )
 
@@ -63,7 +64,7 @@ def is_of_grad(row, pool, room, address, n_bytes):
         length = row.n_indices * (row.size // max(pool[row.shape_at], 1)) * row.itemsize
     return (
         (row.grad_mode != GATHERED and is_within(address, n_bytes, direct, length))
-        or is_within(address, n_bytes, row.grad_copy_address, row.size * row.itemsize)
+        or is_within(address, n_bytes, row.grad_copy_address, row.grad_copy_bytes)
         or is_within(address, n_bytes, room, PIECE_ROOM)
     )
 
@@ -86,6 +87,9 @@ def is_whole_inside(header, row, pool, room, rule):
     param = row.param_address if row.param_mode == DIRECT else row.param_copy_address
     grad = row.grad_address if row.grad_mode == DIRECT else row.grad_copy_address
     n_bytes = row.size * row.itemsize
+    for k in range(row.n_states, row.n_states + row.n_averages):
+        if pool[row.arrays_at + 2 * k + 1] < row.size:
+            return False
     return n_bytes == 0 or (
         is_of_param(row, room, param, n_bytes) and is_of_grad(row, pool, room, grad, n_bytes)
     )
@@ -107,10 +111,10 @@ def is_block_inside(header, row, room, which, line, n_lines, first, width, conti
         if min(start, end) < low or max(start, end) + itemsize > high:
             return False
     n_bytes = ((n_lines - 1) * pitch + width) * row.itemsize
-    copy = row.param_copy_address if which == PARAM else row.grad_copy_address
-    return is_within(contiguous, n_bytes, room, PIECE_ROOM) or is_within(
-        contiguous, n_bytes, copy, row.size * row.itemsize
-    )
+    copy, length = row.param_copy_address, row.param_copy_bytes
+    if which == GRAD:
+        copy, length = row.grad_copy_address, row.grad_copy_bytes
+    return is_within(contiguous, n_bytes, room, PIECE_ROOM) or is_within(contiguous, n_bytes, copy, length)
 
 
 @internal

@@ -5,6 +5,7 @@ An array is read as lines along its innermost axis. A block is some whole lines,
 
 from numba import float32, float64, int64
 
+from fastopt.engine.native.floatmode import FLUSH, set_float_mode
 from fastopt.engine.native.guarding import guarded, is_block_inside, is_target_inside
 from fastopt.engine.native.lines import GRAD, PARAM, ROW_TYPE, is_across, line_offset
 from fastopt.engine.native.pointers import call, pointer, record_at
@@ -101,10 +102,16 @@ def scatter(row_address, pool_address, room, line, n_lines, first, width, source
 @guarded(is_block_inside)
 def gather_block(header, row, room, which, line, n_lines, first, width, target, pitch):
     """Call `gather` by its address."""
+    # What is a denormal in float32 only is read as NumPy reads it, in whatever way the gradient comes.
+    is_widened = header.flushes_denormals and which == GRAD and row.grad_itemsize < row.itemsize
+    if is_widened:
+        set_float_mode(header.float_mode)
     call(
         header.gather_address,
         (row.address, header.pool_address, room, which, line, n_lines, first, width, target, pitch),
     )
+    if is_widened:
+        set_float_mode(header.float_mode | FLUSH)
 
 
 @guarded(is_target_inside)
