@@ -149,7 +149,7 @@ SHOWN = frozenset(
         *("load_state_dict", "record", "recorded", "save", "schedule", "skipped", "state_dict", "update"),
     )
 )
-FILES = "averaging checkpoints.saving configuration fields optimizer partition rule stepping"
+FILES = "averaging checkpoints.saving configuration consistency fields optimizer partition rule stepping"
 HIDING = {f"fastopt.{name}" for name in FILES.split()}
 
 

@@ -359,8 +359,8 @@ def test_a_handler_gives_a_micro_batch_while_another_is_added(place, mode, monke
 
     counts, add = Accumulation.counts, Accumulation.add
 
-    def counts_before(self, keys):
-        found = counts(self, keys)
+    def counts_before(self, *arguments):
+        found = counts(self, *arguments)
         give()
         return found
 

@@ -32,4 +32,4 @@ class DenormalFields:
         code from the first step on, for which that waits.
     """
 
-    denormals: str = field(default="keep", metadata={"check": check_denormals})
+    denormals: str = field(default="keep", repr=False, metadata={"check": check_denormals})
