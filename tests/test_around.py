@@ -376,6 +376,9 @@ def test_options_survive_a_save(by, tmp_path):
     [
         (lambda: fastopt.LAMB(decoupled=True, weight_decay=1.0), ValueError, "LAMB has its weight decay"),
         (lambda: fastopt.Adam(clip_norm=0), ValueError, "clip_norm must be above 0"),
+        (lambda: fastopt.Adam(clip_value=0), ValueError, "clip_value must be above 0"),
+        (lambda: fastopt.Adam(clip_norm_each=0), ValueError, "clip_norm_each must be above 0"),
+        (lambda: fastopt.Adam(clip_adaptive=0), ValueError, "clip_adaptive must be above 0"),
         (lambda: fastopt.Adam(clip_value="1"), TypeError, "clip_value must be a number, not '1'"),
         (lambda: fastopt.Adam(maximize=1), TypeError, "maximize must be False or True, not 1"),
         (lambda: fastopt.Adam(weight_decay=-1), ValueError, "weight_decay must be at least 0"),

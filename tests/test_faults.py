@@ -85,6 +85,7 @@ def test_verify_prints_the_table_and_sees_a_fault_let_through(monkeypatch, capsy
     assert all(fault.name in out for fault in invalid_inputs.FAULTS)
     assert "KeyError, 1 changed" in out, "the book's code should fail half way"
     monkeypatch.setattr(fastopt, "Adam", lambda **options: peers.Book())
+    monkeypatch.setattr(invalid_inputs, "subjects", lambda: peers.subjects()[:2])
     assert main(["verify", "--faults"]) == 1
 
 

@@ -95,9 +95,9 @@ def interrupt():
     raise KeyboardInterrupt
 
 
-def sweep(make, act, check):
+def sweep(make, act, check, stride=1):
     """Raise KeyboardInterrupt at each moment in turn; check what then there is, while its traceback lives."""
-    for at in range(1, 100_000):
+    for at in range(1, 100_000, stride):
         given = make()
         events = Events(at, interrupt)
         try:
@@ -588,7 +588,7 @@ def test_ctrl_c_leaves_parameters_and_optimizer_as_they_were(act):
 
     kept, held = {}, []
     act(*make())  # compiles, in which nothing is interrupted
-    assert sweep(make, act, check) > 20
+    assert sweep(make, act, check, stride=1 if act is averaged_of else 3) > 20
     gc.collect()
     assert all(params["W"].tolist() == [7.0] * 4 for _, params in held)
 

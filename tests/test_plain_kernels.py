@@ -411,3 +411,18 @@ print(drafts[0].value, norms.squares.in_numpy(np.ones(3)), sorted(set(sys.module
     command = [sys.executable, "-c", code, fastopt.__path__[0]]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (result.stdout, result.stderr) == ("[0.5 0.5 0.5] 3.0 []\n", "")
+
+
+@pytest.mark.parametrize("rule", ["Momentum", "Adam"])
+def test_arrays_of_several_pieces_beside_frozen_ones(rule, monkeypatch):
+    rng = np.random.default_rng(0)
+    results = []
+    for mode in ("now", "never"):
+        monkeypatch.setenv("FASTOPT_COMPILE", mode)
+        rng = np.random.default_rng(0)
+        params = {key: rng.standard_normal(n) for key, n in (("frozen", 9_000), ("a", 30_001), ("b", 9_000))}
+        optimizer = getattr(fastopt, rule)(groups={"frozen": {"freeze": True}}, ema=0.5)
+        for _ in range(3):
+            optimizer.update(params, {key: rng.standard_normal(p.size) for key, p in params.items()})
+        results.append([param.tobytes() for param in params.values()])
+    assert results[0] == results[1]

@@ -201,10 +201,10 @@ for _ in range(5):
 period = max(0.0004, 1.5 * (time.perf_counter() - start) / 5)
 signal.setitimer(signal.ITIMER_REAL, period, period)
 end = time.monotonic() + 30
-while fired < 3000 and time.monotonic() < end:
+while fired < 1500 and time.monotonic() < end:
     try:
         armed = True
-        while fired < 3000:
+        while fired < 1500:
             opt.update(params, grads)
         armed = False
     except KeyboardInterrupt:
@@ -218,7 +218,7 @@ for _ in range(opt.iter):
 for left, right in ((params, few), (opt.v, peace.v)):
     for key in left:
         assert np.unique(left[key]).tolist() == right[key].tolist(), (key, left[key], right[key], opt.iter)
-assert caught > 1000 and opt.iter > 100, (fired, caught, opt.iter)
+assert caught > 500 and opt.iter > 100, (fired, caught, opt.iter)
 print(True)
 """
 
@@ -285,7 +285,7 @@ def handle():
 signal.signal(signal.SIGALRM, strike)
 signal.setitimer(signal.ITIMER_REAL, 0.003)
 end = time.monotonic() + 30
-while fired < 400 and time.monotonic() < end:
+while fired < 200 and time.monotonic() < end:
     opt.update(params, grads)
     for key in done:
         done[key] += 1
@@ -297,7 +297,7 @@ for key, p in params.items():  # an element of each, stepped as often in peace
         peace.update(few, ones(few))
     assert np.unique(p).tolist() == few[key].tolist(), (key, np.unique(p), few[key], done)
     assert np.unique(opt.v[key]).tolist() == peace.v[key].tolist()
-assert fired >= 100, fired
+assert fired >= 50, fired
 print(True)
 """
 
