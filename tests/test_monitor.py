@@ -980,49 +980,6 @@ def test_a_handler_steps_on_the_same_new_parameter(kind, how, mode, monkeypatch)
     assert at > 50
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: fastopt.Partition(
-            {"a": fastopt.AdaGrad(), "*": fastopt.Momentum()}, clip_adaptive=0.25, clip_norm=1.0
-        ),
-        lambda: fastopt.Partition({"a": fastopt.AdaGrad(clip_adaptive=0.25), "*": fastopt.Momentum()}),
-        lambda: fastopt.Momentum(clip_adaptive=0.25, clip_norm=1.0),
-    ],
-)
-def test_a_handler_steps_before_or_after_the_whole_step(make):
-    """What is computed of the parameters before the step isn't used after another one."""
-    own, others = ({key: np.full(3, number) for key in "ab"} for number in (1.0, -3.0))
-
-    def train(*steps):
-        optimizer, params = make(), {key: np.arange(1.0, 4.0) for key in "ab"}
-        optimizer.update(params, own)
-        for step in steps:
-            step(optimizer, params)
-        return [params[key].tolist() for key in "ab"]
-
-    def step_own(optimizer, params):
-        optimizer.update(params, own)
-
-    def step_other(optimizer, params):
-        optimizer.update(params, others)
-
-    orders = [train(step_own, step_other), train(step_other, step_own)]
-    for at in range(1, 10_000):
-        events = []
-
-        def interrupted(optimizer, params, at=at, events=events):
-            events.append(Events(at, lambda: step_other(optimizer, params)))
-            with events[0]:
-                step_own(optimizer, params)
-
-        result = train(interrupted)
-        if events[0].count < at:
-            break
-        assert result in orders, at
-    assert at > 50
-
-
 @pytest.mark.parametrize("make", [lambda: fastopt.Momentum(ema=0.5), fastopt.Prodigy])
 def test_ctrl_c_within_a_step_in_numpy_leaves_all_or_nothing(make, monkeypatch):
     monkeypatch.setenv("FASTOPT_COMPILE", "never")
@@ -1071,7 +1028,27 @@ def thawing():
     return optimizer, params
 
 
+def begun(optimizer):
+    """Return an optimizer and parameters after a step."""
+    params = {key: np.arange(1.0, 4.0) for key in "ab"}
+    step(optimizer, params)
+    return optimizer, params
+
+
+def clipped_members(of_member=None, **options):
+    """Return members whose gradients are clipped in proportion to the parameters."""
+    first = fastopt.AdaGrad(clip_adaptive=of_member)
+    return begun(fastopt.Partition({"a": first, "*": fastopt.Momentum()}, **options))
+
+
+def other_step(optimizer, params):
+    optimizer.update(params, {key: np.ones(3) for key in "ab"})
+
+
 WHOLE = {
+    "clip_adaptive": (lambda: begun(fastopt.Momentum(clip_adaptive=0.25, clip_norm=1.0)), other_step, step),
+    "clip_adaptive of all": (lambda: clipped_members(clip_adaptive=0.25, clip_norm=1.0), other_step, step),
+    "clip_adaptive of a member": (lambda: clipped_members(0.25), other_step, step),
     "flush": (lambda: one(accumulate=4), lambda o, p: o.flush(p), step),
     "drop_state": (one, lambda o, p: o.drop_state("b"), step),
     "thawing": (thawing, step, step),
