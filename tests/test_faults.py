@@ -481,3 +481,15 @@ def test_row_28_the_tests_pass_in_other_modes(mode):
     assert int(re.search(r"(\d+) passed", out.stdout)[1]) > 60
     if mode == "NUMBA_BOUNDSCHECK":
         assert python(BEYOND, **{mode: value})[0] == "IndexError\n"
+
+
+@pytest.mark.parametrize("layout", [np.array, np.asfortranarray])
+@pytest.mark.parametrize("rule", ["LAMB", "Adafactor", "Muon", "Prodigy"])
+def test_row_20_rules_of_whole_arrays_warn(rule, layout):
+    params = [layout(np.ones((4, 3)))]
+    optimizer = getattr(fastopt, rule)()
+    optimizer.update(params, [np.ones((4, 3))])
+    grad = layout(np.ones((4, 3)))
+    grad[3, 2] = np.nan
+    with pytest.warns(RuntimeWarning, match="the gradient of 0 has NaN"):
+        optimizer.update(params, [grad])

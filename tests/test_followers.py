@@ -227,3 +227,7 @@ def test_they_stay_after_the_first_step():
     with pytest.raises(ValueError, match="ema can't change after the first step"):
         optimizer.ema = None
     assert optimizer.ema == 0.9
+    with pytest.raises(ValueError, match="lookahead can't change after the first step"):
+        optimizer.lookahead = (2, 0.5)
+    with pytest.raises(ValueError, match="swa can't change after the first step"):
+        optimizer.swa = 3

@@ -95,6 +95,11 @@ def test_it_sees_means_of_micro_batches_rows_and_what_comes_later():
     assert trace.zero_fraction[1] == 0.75
     assert close([trace.grad_norm[1], trace.update_norm[1]], [8**0.5, 0.08**0.5])
     assert str(record).endswith("· 1 skipped")
+    optimizer.update({"W": table}, {"W": np.full((4, 2), np.inf)})
+    optimizer.update({"W": table}, {"W": np.full((4, 2), 3.0)})
+    assert record.skipped == [1, 1, 2]
+    assert str(record).endswith("· 2 skipped")
+    assert "last ‖g‖ 8.49, ‖Δp‖ 0.849" in repr(trace)
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda both: pickle.loads(pickle.dumps(both))])
