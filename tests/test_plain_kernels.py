@@ -426,3 +426,29 @@ def test_arrays_of_several_pieces_beside_frozen_ones(rule, monkeypatch):
             optimizer.update(params, {key: rng.standard_normal(p.size) for key, p in params.items()})
         results.append([param.tobytes() for param in params.values()])
     assert results[0] == results[1]
+
+
+def test_small_arrays_may_come_in_another_order(monkeypatch):
+    """Their states are no longer side by side in the order of the step."""
+    monkeypatch.setenv("FASTOPT_COMPILE", "never")
+    params, plain = ({key: np.full(n, 1.0) for key, n in (("a", 3), ("b", 5), ("c", 3))} for _ in range(2))
+    optimizer, one = fastopt.Momentum(), fastopt.Momentum()
+    for step in range(4):
+        keys = "abc" if step < 2 else "cba"
+        optimizer.update(
+            {k: params[k] for k in keys}, {k: np.full(params[k].size, float(ord(k))) for k in keys}
+        )
+        one.update(plain, {k: np.full(p.size, float(ord(k))) for k, p in plain.items()})
+    for key, param in params.items():
+        assert param.tobytes() == plain[key].tobytes()
+        assert optimizer.v[key].tobytes() == one.v[key].tobytes()
+
+
+@pytest.mark.parametrize("option", [{"clip_value": 1.0}, {"clip_norm_each": 1.0}, {"clip_adaptive": 1.0}])
+def test_clipping_in_numpy_hides_no_gradient_that_is_not_finite(option, monkeypatch):
+    monkeypatch.setenv("FASTOPT_COMPILE", "never")
+    optimizer, params = fastopt.SGD(nonfinite="skip", **option), {"w": np.ones(3)}
+    assert optimizer.update(params, {"w": np.ones(3)})
+    for value in (np.nan, np.inf):  # a bound would make the latter finite
+        assert not optimizer.update(params, {"w": np.array([1.0, value, 1.0])})
+    assert optimizer.skipped == 2
