@@ -209,3 +209,11 @@ def test_rows_in_groups_and_checkpoints(tmp_path):
             other.update(again, {"W": fastopt.Rows(*batch)})
     assert same_bits(ours["W"], again["W"])
     assert state_bytes(one) == state_bytes(other)
+
+
+def test_the_last_element_of_a_table_of_one_row_is_looked_at():
+    optimizer, table = fastopt.SGD(nonfinite="skip", rows="lazy"), np.ones((1, 4))
+    assert optimizer.update([table], [fastopt.Rows([0], np.ones((1, 4)))])
+    before = table.copy()
+    assert not optimizer.update([table], [fastopt.Rows([0], np.array([[1.0, 1.0, 1.0, np.nan]]))])
+    assert (table == before).all()
