@@ -59,7 +59,7 @@ def in_handler(action):
         signal.signal(signal.SIGUSR1, before)
 
 
-def in_thread(action, seconds=0.3):
+def in_thread(action, seconds=0.1):
     """Do something in another thread, as far as that gets meanwhile."""
     thread = threading.Thread(target=action, daemon=True)
     thread.start()
