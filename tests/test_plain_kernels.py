@@ -86,8 +86,8 @@ def takes(cls, shape):
 def test_every_rule_has_the_bits_of_compiled_code(rule, dtype):
     cls = getattr(fastopt, rule)
     check = check_elements if cls.statistics_kernel is None else check_arrays
-    for special in (SPECIAL, FINITE):
-        for seed, wrapped in enumerate(WRAPPED):
+    for special, some in ((SPECIAL, WRAPPED[:2]), (FINITE, WRAPPED)):
+        for seed, wrapped in enumerate(some):
             scalars = (*wrapped, *map(float, cls().scalars(1 + 5 * seed)))
             for shape in SHAPES:
                 if takes(cls, shape):
