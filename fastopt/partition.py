@@ -178,8 +178,8 @@ class Partition(
         members = vars(self).get("members", {}).items()
         texts = []
         for key, member in members:
-            hidden = {name for name in HANDED_DOWN if getattr(member, name) == getattr(self, name)}
-            texts.append(f"{format_value(key)}: {member.constructor_call(hidden)}")
+            same = {name for name in HANDED_DOWN if getattr(member, name) == getattr(self, name)}
+            texts.append(f"{format_value(key)}: {member.constructor_call(same)}")
         return super().constructor_call({"members"}, [f"{{{', '.join(texts)}}}"])
 
     def __getitem__(self, selector: Any) -> Optimizer:

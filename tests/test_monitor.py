@@ -20,7 +20,7 @@ from cases import state_bytes
 
 import fastopt
 from fastopt import schedules
-from fastopt.demo.interruptions import Events
+from fastopt.demo.interruptions import Events, interrupt
 
 # An interrupt while a generator is destroyed can't be raised: Python tells of it and goes on.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -89,10 +89,6 @@ def run_script(script, *arguments, timeout=120):
     )
     assert result.returncode == 0, f"{result.returncode}: {result.stdout}{result.stderr}"
     return result.stdout
-
-
-def interrupt():
-    raise KeyboardInterrupt
 
 
 def sweep(make, act, check, stride=1):

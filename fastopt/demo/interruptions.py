@@ -12,7 +12,7 @@ import numpy as np
 
 from fastopt.demo.peers import Subject
 
-__all__ = ["NOTES", "ROWS", "Events", "interruptions"]
+__all__ = ["NOTES", "ROWS", "Events", "interrupt", "interruptions"]
 
 # At most so many moments of a step are tried, evenly spread: those of a library with long ways in Python take
 # minutes otherwise.

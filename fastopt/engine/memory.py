@@ -110,8 +110,7 @@ class Memory:
                 target[: source.size] = source
         new.saved_counts, new.saved_count = self.saved_counts, self.saved_count
         new.unstarted = set(self.unstarted)
-        for position, count in zip(new.positions.values(), self.counts_of(new.positions), strict=True):
-            new.counts[position] = count
+        new.counts[:] = self.counts_of(new.positions)
         return new
 
     def counts_of(self, keys: Iterable[Hashable]) -> list[int]:
