@@ -24,7 +24,6 @@ from fastopt.kernels.adam import (
     amsgrad,
     nadam,
     radam,
-    schedule_free_adamw,
     yogi,
 )
 from fastopt.kernels.adaptive import adadelta, adagrad, ftrl, rmsprop, rmsprop_graves
@@ -43,7 +42,8 @@ from fastopt.kernels.layerwise import (
     sm3_measure,
 )
 from fastopt.kernels.matrix import muon, muon_measure
-from fastopt.kernels.sgd import asgd, momentum, nesterov, optimistic_gd, schedule_free_sgd, sgd
+from fastopt.kernels.schedule_free import schedule_free_adamw, schedule_free_sgd
+from fastopt.kernels.sgd import asgd, momentum, nesterov, optimistic_gd, sgd
 from fastopt.kernels.sign import lion, rprop, signum
 
 __all__ = [

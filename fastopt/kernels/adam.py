@@ -6,8 +6,7 @@ from numpy import sqrt
 from fastopt.kernels.common import decayed, gradient, kernel, signed
 
 __all__ = [
-    "adabelief", "adam", "adamax", "adan", "ademamix", "amsgrad", "nadam", "radam", "schedule_free_adamw",
-    "yogi",
+    "adabelief", "adam", "adamax", "adan", "ademamix", "amsgrad", "nadam", "radam", "yogi",
 ]  # fmt: skip
 
 
@@ -126,20 +125,3 @@ def ademamix(
         m_slow[i] = m_slow[i] + one_minus_beta3 * (g - m_slow[i])
         v[i] = v[i] + one_minus_beta2 * (g * g - v[i])
         param[i] = decayed(keep, param[i]) - (lr_m * m[i] + lr_slow * m_slow[i]) / (sqrt(v[i]) + eps)
-
-
-@kernel
-def schedule_free_adamw(
-    param, grad, v, z, grad_scale, l2, keep, one_minus_beta2, root, eps, weight_decay, c, lr, lr_y
-):
-    """Defazio et al. 2024.
-
-    v as Adam; d ← root·g / (√v + eps) + weight_decay·p; then as schedule-free SGD with d
-    """
-    for i in range(param.size):
-        g = gradient(grad[i], param[i], grad_scale, l2)
-        v[i] = v[i] + one_minus_beta2 * (g * g - v[i])
-        y = decayed(keep, param[i])
-        d = root * g / (sqrt(v[i]) + eps) + weight_decay * y
-        param[i] = y + c * (z[i] - y) + lr_y * d
-        z[i] = z[i] - lr * d

@@ -2,7 +2,7 @@
 
 from fastopt.kernels.common import decayed, gradient, kernel
 
-__all__ = ["asgd", "momentum", "nesterov", "optimistic_gd", "schedule_free_sgd", "sgd"]
+__all__ = ["asgd", "momentum", "nesterov", "optimistic_gd", "sgd"]
 
 
 @kernel
@@ -47,13 +47,3 @@ def asgd(param, grad, ax, grad_scale, l2, keep, decay, eta, mu):
         g = gradient(grad[i], param[i], grad_scale, l2)
         param[i] = decay * (decayed(keep, param[i])) - eta * g
         ax[i] = ax[i] + mu * (param[i] - ax[i]) if mu < 1 else param[i]
-
-
-@kernel
-def schedule_free_sgd(param, grad, z, grad_scale, l2, keep, c, lr, lr_y):
-    """Defazio et al. 2024, section 4.4: p ← p + c·(z − p) + lr_y·g; z ← z − lr·g."""
-    for i in range(param.size):
-        g = gradient(grad[i], param[i], grad_scale, l2)
-        y = decayed(keep, param[i])
-        param[i] = y + c * (z[i] - y) + lr_y * g
-        z[i] = z[i] - lr * g

@@ -12,12 +12,13 @@ from fastopt.namespace import late_attributes
 # The rules of each family, simplest first. A family is imported when one of its rules is first used, as to
 # make the class of a rule takes 0.5 ms.
 FAMILIES = {
-    "sgd": ("SGD", "Momentum", "Nesterov", "OptimisticGD", "ASGD", "ScheduleFreeSGD"),
+    "sgd": ("SGD", "Momentum", "Nesterov", "OptimisticGD", "ASGD"),
     "adaptive": ("AdaGrad", "AdaDelta", "RMSprop", "RMSpropGraves", "FTRL"),
     "adam": (
         *("Adam", "PaperAdam", "AdamW", "AMSGrad", "AdaMax", "NAdam", "RAdam", "AdaBelief", "Yogi", "Adan"),
-        *("AdEMAMix", "ScheduleFreeAdamW"),
+        *("AdEMAMix",),
     ),
+    "schedule_free": ("ScheduleFreeSGD", "ScheduleFreeAdamW"),
     "sign": ("Rprop", "Signum", "Lion"),
     "layerwise": ("LARS", "LAMB", "NovoGrad", "SM3", "Adafactor", "Prodigy"),
     "matrix": ("Muon",),
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from fastopt.optimizers.adaptive import *
     from fastopt.optimizers.layerwise import *
     from fastopt.optimizers.matrix import *
+    from fastopt.optimizers.schedule_free import *
     from fastopt.optimizers.sgd import *
     from fastopt.optimizers.sign import *
 else:

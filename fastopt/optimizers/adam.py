@@ -4,8 +4,8 @@ from dataclasses import KW_ONLY, dataclass
 from math import sqrt
 
 from fastopt import kernels
-from fastopt.optimizer import Optimizer, State, hyperparameter, whole
-from fastopt.optimizers.common import BiasCorrected, ScheduleFree, averaging
+from fastopt.optimizer import Optimizer, State, hyperparameter
+from fastopt.optimizers.common import BiasCorrected
 
 __all__ = [
     "AMSGrad",
@@ -18,7 +18,6 @@ __all__ = [
     "NAdam",
     "PaperAdam",
     "RAdam",
-    "ScheduleFreeAdamW",
     "Yogi",
 ]
 
@@ -653,64 +652,3 @@ class AdEMAMix(Optimizer):
         lr_m = self.lr * root / (1.0 - beta1**t)
         lr_slow = self.lr * self.alpha * root
         return 1.0 - beta1, 1.0 - beta2, 1.0 - self.beta3, lr_m, lr_slow, self.eps * root
-
-
-@dataclass(eq=False)
-class ScheduleFreeAdamW(ScheduleFree, Optimizer):
-    """Adam without a schedule: an average over the steps takes its place, and that of the momentum.
-
-    v as Adam; d ← g / (√v̂ + eps) + weight_decay·p; p ← p + c·(z − p) + lr·(β·(1 − c) − 1)·d; z ← z − lr·d
-
-    p is where gradients are taken; `average` gives what to use after the training. c and the warm-up are
-    `ScheduleFreeSGD`'s.
-
-    Parameters
-    ----------
-    lr : float, default 0.0025
-        Learning rate, at least 0.
-    beta : float, default 0.9
-        Weight of the average in p, above 0, at most 1.
-    warmup_steps : int, default 0
-        Steps over which lr rises to its value.
-    beta2 : float, default 0.999
-        Decay of the average of the squares, from 0 to below 1.
-    eps : float, default 1e-8
-        Added to the root of the corrected v, as in PyTorch.
-    weight_decay : float, default 0.0
-        Added to d, times p.
-
-    Attributes
-    ----------
-    v : dict or list of arrays, or None
-        Moving average of the squared gradients.
-    z : dict or list of arrays, or None
-        Where the steps alone would be.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
-    References
-    ----------
-    Defazio et al. 2024, *The road less scheduled* (arXiv:2405.15682), algorithm 1.
-    """
-
-    kernel = kernels.schedule_free_adamw
-    default_decoupled = None
-    lr: float = hyperparameter(0.0025)
-    beta: float = hyperparameter(0.9, above=0, most=1)
-    warmup_steps: int = whole(0)
-    _: KW_ONLY
-    beta2: float = hyperparameter(0.999, below=1)
-    eps: float = hyperparameter(1e-8)
-    weight_decay: float = hyperparameter(0.0)
-    v = State()
-    z = State(lambda self, param, grad: param)
-
-    def scalars(self, t: int) -> tuple[float, ...]:
-        """Give 1 − β₂, √(1 − β₂ᵗ), eps times that, weight_decay, c, lr and lr·(β·(1 − c) − 1)."""
-        c, lr = averaging(t, self.warmup_steps, self.lr)
-        root = sqrt(1.0 - self.beta2**t)
-        lr_y = lr * (self.beta * (1 - c) - 1)
-        return 1.0 - self.beta2, root, self.eps * root, self.weight_decay, c, lr, lr_y

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 
 from fastopt import kernels
-from fastopt.optimizer import Optimizer, State, hyperparameter, whole
-from fastopt.optimizers.common import ScheduleFree, averaging
+from fastopt.optimizer import Optimizer, State, hyperparameter
 
-__all__ = ["ASGD", "SGD", "Momentum", "Nesterov", "OptimisticGD", "ScheduleFreeSGD"]
+__all__ = ["ASGD", "SGD", "Momentum", "Nesterov", "OptimisticGD"]
 
 
 @dataclass(eq=False)
@@ -229,54 +228,3 @@ class ASGD(Optimizer):
         """Return ax."""
         ax: np.ndarray = self.engine.memory.views("ax")[key]
         return ax
-
-
-@dataclass(eq=False)
-class ScheduleFreeSGD(ScheduleFree, Optimizer):
-    """Gradient descent that needs no schedule, for an average over the steps takes its place.
-
-    p ← p + c·(z − p) + lr·(β·(1 − c) − 1)·g; z ← z − lr·g, where c = rₜ² / (r₁² + … + rₜ²)
-
-    p is the paper's y, where gradients are taken; `average` gives its x, which is what to use after the
-    training. r is the factor of the warm-up, min(t / warmup_steps, 1); c doesn't depend on lr. In optax lr is
-    that of the step before during the warm-up, here and in the authors' code that of the step.
-
-    Parameters
-    ----------
-    lr : float, default 1.0
-        Learning rate, at least 0.
-    beta : float, default 0.9
-        Weight of x in p, above 0, at most 1.
-    warmup_steps : int, default 0
-        Steps over which lr rises to its value.
-
-    Attributes
-    ----------
-    z : dict or list of arrays, or None
-        Where gradient descent alone would be.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
-    References
-    ----------
-    Defazio et al. 2024, *The road less scheduled* (arXiv:2405.15682), equations 2 to 4.
-    """
-
-    kernel = kernels.schedule_free_sgd
-    min_parallel_size = 50_000
-    lr: float = hyperparameter(1.0)
-    beta: float = hyperparameter(0.9, above=0, most=1)
-    warmup_steps: int = whole(0)
-    z = State(lambda self, param, grad: param)
-
-    def scalars(self, t: int) -> tuple[float, ...]:
-        """Give c, lr and lr·(β·(1 − c) − 1)."""
-        c, lr = averaging(t, self.warmup_steps, self.lr)
-        return c, lr, lr * (self.beta * (1 - c) - 1)
-
-    def decay_scalars(self, decay: float) -> tuple[float, float]:
-        """Return l2 and keep: as in the paper, decay is a part of the gradient at p, so that it reaches z."""
-        return decay, 1.0

@@ -18,13 +18,13 @@ from fastopt.reference.adam import (
     NAdam,
     PaperAdam,
     RAdam,
-    ScheduleFreeAdamW,
     Yogi,
 )
 from fastopt.reference.adaptive import FTRL, AdaDelta, AdaGrad, RMSprop, RMSpropGraves
 from fastopt.reference.layerwise import LAMB, LARS, SM3, Adafactor, NovoGrad, Prodigy
 from fastopt.reference.matrix import Muon
-from fastopt.reference.sgd import ASGD, SGD, Momentum, Nesterov, OptimisticGD, ScheduleFreeSGD
+from fastopt.reference.schedule_free import ScheduleFreeAdamW, ScheduleFreeSGD
+from fastopt.reference.sgd import ASGD, SGD, Momentum, Nesterov, OptimisticGD
 from fastopt.reference.sign import Lion, Rprop, Signum
 
 __all__ = [

@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 
 from fastopt.reference.common import copies, full, pairs, put, triples, zeros
-from fastopt.reference.sgd import ScheduleFreeSGD
 
 __all__ = [
     "AMSGrad", "AdEMAMix", "AdaBelief", "AdaMax", "Adam", "AdamW", "Adan", "Betas", "Moments", "NAdam",
-    "PaperAdam", "RAdam", "ScheduleFreeAdamW", "Yogi",
+    "PaperAdam", "RAdam", "Yogi",
 ]  # fmt: skip
 
 
@@ -287,27 +286,3 @@ class AdEMAMix(Moments):
             self.m_slow[key] += (1 - self.beta3) * (g - self.m_slow[key])
             step = lr_m * self.m[key] + lr_slow * self.m_slow[key]
             put(params, key, p - step / (np.sqrt(self.v[key]) + eps_t))
-
-
-@dataclass(eq=False)
-class ScheduleFreeAdamW(ScheduleFreeSGD):
-    """v as Adam; d ← g / (√v̂ + eps) + weight_decay·p; then as ScheduleFreeSGD with d for g."""
-
-    lr: float = 0.0025
-    _: KW_ONLY
-    beta2: float = 0.999
-    eps: float = 1e-8
-    weight_decay: float = 0.0
-    v: Any = field(init=False, default=None)
-
-    def update(self, params: Any, grads: Any) -> None:
-        """Take a step."""
-        if self.v is None:
-            self.v, self.z = zeros(params), copies(params, params)
-        c, lr, lr_y = self.factors()
-        root = sqrt(1 - self.beta2**self.iter)
-        for key, p, g in triples(params, grads):
-            self.v[key] += (1 - self.beta2) * (g * g - self.v[key])
-            d = root * g / (np.sqrt(self.v[key]) + self.eps * root) + self.weight_decay * p
-            put(params, key, p + c * (self.z[key] - p) + lr_y * d)
-            self.z[key] = self.z[key] - lr * d

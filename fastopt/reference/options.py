@@ -18,7 +18,7 @@ import numpy as np
 
 from fastopt.reference.common import double, pairs, put, total
 from fastopt.reference.layerwise import Prodigy
-from fastopt.reference.sgd import ScheduleFreeSGD
+from fastopt.reference.schedule_free import ScheduleFreeSGD
 
 __all__ = ["Optimizer"]
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from fastopt.reference.common import copies, pairs, put, triples, zeros
 
-__all__ = ["ASGD", "SGD", "Momentum", "Nesterov", "OptimisticGD", "ScheduleFreeSGD"]
+__all__ = ["ASGD", "SGD", "Momentum", "Nesterov", "OptimisticGD"]
 
 
 @dataclass(eq=False)
@@ -100,36 +100,3 @@ class ASGD:
             new = (1 - self.lambd * eta) * p - eta * g
             put(params, key, new)
             self.ax[key] = self.ax[key] + mu * (new - self.ax[key]) if mu < 1 else new
-
-
-@dataclass(eq=False)
-class ScheduleFreeSGD:
-    """p ← p + c·(z − p) + lr·(β·(1 − c) − 1)·g; z ← z − lr·g.
-
-    c = rₜ² / (r₁² + … + rₜ²), where r is the warm-up's factor of lr
-    """
-
-    lr: float = 1.0
-    beta: float = 0.9
-    warmup_steps: int = 0
-    iter: int = field(init=False, default=0)
-    sum: float = field(init=False, default=0.0)
-    z: Any = field(init=False, default=None)
-
-    def factors(self) -> tuple[float, float, float]:
-        """Count the step; return c, lr with warm-up, and the factor of g in the parameter's step."""
-        self.iter += 1
-        r = min(self.iter / self.warmup_steps, 1.0) if self.warmup_steps else 1.0
-        self.sum += r * r
-        c, lr = r * r / self.sum, self.lr * r
-        return c, lr, lr * (self.beta * (1 - c) - 1)
-
-    def update(self, params: Any, grads: Any) -> None:
-        """Take a step."""
-        if self.z is None:
-            self.z = copies(params, params)
-        c, lr, lr_y = self.factors()
-        for key, p, g in triples(params, grads):
-            new = p + c * (self.z[key] - p) + lr_y * g
-            self.z[key] = self.z[key] - lr * g
-            put(params, key, new)

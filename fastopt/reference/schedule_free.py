@@ -1,0 +1,68 @@
+"""Schedule-free rules: an average over the steps takes the place of a schedule."""
+
+from dataclasses import KW_ONLY, dataclass, field
+from math import sqrt
+from typing import Any
+
+import numpy as np
+
+from fastopt.reference.common import copies, put, triples, zeros
+
+__all__ = ["ScheduleFreeAdamW", "ScheduleFreeSGD"]
+
+
+@dataclass(eq=False)
+class ScheduleFreeSGD:
+    """p ← p + c·(z − p) + lr·(β·(1 − c) − 1)·g; z ← z − lr·g.
+
+    c = rₜ² / (r₁² + … + rₜ²), where r is the warm-up's factor of lr
+    """
+
+    lr: float = 1.0
+    beta: float = 0.9
+    warmup_steps: int = 0
+    iter: int = field(init=False, default=0)
+    sum: float = field(init=False, default=0.0)
+    z: Any = field(init=False, default=None)
+
+    def factors(self) -> tuple[float, float, float]:
+        """Count the step; return c, lr with warm-up, and the factor of g in the parameter's step."""
+        self.iter += 1
+        r = min(self.iter / self.warmup_steps, 1.0) if self.warmup_steps else 1.0
+        self.sum += r * r
+        c, lr = r * r / self.sum, self.lr * r
+        return c, lr, lr * (self.beta * (1 - c) - 1)
+
+    def update(self, params: Any, grads: Any) -> None:
+        """Take a step."""
+        if self.z is None:
+            self.z = copies(params, params)
+        c, lr, lr_y = self.factors()
+        for key, p, g in triples(params, grads):
+            new = p + c * (self.z[key] - p) + lr_y * g
+            self.z[key] = self.z[key] - lr * g
+            put(params, key, new)
+
+
+@dataclass(eq=False)
+class ScheduleFreeAdamW(ScheduleFreeSGD):
+    """v as Adam; d ← g / (√v̂ + eps) + weight_decay·p; then as ScheduleFreeSGD with d for g."""
+
+    lr: float = 0.0025
+    _: KW_ONLY
+    beta2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    v: Any = field(init=False, default=None)
+
+    def update(self, params: Any, grads: Any) -> None:
+        """Take a step."""
+        if self.v is None:
+            self.v, self.z = zeros(params), copies(params, params)
+        c, lr, lr_y = self.factors()
+        root = sqrt(1 - self.beta2**self.iter)
+        for key, p, g in triples(params, grads):
+            self.v[key] += (1 - self.beta2) * (g * g - self.v[key])
+            d = root * g / (np.sqrt(self.v[key]) + self.eps * root) + self.weight_decay * p
+            put(params, key, p + c * (self.z[key] - p) + lr_y * d)
+            self.z[key] = self.z[key] - lr * d
