@@ -36,11 +36,10 @@ from fastopt.kernels.layerwise import (
     lars_measure,
     novograd,
     novograd_measure,
-    prodigy,
-    prodigy_measure,
     sm3,
     sm3_measure,
 )
+from fastopt.kernels.learning_rate_free import prodigy, prodigy_measure
 from fastopt.kernels.matrix import muon, muon_measure
 from fastopt.kernels.schedule_free import schedule_free_adamw, schedule_free_sgd
 from fastopt.kernels.sgd import asgd, momentum, nesterov, optimistic_gd, sgd

@@ -20,7 +20,8 @@ FAMILIES = {
     ),
     "schedule_free": ("ScheduleFreeSGD", "ScheduleFreeAdamW"),
     "sign": ("Rprop", "Signum", "Lion"),
-    "layerwise": ("LARS", "LAMB", "NovoGrad", "SM3", "Adafactor", "Prodigy"),
+    "layerwise": ("LARS", "LAMB", "NovoGrad", "SM3", "Adafactor"),
+    "learning_rate_free": ("Prodigy",),
     "matrix": ("Muon",),
 }
 # The same without families, as type checkers read no other list than this.
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from fastopt.optimizers.adam import *
     from fastopt.optimizers.adaptive import *
     from fastopt.optimizers.layerwise import *
+    from fastopt.optimizers.learning_rate_free import *
     from fastopt.optimizers.matrix import *
     from fastopt.optimizers.schedule_free import *
     from fastopt.optimizers.sgd import *

@@ -2,7 +2,14 @@
 
 from math import sqrt
 
-__all__ = ["BiasCorrected"]
+__all__ = ["BiasCorrected", "Shape", "one"]
+
+Shape = tuple[int, ...]
+
+
+def one(shape: Shape) -> Shape:
+    """Give the shape of one number an array."""
+    return (1,) * len(shape)
 
 
 class BiasCorrected:

@@ -21,7 +21,8 @@ from fastopt.reference.adam import (
     Yogi,
 )
 from fastopt.reference.adaptive import FTRL, AdaDelta, AdaGrad, RMSprop, RMSpropGraves
-from fastopt.reference.layerwise import LAMB, LARS, SM3, Adafactor, NovoGrad, Prodigy
+from fastopt.reference.layerwise import LAMB, LARS, SM3, Adafactor, NovoGrad
+from fastopt.reference.learning_rate_free import Prodigy
 from fastopt.reference.matrix import Muon
 from fastopt.reference.schedule_free import ScheduleFreeAdamW, ScheduleFreeSGD
 from fastopt.reference.sgd import ASGD, SGD, Momentum, Nesterov, OptimisticGD

@@ -1,4 +1,4 @@
-"""Steps that depend on a whole array: its norm, its rows and columns, or all arrays at once.
+"""Steps that depend on a whole array: its norm, its rows and columns.
 
 Each step looks at all arrays first and moves the parameters then. Sums, and the few numbers made of them, are
 float64; where such a number meets the elements, it is rounded to their dtype.
@@ -13,12 +13,9 @@ import numpy as np
 from fastopt.reference.adam import Betas, Moments
 from fastopt.reference.common import (
     column_totals,
-    copies,
     double,
-    full,
     norm,
     one,
-    pairs,
     put,
     row_totals,
     total,
@@ -26,7 +23,7 @@ from fastopt.reference.common import (
     zeros,
 )
 
-__all__ = ["LAMB", "LARS", "SM3", "Adafactor", "NovoGrad", "Prodigy"]
+__all__ = ["LAMB", "LARS", "SM3", "Adafactor", "NovoGrad"]
 
 
 @dataclass(eq=False)
@@ -215,68 +212,3 @@ def means_of_rows(shape: tuple[int, ...]) -> tuple[int, ...]:
 def means_of_columns(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Return the shape of Adafactor's col."""
     return (*shape[:-2], 1, shape[-1]) if len(shape) > 1 else (1,) * len(shape)
-
-
-@dataclass(eq=False)
-class Prodigy(Moments):
-    """m, v and s average d·g, (d·g)² and, with √β₂, the gradients; p as below.
-
-    r ← √β₂·r + (d / d₀·lr_t)·⟨g, p₀ − p⟩; s ← √β₂·s + (d / d₀·lr_t)·g; d ← max(d, r / ‖s‖₁)
-    p ← (1 − lr_t·weight_decay)·p − lr_t·m / (√v + d·eps)
-    lr_t = d·(lr·√(1 − β₂ᵗ) / (1 − β₁ᵗ)) with the d from before the step; p₀ is where the parameters started
-    """
-
-    lr: float = 1.0
-    _: KW_ONLY
-    d0: float = 1e-6
-    weight_decay: float = 0.0
-    s: Any = field(init=False, default=None)
-    p0: Any = field(init=False, default=None)
-    d: Any = field(init=False, default=None)
-    r: Any = field(init=False, default=None)
-    corrected_lr: float = field(init=False, default=0.0)
-    old_and_new_d: dict[Any, tuple[float, float]] = field(init=False, default_factory=dict)
-
-    def update(self, params: Any, grads: Any) -> None:
-        """Take a step."""
-        moved, size = self.measure(params, grads)
-        self.estimate(self.corrected_lr, moved, size)
-        self.move(params, grads)
-
-    def measure(self, params: Any, grads: Any) -> tuple[float, float]:
-        """Update m, v and s; return Σ⟨g, p₀ − p⟩ and ‖s‖₁."""
-        if self.s is None:
-            self.s, self.p0 = zeros(params), copies(params, params)
-        if self.d is None:
-            self.d, self.r = full(params, self.d0, one), zeros(params, one)
-        self.begin(params)
-        t = self.iter
-        beta3 = sqrt(self.beta2)
-        self.corrected_lr = self.lr * sqrt(1 - self.beta2**t) / (1 - self.beta1**t)
-        moved = size = 0.0
-        for key, p, g in triples(params, grads):
-            d = self.d[key].item()
-            weight = d / self.d0 * (d * self.corrected_lr)
-            moved += total(double(g) * double(self.p0[key] - p))
-            dg = d * g
-            self.average(key, dg)
-            self.s[key] = beta3 * self.s[key] + weight * g
-            size += total(abs(double(self.s[key])))
-        return moved, size
-
-    def estimate(self, corrected_lr: float, moved: float, size: float) -> None:
-        """Update r and d by the sums over all arrays."""
-        beta3 = sqrt(self.beta2)
-        for key, r in pairs(self.r, self.r):
-            d = self.d[key].item()
-            r[...] = new_r = beta3 * r.item() + d / self.d0 * (d * corrected_lr) * moved
-            self.d[key][...] = new_d = max(d, new_r / size) if size > 0 else d
-            self.old_and_new_d[key] = d, new_d
-
-    def move(self, params: Any, grads: Any) -> None:
-        """Update the parameters."""
-        for key, p, _ in triples(params, grads):
-            old_d, new_d = self.old_and_new_d[key]
-            lr_t = old_d * self.corrected_lr
-            kept = (1 - lr_t * self.weight_decay) * p
-            put(params, key, kept - lr_t * self.m[key] / (np.sqrt(self.v[key]) + new_d * self.eps))

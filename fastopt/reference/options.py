@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from fastopt.reference.common import double, pairs, put, total
-from fastopt.reference.layerwise import Prodigy
+from fastopt.reference.learning_rate_free import Prodigy
 from fastopt.reference.schedule_free import ScheduleFreeSGD
 
 __all__ = ["Optimizer"]
