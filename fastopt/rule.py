@@ -46,6 +46,8 @@ class UpdateRule:
     zero_grad_is_noop: ClassVar[bool] = False
     # Hyperparameters that groups can't have, as not only scalars depend on them.
     ungrouped: ClassVar[tuple[str, ...]] = ()
+    # Hyperparameters with which, unless they have their default, scalars depend on the step.
+    step_arguments: ClassVar[tuple[str, ...]] = ()
     # Names of the states, in the order of the kernel's arguments.
     states: ClassVar[tuple[str, ...]] = ()
 

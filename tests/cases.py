@@ -76,6 +76,12 @@ CASES = {
         (0.95, 0.95 - 0.1 * sqrt(0.4375) / 0.75 / 2),
         {"m": (1, 1), "v": (1, 1)},
     ),
+    # half of each gradient but the first
+    "SGDM": Case(
+        {"lr": 0.1, "momentum": 0.5, "dampening": 0.5}, (0.5, -1), (0.95, 0.975), {"v": (0.5, -0.25)}
+    ),
+    # 1 - 0.1·(0.5 + 0.25); then 0.925 + 0.1·(1 + 0.375)
+    "NAG": Case({"lr": 0.1, "momentum": 0.5}, (0.5, -1), (0.925, 1.0625), {"v": (0.5, -0.75)}),
     # the second gradient counts as -2 - 0.5
     "OptimisticGD": Case({"lr": 0.1}, (0.5, -1), (0.95, 1.2), {"prev_grad": (0.5, -1)}),
     "ASGD": Case(

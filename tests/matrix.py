@@ -29,6 +29,7 @@ __all__ = [
 HYPERPARAMETERS = {
     "lr": 0.1,
     "momentum": 0.7,
+    "dampening": 0.45,
     "beta": 0.65,
     "beta1": 0.6,
     "beta2": 0.8,

@@ -133,6 +133,20 @@ def test_options_and_schedules(mode, monkeypatch):
     assert param.tobytes() == twin.tobytes()
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("rule", "arguments"), [("SGDM", {"dampening": 0.25})])
+def test_arguments_with_which_a_function_needs_the_step(rule, arguments, mode, monkeypatch):
+    monkeypatch.setenv("FASTOPT_COMPILE", mode)
+    param, *grads = arrays(0, "float64")
+    twin, states = param.copy(), FUNCTIONS[rule].states(param, **arguments)
+    optimizer = getattr(fastopt, rule)(**arguments)
+    for t, grad in enumerate(grads, 1):
+        optimizer.update([twin], [grad])
+        FUNCTIONS[rule](param, grad, *states, t=t, **arguments)
+        assert param.tobytes() == twin.tobytes(), t
+    FUNCTIONS[rule](param, grad, *states)  # without them it needs none
+
+
 @needs_jit
 def test_threads_of_large_arrays_and_of_the_caller():
     from concurrent.futures import ThreadPoolExecutor
@@ -175,6 +189,11 @@ WRONG = {
     "a list": (lambda: functional.sgd([W], DW), TypeError, "grad must be a list of 1 arrays, as param is"),
     "too few": (lambda: functional.adam(W, DW, M, t=1), TypeError, "param, grad, m, v, not 3 of them"),
     "no step": (lambda: functional.adam(W, DW, M, V), TypeError, r"adam\(\) needs t, the number of this"),
+    "no step with dampening": (
+        lambda: functional.sgdm(W, DW, M, dampening=0.5),
+        TypeError,
+        r"sgdm\(\) needs t, the number of this step, from 1, with dampening$",
+    ),
     "step 0": (lambda: functional.adam(W, DW, M, V, t=0), ValueError, "t must be at least 1, not 0"),
     "shape": (lambda: functional.sgd(W, DW[0]), ValueError, r"gradient of 'param' has shape \(5,\)"),
     "state's shape": (

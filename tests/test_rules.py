@@ -189,6 +189,26 @@ def test_another_rule_disagrees(monkeypatch, library, rule, theirs):
     assert difference(rule, library, "float64") > 1e-5
 
 
+@pytest.mark.parametrize(
+    ("rule", "theirs"), [("SGDM", {"dampening": 0.5}), ("NAG", {"nesterov": True}), ("Momentum", None)]
+)
+def test_momentum_of_pytorch_under_a_schedule(rule, theirs):
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(10)
+    param = rng.standard_normal(50)
+    tensor = torch.nn.Parameter(torch.from_numpy(param.copy()))
+    twin = torch.optim.SGD([tensor], lr=0.1, momentum=0.9, **theirs or {})
+    optimizer = getattr(fastopt, rule)(0.1, **({"dampening": 0.5} if rule == "SGDM" else {}))
+    for t in range(1, 8):
+        grad = rng.standard_normal(50)
+        tensor.grad = torch.from_numpy(grad.copy())
+        optimizer.lr = twin.param_groups[0]["lr"] = 0.1 / t
+        twin.step()
+        optimizer.update([param], [grad])
+    apart = np.abs(param - tensor.detach().numpy()).max()
+    assert apart > 0.1 if theirs is None else apart < 1e-14  # the book's form is another rule then
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_prodigys_distance_is_that_of_all_arrays(dtype):
@@ -223,10 +243,10 @@ def test_sm3_merges_leading_dimensions():
 # A learning rate with which each rule comes down Rosenbrock's valley in 5,000 steps.
 ROSENBROCK = {
     "SGD": 0.001, "Momentum": 0.0005, "Nesterov": 0.0005, "AdaGrad": 0.5, "RMSprop": 0.005, "Adam": 0.02,
-    "OptimisticGD": 0.0005, "ASGD": 0.001, "ScheduleFreeSGD": 0.002, "AdaDelta": 0.05, "RMSpropGraves": 0.001,
-    "FTRL": 0.5, "PaperAdam": 0.02,
-    "AdamW": 0.02, "AMSGrad": 0.02, "AdaMax": 0.1, "NAdam": 0.02, "RAdam": 0.005, "AdaBelief": 0.02,
-    "Yogi": 0.02, "Adan": 0.02, "AdEMAMix": 0.007, "ScheduleFreeAdamW": 0.05, "Rprop": 0.01, "Signum": 0.0015,
+    "SGDM": 0.0005, "NAG": 0.0005, "OptimisticGD": 0.0005, "ASGD": 0.001, "ScheduleFreeSGD": 0.002,
+    "AdaDelta": 0.05, "RMSpropGraves": 0.001, "FTRL": 0.5, "PaperAdam": 0.02, "AdamW": 0.02,
+    "AMSGrad": 0.02, "AdaMax": 0.1, "NAdam": 0.02, "RAdam": 0.005, "AdaBelief": 0.02, "Yogi": 0.02,
+    "Adan": 0.02, "AdEMAMix": 0.007, "ScheduleFreeAdamW": 0.05, "Rprop": 0.01, "Signum": 0.0015,
     "Lion": 0.002, "LARS": 0.5, "LAMB": 0.005, "NovoGrad": 0.001, "SM3": 0.5, "Adafactor": 0.02,
     "Prodigy": 0.1, "Muon": 0.002,
 }  # fmt: skip

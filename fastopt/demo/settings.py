@@ -24,6 +24,8 @@ SETTINGS = {
     "AdaGrad": Setting("#0072B2", 0.03, 1.5, 1.0, 1.8),
     "RMSprop": Setting("#56B4E9", 0.001, 0.15, 0.08, 0.15),
     "Adam": Setting("#CC79A7", 0.002, 0.3, 0.4, 0.3),
+    "SGDM": Setting("#D94801", 0.02, 0.1, 0.0016, 0.003),
+    "NAG": Setting("#B35806", 0.02, 0.1, 0.0016, 0.0035),
     "OptimisticGD": Setting("#FDAE61", 0.1, 0.3, 0.001, 0.01),
     "ASGD": Setting("#F4A582", 0.1, 0.95, 0.0035, 0.03),
     "ScheduleFreeSGD": Setting("#8C2D04", 0.5, 1.0, 0.0056, 0.018),

@@ -105,7 +105,8 @@ class Calls:
         first = NEUTRAL_SCALARS
         if own["maximize"] or decay:
             first = (-1.0 if own["maximize"] else 1.0, *view.decay_scalars(decay))
-        settings = Settings(checked, view, first, None if self.needs_step else first + view.scalars(1))
+        needs_step = self.needs_step or any(own[n] != self.defaults[n] for n in self.rule.step_arguments)
+        settings = Settings(checked, view, first, None if needs_step else first + view.scalars(1))
         if len(self.known) >= MAX_KNOWN:
             self.known.clear()
         self.known[tuple(given.items())] = self.last = settings
@@ -133,7 +134,7 @@ class Calls:
         except TypeError:  # a value can't be a key: which one, or what else is wrong, is named
             settings = self.settings(given)
         if type(t) is not int or t < 1:
-            t = self.check_step(t)
+            t = self.check_step(t, settings)
         try:
             if type(param) is list:
                 key: Any = tuple([array.shape for array in param])
@@ -158,10 +159,11 @@ class Calls:
                 return
         self.take_anew(key, param, grad, states, t, given)
 
-    def check_step(self, t: Any) -> int:
+    def check_step(self, t: Any, settings: Settings) -> int:
         """Return the number of a step, or say what it must be."""
-        if t is None and self.needs_step:
-            raise TypeError(f"{self.name}() needs t, the number of this step, from 1")
+        if t is None and settings.constant is None:
+            reason = "" if self.needs_step else f", with {' or '.join(self.rule.step_arguments)}"
+            raise TypeError(f"{self.name}() needs t, the number of this step, from 1{reason}")
         if isinstance(t, float) and t.is_integer():
             raise TypeError(f"t must be a whole number, not {t!r}: write int(t)")
         return 1 if t is None else integer("t", t, 1)

@@ -20,6 +20,9 @@ grad : array, or list of arrays
 STEP = """t : int
     The number of this step, from 1.
 """
+OPTIONAL_STEP = """t : int, optional
+    The number of this step, from 1. Needed with {}.
+"""
 OPTIONS = """weight_decay : float
     Factor λ of the weight decay, at least 0; as documented for the class.
 decoupled : bool, optional
@@ -59,6 +62,8 @@ def make(name: str, rule: Any) -> Callable[..., None]:
     parameters = [kinds(n, kinds.POSITIONAL_OR_KEYWORD) for n in ("param", "grad", *rule.states)]
     if calls.needs_step:
         parameters.append(kinds("t", kinds.KEYWORD_ONLY))
+    elif rule.step_arguments:
+        parameters.append(kinds("t", kinds.KEYWORD_ONLY, default=None))
     parameters += [kinds(n, kinds.KEYWORD_ONLY, default=x) for n, x in calls.defaults.items()]
     signed: Any = step
     signed.__signature__, signed.states = Signature(parameters, return_annotation=None), calls.states
@@ -73,9 +78,10 @@ def place_of(rule: Any) -> str:
 
 def docstring(name: str, rule: Any, needs_step: bool) -> str:
     """Return the docstring of a function: that of the class, with the arrays among the parameters."""
-    own = sections_of(getdoc(rule) or "")
+    own, optional = sections_of(getdoc(rule) or ""), " or ".join(rule.step_arguments)
+    step = STEP if needs_step else OPTIONAL_STEP.format(optional) if optional else ""
     states = own.get("Attributes", "").replace("dict or list of arrays, or None", "array, or list of arrays")
-    parameters = PARAMETERS + states + (STEP if needs_step else "") + own.get("Parameters", "") + OPTIONS
+    parameters = PARAMETERS + states + step + own.get("Parameters", "") + OPTIONS
     sections = {
         "Parameters": parameters,
         "Raises": RAISES,

@@ -42,13 +42,14 @@ from fastopt.kernels.layerwise import (
 from fastopt.kernels.learning_rate_free import prodigy, prodigy_measure
 from fastopt.kernels.matrix import muon, muon_measure
 from fastopt.kernels.schedule_free import schedule_free_adamw, schedule_free_sgd
-from fastopt.kernels.sgd import asgd, momentum, nesterov, optimistic_gd, sgd
+from fastopt.kernels.sgd import asgd, momentum, nag, nesterov, optimistic_gd, sgd, sgdm
 from fastopt.kernels.sign import lion, rprop, signum
 
 __all__ = [
     "adabelief", "adadelta", "adafactor", "adafactor_measure", "adagrad", "adam", "adamax", "adan",
     "ademamix", "amsgrad", "asgd", "ftrl", "lamb", "lamb_measure", "lars", "lars_measure", "lion",
-    "momentum", "muon", "muon_measure", "nadam", "nesterov", "novograd", "novograd_measure",
+    "momentum", "muon", "muon_measure", "nadam", "nag", "nesterov", "novograd", "novograd_measure",
     "optimistic_gd", "prodigy", "prodigy_measure", "radam", "rmsprop", "rmsprop_graves", "rprop",
-    "schedule_free_adamw", "schedule_free_sgd", "sgd", "signum", "sm3", "sm3_measure", "yogi",
+    "schedule_free_adamw", "schedule_free_sgd", "sgd", "sgdm", "signum", "sm3", "sm3_measure", "yogi",
+
 ]  # fmt: skip

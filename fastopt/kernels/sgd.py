@@ -2,7 +2,7 @@
 
 from fastopt.kernels.common import decayed, gradient, kernel
 
-__all__ = ["asgd", "momentum", "nesterov", "optimistic_gd", "sgd"]
+__all__ = ["asgd", "momentum", "nag", "nesterov", "optimistic_gd", "sgd", "sgdm"]
 
 
 @kernel
@@ -20,6 +20,24 @@ def momentum(param, grad, v, grad_scale, l2, keep, mu, lr):
         g = gradient(grad[i], param[i], grad_scale, l2)
         v[i] = mu * v[i] - lr * g
         param[i] = decayed(keep, param[i]) + v[i]
+
+
+@kernel
+def sgdm(param, grad, v, grad_scale, l2, keep, mu, weight, lr):
+    """Sutskever et al. 2013, section 2, in PyTorch's form: v ← μ·v + weight·g; p ← p − lr·v."""
+    for i in range(param.size):
+        g = gradient(grad[i], param[i], grad_scale, l2)
+        v[i] = mu * v[i] + weight * g
+        param[i] = decayed(keep, param[i]) - lr * v[i]
+
+
+@kernel
+def nag(param, grad, v, grad_scale, l2, keep, mu, lr):
+    """Sutskever et al. 2013, section 2, in PyTorch's form: v ← μ·v + g; p ← p − lr·(g + μ·v)."""
+    for i in range(param.size):
+        g = gradient(grad[i], param[i], grad_scale, l2)
+        v[i] = mu * v[i] + g
+        param[i] = decayed(keep, param[i]) - lr * (g + mu * v[i])
 
 
 @kernel

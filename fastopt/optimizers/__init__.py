@@ -12,7 +12,7 @@ from fastopt.namespace import late_attributes
 # The rules of each family, simplest first. A family is imported when one of its rules is first used, as to
 # make the class of a rule takes 0.5 ms.
 FAMILIES = {
-    "sgd": ("SGD", "Momentum", "Nesterov", "OptimisticGD", "ASGD"),
+    "sgd": ("SGD", "Momentum", "Nesterov", "SGDM", "NAG", "OptimisticGD", "ASGD"),
     "adaptive": ("AdaGrad", "AdaDelta", "RMSprop", "RMSpropGraves", "FTRL"),
     "adam": (
         *("Adam", "PaperAdam", "AdamW", "AMSGrad", "AdaMax", "NAdam", "RAdam", "AdaBelief", "Yogi", "Adan"),
@@ -26,10 +26,11 @@ FAMILIES = {
 }
 # The same without families, as type checkers read no other list than this.
 __all__ = [
-    "ASGD", "FTRL", "LAMB", "LARS", "SGD", "SM3", "AMSGrad", "AdEMAMix", "AdaBelief", "AdaDelta",
-    "AdaGrad", "AdaMax", "Adafactor", "Adam", "AdamW", "Adan", "Lion", "Momentum", "Muon", "NAdam",
-    "Nesterov", "NovoGrad", "OptimisticGD", "PaperAdam", "Prodigy", "RAdam", "RMSprop", "RMSpropGraves",
-    "Rprop", "ScheduleFreeAdamW", "ScheduleFreeSGD", "Signum", "Yogi",
+    "ASGD", "FTRL", "LAMB", "LARS", "NAG", "SGD", "SGDM", "SM3", "AMSGrad", "AdEMAMix", "AdaBelief",
+    "AdaDelta", "AdaGrad", "AdaMax", "Adafactor", "Adam", "AdamW", "Adan", "Lion", "Momentum", "Muon",
+    "NAdam", "Nesterov", "NovoGrad", "OptimisticGD", "PaperAdam", "Prodigy", "RAdam", "RMSprop",
+    "RMSpropGraves", "Rprop", "ScheduleFreeAdamW", "ScheduleFreeSGD", "Signum", "Yogi",
+
 ]  # fmt: skip
 
 if TYPE_CHECKING:

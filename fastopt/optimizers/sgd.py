@@ -9,7 +9,7 @@ import numpy as np
 from fastopt import kernels
 from fastopt.optimizer import Optimizer, State, hyperparameter
 
-__all__ = ["ASGD", "SGD", "Momentum", "Nesterov", "OptimisticGD"]
+__all__ = ["ASGD", "NAG", "SGD", "SGDM", "Momentum", "Nesterov", "OptimisticGD"]
 
 
 @dataclass(eq=False)
@@ -49,8 +49,8 @@ class Momentum(Optimizer):
 
     v ← μ·v − lr·g; p ← p + v
 
-    PyTorch keeps the learning rate out of the velocity (v ← μ·v + g; p ← p − lr·v): the same
-    steps as long as lr is constant.
+    PyTorch keeps the learning rate out of the velocity, as `SGDM` does: the same steps as long as lr is
+    constant.
 
     Parameters
     ----------
@@ -127,6 +127,98 @@ class Nesterov(Optimizer):
         """Give μ, lr, μ² and (1 + μ)·lr."""
         mu, lr = self.momentum, self.lr
         return mu, lr, mu * mu, (1 + mu) * lr
+
+
+@dataclass(eq=False)
+class SGDM(Optimizer):
+    """Gradient descent with momentum, as in PyTorch: the learning rate isn't in the velocity.
+
+    v ← μ·v + (1 − dampening)·g, at the first step v ← g; p ← p − lr·v
+
+    A new lr acts on the whole velocity at once. In `Momentum`'s the gradients keep the lr of their step:
+    after a drop of lr it goes on for some steps at the old pace. With constant lr and no dampening both take
+    the same steps. Take it when a training was tuned in PyTorch or optax and lr has a schedule.
+
+    Parameters
+    ----------
+    lr : float, default 0.01
+        Learning rate, at least 0.
+    momentum : float, default 0.9
+        μ, from 0 to 1.
+    dampening : float, default 0.0
+        Share of each gradient but the first that is left out of the velocity, from 0 to 1: PyTorch's. With
+        dampening = μ the velocity is an average of the gradients.
+
+    Attributes
+    ----------
+    v : dict or list of arrays, or None
+        Velocity, in the gradients' units.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a hyperparameter is no number or out of range, here or when it is assigned later.
+
+    References
+    ----------
+    Sutskever, Martens, Dahl and Hinton 2013, *On the importance of initialization and momentum in deep
+    learning*, section 2; PyTorch's ``SGD(momentum=0.9)``.
+    """
+
+    kernel = kernels.sgdm
+    min_parallel_size = 50_000
+    step_arguments = ("dampening",)
+    lr: float = hyperparameter(0.01)
+    momentum: float = hyperparameter(0.9, most=1)
+    dampening: float = hyperparameter(0.0, most=1)
+    v = State()
+
+    def scalars(self, t: int) -> tuple[float, ...]:
+        """Give μ, the weight of the gradient and lr."""
+        return self.momentum, 1 - self.dampening if t > 1 else 1.0, self.lr
+
+
+@dataclass(eq=False)
+class NAG(Optimizer):
+    """Nesterov's accelerated gradient, as in PyTorch: the learning rate isn't in the velocity.
+
+    v ← μ·v + g; p ← p − lr·(g + μ·v)
+
+    With constant lr it takes `Nesterov`'s steps. Take it when a training was tuned in PyTorch or optax with
+    ``nesterov=True`` and lr has a schedule.
+
+    Parameters
+    ----------
+    lr : float, default 0.01
+        Learning rate, at least 0.
+    momentum : float, default 0.9
+        μ, from 0 to 1.
+
+    Attributes
+    ----------
+    v : dict or list of arrays, or None
+        Velocity, in the gradients' units.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a hyperparameter is no number or out of range, here or when it is assigned later.
+
+    References
+    ----------
+    Sutskever, Martens, Dahl and Hinton 2013, *On the importance of initialization and momentum in deep
+    learning*, section 2; PyTorch's ``SGD(momentum=0.9, nesterov=True)``.
+    """
+
+    kernel = kernels.nag
+    min_parallel_size = 50_000
+    lr: float = hyperparameter(0.01)
+    momentum: float = hyperparameter(0.9, most=1)
+    v = State()
+
+    def scalars(self, t: int) -> tuple[float, ...]:
+        """Give μ and lr."""
+        return self.momentum, self.lr
 
 
 @dataclass(eq=False)

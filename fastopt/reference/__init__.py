@@ -25,12 +25,13 @@ from fastopt.reference.layerwise import LAMB, LARS, SM3, Adafactor, NovoGrad
 from fastopt.reference.learning_rate_free import Prodigy
 from fastopt.reference.matrix import Muon
 from fastopt.reference.schedule_free import ScheduleFreeAdamW, ScheduleFreeSGD
-from fastopt.reference.sgd import ASGD, SGD, Momentum, Nesterov, OptimisticGD
+from fastopt.reference.sgd import ASGD, NAG, SGD, SGDM, Momentum, Nesterov, OptimisticGD
 from fastopt.reference.sign import Lion, Rprop, Signum
 
 __all__ = [
-    "ASGD", "FTRL", "LAMB", "LARS", "SGD", "SM3", "AMSGrad", "AdEMAMix", "AdaBelief", "AdaDelta", "AdaGrad",
-    "AdaMax", "Adafactor", "Adam", "AdamW", "Adan", "Lion", "Momentum", "Muon", "NAdam", "Nesterov",
-    "NovoGrad", "OptimisticGD", "PaperAdam", "Prodigy", "RAdam", "RMSprop", "RMSpropGraves", "Rprop",
-    "ScheduleFreeAdamW", "ScheduleFreeSGD", "Signum", "Yogi",
+    "ASGD", "FTRL", "LAMB", "LARS", "NAG", "SGD", "SGDM", "SM3", "AMSGrad", "AdEMAMix", "AdaBelief",
+    "AdaDelta", "AdaGrad", "AdaMax", "Adafactor", "Adam", "AdamW", "Adan", "Lion", "Momentum", "Muon",
+    "NAdam", "Nesterov", "NovoGrad", "OptimisticGD", "PaperAdam", "Prodigy", "RAdam", "RMSprop",
+    "RMSpropGraves", "Rprop", "ScheduleFreeAdamW", "ScheduleFreeSGD", "Signum", "Yogi",
+
 ]  # fmt: skip

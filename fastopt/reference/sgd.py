@@ -7,7 +7,7 @@ import numpy as np
 
 from fastopt.reference.common import copies, pairs, put, triples, zeros
 
-__all__ = ["ASGD", "SGD", "Momentum", "Nesterov", "OptimisticGD"]
+__all__ = ["ASGD", "NAG", "SGD", "SGDM", "Momentum", "Nesterov", "OptimisticGD"]
 
 
 @dataclass(eq=False)
@@ -37,6 +37,44 @@ class Momentum:
         for key, g in pairs(params, grads):
             self.v[key] = self.momentum * self.v[key] - self.lr * g
             params[key] += self.v[key]
+
+
+@dataclass(eq=False)
+class SGDM:
+    """v ← μ·v + (1 − dampening)·g, at the first step v ← g; p ← p − lr·v."""
+
+    lr: float = 0.01
+    momentum: float = 0.9
+    dampening: float = 0.0
+    iter: int = field(init=False, default=0)
+    v: Any = field(init=False, default=None)
+
+    def update(self, params: Any, grads: Any) -> None:
+        """Take a step."""
+        if self.v is None:
+            self.v = zeros(params)
+        self.iter += 1
+        weight = 1 - self.dampening if self.iter > 1 else 1.0
+        for key, p, g in triples(params, grads):
+            self.v[key] = self.momentum * self.v[key] + weight * g
+            put(params, key, p - self.lr * self.v[key])
+
+
+@dataclass(eq=False)
+class NAG:
+    """v ← μ·v + g; p ← p − lr·(g + μ·v)."""
+
+    lr: float = 0.01
+    momentum: float = 0.9
+    v: Any = field(init=False, default=None)
+
+    def update(self, params: Any, grads: Any) -> None:
+        """Take a step."""
+        if self.v is None:
+            self.v = zeros(params)
+        for key, p, g in triples(params, grads):
+            self.v[key] = self.momentum * self.v[key] + g
+            put(params, key, p - self.lr * (g + self.momentum * self.v[key]))
 
 
 @dataclass(eq=False)

@@ -27,6 +27,8 @@ TORCH: Table = {
     "SGD": ("SGD", {}, {}),
     "Momentum": ("SGD", {"momentum": 0.9}, {}),
     "Nesterov": ("SGD", {"momentum": 0.9, "nesterov": True}, {}),
+    "SGDM": ("SGD", {"momentum": 0.9, "dampening": 0.5}, {"dampening": 0.5}),
+    "NAG": ("SGD", {"momentum": 0.9, "nesterov": True}, {}),
     "AdaGrad": ("Adagrad", {"eps": 1e-7}, {}),
     "RMSprop": ("RMSprop", {"eps": 1e-7}, {}),
     "Adam": ("Adam", {"eps": 0.0}, {"eps": 0.0}),  # PyTorch has it elsewhere
@@ -48,6 +50,8 @@ OPTAX: Table = {
     "SGD": ("sgd", {}, {}),
     "Momentum": ("sgd", {"momentum": 0.9}, {}),
     "Nesterov": ("sgd", {"momentum": 0.9, "nesterov": True}, {}),
+    "SGDM": ("sgd", {"momentum": 0.9}, {}),
+    "NAG": ("sgd", {"momentum": 0.9, "nesterov": True}, {}),
     "AdaGrad": ("adagrad", {"initial_accumulator_value": 0.0, "eps": 0.0}, {"eps": 0.0}),
     "RMSprop": ("rmsprop", {"decay": 0.99, "eps": 1e-7, "eps_in_sqrt": False}, {}),
     "Adam": ("adam", {"eps": 0.0}, {"eps": 0.0}),
