@@ -180,6 +180,13 @@ CASES = {
         (1 - 0.2 / 1.5, 1 - 0.2 / 1.5 - (LR_T + 0.2 * ROOT) / (1 + ROOT)),
         {"m": (1, 1), "m_slow": (1, 1), "v": (1, 1)},
     ),
+    # final is 0.02; the upper bound is 0.06, which is above 0.1 / 2, and then 0.04, which is below LR_T / 2
+    "AdaBound": Case(
+        {**ADAM, "final_lr": 0.04, "gamma": 0.5, "base_lr": 0.2},
+        (2, 1),
+        (0.95, 0.91),
+        {"m": (1, 1), "v": (1, 1)},
+    ),
     "ScheduleFreeAdamW": Case(
         {"lr": 0.1, "beta": 0.5, "beta2": 0.75, "eps": 1, "weight_decay": 0.5},
         (2, 1),

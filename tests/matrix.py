@@ -47,6 +47,9 @@ HYPERPARAMETERS = {
     "l1_regularization_strength": 0.05,
     "l2_regularization_strength": 0.12,
     "initial_accumulator_value": 0.2,
+    "final_lr": 0.02,
+    "gamma": 0.4,
+    "base_lr": 0.3,
     "eps": 0.01,
 }
 

@@ -80,7 +80,8 @@ def test_paths_are_the_references_and_come_down(surface):
     paths = follow(surface, RULES)
     assert set(paths) == set(RULES) - {"Muon"} == set(surface.lr)
     for rule, points in paths.items():
-        assert np.array_equal(points, path(getattr(reference, rule)(surface.lr[rule]), surface))
+        twin = getattr(reference, rule)(surface.lr[rule], **SETTINGS[rule].others)
+        assert np.array_equal(points, path(twin, surface))
         assert points.shape == (surface.steps + 1, 2)
         assert surface.f(*points[-1]) < surface.f(*surface.start) / 5
         if rule in BOOK:

@@ -32,7 +32,7 @@ HISTORIES = {"late", "turns", "thawed", "forgotten"}
 SCHEDULE_FREE = {"ScheduleFreeSGD", "ScheduleFreeAdamW"}
 USING_COUNTS = {
     "Adam", "PaperAdam", "AdamW", "AMSGrad", "AdaMax", "NAdam", "RAdam", "AdaBelief", "Yogi", "Adan",
-    "AdEMAMix", "ASGD",
+    "AdEMAMix", "AdaBound", "ASGD",
     "ScheduleFreeSGD", "ScheduleFreeAdamW", "LAMB", "NovoGrad", "Adafactor", "Prodigy",
 }  # fmt: skip
 

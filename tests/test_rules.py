@@ -6,9 +6,11 @@ from dataclasses import fields
 import numpy as np
 import pytest
 from cases import CASES, DTYPES, RULES, both, hyperparameters, same_bits, snapshot, takes
+from golden import GOLDEN, GRADS, START, rule_of
 
 import fastopt
 from fastopt import kernels, optimizers, reference
+from fastopt.demo.settings import SETTINGS
 from fastopt.demo.surfaces import SURFACES
 from fastopt.fields import SHOWN
 from fastopt.optimizer import Optimizer
@@ -209,6 +211,16 @@ def test_momentum_of_pytorch_under_a_schedule(rule, theirs):
     assert apart > 0.1 if theirs is None else apart < 1e-14  # the book's form is another rule then
 
 
+@pytest.mark.parametrize("name", GOLDEN)
+def test_agrees_with_the_code_of_its_authors(name):
+    _, arguments, expected = GOLDEN[name]
+    for optimizer in both(rule_of(name), **arguments):
+        params = [np.array(START)]
+        for grad, after in zip(GRADS, expected, strict=True):
+            optimizer.update(params, [np.array(grad)])
+            np.testing.assert_allclose(params[0], after, 1e-12)
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_prodigys_distance_is_that_of_all_arrays(dtype):
@@ -249,13 +261,14 @@ ROSENBROCK = {
     "Adan": 0.02, "AdEMAMix": 0.007, "ScheduleFreeAdamW": 0.05, "Rprop": 0.01, "Signum": 0.0015,
     "Lion": 0.002, "LARS": 0.5, "LAMB": 0.005, "NovoGrad": 0.001, "SM3": 0.5, "Adafactor": 0.02,
     "Prodigy": 0.1, "Muon": 0.002,
+    "AdaBound": 0.02,
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_comes_down_the_valley_of_rosenbrock(rule):
     surface = SURFACES["rosenbrock"]
-    optimizer = getattr(fastopt, rule)(ROSENBROCK[rule])
+    optimizer = getattr(fastopt, rule)(ROSENBROCK[rule], **SETTINGS[rule].others)
     # One matrix, for Muon takes nothing else, and where steps are in proportion to an array's norm (LARS,
     # LAMB), a number alone could never pass 0.
     point = np.array([[-1.2, 1.0]])
@@ -300,7 +313,8 @@ def test_every_place_names_the_same_rules():
     classes = [getattr(fastopt, rule) for rule in RULES]
     used = {kernel for cls in classes for kernel in (cls.kernel, cls.statistics_kernel) if kernel}
     assert used == {getattr(kernels, k) for k in kernels.__all__}
-    assert set(ROSENBROCK) == set(RULES) == {*equivalents.TORCH, *equivalents.OPTAX, *equivalents.KERAS}
+    libraries = {*equivalents.TORCH, *equivalents.OPTAX, *equivalents.KERAS}
+    assert set(ROSENBROCK) == set(RULES) == libraries | {*map(rule_of, GOLDEN)}
     for rule in RULES:
         cls = getattr(fastopt, rule)
         family = cls.__module__.removeprefix("fastopt.optimizers.")

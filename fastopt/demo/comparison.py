@@ -22,13 +22,15 @@ class Comparison(NamedTuple):
 
 
 def compare(names: Iterable[str], blocks: int = 15) -> list[Comparison]:
-    """Compare rules with their equivalents."""
+    """Compare rules with their equivalents; those that no library has are left out."""
     for name, (packages, *_) in LIBRARIES.items():
         if not version_of(name):
             raise ModuleNotFoundError(f"{name} is not installed", name=packages[0])
     found = []
     for rule in tqdm(tuple(names)):
         library = first_library(rule)
+        if library is None:
+            continue
         differences = {dtype: difference(rule, library, dtype) for dtype in TOLERANCES}
         timings = {dtype: bench([NETWORK], [rule], [dtype], blocks)[0] for dtype in TOLERANCES}
         found.append(Comparison(rule, library, differences, timings))

@@ -1,18 +1,24 @@
 """The color and the learning rates of each rule in the demonstrations."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 __all__ = ["SETTINGS"]
 
 
 class Setting(NamedTuple):
-    """A rule's color in every picture, and its learning rates for the digits and for each surface."""
+    """A rule's color in every picture, and its learning rates for the digits and for each surface.
+
+    ``others`` are its other arguments on the surfaces.
+    """
 
     color: str
     digits: float
     valley: float | None = None  # Muon takes no numbers
     rosenbrock: float | None = None
     beale: float | None = None
+    others: Mapping[str, float] = MappingProxyType({})
 
 
 # The book's rules have Okabe and Ito's colors, which the color-blind can tell apart; the others shades
@@ -42,6 +48,7 @@ SETTINGS = {
     "Yogi": Setting("#9E9AC8", 0.01, 0.3, 0.4, 0.24),
     "Adan": Setting("#67001F", 0.01, 0.24, 0.056, 0.75),
     "AdEMAMix": Setting("#F768A1", 0.005, 0.3, 0.4, 0.13),
+    "AdaBound": Setting("#807DBA", 0.005, 0.24, 0.42, 0.42, {"final_lr": 0.003}),
     "ScheduleFreeAdamW": Setting("#3F007D", 0.005, 1.8, 0.24, 0.18),
     "Rprop": Setting("#1B7837", 0.0001, 0.18, 0.004, 0.0013),
     "Signum": Setting("#7FBC41", 0.002, 0.24, 0.01, 0.024),

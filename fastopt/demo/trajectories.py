@@ -29,7 +29,12 @@ class Measure(NamedTuple):
 def follow(surface: Surface, rules: Iterable[str]) -> dict[str, np.ndarray]:
     """Return the path of each rule over a surface, except those that take no single numbers."""
     classes = {rule: getattr(fastopt, rule) for rule in rules}
-    return {rule: path(cls(surface.lr[rule]), surface) for rule, cls in classes.items() if takes(cls, ndim=0)}
+    optimizers = {
+        rule: cls(surface.lr[rule], **SETTINGS[rule].others)
+        for rule, cls in classes.items()
+        if takes(cls, ndim=0)
+    }
+    return {rule: path(optimizer, surface) for rule, optimizer in optimizers.items()}
 
 
 def measure(points: np.ndarray, surface: Surface) -> Measure:

@@ -26,6 +26,7 @@ from fastopt.kernels.adam import (
     radam,
     yogi,
 )
+from fastopt.kernels.adam_variants import adabound
 from fastopt.kernels.adaptive import adadelta, adagrad, ftrl, rmsprop, rmsprop_graves
 from fastopt.kernels.layerwise import (
     adafactor,
@@ -46,10 +47,9 @@ from fastopt.kernels.sgd import asgd, momentum, nag, nesterov, optimistic_gd, sg
 from fastopt.kernels.sign import lion, rprop, signum
 
 __all__ = [
-    "adabelief", "adadelta", "adafactor", "adafactor_measure", "adagrad", "adam", "adamax", "adan",
-    "ademamix", "amsgrad", "asgd", "ftrl", "lamb", "lamb_measure", "lars", "lars_measure", "lion",
+    "adabelief", "adabound", "adadelta", "adafactor", "adafactor_measure", "adagrad", "adam", "adamax",
+    "adan", "ademamix", "amsgrad", "asgd", "ftrl", "lamb", "lamb_measure", "lars", "lars_measure", "lion",
     "momentum", "muon", "muon_measure", "nadam", "nag", "nesterov", "novograd", "novograd_measure",
     "optimistic_gd", "prodigy", "prodigy_measure", "radam", "rmsprop", "rmsprop_graves", "rprop",
     "schedule_free_adamw", "schedule_free_sgd", "sgd", "sgdm", "signum", "sm3", "sm3_measure", "yogi",
-
 ]  # fmt: skip

@@ -18,6 +18,7 @@ FAMILIES = {
         *("Adam", "PaperAdam", "AdamW", "AMSGrad", "AdaMax", "NAdam", "RAdam", "AdaBelief", "Yogi", "Adan"),
         *("AdEMAMix",),
     ),
+    "adam_variants": ("AdaBound",),
     "schedule_free": ("ScheduleFreeSGD", "ScheduleFreeAdamW"),
     "sign": ("Rprop", "Signum", "Lion"),
     "layerwise": ("LARS", "LAMB", "NovoGrad", "SM3", "Adafactor"),
@@ -27,14 +28,14 @@ FAMILIES = {
 # The same without families, as type checkers read no other list than this.
 __all__ = [
     "ASGD", "FTRL", "LAMB", "LARS", "NAG", "SGD", "SGDM", "SM3", "AMSGrad", "AdEMAMix", "AdaBelief",
-    "AdaDelta", "AdaGrad", "AdaMax", "Adafactor", "Adam", "AdamW", "Adan", "Lion", "Momentum", "Muon",
-    "NAdam", "Nesterov", "NovoGrad", "OptimisticGD", "PaperAdam", "Prodigy", "RAdam", "RMSprop",
+    "AdaBound", "AdaDelta", "AdaGrad", "AdaMax", "Adafactor", "Adam", "AdamW", "Adan", "Lion", "Momentum",
+    "Muon", "NAdam", "Nesterov", "NovoGrad", "OptimisticGD", "PaperAdam", "Prodigy", "RAdam", "RMSprop",
     "RMSpropGraves", "Rprop", "ScheduleFreeAdamW", "ScheduleFreeSGD", "Signum", "Yogi",
-
 ]  # fmt: skip
 
 if TYPE_CHECKING:
     from fastopt.optimizers.adam import *
+    from fastopt.optimizers.adam_variants import *
     from fastopt.optimizers.adaptive import *
     from fastopt.optimizers.layerwise import *
     from fastopt.optimizers.learning_rate_free import *

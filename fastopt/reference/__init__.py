@@ -20,6 +20,7 @@ from fastopt.reference.adam import (
     RAdam,
     Yogi,
 )
+from fastopt.reference.adam_variants import AdaBound
 from fastopt.reference.adaptive import FTRL, AdaDelta, AdaGrad, RMSprop, RMSpropGraves
 from fastopt.reference.layerwise import LAMB, LARS, SM3, Adafactor, NovoGrad
 from fastopt.reference.learning_rate_free import Prodigy
@@ -30,8 +31,7 @@ from fastopt.reference.sign import Lion, Rprop, Signum
 
 __all__ = [
     "ASGD", "FTRL", "LAMB", "LARS", "NAG", "SGD", "SGDM", "SM3", "AMSGrad", "AdEMAMix", "AdaBelief",
-    "AdaDelta", "AdaGrad", "AdaMax", "Adafactor", "Adam", "AdamW", "Adan", "Lion", "Momentum", "Muon",
-    "NAdam", "Nesterov", "NovoGrad", "OptimisticGD", "PaperAdam", "Prodigy", "RAdam", "RMSprop",
+    "AdaBound", "AdaDelta", "AdaGrad", "AdaMax", "Adafactor", "Adam", "AdamW", "Adan", "Lion", "Momentum",
+    "Muon", "NAdam", "Nesterov", "NovoGrad", "OptimisticGD", "PaperAdam", "Prodigy", "RAdam", "RMSprop",
     "RMSpropGraves", "Rprop", "ScheduleFreeAdamW", "ScheduleFreeSGD", "Signum", "Yogi",
-
 ]  # fmt: skip

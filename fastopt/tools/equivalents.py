@@ -209,9 +209,9 @@ def version_of(library: str) -> str | None:
     return own.partition("+")[0]
 
 
-def first_library(rule: str) -> str:
-    """Return the first library that has a rule."""
-    return next(name for name, library in LIBRARIES.items() if rule in library.rules)
+def first_library(rule: str) -> str | None:
+    """Return the first library that has a rule, or None."""
+    return next((name for name, library in LIBRARIES.items() if rule in library.rules), None)
 
 
 def equivalent(library: str, rule: str, params: Arrays, lr: float) -> AbstractContextManager[Equivalent]:
