@@ -20,15 +20,25 @@ from fastopt.namespace import late_attributes
 # The names of each module, which is imported when one of them is first used.
 NAMES = {
     "base": ("Schedule", "Timed"),
-    "composed": ("Join", "Warmup"),
-    "decays": ("Constant", "Exponential", "InverseSqrt", "Linear", "Piecewise", "Polynomial", "Step"),
+    "composed": ("Join", "Product", "Warmup"),
+    "decays": (
+        "Constant",
+        "Exponential",
+        "InverseSqrt",
+        "InverseTime",
+        "Linear",
+        "Piecewise",
+        "Polynomial",
+        "Step",
+    ),
     "plateau": ("Plateau",),
-    "waves": ("Cosine", "CosineRestarts", "OneCycle"),
+    "waves": ("Cosine", "CosineRestarts", "Cyclic", "OneCycle"),
 }
 # The same without modules, as type checkers read no other list than this.
 __all__ = [
-    "Constant", "Cosine", "CosineRestarts", "Exponential", "InverseSqrt", "Join", "Linear", "OneCycle",
-    "Piecewise", "Plateau", "Polynomial", "Schedule", "Step", "Timed", "Warmup",
+    "Constant", "Cosine", "CosineRestarts", "Cyclic", "Exponential", "InverseSqrt", "InverseTime", "Join",
+    "Linear", "OneCycle", "Piecewise", "Plateau", "Polynomial", "Product", "Schedule", "Step", "Timed",
+    "Warmup",
 ]  # fmt: skip
 
 if TYPE_CHECKING:

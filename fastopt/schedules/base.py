@@ -3,12 +3,14 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field, fields
 from functools import partial
+from math import floor, inf
 from typing import Any, ClassVar
 
 from fastopt.checks import integer, kind, number, renamed, shortened
 
 __all__ = [
-    "Schedule", "Timed", "check_boundaries", "check_schedule", "checked", "length", "resume_calls", "several",
+    "Schedule", "Timed", "check_boundaries", "check_schedule", "checked", "count_periods", "length",
+    "resume_calls", "scaled_power", "several",
 ]  # fmt: skip
 
 
@@ -180,9 +182,20 @@ def check_schedule(name: str, value: Any) -> Schedule:
 
 
 def checked(check: Callable[[str, Any], Any] = number, **arguments: Any) -> Any:
-    """Return the field of a schedule whose value is checked; ``default`` is the field's."""
+    """Return the field of a schedule whose value is checked; ``default`` is the field's.
+
+    If the default is None, so may the value be.
+    """
     default = {"default": arguments.pop("default")} if "default" in arguments else {}
-    return field(metadata={"check": partial(check, **arguments)}, **default)
+    check = partial(check, **arguments)
+    if default.get("default", 0) is None:
+        check = partial(unless_none, check)
+    return field(metadata={"check": check}, **default)
+
+
+def unless_none(check: Callable[[str, Any], Any], name: str, value: Any) -> Any:
+    """Check a value that may be None."""
+    return None if value is None else check(name, value)
 
 
 length = partial(number, above=0)
@@ -210,3 +223,31 @@ def check_boundaries(boundaries: tuple[float, ...], name: str, pieces: int) -> N
         raise ValueError(f"{len(boundaries)} boundaries need {len(boundaries) + 1} {name}, not {pieces}")
     if sorted(set(boundaries)) != list(boundaries):
         raise ValueError(f"boundaries must increase, not {list(boundaries)}")
+
+
+def count_periods(c: float, period: float) -> int:
+    """Return how many whole periods have passed after c steps, or epochs.
+
+    In floating point 0.3 // 0.1 is 2, though the third period is over after 0.3 epochs: so what is short of a
+    whole number by rounding counts as that number.
+    """
+    exact = c / period
+    nearest = round(exact)
+    return nearest if abs(exact - nearest) <= ROUNDING * exact else floor(exact)
+
+
+# The relative error of a quotient of lengths that were computed in a few operations.
+ROUNDING = 1e-12
+
+
+def scaled_power(value: float, base: float, exponent: float) -> float:
+    """Return value·base^exponent; inf if that is too large for a float, which the power alone isn't then."""
+    try:
+        return float(value * base**exponent)
+    except OverflowError:
+        pass
+    try:
+        root = base ** (exponent / 2)
+    except OverflowError:
+        return inf if value else 0.0
+    return value * root * root

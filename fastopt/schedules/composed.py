@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 
-from fastopt.schedules.base import Schedule, Timed, check_boundaries, check_schedule, checked, length, several
+from fastopt.checks import number
+from fastopt.schedules.base import Schedule, Timed, check_boundaries, check_schedule, checked, several
 
-__all__ = ["Join", "Warmup"]
+__all__ = ["Join", "Product", "Warmup"]
 
 
 @dataclass(frozen=True)
@@ -19,13 +21,13 @@ class Warmup(Timed):
     schedule : Schedule
         What follows; if it counts epochs, it has a ``steps_per_epoch`` of its own.
     steps : float
-        After so many steps, or epochs, it follows.
+        After so many steps, or epochs, it follows; with 0 at once.
     start : float, default 0
         At the first step.
     """
 
     schedule: Schedule = checked(check_schedule)  # noqa: RUF009 (it gives a field)
-    steps: float = checked(length)
+    steps: float = checked()
     start: float = checked(default=0.0)
 
     def __call__(self, t: int) -> float:
@@ -45,11 +47,12 @@ class Join(Timed):
     schedules : list of Schedule
         If they count epochs, they have a ``steps_per_epoch`` of their own.
     boundaries : list of float
-        After so many steps, or epochs, the next one begins; increasing.
+        After so many steps, or epochs, the next one begins; increasing. The first may be 0: then the first
+        schedule isn't used.
     """
 
     schedules: tuple[Schedule, ...] = checked(partial(several, check_schedule))
-    boundaries: tuple[float, ...] = checked(partial(several, length))
+    boundaries: tuple[float, ...] = checked(partial(several, number))
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -60,3 +63,27 @@ class Join(Timed):
         starts = [0, *(round(boundary * self.steps_per_epoch) for boundary in self.boundaries)]
         n = sum(start < t for start in starts) - 1
         return self.schedules[n](t - starts[n])
+
+
+@dataclass(frozen=True)
+class Product(Schedule):
+    """Several schedules multiplied with each other at each step.
+
+    What PyTorch's ``ChainedScheduler`` makes of schedulers that multiply.
+
+    Parameters
+    ----------
+    schedules : list of Schedule
+        The factors.
+    """
+
+    schedules: tuple[Schedule, ...] = checked(partial(several, check_schedule))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.schedules:
+            raise ValueError("schedules must have at least one schedule, not none")
+
+    def __call__(self, t: int) -> float:
+        """Return the value at step t = 1, 2, ..."""
+        return prod(schedule(t) for schedule in self.schedules)
