@@ -41,6 +41,12 @@ M2 = 0.5 * 7 / 6 + 3 / (sqrt(21) + 1) + 0.5 * 53 / 60
 # Adafactor: u in step 2, where v = (4.75, 0.75)·3 / 2.75 in the first column, and its root mean square.
 U2 = sqrt(2.75 / 14.25), sqrt(2.75 / 2.25)
 FACTOR2 = 0.1 * 0.9 * 0.5 / (hypot(*U2) / 2)
+# StableAdamW: the length of step 2, where g² / max(v, eps²) = (21/13, 21/13, 1/4).
+STABLE1 = 0.95 - 0.1 / 1.5, 0.95 + 0.1 / 1.5, 0.95 - 0.1 / 3
+STABLE2 = 0.1 / sqrt(181 / 156)
+STABLE_D2 = 7 / 3 / (sqrt(39 / 7) + 0.5)
+# MARS: step 1.
+MARS1 = 0.95 - 0.03 / 0.8, 0.95 - 0.04 / 0.9
 # Prodigy: lr_t in step 2, s and d after it.
 P2 = 0.5 * sqrt(0.68359375) / 0.75
 S2 = 1.5 * ROOT + 4 * P2
@@ -248,6 +254,37 @@ CASES = {
         ([[3, 3], [1, 1]], [[1, 0], [1, 0]]),
         (0.9, [[0.855 - FACTOR2 * U2[0], 0.855], [0.855 - FACTOR2 * U2[1], 0.855]]),
         {"row": ([[9], [1]], [[4.75], [0.75]]), "col": ([[5, 5]], [[3, 2.5]])},
+    ),
+    # the new gradients have weight 1, then 2/3 in m and 4/7 in v; rms = √(3/4) in step 1
+    "StableAdamW": Case(
+        {"lr": 0.1, "beta1": 0.5, "beta2": 0.75, "eps": 0.5, "weight_decay": 0.5},
+        ([1, -1, 0.25], [3, -3, 0.25]),
+        (
+            [*STABLE1],
+            [
+                (1 - STABLE2 / 2) * STABLE1[0] - STABLE2 * STABLE_D2,
+                (1 - STABLE2 / 2) * STABLE1[1] + STABLE2 * STABLE_D2,
+                (1 - STABLE2 / 2) * STABLE1[2] - STABLE2 / 3,
+            ],
+        ),
+        {"m": ([1, -1, 0.25], [7 / 3, -7 / 3, 0.25]), "v": ([1, 1, 0.0625], [39 / 7, 39 / 7, 0.0625])},
+    ),
+    # c = (3, 4) with norm 5; then 3/2·g - (3, 4)/2, which is shorter than 1
+    "MARS": Case(
+        {**ADAM, "gamma": 0.5, "weight_decay": 0.5},
+        ([3, 4], [1.2, 1.5]),
+        (
+            [*MARS1],
+            [
+                0.95 * MARS1[0] - LR_T * 0.3 / (0.3 + ROOT),
+                0.95 * MARS1[1] - LR_T * 0.325 / (sqrt(0.135625) + ROOT),
+            ],
+        ),
+        {
+            "m": ([0.3, 0.4], [0.3, 0.325]),
+            "v": ([0.09, 0.16], [0.09, 0.135625]),
+            "prev_grad": ([3, 4], [1.2, 1.5]),
+        },
     ),
     # lr_t = √0.4375 and eps·d = √v, so that p₀ - p = 1/4; then ⟨g, p₀ - p⟩ = 5, over five elements
     "Prodigy": Case(

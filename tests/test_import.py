@@ -16,12 +16,12 @@ from fastopt import optimizers, schedules
 # What dir(fastopt) shows besides the names that begin with two underscores.
 PUBLIC = [
     "AMSGrad", "ASGD", "AdEMAMix", "AdaBelief", "AdaBound", "AdaDelta", "AdaGrad", "AdaMax", "Adafactor",
-    "Adam", "AdamW", "Adan", "FTRL", "LAMB", "LARS", "Lion", "Momentum", "Muon", "NAG", "NAdam",
+    "Adam", "AdamW", "Adan", "FTRL", "LAMB", "LARS", "Lion", "MARS", "Momentum", "Muon", "NAG", "NAdam",
     "Nesterov", "NovoGrad", "OptimisticGD", "Optimizer", "PackedDict", "PackedList", "PaperAdam",
     "Partition", "Prodigy", "RAdam", "RMSprop", "RMSpropGraves", "Record", "Rows", "Rprop", "SGD", "SGDM",
-    "SM3", "ScheduleFreeAdamW", "ScheduleFreeSGD", "Signum", "State", "Yogi", "adapters", "bench",
-    "clip_grads", "flatten", "functional", "gradients_of", "hyperparameter", "kernel", "lr_finder", "np",
-    "pack", "remove_duplicate", "rules", "schedules", "set_num_threads", "trajectory", "unflatten",
+    "SM3", "ScheduleFreeAdamW", "ScheduleFreeSGD", "Signum", "StableAdamW", "State", "Yogi", "adapters",
+    "bench", "clip_grads", "flatten", "functional", "gradients_of", "hyperparameter", "kernel", "lr_finder",
+    "np", "pack", "remove_duplicate", "rules", "schedules", "set_num_threads", "trajectory", "unflatten",
     "verify", "warmup",
 ]  # fmt: skip
 

@@ -58,6 +58,8 @@ SETTINGS = {
     "NovoGrad": Setting("#000000", 0.1, 0.032, 0.0018, 0.0032),
     "SM3": Setting("#8C6D31", 0.3, 1.0, 3.2, 1.8),
     "Adafactor": Setting("#67A9CF", 0.03, 0.6, 1.0, 0.1),
+    "StableAdamW": Setting("#35978F", 0.005, 0.3, 0.24, 0.24),
+    "MARS": Setting("#01665E", 0.005, 0.3, 0.018, 0.24),
     "Prodigy": Setting("#FDB863", 1.0, 1.8, 1.0, 1.0),
     "Muon": Setting("#B2182B", 0.03),
 }

@@ -17,7 +17,7 @@ from fastopt import optimizers
 SPELLED = {
     "OptimisticGD": "optimistic_gd", "RMSpropGraves": "rmsprop_graves",
     "ScheduleFreeSGD": "schedule_free_sgd", "ScheduleFreeAdamW": "schedule_free_adamw",
-    "PaperAdam": "paper_adam",
+    "PaperAdam": "paper_adam", "StableAdamW": "stable_adamw",
 }  # fmt: skip
 RULES = {SPELLED.get(name, name.lower()): name for name in optimizers.__all__}
 

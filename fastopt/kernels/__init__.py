@@ -40,6 +40,7 @@ from fastopt.kernels.layerwise import (
     sm3,
     sm3_measure,
 )
+from fastopt.kernels.layerwise_adam import mars, mars_measure, stable_adamw, stable_adamw_measure
 from fastopt.kernels.learning_rate_free import prodigy, prodigy_measure
 from fastopt.kernels.matrix import muon, muon_measure
 from fastopt.kernels.schedule_free import schedule_free_adamw, schedule_free_sgd
@@ -49,7 +50,8 @@ from fastopt.kernels.sign import lion, rprop, signum
 __all__ = [
     "adabelief", "adabound", "adadelta", "adafactor", "adafactor_measure", "adagrad", "adam", "adamax",
     "adan", "ademamix", "amsgrad", "asgd", "ftrl", "lamb", "lamb_measure", "lars", "lars_measure", "lion",
-    "momentum", "muon", "muon_measure", "nadam", "nag", "nesterov", "novograd", "novograd_measure",
-    "optimistic_gd", "prodigy", "prodigy_measure", "radam", "rmsprop", "rmsprop_graves", "rprop",
-    "schedule_free_adamw", "schedule_free_sgd", "sgd", "sgdm", "signum", "sm3", "sm3_measure", "yogi",
+    "mars", "mars_measure", "momentum", "muon", "muon_measure", "nadam", "nag", "nesterov", "novograd",
+    "novograd_measure", "optimistic_gd", "prodigy", "prodigy_measure", "radam", "rmsprop", "rmsprop_graves",
+    "rprop", "schedule_free_adamw", "schedule_free_sgd", "sgd", "sgdm", "signum", "sm3", "sm3_measure",
+    "stable_adamw", "stable_adamw_measure", "yogi",
 ]  # fmt: skip

@@ -22,15 +22,16 @@ FAMILIES = {
     "schedule_free": ("ScheduleFreeSGD", "ScheduleFreeAdamW"),
     "sign": ("Rprop", "Signum", "Lion"),
     "layerwise": ("LARS", "LAMB", "NovoGrad", "SM3", "Adafactor"),
+    "layerwise_adam": ("StableAdamW", "MARS"),
     "learning_rate_free": ("Prodigy",),
     "matrix": ("Muon",),
 }
 # The same without families, as type checkers read no other list than this.
 __all__ = [
-    "ASGD", "FTRL", "LAMB", "LARS", "NAG", "SGD", "SGDM", "SM3", "AMSGrad", "AdEMAMix", "AdaBelief",
+    "ASGD", "FTRL", "LAMB", "LARS", "MARS", "NAG", "SGD", "SGDM", "SM3", "AMSGrad", "AdEMAMix", "AdaBelief",
     "AdaBound", "AdaDelta", "AdaGrad", "AdaMax", "Adafactor", "Adam", "AdamW", "Adan", "Lion", "Momentum",
     "Muon", "NAdam", "Nesterov", "NovoGrad", "OptimisticGD", "PaperAdam", "Prodigy", "RAdam", "RMSprop",
-    "RMSpropGraves", "Rprop", "ScheduleFreeAdamW", "ScheduleFreeSGD", "Signum", "Yogi",
+    "RMSpropGraves", "Rprop", "ScheduleFreeAdamW", "ScheduleFreeSGD", "Signum", "StableAdamW", "Yogi",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from fastopt.optimizers.adam_variants import *
     from fastopt.optimizers.adaptive import *
     from fastopt.optimizers.layerwise import *
+    from fastopt.optimizers.layerwise_adam import *
     from fastopt.optimizers.learning_rate_free import *
     from fastopt.optimizers.matrix import *
     from fastopt.optimizers.schedule_free import *

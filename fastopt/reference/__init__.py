@@ -23,6 +23,7 @@ from fastopt.reference.adam import (
 from fastopt.reference.adam_variants import AdaBound
 from fastopt.reference.adaptive import FTRL, AdaDelta, AdaGrad, RMSprop, RMSpropGraves
 from fastopt.reference.layerwise import LAMB, LARS, SM3, Adafactor, NovoGrad
+from fastopt.reference.layerwise_adam import MARS, StableAdamW
 from fastopt.reference.learning_rate_free import Prodigy
 from fastopt.reference.matrix import Muon
 from fastopt.reference.schedule_free import ScheduleFreeAdamW, ScheduleFreeSGD
@@ -30,8 +31,8 @@ from fastopt.reference.sgd import ASGD, NAG, SGD, SGDM, Momentum, Nesterov, Opti
 from fastopt.reference.sign import Lion, Rprop, Signum
 
 __all__ = [
-    "ASGD", "FTRL", "LAMB", "LARS", "NAG", "SGD", "SGDM", "SM3", "AMSGrad", "AdEMAMix", "AdaBelief",
+    "ASGD", "FTRL", "LAMB", "LARS", "MARS", "NAG", "SGD", "SGDM", "SM3", "AMSGrad", "AdEMAMix", "AdaBelief",
     "AdaBound", "AdaDelta", "AdaGrad", "AdaMax", "Adafactor", "Adam", "AdamW", "Adan", "Lion", "Momentum",
     "Muon", "NAdam", "Nesterov", "NovoGrad", "OptimisticGD", "PaperAdam", "Prodigy", "RAdam", "RMSprop",
-    "RMSpropGraves", "Rprop", "ScheduleFreeAdamW", "ScheduleFreeSGD", "Signum", "Yogi",
+    "RMSpropGraves", "Rprop", "ScheduleFreeAdamW", "ScheduleFreeSGD", "Signum", "StableAdamW", "Yogi",
 ]  # fmt: skip

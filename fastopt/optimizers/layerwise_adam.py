@@ -1,0 +1,150 @@
+"""Relatives of Adam that need numbers of whole arrays."""
+
+from dataclasses import KW_ONLY, dataclass
+
+from fastopt import kernels
+from fastopt.kernels.common import LANES
+from fastopt.optimizer import Optimizer, State, hyperparameter
+from fastopt.optimizers.common import BiasCorrected, Shape
+
+__all__ = ["MARS", "StableAdamW"]
+
+
+@dataclass(eq=False)
+class StableAdamW(Optimizer):
+    """AdamW that shortens its step in arrays whose gradients have outgrown the second moment.
+
+    m ← m + (1 − β̂₁)(g − m); v ← v + (1 − β̂₂)(g² − v); p ← (1 − η·weight_decay)·p − η·m / (√v + eps),
+    where 1 − β̂ = (1 − β) / (1 − βᵗ), so that m and v are always corrected for the start, and
+    η = lr / max(1, rms), where rms is that of g / √max(v, eps²) in the array: Adafactor's clipping
+
+    Take it when the loss has spikes: it takes the place of clipping by the norm, in each array by itself.
+
+    Parameters
+    ----------
+    lr : float, default 0.001
+        Learning rate, at least 0.
+    beta1 : float, default 0.9
+        Decay of the moving average of the gradients, from 0 to below 1.
+    beta2 : float, default 0.99
+        Decay of that of their squares, from 0 to below 1; optimi's and pytorch_optimizer's default.
+    eps : float, default 1e-8
+        Added to the root of v, at least 0; its square is the least divisor in rms.
+    weight_decay : float, default 0.01
+        Decoupled: p shrinks by η·weight_decay of itself, whatever the gradient.
+
+    Attributes
+    ----------
+    m : dict or list of arrays, or None
+        Moving average of the gradients, corrected for the start.
+    v : dict or list of arrays, or None
+        Moving average of their squares, corrected for the start.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a hyperparameter is no number or out of range, here or when it is assigned later.
+
+    References
+    ----------
+    Wortsman et al. 2023, *Stable and low-precision training for large-scale vision-language models*
+    (arXiv:2304.13013), algorithm 2.
+    """
+
+    kernel = kernels.stable_adamw
+    default_decoupled = None
+    statistics_kernel = kernels.stable_adamw_measure
+    n_additive = 2
+    lr: float = hyperparameter(0.001)
+    beta1: float = hyperparameter(0.9, below=1)
+    beta2: float = hyperparameter(0.99, below=1)
+    _: KW_ONLY
+    eps: float = hyperparameter(1e-8)
+    weight_decay: float = hyperparameter(0.01)
+    m = State()
+    v = State()
+
+    def scalars(self, t: int) -> tuple[float, ...]:
+        """Return the weights of the new gradient and of its square, lr, eps and weight_decay."""
+        new_m = (1 - self.beta1) / (1 - self.beta1**t)
+        new_v = (1 - self.beta2) / (1 - self.beta2**t)
+        return new_m, new_v, self.lr, self.eps, self.weight_decay
+
+    def n_statistics(self, shape: Shape) -> int:
+        """Return the room for a sum."""
+        return LANES
+
+
+@dataclass(eq=False)
+class MARS(BiasCorrected, Optimizer):
+    """AdamW of gradients with less variance: a part of their last change is added, then they are clipped.
+
+    c = g + gamma·β₁ / (1 − β₁)·(g − prev_grad); m and v as Adam, of c / max(1, ‖c‖) in the place of g;
+    p ← (1 − lr·weight_decay)·p − lr_t·m / (√v + eps·√(1 − β₂ᵗ)),
+    where lr_t = lr·√(1 − β₂ᵗ) / (1 − β₁ᵗ), and ‖c‖ is the norm in the array
+
+    This is MARS-AdamW in its approximate form: prev_grad is the gradient of the step before. (The exact form
+    would compute it anew, at the last parameters with the present batch.) It begins as the first gradient, by
+    the paper's x₁ = x₀; in the authors' code it begins as 0. All arrays are updated like this, as with their
+    ``optimize_1d=True``.
+
+    Take it in the place of AdamW for long runs on noisy gradients, with its own larger learning rate.
+
+    Parameters
+    ----------
+    lr : float, default 0.003
+        Learning rate, at least 0.
+    beta1 : float, default 0.95
+        Decay of the moving average of c, from 0 to below 1.
+    beta2 : float, default 0.99
+        Decay of that of its square, from 0 to below 1.
+    gamma : float, default 0.025
+        Share of the correction, at least 0; with 0 it is AdamW with gradients clipped to norm 1.
+    eps : float, default 1e-8
+        Added to the root of the corrected v.
+    weight_decay : float, default 0.0
+        Decoupled: p shrinks by lr·weight_decay of itself, whatever the gradient.
+
+    Attributes
+    ----------
+    m : dict or list of arrays, or None
+        Moving average of the corrected and clipped gradients.
+    v : dict or list of arrays, or None
+        Moving average of their squares.
+    prev_grad : dict or list of arrays, or None
+        Gradient of the step before.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a hyperparameter is no number or out of range, here or when it is assigned later.
+
+    References
+    ----------
+    Yuan et al. 2024, *MARS: unleashing the power of variance reduction for training large models*
+    (arXiv:2411.10438), algorithm 2.
+    """
+
+    kernel = kernels.mars
+    default_decoupled = True
+    statistics_kernel = kernels.mars_measure
+    n_additive = 1
+    lr: float = hyperparameter(0.003)
+    beta1: float = hyperparameter(0.95, below=1)
+    beta2: float = hyperparameter(0.99, below=1)
+    gamma: float = hyperparameter(0.025)
+    _: KW_ONLY
+    eps: float = hyperparameter(1e-8)
+    weight_decay: float = hyperparameter(0.0)
+    m = State()
+    v = State()
+    prev_grad = State(lambda self, param, grad: grad)
+
+    def scalars(self, t: int) -> tuple[float, ...]:
+        """Return 1 − β₁, 1 − β₂, gamma·β₁ / (1 − β₁), lr_t and eps·√(1 − β₂ᵗ)."""
+        new_m, new_v, lr_t, eps = super().scalars(t)
+        return new_m, new_v, self.gamma * self.beta1 / (1 - self.beta1), lr_t, eps
+
+    def n_statistics(self, shape: Shape) -> int:
+        """Return the room for a norm."""
+        return LANES
