@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import field
-from functools import partial
 from math import inf, isfinite
 from numbers import Real
 from reprlib import Repr
@@ -108,7 +107,14 @@ def computed(name: str, dtype: Any) -> str:
     return found
 
 
-def hyperparameter(default: float | None, *, repr: bool = True, fixed: bool = False, **bounds: float) -> Any:
+def hyperparameter(
+    default: float | None,
+    *,
+    repr: bool = True,
+    fixed: bool = False,
+    of: str | None = None,
+    **bounds: float,
+) -> Any:
     """Give the field of a rule for a finite number between bounds, those of `number`.
 
     Parameters
@@ -119,6 +125,8 @@ def hyperparameter(default: float | None, *, repr: bool = True, fixed: bool = Fa
         Whether the optimizer shows it.
     fixed : bool
         Whether it can no longer change after the first step.
+    of : str, optional
+        The field without which it has no effect.
     **bounds : float
         ``least`` (0 if it isn't given), ``above``, ``most`` and ``below``.
     """
@@ -126,16 +134,41 @@ def hyperparameter(default: float | None, *, repr: bool = True, fixed: bool = Fa
     def check(name: str, value: Any) -> float | None:
         return None if value is None and default is None else number(name, value, **bounds)
 
-    return field(default=default, repr=repr, metadata={"check": check, "fixed": fixed})
+    return field(default=default, repr=repr, metadata={"check": check, "fixed": fixed, "of": of})
 
 
-def whole(default: int, *, repr: bool = True, least: int = 0) -> Any:
-    """Give the field of a rule for a whole number from a bound."""
-    return field(default=default, repr=repr, metadata={"check": partial(integer, least=least)})
+def whole(
+    default: int | None,
+    *,
+    repr: bool = True,
+    least: int = 0,
+    fixed: bool = False,
+    of: str | None = None,
+) -> Any:
+    """Give the field of a rule for a whole number from a bound.
+
+    Parameters
+    ----------
+    default : int or None
+        The value if none is given. If it is None, so may the value be.
+    repr : bool
+        Whether the optimizer shows it.
+    least : int
+        The bound.
+    fixed : bool
+        Whether it can no longer change after the first step.
+    of : str, optional
+        The field without which it has no effect.
+    """
+
+    def check(name: str, value: Any) -> int | None:
+        return None if value is None and default is None else integer(name, value, least)
+
+    return field(default=default, repr=repr, metadata={"check": check, "fixed": fixed, "of": of})
 
 
-def choice(default: Any, *values: Any) -> Any:
-    """Give the field of an option, for one of several values."""
+def choice(default: Any, *values: Any, fixed: bool = False, of: str | None = None) -> Any:
+    """Give the field of an option, for one of several values; ``fixed`` and ``of`` as in `hyperparameter`."""
 
     def check(name: str, value: Any) -> Any:
         if not any(value is known or (type(value) is type(known) and value == known) for known in values):
@@ -145,7 +178,7 @@ def choice(default: Any, *values: Any) -> Any:
             )
         return value
 
-    return field(default=default, repr=False, metadata={"check": check})
+    return field(default=default, repr=False, metadata={"check": check, "fixed": fixed, "of": of})
 
 
 def renamed(values: Mapping[str, Any], names: Mapping[str, str], known: set[str]) -> dict[str, Any]:

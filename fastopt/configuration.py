@@ -90,8 +90,7 @@ class Configuration(
         own, options = vars(self), gradient_options(self)
         if own["rate_schedule"] is not None:
             options.append(ScheduledRate(own["rate_schedule"], self.check_of("lr")))
-        averages: Any = ((Lookahead, self.lookahead), (MovingAverage, self.ema), (WeightAverage, self.swa))
-        averaging = [make(value) for make, value in averages if value is not None]
+        averaging = self.averaging_options()
         own |= {"options": (*options, *averaging), "averaging": averaging}
         own |= {"grad_sign": -1.0 if self.maximize else 1.0, "views": GroupViews()}
         own["is_repeatable"] = own["accumulation"] is None and self.n_totals == 0
@@ -105,6 +104,17 @@ class Configuration(
             or self.decays_weights()
         )
         own["kept"] = None
+
+    def averaging_options(self) -> list[Option]:
+        """Make the options that keep an average, in the order in which they act."""
+        averaging: list[Option] = []
+        if self.lookahead is not None:
+            averaging.append(Lookahead(self.lookahead))
+        if self.ema is not None:
+            averaging.append(MovingAverage(self.ema, self.ema_init, self.ema_every, self.ema_overwrite))
+        if self.swa is not None:
+            averaging.append(WeightAverage(self.swa, self.swa_every))
+        return averaging
 
     @property
     def has_groups(self) -> bool:

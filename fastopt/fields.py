@@ -1,6 +1,6 @@
 """`CheckedFields`: dataclass fields whose values are checked, also when they are assigned later."""
 
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import fields
 from inspect import CO_VARKEYWORDS
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -40,6 +40,7 @@ class CheckedFields:
         if unknown:
             hint = argument_hint(cls.__name__, unknown[0], known)
             raise TypeError(f"{cls.__name__} has no argument {unknown[0]!r}: {hint}")
+        cls.check_together(named)
         return super().__new__(cls)
 
     if not TYPE_CHECKING:
@@ -79,6 +80,17 @@ class CheckedFields:
             if not (known[name].repr or is_same(known[name].default, value))
         }
         return format_call(type(self).__name__, positional, shown)
+
+    @classmethod
+    def check_together(cls, named: Mapping[str, Any]) -> None:
+        """Raise ValueError if arguments of the constructor say how another is meant that isn't given."""
+        for name, value in named.items():
+            known = cls.__dataclass_fields__.get(name)
+            needed = known and known.metadata.get("of")
+            if known and needed and not is_same(known.default, value) and named.get(needed) is None:
+                raise ValueError(
+                    f"{name}={value!r} has no effect without {needed}: give {needed}, too, or leave it out"
+                )
 
     def check_of(self, name: str) -> Callable[[str, Any], Any]:
         """Return the check of a field: a function of a name and a value, which returns the value to keep."""

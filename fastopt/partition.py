@@ -38,7 +38,9 @@ from fastopt.stepping import Stepping
 __all__ = ["Partition"]
 
 # Options that go by the array: the members do what these say.
-HANDED_DOWN = ("threads", "nonfinite", "denormals", "maximize", "rows", "lookahead", "ema", "swa")
+HANDED_DOWN = frozenset(
+    ("threads", "nonfinite", "denormals", "maximize", "rows", *AverageFields.__dataclass_fields__)
+)
 
 # Options of a member that look at gradients, and so must be given those that the partition has scaled.
 LOOKING = Accumulation, GradientCopies, ClipNorm
@@ -70,7 +72,9 @@ class Partition(
     members : dict
         New optimizers by what selects their arrays: a name or a pattern of names (as in `fnmatch`), an index,
         or a function of key and array that returns a bool.
-    threads, nonfinite, denormals, maximize, rows, lookahead, ema, swa : optional
+    threads, nonfinite, denormals, maximize, rows : optional
+        As for an `Optimizer`; all members get these values.
+    lookahead, ema, ema_init, ema_every, ema_overwrite, swa, swa_every : optional
         As for an `Optimizer`; all members get these values.
     clip_value, clip_norm_each, clip_adaptive, clip_norm, accumulate : optional
         As for an `Optimizer`.

@@ -65,7 +65,22 @@ BY_HAND = [
     # weights of 1, 1/2, 1/4, 1/8, over their sum
     ({"ema": 0.5}, [4, 12, 11, 16], None, [4, 28 / 3, 72 / 7, 200 / 15]),
     ({"ema": 0.5, "lookahead": (2, 0.25)}, [4, 9, 8, 10], [8, 9, 9, 10], [4, 22 / 3, 54 / 7, 134 / 15]),
+    ({"ema": 0.5, "ema_init": "first"}, [4, 12, 11, 16], None, [4, 8, 9.5, 12.75]),
+    ({"ema": 0.5, "ema_init": "initial"}, [4, 12, 11, 16], None, [6, 9, 10, 13]),
+    # 12, then weights of 1/2 and 1 over their sum; p until there is one
+    ({"ema": 0.5, "ema_every": 2}, [4, 12, 11, 16], None, [4, 12, 12, 44 / 3]),
+    ({"ema": 0.5, "ema_every": 2, "ema_init": "first"}, [4, 12, 11, 16], None, [4, 12, 12, 14]),
+    ({"ema": 0.5, "ema_every": 2, "ema_init": "initial"}, [4, 12, 11, 16], None, [8, 10, 10, 13]),
+    # 12 becomes 8, the mean of 4 and 12; 12 becomes 9.75, that of 7.5 and 12
+    ({"ema": 0.5, "ema_init": "first", "ema_overwrite": 2}, [4, 8, 7, 9.75], None, [4, 8, 7.5, 9.75]),
+    # 9 as above, of which and of 4 the mean is 6.5; 10.5 becomes 9 + 1.5 / 4, then the mean of that and 6
+    (
+        {"lookahead": (2, 0.25), "ema": 0.5, "ema_init": "first", "ema_overwrite": 2},
+        [4, 6.5, 5.5, 7.6875], [8, 9, 9, 9.375], [4, 6.5, 6, 7.6875],
+    ),
     ({"swa": 0}, [4, 12, 11, 16], None, [4, 8, 9, 10.75]),
+    ({"swa": 0, "swa_every": 2}, [4, 12, 11, 16], None, [4, 12, 12, 14]),
+    ({"swa": 1, "swa_every": 2}, [4, 12, 11, 16], None, [4, 12, 11, 11]),
     ({"swa": 1}, [4, 12, 11, 16], None, [4, 12, 11.5, 13]),
     ({"swa": 2, "lookahead": (2, 0.25)}, [4, 9, 8, 10], [8, 9, 9, 10], [4, 9, 8, 9]),
 ]  # fmt: skip
@@ -126,6 +141,56 @@ def test_ema_and_lookahead_agree_with_optax():
     for ours, other in zip((params, slow_of(optimizer), optimizer.average(params)), theirs, strict=True):
         for key in ours:
             np.testing.assert_allclose(ours[key], other[key], rtol=1e-12)
+
+
+def test_averages_agree_with_pytorch():
+    """Of every second step: PyTorch's averaged model is updated by the program, when that likes."""
+    torch = pytest.importorskip("torch")
+    from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+    for options, average in (
+        ({"ema": 0.75, "ema_init": "first"}, get_ema_multi_avg_fn(0.75)),
+        ({"swa": 0}, None),
+    ):
+        params, grads = problem()
+        model = torch.nn.ParameterDict({key: torch.from_numpy(param) for key, param in params.items()})
+        theirs, twin = AveragedModel(model, multi_avg_fn=average), torch.optim.SGD(model.parameters(), 0.1)
+        for t, now in enumerate(grads, 1):
+            for key, param in model.items():
+                param.grad = torch.from_numpy(now[key])
+            twin.step()
+            if t % 2 == 0:
+                theirs.update_parameters(model)
+        every = {"ema_every": 2} if "ema" in options else {"swa_every": 2}
+        optimizer = fastopt.SGD(0.1, **options, **every)
+        *_, params = stepped(optimizer)
+        for key, average in optimizer.average(params).items():
+            np.testing.assert_allclose(average, theirs.module[key].detach().numpy(), rtol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_averages_agree_with_optax_and_keras(monkeypatch):
+    jax, optax = pytest.importorskip("jax"), pytest.importorskip("optax")
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    keras = pytest.importorskip("keras")
+    with jax.enable_x64(True):
+        start, grads = problem()
+        params = [keras.Variable(param, dtype="float64") for param in start.values()]
+        twin = keras.optimizers.SGD(0.125, use_ema=True, ema_momentum=0.75, ema_overwrite_frequency=4)
+        target, online = start, start
+        for now in grads:
+            twin.apply([jax.numpy.asarray(grad) for grad in now.values()], params)
+            online = jax.tree.map(lambda p, g: p - 0.125 * g, online, now)
+            target = optax.incremental_update(online, target, 0.25)
+        theirs = dict(zip(start, map(np.array, params), strict=True))
+        target = jax.tree.map(np.asarray, target)
+    *_, params = stepped(fastopt.SGD(0.125, ema=0.75, ema_init="first", ema_overwrite=4))
+    optimizer = fastopt.SGD(0.125, ema=0.75, ema_init="initial")
+    *_, others = stepped(optimizer)
+    for key in params:
+        # Keras computes its momentum in single precision, of which these numbers are.
+        np.testing.assert_allclose(params[key], theirs[key], rtol=1e-12)
+        np.testing.assert_allclose(optimizer.average(others)[key], target[key], rtol=1e-12)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -211,6 +276,11 @@ def test_a_frozen_array_is_its_own_average():
         ({"lookahead": (6, 0)}, ValueError, r"lookahead\[1\] must be above 0 and at most 1, not 0"),
         ({"lookahead": (6, 1.5)}, ValueError, r"lookahead\[1\] must be above 0 and at most 1, not 1.5"),
         ({"swa": -1}, ValueError, "swa must be at least 0, not -1"),
+        ({"swa": 1, "swa_every": 0}, ValueError, "swa_every must be at least 1, not 0"),
+        ({"swa_every": 2}, ValueError, "swa_every=2 has no effect without swa: give swa, too, or leave it"),
+        ({"ema": 0.9, "ema_init": "zero"}, ValueError, "ema_init must be 'corrected', 'first' or 'initial'"),
+        ({"ema": 0.9, "ema_every": 2.0}, TypeError, "ema_every must be a whole number, not a float"),
+        ({"swa": 0, "ema_overwrite": 2}, ValueError, "ema_overwrite=2 has no effect without ema"),
     ],
 )
 def test_wrong_options(options, error, message):

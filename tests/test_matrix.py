@@ -16,6 +16,7 @@ from matrix import (
     OPTIONS,
     RULES,
     SCENARIOS,
+    VARIANTS,
     Case,
     Run,
     check_own_optimizers,
@@ -79,8 +80,9 @@ def singles(is_full):
         own = [(), *((option,) for option in OPTIONS if has_option(rule, option))]
         for j, options in enumerate(own):
             scenarios = {"dict", "mixed", LAYOUTS[(i + j) % len(LAYOUTS)], sorted(HISTORIES)[(i + j) % 4]}
+            has_all = is_full or (rule in MAIN and not VARIANTS & {*options})
             for scenario in SCENARIOS:
-                if (is_full or rule in MAIN or scenario in scenarios) and has_exact_sums(options, scenario):
+                if (has_all or scenario in scenarios) and has_exact_sums(options, scenario):
                     yield Case(rule, options, scenario)
     yield from (Case("Adam", (option,), scenario) for option in sorted(SCALING) for scenario in LONG)
 
@@ -89,6 +91,7 @@ def pairs(is_full):
     """Yield the cases with two options."""
     for i, rule in enumerate(MAIN[:4]):
         own = [option for option in OPTIONS if has_option(rule, option)]
+        own = own if is_full else [option for option in own if option not in VARIANTS]
         for j, pair in enumerate(pair for pair in combinations(own, 2) if combined(*pair) is not None):
             scenarios = {"dict", LAYOUTS[(i + j) % len(LAYOUTS)], sorted(HISTORIES)[(i + j) % 4]}
             for scenario in SCENARIOS:

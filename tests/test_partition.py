@@ -52,6 +52,7 @@ BY_ARRAY = {
     "maximize": {"maximize": True},
     "lookahead": {"lookahead": (2, 0.3)},
     "ema": {"ema": 0.75},
+    "ema_overwrite": {"ema": 0.75, "ema_init": "initial", "ema_overwrite": 2},
     "swa": {"swa": 1},
     "accumulate": {"accumulate": 2},
     "skip": {"nonfinite": "skip"},

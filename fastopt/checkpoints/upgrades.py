@@ -14,7 +14,10 @@ SUMS = "accumulate"
 STATE_NAMES = {"slow": "m_slow", "before": "prev_grad", "size": "step_size"}
 FIELD_NAMES = {"decay": "decay_params", "clip_each": "clip_norm_each", "d": "clip_threshold"}
 # What has become a hyperparameter since, and did not exist before.
-LATER_FIELDS = {"denormals": "keep"}
+LATER_FIELDS = {
+    "denormals": "keep",
+    **{"ema_init": "corrected", "ema_every": 1, "ema_overwrite": None, "swa_every": 1},
+}
 
 
 def upgraded(state: Any, optimizer: Any) -> Any:
@@ -74,7 +77,8 @@ def without_fallback(state: Mapping[str, Any], partition: Any) -> Mapping[str, A
     given: list[Any] = [part.get("hyperparameters") for part in parts.values()]
     if not all(isinstance(values, Mapping) for values in given):
         raise ValueError("its hyperparameters must be dicts")
-    own = {name: getattr(partition, name) for name in partition.saved_fields()} | LATER_FIELDS
+    own = {name: getattr(partition, name) for name in partition.saved_fields()}
+    own |= {name: value for name, value in LATER_FIELDS.items() if name in own}
     for name, default in (("nonfinite", "warn"), ("accumulate", 1)):
         own[name] = next((values[name] for values in given if values.get(name, default) != default), default)
     # The arrays of a list were in dicts by their indices.

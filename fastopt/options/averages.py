@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from fastopt.checks import hyperparameter, integer, number
+from fastopt.checks import choice, hyperparameter, integer, number, whole
 from fastopt.engine.memory import StateSpec
 from fastopt.options.base import Option
 
@@ -47,21 +47,39 @@ class AverageFields:
         slow ← slow + α·(p − slow)
         p ← slow
     ema : float, optional
-        Decay d of an exponential moving average of the parameters, in (0, 1). The average is corrected for
-        its start and updated after every step. It can't be combined with ``swa``.
+        Decay d of an exponential moving average of the parameters, in (0, 1). By default the average is
+        corrected for its start and updated after every step. It can't be combined with ``swa``.
 
         average ← average + (1 − d) / (1 − dᵗ)·(p − average)
+    ema_init : {"corrected", "first", "initial"}, default "corrected"
+        How ``ema`` begins. "corrected": as above, as optax's ``ema(debias=True)``. The others are
+        average ← average + (1 − d)·(p − average) from the first step on, where the average starts as the
+        first p that is averaged ("first": PyTorch's ``get_ema_multi_avg_fn``, Keras's ``use_ema``) or as p
+        before its first step ("initial": optax's ``incremental_update``).
+    ema_every : int, default 1
+        Number of steps from one update of ``ema`` to the next, at least 1: steps k, 2k, ... are averaged, and
+        count as t = 1, 2, ... Before the first of them the average is p, or its start with "initial".
+    ema_overwrite : int, optional
+        Number of steps, at least 1, at every multiple of which p ← average, after that has been updated
+        (Keras's ``ema_overwrite_frequency``).
     swa : int, optional
         Number of steps after which the parameters are averaged, at least 0 (Izmailov et al. 2018,
         arXiv:1803.05407). From then on ``average`` is the mean of p after each step; before, it is p. It
         can't be combined with ``ema``.
+    swa_every : int, default 1
+        Number of steps from one p that ``swa`` averages to the next, at least 1, such as the length of a
+        cycle of the learning rate: the steps swa + k, swa + 2k, ... are averaged.
     """
 
     lookahead: tuple[int, float] | None = field(
         default=None, repr=False, metadata={"check": check_lookahead, "fixed": True}
     )
     ema: float | None = hyperparameter(None, above=0, below=1, repr=False, fixed=True)
+    ema_init: str = choice("corrected", "corrected", "first", "initial", fixed=True, of="ema")
+    ema_every: int = whole(1, least=1, repr=False, fixed=True, of="ema")
+    ema_overwrite: int | None = whole(None, least=1, repr=False, fixed=True, of="ema")
     swa: int | None = field(default=None, repr=False, metadata={"check": check_swa, "fixed": True})
+    swa_every: int = whole(1, least=1, repr=False, fixed=True, of="swa")
 
 
 class Lookahead(Option):
@@ -78,26 +96,47 @@ class Lookahead(Option):
 
 
 class MovingAverage(Option):
-    """The exponential moving average of a parameter, corrected for its start."""
+    """The exponential moving average of a parameter.
+
+    Parameters
+    ----------
+    decay, init, every, overwrite : float, str, int, int or None
+        The fields ``ema``, ``ema_init``, ``ema_every`` and ``ema_overwrite``.
+    """
 
     averages: ClassVar = (StateSpec("ema.average", first_param),)
 
-    def __init__(self, decay: float) -> None:
-        self.decay = decay
+    def __init__(self, decay: float, init: str, every: int, overwrite: int | None) -> None:
+        self.decay, self.init, self.every, self.overwrite = decay, init, every, overwrite
 
     def average_scalars(self, t: int) -> tuple[float, ...]:
-        """Return (1 − d) / (1 − dᵗ) and 0."""
-        return ((1 - self.decay) / (1 - self.decay**t), 0.0)
+        """Return the weight of p, and 1 at the steps at which p becomes the average, else 0."""
+        back = 0.0 if self.overwrite is None or t % self.overwrite else 1.0
+        n, rest = divmod(t, self.every)
+        if n == 0 and self.init != "initial":
+            return 1.0, back
+        if rest:
+            return 0.0, back
+        if self.init == "corrected":
+            return (1 - self.decay) / (1 - self.decay**n), back
+        return (1.0 if n == 1 and self.init == "first" else 1 - self.decay), back
 
 
 class WeightAverage(Option):
-    """The mean of a parameter from one of its steps on."""
+    """The mean of a parameter from one of its steps on, or of every so many of these.
+
+    Parameters
+    ----------
+    start, every : int
+        The fields ``swa`` and ``swa_every``.
+    """
 
     averages: ClassVar = (StateSpec("swa.average", first_param),)
 
-    def __init__(self, start: int) -> None:
-        self.start = start
+    def __init__(self, start: int, every: int) -> None:
+        self.start, self.every = start, every
 
     def average_scalars(self, t: int) -> tuple[float, ...]:
-        """Return 1 over the number of averaged steps, and 0."""
-        return (1 / max(t - self.start, 1), 0.0)
+        """Return 1 over the number of averaged steps, or 0 between two of them, and 0."""
+        n, rest = divmod(t - self.start, self.every)
+        return (1.0 if n <= 0 else 0.0 if rest else 1 / n), 0.0

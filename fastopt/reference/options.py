@@ -50,7 +50,11 @@ class Optimizer:
         clip_norm: float | None = None,
         lookahead: tuple[int, float] | None = None,
         ema: float | None = None,
+        ema_init: str = "corrected",
+        ema_every: int = 1,
+        ema_overwrite: int | None = None,
         swa: int | None = None,
+        swa_every: int = 1,
         accumulate: int = 1,
         nonfinite: str = "warn",
         **hyperparameters: Any,
@@ -64,7 +68,8 @@ class Optimizer:
         self.clip_value, self.clip_norm_each, self.clip_adaptive = clip_value, clip_norm_each, clip_adaptive
         self.clip_norm = clip_norm
         self.grad_norm: float | None = None
-        self.lookahead, self.ema, self.swa = lookahead, ema, swa
+        self.lookahead, self.ema, self.swa, self.swa_every = lookahead, ema, swa, swa_every
+        self.ema_init, self.ema_every, self.ema_overwrite = ema_init, ema_every, ema_overwrite
         self.accumulate, self.nonfinite = accumulate, nonfinite
         self.iter = self.skipped = 0
         # The history of each parameter.
@@ -188,9 +193,26 @@ class Optimizer:
             follow(self.slow[key], p, self.lookahead[1])
             p[...] = self.slow[key]
         if self.ema is not None:
-            follow(self.averages[key], p, (1 - self.ema) / (1 - self.ema**t))
+            self.average_exponentially(self.averages[key], p, t)
         if self.swa is not None:
-            follow(self.averages[key], p, 1 / max(t - self.swa, 1))
+            n = (t - self.swa) // self.swa_every
+            if n <= 0:
+                self.averages[key][...] = p
+            elif (t - self.swa) % self.swa_every == 0:
+                follow(self.averages[key], p, 1 / n)
+
+    def average_exponentially(self, average: np.ndarray, p: np.ndarray, t: int) -> None:
+        """Update the average of ema after step t, to which the parameter may go back."""
+        assert self.ema is not None
+        n = t // self.ema_every
+        if n <= 1 and self.ema_init != "initial":
+            if n == 0 or t == self.ema_every:
+                average[...] = p
+        elif t % self.ema_every == 0:
+            is_corrected = self.ema_init == "corrected"
+            follow(average, p, (1 - self.ema) / (1 - self.ema**n) if is_corrected else 1 - self.ema)
+        if self.ema_overwrite is not None and t % self.ema_overwrite == 0:
+            p[...] = average
 
 
 def selects(selector: Any, key: Any, param: Any) -> bool:
