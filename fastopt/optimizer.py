@@ -10,7 +10,7 @@ import numpy as np
 from fastopt.arrays.containers import match_grads
 from fastopt.arrays.packing import Packed
 from fastopt.averaging import averages_in
-from fastopt.checks import hyperparameter, whole
+from fastopt.checks import choice, hyperparameter, whole
 from fastopt.configuration import Configuration
 from fastopt.engine.plan import Arrays, Plan
 from fastopt.engine.segment import Calls
@@ -23,7 +23,7 @@ from fastopt.options.groups import (
 from fastopt.state import State
 from fastopt.step import Step
 
-__all__ = ["Optimizer", "State", "hyperparameter", "whole"]
+__all__ = ["Optimizer", "State", "choice", "hyperparameter", "whole"]
 
 
 class Missing:

@@ -12,6 +12,8 @@ ARGUMENTS = {
     **dict.fromkeys(("beta_1", "b1", "beta"), "write beta1=..."),
     **dict.fromkeys(("beta_2", "b2"), "write beta2=..."),
     **dict.fromkeys(("epsilon", "eps_root", "e"), "write eps=..."),
+    **dict.fromkeys(("initial_scale", "initial_accumulator"), "write initial_accumulator_value=..."),
+    "eps_in_sqrt": "write eps=0, eps_root=...",
     "momentum": "write fastopt.Momentum(lr, momentum)",
     "nesterov": "write fastopt.Nesterov(lr, momentum), or fastopt.NAG(lr, momentum)",
     "dampening": "write fastopt.SGDM(lr, momentum, dampening)",
@@ -38,7 +40,9 @@ ARGUMENTS = {
 # These mean another argument in the rules of a name.
 OF_RULES = {
     ("RMSprop", "alpha"): "write decay_rate=...",
-    ("RMSprop", "momentum"): "write fastopt.RMSpropGraves(...), which has a momentum",
+    ("RMSprop", "momentum"): "write fastopt.RMSpropMomentum(...)",
+    ("RMSpropMomentum", "alpha"): "write decay_rate=...",
+    ("FTRL", "learning_rate_power"): "it is -0.5, as other powers have other bits in NumPy than compiled",
     ("RMSpropGraves", "alpha"): "write decay_rate=...",
     ("AdaGrad", "momentum"): "it has none; fastopt.Adam(...) has an average of the gradients",
 }

@@ -101,6 +101,12 @@ CASES = {
         (1 - 0.1 * sqrt(2), 1 - 0.1 * sqrt(2) - 0.1 * sqrt(0.75)),
         {"h": (1, 1), "u": (0.5, 0.5625)},
     ),
+    "RMSpropMomentum": Case(
+        {"lr": 0.1, "decay_rate": 0.75, "momentum": 0.5, "eps": 1},
+        (2, 1),
+        (0.9, 0.9 - 0.1),
+        {"h": (1, 1), "v": (1, 1)},
+    ),
     "RMSpropGraves": Case(
         {"lr": 0.1, "decay_rate": 0.75, "momentum": 0.5, "eps": 1},
         (2, 1),

@@ -52,6 +52,9 @@ HYPERPARAMETERS = {
     "gamma": 0.4,
     "base_lr": 0.3,
     "eps": 0.01,
+    "eps_root": 0.02,
+    "lr_decay": 0.15,
+    "bias_correction": True,
 }
 
 # Bounds that clip some of the gradients, elements and units, and leave others as they are. (clip_value is as
@@ -163,7 +166,11 @@ def arguments_of(case: Case) -> dict[str, Any]:
     groups = {key: dict(group) for key, group in options.get("groups", {}).items()}
     if "hyperparameters" in case.options:
         ungrouped = ("lr", *getattr(fastopt, case.rule).ungrouped)
-        own_values = {name: value * 0.9 for name, value in values.items() if name not in ungrouped}
+        own_values = {
+            name: value * 0.9 if isinstance(value, float) else value
+            for name, value in values.items()
+            if name not in ungrouped
+        }
         groups["W"] = {"lr_scale": 0.5} | groups["W"] | own_values
         if "warmup_steps" in values:
             groups["W"]["warmup_steps"] = 3

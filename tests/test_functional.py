@@ -134,7 +134,15 @@ def test_options_and_schedules(mode, monkeypatch):
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize(("rule", "arguments"), [("SGDM", {"dampening": 0.25})])
+@pytest.mark.parametrize(
+    ("rule", "arguments"),
+    [
+        ("SGDM", {"dampening": 0.25}),
+        ("AdaGrad", {"lr_decay": 0.5}),
+        ("RMSprop", {"bias_correction": True}),
+        ("RMSpropMomentum", {"bias_correction": True}),
+    ],
+)
 def test_arguments_with_which_a_function_needs_the_step(rule, arguments, mode, monkeypatch):
     monkeypatch.setenv("FASTOPT_COMPILE", mode)
     param, *grads = arrays(0, "float64")

@@ -18,6 +18,11 @@ LATER_FIELDS = {
     "denormals": "keep",
     **{"ema_init": "corrected", "ema_every": 1, "ema_overwrite": None, "swa_every": 1},
 }
+# Arguments of rules that came later; with their defaults the rules are what they were.
+LATER_ARGUMENTS = (
+    "alpha_warmup", "beta3_warmup", "bias_correction", "correction", "eps_outside", "eps_root",
+    "initial_accumulator_value", "lr_decay", "proximal", "r", "rectify", "threshold", "weight_lr_power",
+)  # fmt: skip
 
 
 def upgraded(state: Any, optimizer: Any) -> Any:
@@ -33,7 +38,8 @@ def upgraded(state: Any, optimizer: Any) -> Any:
         names["slow"] = "lookahead.slow"
     if isinstance(hyperparameters, Mapping):
         wanted = {*optimizer.saved_fields()}
-        later = {name: value for name, value in LATER_FIELDS.items() if name in wanted}
+        defaults = {name: optimizer.__dataclass_fields__[name].default for name in wanted}
+        later = {name: value for name, value in defaults.items() if name in (*LATER_FIELDS, *LATER_ARGUMENTS)}
         result["hyperparameters"] = later | renamed(hyperparameters, FIELD_NAMES, wanted)
         if hyperparameters.get("swa") is not None:
             names["average"] = "swa.average"

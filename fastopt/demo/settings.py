@@ -36,6 +36,7 @@ SETTINGS = {
     "ASGD": Setting("#F4A582", 0.1, 0.95, 0.0035, 0.03),
     "ScheduleFreeSGD": Setting("#8C2D04", 0.5, 1.0, 0.0056, 0.018),
     "AdaDelta": Setting("#08306B", 1.0, 180.0, 9.5, 24.0),
+    "RMSpropMomentum": Setting("#6BAED6", 0.0005, 0.018, 0.004, 0.0056),
     "RMSpropGraves": Setting("#9ECAE1", 0.0005, 0.018, 0.004, 0.0056),
     "FTRL": Setting("#41B6C4", 0.05, 1.8, 1.0, 1.3),
     "PaperAdam": Setting("#762A83", 0.002, 0.3, 0.4, 0.3),

@@ -16,6 +16,7 @@ from fastopt import optimizers
 # The functions that aren't called as the class is in small letters.
 SPELLED = {
     "OptimisticGD": "optimistic_gd", "RMSpropGraves": "rmsprop_graves",
+    "RMSpropMomentum": "rmsprop_momentum",
     "ScheduleFreeSGD": "schedule_free_sgd", "ScheduleFreeAdamW": "schedule_free_adamw",
     "PaperAdam": "paper_adam", "StableAdamW": "stable_adamw",
 }  # fmt: skip

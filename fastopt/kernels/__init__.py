@@ -27,7 +27,7 @@ from fastopt.kernels.adam import (
     yogi,
 )
 from fastopt.kernels.adam_variants import adabound
-from fastopt.kernels.adaptive import adadelta, adagrad, ftrl, rmsprop, rmsprop_graves
+from fastopt.kernels.adaptive import adadelta, adagrad, ftrl, rmsprop, rmsprop_graves, rmsprop_momentum
 from fastopt.kernels.layerwise import (
     adafactor,
     adafactor_measure,
@@ -52,6 +52,6 @@ __all__ = [
     "adan", "ademamix", "amsgrad", "asgd", "ftrl", "lamb", "lamb_measure", "lars", "lars_measure", "lion",
     "mars", "mars_measure", "momentum", "muon", "muon_measure", "nadam", "nag", "nesterov", "novograd",
     "novograd_measure", "optimistic_gd", "prodigy", "prodigy_measure", "radam", "rmsprop", "rmsprop_graves",
-    "rprop", "schedule_free_adamw", "schedule_free_sgd", "sgd", "sgdm", "signum", "sm3", "sm3_measure",
-    "stable_adamw", "stable_adamw_measure", "yogi",
+    "rmsprop_momentum", "rprop", "schedule_free_adamw", "schedule_free_sgd", "sgd", "sgdm", "signum", "sm3",
+    "sm3_measure", "stable_adamw", "stable_adamw_measure", "yogi",
 ]  # fmt: skip

@@ -3,18 +3,18 @@
 import numpy as np
 from numpy import sqrt
 
-from fastopt.kernels.common import decayed, gradient, kernel
+from fastopt.kernels.common import added, decayed, gradient, kernel
 
-__all__ = ["adadelta", "adagrad", "ftrl", "rmsprop", "rmsprop_graves"]
+__all__ = ["adadelta", "adagrad", "ftrl", "rmsprop", "rmsprop_graves", "rmsprop_momentum"]
 
 
 @kernel
-def adagrad(param, grad, h, grad_scale, l2, keep, lr, eps):
-    """Duchi et al. 2011: h ← h + g²; p ← p − lr·g / (√h + eps)."""
+def adagrad(param, grad, h, grad_scale, l2, keep, lr, eps, eps_root):
+    """Duchi et al. 2011: h ← h + g²; p ← p − lr·g / (√(h + eps_root) + eps)."""
     for i in range(param.size):
         g = gradient(grad[i], param[i], grad_scale, l2)
         h[i] = h[i] + g * g
-        param[i] = decayed(keep, param[i]) - lr * g / (sqrt(h[i]) + eps)
+        param[i] = decayed(keep, param[i]) - lr * g / (sqrt(added(h[i], eps_root)) + eps)
 
 
 @kernel
@@ -32,26 +32,41 @@ def adadelta(param, grad, h, u, grad_scale, l2, keep, rho, one_minus_rho, lr, ep
 
 
 @kernel
-def rmsprop(param, grad, h, grad_scale, l2, keep, rho, one_minus_rho, lr, eps):
-    """Tieleman and Hinton 2012: h ← ρ·h + (1 − ρ)·g²; p ← p − lr·g / (√h + eps)."""
+def rmsprop(param, grad, h, grad_scale, l2, keep, rho, one_minus_rho, lr, eps, eps_root):
+    """Tieleman and Hinton 2012: h ← ρ·h + (1 − ρ)·g²; p ← p − lr·g / (√(h + eps_root) + eps)."""
     for i in range(param.size):
         g = gradient(grad[i], param[i], grad_scale, l2)
         h[i] = h[i] * rho + one_minus_rho * g * g
-        param[i] = decayed(keep, param[i]) - lr * g / (sqrt(h[i]) + eps)
+        param[i] = decayed(keep, param[i]) - lr * g / (sqrt(added(h[i], eps_root)) + eps)
 
 
 @kernel
-def rmsprop_graves(param, grad, h, m, v, grad_scale, l2, keep, rho, one_minus_rho, mu, lr, eps):
+def rmsprop_momentum(
+    param, grad, h, v, grad_scale, l2, keep, rho, one_minus_rho, mu, weight, lr, eps, eps_root
+):
+    """Tieleman and Hinton 2012, with momentum.
+
+    h ← ρ·h + (1 − ρ)·g²; v ← μ·v + weight·g / (√(h + eps_root) + eps); p ← p − lr·v
+    """
+    for i in range(param.size):
+        g = gradient(grad[i], param[i], grad_scale, l2)
+        h[i] = h[i] * rho + one_minus_rho * g * g
+        v[i] = mu * v[i] + decayed(weight, g) / (sqrt(added(h[i], eps_root)) + eps)
+        param[i] = decayed(keep, param[i]) - lr * v[i]
+
+
+@kernel
+def rmsprop_graves(param, grad, h, m, v, grad_scale, l2, keep, rho, one_minus_rho, mu, lr, eps, eps_root):
     """Graves 2013.
 
-    h ← ρ·h + (1 − ρ)·g²; m ← ρ·m + (1 − ρ)·g; v ← μ·v + g / (√(h − m²) + eps); p ← p − lr·v
+    h ← ρ·h + (1 − ρ)·g²; m ← ρ·m + (1 − ρ)·g; v ← μ·v + g / (√(h − m² + eps_root) + eps); p ← p − lr·v
     """
     for i in range(param.size):
         g = gradient(grad[i], param[i], grad_scale, l2)
         h[i] = h[i] * rho + one_minus_rho * g * g
         m[i] = m[i] * rho + one_minus_rho * g
         variance = np.maximum(h[i] - m[i] * m[i], param.dtype.type(0))
-        v[i] = mu * v[i] + g / (sqrt(variance) + eps)
+        v[i] = mu * v[i] + g / (sqrt(added(variance, eps_root)) + eps)
         param[i] = decayed(keep, param[i]) - lr * v[i]
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from fastopt.kernels.jit import Compiled, compiled
 
 __all__ = [
-    "LANES", "choose", "decayed", "follow", "gradient", "kernel", "lane_largest", "lane_max", "lane_sum",
-    "lane_sums", "loop_range", "signed", "square_sums", "two_lane_sums",
+    "LANES", "added", "choose", "decayed", "follow", "gradient", "kernel", "lane_largest", "lane_max",
+    "lane_sum", "lane_sums", "loop_range", "signed", "square_sums", "two_lane_sums",
 ]  # fmt: skip
 
 # Sums over arrays are taken in so many lanes: element i goes to lane i % LANES. So they are vectorized, and
@@ -70,6 +70,17 @@ def decayed_in_numpy(keep, param):
 def decayed(keep, param):
     """Return keep·param."""
     return keep * param
+
+
+def added_in_numpy(x, eps):
+    """Return x + eps, x itself if eps is 0."""
+    return x + eps if eps else x
+
+
+@compiled(numpy=added_in_numpy)
+def added(x, eps):
+    """Return x + eps."""
+    return x + (eps if eps else -eps)  # -0 is the neutral element
 
 
 @compiled(numpy=np.where)

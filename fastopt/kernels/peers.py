@@ -2,7 +2,7 @@
 
 from numpy import sqrt
 
-from fastopt.kernels.common import decayed, gradient, kernel
+from fastopt.kernels.common import added, decayed, gradient, kernel
 
 __all__ = [
     "averaged_adam",
@@ -43,12 +43,12 @@ def averaged_adam(
 
 
 @kernel
-def averaged_rmsprop(param, grad, h, grad_scale, l2, keep, rho, one_minus_rho, lr, eps):
-    """As it is written in courses: h ← ρ·h + (1 − ρ)·(g²); p ← p − lr·g / (√h + eps)."""
+def averaged_rmsprop(param, grad, h, grad_scale, l2, keep, rho, one_minus_rho, lr, eps, eps_root):
+    """As it is written in courses: h ← ρ·h + (1 − ρ)·(g²); p ← p − lr·g / (√(h + eps_root) + eps)."""
     for i in range(param.size):
         g = gradient(grad[i], param[i], grad_scale, l2)
         h[i] = rho * h[i] + one_minus_rho * (g * g)
-        param[i] = decayed(keep, param[i]) - lr * g / (sqrt(h[i]) + eps)
+        param[i] = decayed(keep, param[i]) - lr * g / (sqrt(added(h[i], eps_root)) + eps)
 
 
 @kernel

@@ -13,7 +13,7 @@ from fastopt.namespace import late_attributes
 # make the class of a rule takes 0.5 ms.
 FAMILIES = {
     "sgd": ("SGD", "Momentum", "Nesterov", "SGDM", "NAG", "OptimisticGD", "ASGD"),
-    "adaptive": ("AdaGrad", "AdaDelta", "RMSprop", "RMSpropGraves", "FTRL"),
+    "adaptive": ("AdaGrad", "AdaDelta", "RMSprop", "RMSpropMomentum", "RMSpropGraves", "FTRL"),
     "adam": (
         *("Adam", "PaperAdam", "AdamW", "AMSGrad", "AdaMax", "NAdam", "RAdam", "AdaBelief", "Yogi", "Adan"),
         *("AdEMAMix",),
@@ -31,7 +31,8 @@ __all__ = [
     "ASGD", "FTRL", "LAMB", "LARS", "MARS", "NAG", "SGD", "SGDM", "SM3", "AMSGrad", "AdEMAMix", "AdaBelief",
     "AdaBound", "AdaDelta", "AdaGrad", "AdaMax", "Adafactor", "Adam", "AdamW", "Adan", "Lion", "Momentum",
     "Muon", "NAdam", "Nesterov", "NovoGrad", "OptimisticGD", "PaperAdam", "Prodigy", "RAdam", "RMSprop",
-    "RMSpropGraves", "Rprop", "ScheduleFreeAdamW", "ScheduleFreeSGD", "Signum", "StableAdamW", "Yogi",
+    "RMSpropGraves", "RMSpropMomentum", "Rprop", "ScheduleFreeAdamW", "ScheduleFreeSGD", "Signum",
+    "StableAdamW", "Yogi",
 ]  # fmt: skip
 
 if TYPE_CHECKING:

@@ -1,18 +1,22 @@
 """A learning rate for each element, from the squares of its gradients."""
 
 from dataclasses import KW_ONLY, dataclass
+from math import sqrt
 
 from fastopt import kernels
-from fastopt.optimizer import Optimizer, State, hyperparameter
+from fastopt.optimizer import Optimizer, State, choice, hyperparameter
 
-__all__ = ["FTRL", "AdaDelta", "AdaGrad", "RMSprop", "RMSpropGraves"]
+__all__ = ["FTRL", "AdaDelta", "AdaGrad", "RMSprop", "RMSpropGraves", "RMSpropMomentum"]
 
 
 @dataclass(eq=False)
 class AdaGrad(Optimizer):
     """A learning rate for each element, which falls with the squares of its gradients.
 
-    h ← h + g²; p ← p − lr·g / (√h + eps)
+    h ← h + g²; p ← p − lr_t·g / (√(h + eps_root) + eps), where lr_t = lr / (1 + (t − 1)·lr_decay)
+
+    Take it when gradients are sparse, as those of embeddings or bags of words; in long trainings of deep
+    networks its steps get too small, and `RMSprop` or `Adam` go on.
 
     Parameters
     ----------
@@ -20,6 +24,12 @@ class AdaGrad(Optimizer):
         Learning rate, at least 0.
     eps : float, default 1e-7
         Added to the root; keeps the first division defined where g is 0. PyTorch has 1e-10.
+    eps_root : float, default 0.0
+        Added to h inside of the root, at least 0: where Keras and optax have their 1e-7, with eps = 0.
+    initial_accumulator_value : float, default 0.0
+        h before the first step, at least 0. Keras and optax have 0.1.
+    lr_decay : float, default 0.0
+        Fall of the learning rate, at least 0: PyTorch's.
 
     Attributes
     ----------
@@ -39,14 +49,18 @@ class AdaGrad(Optimizer):
 
     kernel = kernels.adagrad
     zero_grad_is_noop = True
+    step_arguments = ("lr_decay",)
     lr: float = hyperparameter(0.01)
     _: KW_ONLY
     eps: float = hyperparameter(1e-7)
-    h = State()
+    eps_root: float = hyperparameter(0.0)
+    initial_accumulator_value: float = hyperparameter(0.0)
+    lr_decay: float = hyperparameter(0.0)
+    h = State(lambda self, param, grad: self.initial_accumulator_value)
 
     def scalars(self, t: int) -> tuple[float, ...]:
-        """Give lr and eps."""
-        return self.lr, self.eps
+        """Give lr_t, eps and eps_root."""
+        return self.lr / (1 + (t - 1) * self.lr_decay), self.eps, self.eps_root
 
 
 @dataclass(eq=False)
@@ -55,7 +69,8 @@ class AdaDelta(Optimizer):
 
     h ← ρ·h + (1 − ρ)·g²; d ← √(u + eps) / √(h + eps)·g; u ← ρ·u + (1 − ρ)·d²; p ← p − lr·d
 
-    The decay is the paper's; PyTorch's default is 0.9. eps is inside both roots.
+    The decay is the paper's; PyTorch's default is 0.9. eps is inside both roots. Take it when an
+    older result is to be repeated; rarely today.
 
     Parameters
     ----------
@@ -100,9 +115,10 @@ class AdaDelta(Optimizer):
 class RMSprop(Optimizer):
     """Root mean square propagation: AdaGrad with a moving average of the squared gradients, not their sum.
 
-    h ← ρ·h + (1 − ρ)·g²; p ← p − lr·g / (√h + eps)
+    h ← ρ·h + (1 − ρ)·g²; p ← p − lr·g / (√(h + eps_root) + eps)
 
-    As in PyTorch's, eps is added to the root; Keras has it inside.
+    As in PyTorch's, eps is added to the root; Keras and optax have it inside. Take it when momentum does
+    harm, as in some reinforcement learning, or for half of `Adam`'s memory.
 
     Parameters
     ----------
@@ -112,6 +128,13 @@ class RMSprop(Optimizer):
         ρ, from 0 to 1.
     eps : float, default 1e-7
         Added to the root.
+    eps_root : float, default 0.0
+        Added to h inside of the root, at least 0: where Keras and optax have their eps, with eps = 0 here.
+    initial_accumulator_value : float, default 0.0
+        h before the first step, at least 0: optax's ``initial_scale``. With 1.0, as in TensorFlow 1, the
+        first steps are short.
+    bias_correction : bool, default False
+        Whether h / (1 − ρᵗ) takes the place of h, as in `PaperAdam` and in optax's argument of that name.
 
     Attributes
     ----------
@@ -129,25 +152,102 @@ class RMSprop(Optimizer):
     """
 
     kernel = kernels.rmsprop
+    step_arguments = ("bias_correction",)
     lr: float = hyperparameter(0.01)
     decay_rate: float = hyperparameter(0.99, most=1)
     _: KW_ONLY
     eps: float = hyperparameter(1e-7)
-    h = State()
+    eps_root: float = hyperparameter(0.0)
+    initial_accumulator_value: float = hyperparameter(0.0)
+    bias_correction: bool = choice(False, False, True)
+    h = State(lambda self, param, grad: self.initial_accumulator_value)
 
     def scalars(self, t: int) -> tuple[float, ...]:
-        """Give ρ, 1 − ρ, lr and eps."""
-        return self.decay_rate, 1 - self.decay_rate, self.lr, self.eps
+        """Give ρ, 1 − ρ, lr, eps and eps_root."""
+        root, eps, eps_root = corrected_eps(self, t)
+        return self.decay_rate, 1 - self.decay_rate, self.lr * root, eps, eps_root
+
+
+@dataclass(eq=False)
+class RMSpropMomentum(Optimizer):
+    """RMSprop with momentum.
+
+    h ← ρ·h + (1 − ρ)·g²; v ← μ·v + g / (√(h + eps_root) + eps); p ← p − lr·v
+
+    PyTorch's ``RMSprop(momentum=0.9)``. Keras has lr in v: the same steps as long as lr is constant. Take it
+    when a training was tuned with it, as those of MobileNets and EfficientNets.
+
+    Parameters
+    ----------
+    lr : float, default 0.01
+        Learning rate, at least 0.
+    decay_rate : float, default 0.99
+        ρ, from 0 to 1.
+    momentum : float, default 0.9
+        μ, from 0 to 1.
+    eps : float, default 1e-8
+        Added to the root.
+    eps_root : float, default 0.0
+        Added to h inside of the root, at least 0: where Keras and optax have their eps, with eps = 0 here.
+    initial_accumulator_value : float, default 0.0
+        h before the first step, at least 0: optax's ``initial_scale``.
+    bias_correction : bool, default False
+        Whether h / (1 − ρᵗ) takes the place of h, as in `PaperAdam` and in optax's argument of that name.
+
+    Attributes
+    ----------
+    h : dict or list of arrays, or None
+        Moving average of the squared gradients.
+    v : dict or list of arrays, or None
+        Velocity, without the learning rate.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a hyperparameter is no number or out of range, here or when it is assigned later.
+
+    References
+    ----------
+    Tieleman and Hinton 2012, *Neural Networks for Machine Learning*, lecture 6.5; PyTorch's ``RMSprop``.
+    """
+
+    kernel = kernels.rmsprop_momentum
+    step_arguments = ("bias_correction",)
+    lr: float = hyperparameter(0.01)
+    decay_rate: float = hyperparameter(0.99, most=1)
+    momentum: float = hyperparameter(0.9, most=1)
+    _: KW_ONLY
+    eps: float = hyperparameter(1e-8)
+    eps_root: float = hyperparameter(0.0)
+    initial_accumulator_value: float = hyperparameter(0.0)
+    bias_correction: bool = choice(False, False, True)
+    h = State(lambda self, param, grad: self.initial_accumulator_value)
+    v = State()
+
+    def scalars(self, t: int) -> tuple[float, ...]:
+        """Give ρ, 1 − ρ, μ, the weight of the gradient, lr, eps and eps_root."""
+        root, eps, eps_root = corrected_eps(self, t)
+        return self.decay_rate, 1 - self.decay_rate, self.momentum, root, self.lr, eps, eps_root
+
+
+def corrected_eps(own: RMSprop | RMSpropMomentum, t: int) -> tuple[float, float, float]:
+    """Return √(1 − ρᵗ), with which g counts instead of h being corrected, and eps and eps_root for that h."""
+    if not own.bias_correction:
+        return 1.0, own.eps, own.eps_root
+    correction = 1 - own.decay_rate**t or 1.0
+    root = sqrt(correction)
+    return root, own.eps * root, own.eps_root * correction
 
 
 @dataclass(eq=False)
 class RMSpropGraves(Optimizer):
     """RMSprop with the variance instead of the mean square, and with momentum.
 
-    h ← ρ·h + (1 − ρ)·g²; m ← ρ·m + (1 − ρ)·g; v ← μ·v + g / (√(h − m²) + eps); p ← p − lr·v
+    h ← ρ·h + (1 − ρ)·g²; m ← ρ·m + (1 − ρ)·g; v ← μ·v + g / (√(h − m² + eps_root) + eps); p ← p − lr·v
 
     PyTorch's ``RMSprop(centered=True, momentum=0.9)``. A difference h − m² that rounding makes negative
-    counts as 0; PyTorch's gives NaN there. The paper has eps inside the root.
+    counts as 0; PyTorch's gives NaN there. The paper, Keras and optax have eps inside the root. Take it when
+    `RMSprop` is used and gradients have a mean that differs from 0 for long; rarely today.
 
     Parameters
     ----------
@@ -159,6 +259,10 @@ class RMSpropGraves(Optimizer):
         μ, from 0 to 1.
     eps : float, default 1e-8
         Added to the root.
+    eps_root : float, default 0.0
+        Added to h − m² inside of the root, at least 0. The paper has 1e-4 there.
+    initial_accumulator_value : float, default 0.0
+        h before the first step, at least 0: optax's ``initial_scale``.
 
     Attributes
     ----------
@@ -186,13 +290,15 @@ class RMSpropGraves(Optimizer):
     momentum: float = hyperparameter(0.9, most=1)
     _: KW_ONLY
     eps: float = hyperparameter(1e-8)
-    h = State()
+    eps_root: float = hyperparameter(0.0)
+    initial_accumulator_value: float = hyperparameter(0.0)
+    h = State(lambda self, param, grad: self.initial_accumulator_value)
     m = State()
     v = State()
 
     def scalars(self, t: int) -> tuple[float, ...]:
-        """Give ρ, 1 − ρ, μ, lr and eps."""
-        return self.decay_rate, 1 - self.decay_rate, self.momentum, self.lr, self.eps
+        """Give ρ, 1 − ρ, μ, lr, eps and eps_root."""
+        return self.decay_rate, 1 - self.decay_rate, self.momentum, self.lr, self.eps, self.eps_root
 
 
 @dataclass(eq=False)
@@ -202,8 +308,9 @@ class FTRL(Optimizer):
     n' ← n + g²; z ← z + g + 2·l₂ₛ·p − (√n' − √n) / lr·p;
     p ← (clip(z, −l₁, l₁) − z) / (√n' / lr + 2·l₂ + β / lr)
 
-    The parameter is worked out anew from z and n at each step. Keras's ``Ftrl``, whose learning_rate_power is
-    the paper's, -0.5.
+    The parameter is worked out anew from z and n at each step. Keras's ``Ftrl`` with the paper's
+    learning_rate_power, −0.5; other powers have other bits in NumPy than in compiled code. Take it when a
+    linear model of many sparse features is to have few weights that aren't 0, as for predictions of clicks.
 
     Parameters
     ----------

@@ -21,7 +21,7 @@ from fastopt.reference.adam import (
     Yogi,
 )
 from fastopt.reference.adam_variants import AdaBound
-from fastopt.reference.adaptive import FTRL, AdaDelta, AdaGrad, RMSprop, RMSpropGraves
+from fastopt.reference.adaptive import FTRL, AdaDelta, AdaGrad, RMSprop, RMSpropGraves, RMSpropMomentum
 from fastopt.reference.layerwise import LAMB, LARS, SM3, Adafactor, NovoGrad
 from fastopt.reference.layerwise_adam import MARS, StableAdamW
 from fastopt.reference.learning_rate_free import Prodigy
@@ -34,5 +34,6 @@ __all__ = [
     "ASGD", "FTRL", "LAMB", "LARS", "MARS", "NAG", "SGD", "SGDM", "SM3", "AMSGrad", "AdEMAMix", "AdaBelief",
     "AdaBound", "AdaDelta", "AdaGrad", "AdaMax", "Adafactor", "Adam", "AdamW", "Adan", "Lion", "Momentum",
     "Muon", "NAdam", "Nesterov", "NovoGrad", "OptimisticGD", "PaperAdam", "Prodigy", "RAdam", "RMSprop",
-    "RMSpropGraves", "Rprop", "ScheduleFreeAdamW", "ScheduleFreeSGD", "Signum", "StableAdamW", "Yogi",
+    "RMSpropGraves", "RMSpropMomentum", "Rprop", "ScheduleFreeAdamW", "ScheduleFreeSGD", "Signum",
+    "StableAdamW", "Yogi",
 ]  # fmt: skip

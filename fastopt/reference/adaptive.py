@@ -1,31 +1,38 @@
 """A learning rate for each element, from the squares of its gradients."""
 
 from dataclasses import KW_ONLY, dataclass, field
+from math import sqrt
 from typing import Any
 
 import numpy as np
 
 from fastopt.reference.common import full, pairs, put, triples, zeros
 
-__all__ = ["FTRL", "AdaDelta", "AdaGrad", "RMSprop", "RMSpropGraves"]
+__all__ = ["FTRL", "AdaDelta", "AdaGrad", "RMSprop", "RMSpropGraves", "RMSpropMomentum"]
 
 
 @dataclass(eq=False)
 class AdaGrad:
-    """h ← h + g²; p ← p − lr·g / (√h + eps)."""
+    """h ← h + g²; p ← p − lr_t·g / (√(h + eps_root) + eps), where lr_t = lr / (1 + (t − 1)·lr_decay)."""
 
     lr: float = 0.01
     _: KW_ONLY
     eps: float = 1e-7
+    eps_root: float = 0.0
+    initial_accumulator_value: float = 0.0
+    lr_decay: float = 0.0
+    iter: int = field(init=False, default=0)
     h: Any = field(init=False, default=None)
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
         if self.h is None:
-            self.h = zeros(params)
+            self.h = full(params, self.initial_accumulator_value)
+        self.iter += 1
+        lr_t = self.lr / (1 + (self.iter - 1) * self.lr_decay)
         for key, g in pairs(params, grads):
             self.h[key] += g * g
-            params[key] -= self.lr * g / (np.sqrt(self.h[key]) + self.eps)
+            params[key] -= lr_t * g / (np.sqrt(self.h[key] + self.eps_root) + self.eps)
 
 
 @dataclass(eq=False)
@@ -52,33 +59,70 @@ class AdaDelta:
 
 @dataclass(eq=False)
 class RMSprop:
-    """h ← ρ·h + (1 − ρ)·g²; p ← p − lr·g / (√h + eps)."""
+    """h ← ρ·h + (1 − ρ)·g²; p ← p − lr·g / (√(h + eps_root) + eps).
+
+    With bias_correction h / (1 − ρᵗ) takes the place of h there.
+    """
 
     lr: float = 0.01
     decay_rate: float = 0.99
     _: KW_ONLY
     eps: float = 1e-7
+    eps_root: float = 0.0
+    initial_accumulator_value: float = 0.0
+    bias_correction: bool = False
+    iter: int = field(init=False, default=0)
     h: Any = field(init=False, default=None)
+
+    def begin(self, params: Any) -> tuple[float, float, float]:
+        """Count the step, make h before the first; return √(1 − ρᵗ) or 1, and eps and eps_root for that."""
+        if self.h is None:
+            self.h = full(params, self.initial_accumulator_value)
+        self.iter += 1
+        correction = (1 - self.decay_rate**self.iter if self.bias_correction else 1.0) or 1.0
+        root = sqrt(correction)
+        return root, self.eps * root, self.eps_root * correction
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
-        if self.h is None:
-            self.h = zeros(params)
+        root, eps, eps_root = self.begin(params)
         for key, g in pairs(params, grads):
             self.h[key] *= self.decay_rate
             self.h[key] += (1 - self.decay_rate) * g * g
-            params[key] -= self.lr * g / (np.sqrt(self.h[key]) + self.eps)
+            params[key] -= self.lr * root * g / (np.sqrt(self.h[key] + eps_root) + eps)
+
+
+@dataclass(eq=False)
+class RMSpropMomentum(RMSprop):
+    """h ← ρ·h + (1 − ρ)·g²; v ← μ·v + g / (√(h + eps_root) + eps); p ← p − lr·v."""
+
+    momentum: float = 0.9
+    _: KW_ONLY
+    eps: float = 1e-8
+    v: Any = field(init=False, default=None)
+
+    def update(self, params: Any, grads: Any) -> None:
+        """Take a step."""
+        if self.v is None:
+            self.v = zeros(params)
+        root, eps, eps_root = self.begin(params)
+        for key, p, g in triples(params, grads):
+            self.h[key] = self.h[key] * self.decay_rate + (1 - self.decay_rate) * g * g
+            self.v[key] = self.momentum * self.v[key] + root * g / (np.sqrt(self.h[key] + eps_root) + eps)
+            put(params, key, p - self.lr * self.v[key])
 
 
 @dataclass(eq=False)
 class RMSpropGraves:
-    """h ← ρ·h + (1 − ρ)·g²; m ← ρ·m + (1 − ρ)·g; v ← μ·v + g / (√(h − m²) + eps); p ← p − lr·v."""
+    """h ← ρ·h + (1 − ρ)·g²; m ← ρ·m + (1 − ρ)·g; v ← μ·v + g / (√(h − m² + eps_root) + eps); p ← p − lr·v."""
 
     lr: float = 0.01
     decay_rate: float = 0.95
     momentum: float = 0.9
     _: KW_ONLY
     eps: float = 1e-8
+    eps_root: float = 0.0
+    initial_accumulator_value: float = 0.0
     h: Any = field(init=False, default=None)
     m: Any = field(init=False, default=None)
     v: Any = field(init=False, default=None)
@@ -86,12 +130,16 @@ class RMSpropGraves:
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
         if self.h is None:
-            self.h, self.m, self.v = (zeros(params) for _ in range(3))
+            self.h, self.m, self.v = (
+                full(params, self.initial_accumulator_value),
+                zeros(params),
+                zeros(params),
+            )
         for key, p, g in triples(params, grads):
             self.h[key] = self.h[key] * self.decay_rate + (1 - self.decay_rate) * g * g
             self.m[key] = self.m[key] * self.decay_rate + (1 - self.decay_rate) * g
             variance = np.maximum(self.h[key] - self.m[key] * self.m[key], 0)
-            self.v[key] = self.momentum * self.v[key] + g / (np.sqrt(variance) + self.eps)
+            self.v[key] = self.momentum * self.v[key] + g / (np.sqrt(variance + self.eps_root) + self.eps)
             put(params, key, p - self.lr * self.v[key])
 
 

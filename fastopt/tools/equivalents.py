@@ -29,11 +29,16 @@ TORCH: Table = {
     "Nesterov": ("SGD", {"momentum": 0.9, "nesterov": True}, {}),
     "SGDM": ("SGD", {"momentum": 0.9, "dampening": 0.5}, {"dampening": 0.5}),
     "NAG": ("SGD", {"momentum": 0.9, "nesterov": True}, {}),
-    "AdaGrad": ("Adagrad", {"eps": 1e-7}, {}),
+    "AdaGrad": (
+        "Adagrad",
+        {"eps": 1e-7, "lr_decay": 0.1, "initial_accumulator_value": 0.25},
+        {"lr_decay": 0.1, "initial_accumulator_value": 0.25},
+    ),
     "RMSprop": ("RMSprop", {"eps": 1e-7}, {}),
     "Adam": ("Adam", {"eps": 0.0}, {"eps": 0.0}),  # PyTorch has it elsewhere
     "ASGD": ("ASGD", {"lambd": 0.1, "t0": 5}, {"lambd": 0.1, "t0": 5}),
     "AdaDelta": ("Adadelta", {"rho": 0.95}, {}),
+    "RMSpropMomentum": ("RMSprop", {"momentum": 0.9}, {}),
     # With a larger learning rate some of its parameters come close to 0.
     "RMSpropGraves": ("RMSprop", {"alpha": 0.95, "centered": True, "momentum": 0.9}, {"lr": 0.001}),
     "PaperAdam": ("Adam", {}, {}),
@@ -52,8 +57,26 @@ OPTAX: Table = {
     "Nesterov": ("sgd", {"momentum": 0.9, "nesterov": True}, {}),
     "SGDM": ("sgd", {"momentum": 0.9}, {}),
     "NAG": ("sgd", {"momentum": 0.9, "nesterov": True}, {}),
-    "AdaGrad": ("adagrad", {"initial_accumulator_value": 0.0, "eps": 0.0}, {"eps": 0.0}),
-    "RMSprop": ("rmsprop", {"decay": 0.99, "eps": 1e-7, "eps_in_sqrt": False}, {}),
+    "AdaGrad": (
+        "adagrad",
+        {"eps": 0.01},
+        {"eps": 0.0, "eps_root": 0.01, "initial_accumulator_value": 0.1},
+    ),
+    "RMSprop": (
+        "rmsprop",
+        {"decay": 0.99, "eps": 0.01, "initial_scale": 0.5, "bias_correction": True},
+        {"eps": 0.0, "eps_root": 0.01, "initial_accumulator_value": 0.5, "bias_correction": True},
+    ),
+    "RMSpropMomentum": (
+        "rmsprop",
+        {"decay": 0.99, "momentum": 0.9, "eps": 0.01, "eps_in_sqrt": False, "bias_correction": True},
+        {"eps": 0.01, "bias_correction": True},
+    ),
+    "RMSpropGraves": (
+        "rmsprop",
+        {"decay": 0.95, "momentum": 0.9, "eps": 0.01, "initial_scale": 0.5, "centered": True},
+        {"eps": 0.0, "eps_root": 0.01, "initial_accumulator_value": 0.5},
+    ),
     "Adam": ("adam", {"eps": 0.0}, {"eps": 0.0}),
     "PaperAdam": ("adam", {}, {}),
     "OptimisticGD": ("optimistic_gradient_descent", {"beta": 0.5}, {"beta": 0.5}),
