@@ -32,6 +32,7 @@ Z2 = Z1 + 1 + 0.25 * FTRL1 - (sqrt(6) - sqrt(5)) / 2 * FTRL1
 V1 = 2 / (sqrt(0.75) + 1)
 V2 = V1 / 2 + 1 / (sqrt(0.609375) + 1)
 D2 = ROOT / (1 + ROOT) + 0.5 * (1 - 0.7 / 6)
+LAPROP2 = 1 / 6 + 0.5 * ROOT / (1 + ROOT)
 # LARS: the length of step 2, with ‖p‖² = 0.965² + 0.995², ‖g‖ = eps = √50.
 LARS2 = 0.05 * sqrt(1.92125 / 200)
 # LAMB: what m and v give in step 2, d and (lr·ratio).
@@ -191,6 +192,27 @@ CASES = {
         (2, 1),
         (1 - 0.2 / 1.5, 1 - 0.2 / 1.5 - (LR_T + 0.2 * ROOT) / (1 + ROOT)),
         {"m": (1, 1), "m_slow": (1, 1), "v": (1, 1)},
+    ),
+    # d is (2/3, ROOT / (1 + ROOT))
+    "LaProp": Case(
+        ADAM,
+        (2, 1),
+        (1 - 0.1 * 2 / 3, 1 - 0.1 * 2 / 3 - 0.1 / 0.75 * LAPROP2),
+        {"m": (1 / 3, LAPROP2), "v": (1, 1)},
+    ),
+    # the first step sets v only; then d = -6 / 2 is clipped to -1
+    "ADOPT": Case(
+        {"lr": 0.1, "beta1": 0.5, "beta2": 0.75, "eps": 0.5},
+        (2, -6),
+        (1, 1.05),
+        {"m": (0, -0.5), "v": (4, 12)},
+    ),
+    # the divisors are √(2 + 2) + 1 and √(0.5 + 0.5 / 0.4375) + 1
+    "QHAdam": Case(
+        {**ADAM, "nu1": 0.5, "nu2": 0.5},
+        (2, 1),
+        (1 - 0.2 / 3, 1 - 0.2 / 3 - 0.1 * 7 / 6 / (sqrt(23 / 14) + 1)),
+        {"m": (1, 1), "v": (1, 1)},
     ),
     # final is 0.02; the upper bound is 0.06, which is above 0.1 / 2, and then 0.04, which is below LR_T / 2
     "AdaBound": Case(

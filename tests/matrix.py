@@ -48,6 +48,8 @@ HYPERPARAMETERS = {
     "l1_regularization_strength": 0.05,
     "l2_regularization_strength": 0.12,
     "initial_accumulator_value": 0.2,
+    "nu1": 0.72,
+    "nu2": 0.83,
     "final_lr": 0.02,
     "gamma": 0.4,
     "base_lr": 0.3,

@@ -261,7 +261,7 @@ ROSENBROCK = {
     "Adan": 0.02, "AdEMAMix": 0.007, "ScheduleFreeAdamW": 0.05, "Rprop": 0.01, "Signum": 0.0015,
     "Lion": 0.002, "LARS": 0.5, "LAMB": 0.005, "NovoGrad": 0.001, "SM3": 0.5, "Adafactor": 0.02,
     "StableAdamW": 0.02, "MARS": 0.02, "Prodigy": 0.1, "Muon": 0.002, "AdaBound": 0.02,
-    "RMSpropMomentum": 0.0005,
+    "RMSpropMomentum": 0.0005, "LaProp": 0.02, "ADOPT": 0.2, "QHAdam": 0.02,
 }  # fmt: skip
 
 

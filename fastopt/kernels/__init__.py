@@ -26,7 +26,7 @@ from fastopt.kernels.adam import (
     radam,
     yogi,
 )
-from fastopt.kernels.adam_variants import adabound
+from fastopt.kernels.adam_variants import adabound, adopt, laprop, qhadam
 from fastopt.kernels.adaptive import adadelta, adagrad, ftrl, rmsprop, rmsprop_graves, rmsprop_momentum
 from fastopt.kernels.layerwise import (
     adafactor,
@@ -49,9 +49,10 @@ from fastopt.kernels.sign import lion, rprop, signum
 
 __all__ = [
     "adabelief", "adabound", "adadelta", "adafactor", "adafactor_measure", "adagrad", "adam", "adamax",
-    "adan", "ademamix", "amsgrad", "asgd", "ftrl", "lamb", "lamb_measure", "lars", "lars_measure", "lion",
-    "mars", "mars_measure", "momentum", "muon", "muon_measure", "nadam", "nag", "nesterov", "novograd",
-    "novograd_measure", "optimistic_gd", "prodigy", "prodigy_measure", "radam", "rmsprop", "rmsprop_graves",
-    "rmsprop_momentum", "rprop", "schedule_free_adamw", "schedule_free_sgd", "sgd", "sgdm", "signum", "sm3",
-    "sm3_measure", "stable_adamw", "stable_adamw_measure", "yogi",
+    "adan", "ademamix", "adopt", "amsgrad", "asgd", "ftrl", "lamb", "lamb_measure", "laprop", "lars",
+    "lars_measure", "lion", "mars", "mars_measure", "momentum", "muon", "muon_measure", "nadam", "nag",
+    "nesterov", "novograd", "novograd_measure", "optimistic_gd", "prodigy", "prodigy_measure", "qhadam",
+    "radam", "rmsprop", "rmsprop_graves", "rmsprop_momentum", "rprop", "schedule_free_adamw",
+    "schedule_free_sgd", "sgd", "sgdm", "signum", "sm3", "sm3_measure", "stable_adamw",
+    "stable_adamw_measure", "yogi",
 ]  # fmt: skip

@@ -18,7 +18,7 @@ FAMILIES = {
         *("Adam", "PaperAdam", "AdamW", "AMSGrad", "AdaMax", "NAdam", "RAdam", "AdaBelief", "Yogi", "Adan"),
         *("AdEMAMix",),
     ),
-    "adam_variants": ("AdaBound",),
+    "adam_variants": ("LaProp", "ADOPT", "QHAdam", "AdaBound"),
     "schedule_free": ("ScheduleFreeSGD", "ScheduleFreeAdamW"),
     "sign": ("Rprop", "Signum", "Lion"),
     "layerwise": ("LARS", "LAMB", "NovoGrad", "SM3", "Adafactor"),
@@ -28,11 +28,11 @@ FAMILIES = {
 }
 # The same without families, as type checkers read no other list than this.
 __all__ = [
-    "ASGD", "FTRL", "LAMB", "LARS", "MARS", "NAG", "SGD", "SGDM", "SM3", "AMSGrad", "AdEMAMix", "AdaBelief",
-    "AdaBound", "AdaDelta", "AdaGrad", "AdaMax", "Adafactor", "Adam", "AdamW", "Adan", "Lion", "Momentum",
-    "Muon", "NAdam", "Nesterov", "NovoGrad", "OptimisticGD", "PaperAdam", "Prodigy", "RAdam", "RMSprop",
-    "RMSpropGraves", "RMSpropMomentum", "Rprop", "ScheduleFreeAdamW", "ScheduleFreeSGD", "Signum",
-    "StableAdamW", "Yogi",
+    "ADOPT", "ASGD", "FTRL", "LAMB", "LARS", "MARS", "NAG", "SGD", "SGDM", "SM3", "AMSGrad", "AdEMAMix",
+    "AdaBelief", "AdaBound", "AdaDelta", "AdaGrad", "AdaMax", "Adafactor", "Adam", "AdamW", "Adan",
+    "LaProp", "Lion", "Momentum", "Muon", "NAdam", "Nesterov", "NovoGrad", "OptimisticGD", "PaperAdam",
+    "Prodigy", "QHAdam", "RAdam", "RMSprop", "RMSpropGraves", "RMSpropMomentum", "Rprop",
+    "ScheduleFreeAdamW", "ScheduleFreeSGD", "Signum", "StableAdamW", "Yogi",
 ]  # fmt: skip
 
 if TYPE_CHECKING:

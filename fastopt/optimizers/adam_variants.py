@@ -6,7 +6,7 @@ from math import sqrt
 from fastopt import kernels
 from fastopt.optimizer import Optimizer, State, hyperparameter
 
-__all__ = ["AdaBound"]
+__all__ = ["ADOPT", "AdaBound", "LaProp", "QHAdam"]
 
 
 @dataclass(eq=False)
@@ -76,3 +76,178 @@ class AdaBound(Optimizer):
         final = self.final_lr if self.base_lr is None else self.final_lr * self.lr / self.base_lr
         lower, upper = final * (1 - 1 / (self.gamma * t + 1)), final * (1 + 1 / (self.gamma * t))
         return 1.0 - beta1, 1.0 - beta2, lr_t, self.eps, lower, upper
+
+
+@dataclass(eq=False)
+class ADOPT(Optimizer):
+    """Adam that divides a gradient by the average of those before it, and only then averages it.
+
+    d ← clip(g / max(√v, eps), ±(t − 1)^(1/4)); m ← m + (1 − β₁)(d − m); p ← p − lr·m;
+    v ← v + (1 − β₂)(g² − v)
+
+    v is that of the step before; the first step sets v ← g², and no more. The bound of d, which is not in
+    the paper's algorithm, is that of the authors' later code. optax's ``contrib.adopt``.
+
+    Take it when Adam needs a β₂ that was found for each task: this converges with any.
+
+    Parameters
+    ----------
+    lr : float, default 0.001
+        Learning rate, at least 0.
+    beta1 : float, default 0.9
+        Decay of the moving average of the scaled gradients, from 0 to below 1.
+    beta2 : float, default 0.9999
+        Decay of that of the squared gradients, from 0 to below 1.
+    eps : float, default 1e-6
+        Least divisor, above 0.
+
+    Attributes
+    ----------
+    m : dict or list of arrays, or None
+        Moving average of the scaled gradients.
+    v : dict or list of arrays, or None
+        Moving average of the squared gradients.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a hyperparameter is no number or out of range, here or when it is assigned later.
+
+    References
+    ----------
+    Taniguchi et al. 2024, *ADOPT: modified Adam can converge with any β₂ with the optimal rate*
+    (arXiv:2411.02853), algorithm 2, with the clipping of the authors' code.
+    """
+
+    kernel = kernels.adopt
+    lr: float = hyperparameter(0.001)
+    beta1: float = hyperparameter(0.9, below=1)
+    beta2: float = hyperparameter(0.9999, below=1)
+    _: KW_ONLY
+    eps: float = hyperparameter(1e-6, above=0)
+    m = State()
+    v = State()
+
+    def scalars(self, t: int) -> tuple[float, ...]:
+        """Give 1 − β₁, 1 − β₂, lr, eps and the bound: 0 at the first step, so that m stays 0."""
+        one_minus_beta2 = 1.0 - self.beta2 if t > 1 else 1.0
+        return 1.0 - self.beta1, one_minus_beta2, self.lr, self.eps, (t - 1) ** 0.25
+
+
+@dataclass(eq=False)
+class LaProp(Optimizer):
+    """Adam whose momentum is of gradients that have been scaled: each by the squares up to its own step.
+
+    v ← v + (1 − β₂)(g² − v); d ← g / (√v̂ + eps); m ← m + (1 − β₁)(d − m); p ← p − lr·m̂,
+    where m̂ = m / (1 − β₁ᵗ) and v̂ = v / (1 − β₂ᵗ)
+
+    The authors' code has lr within m: the same steps as long as lr is constant.
+
+    Take it when Adam is unstable with a small β₂ or a large β₁: here neither bounds the other.
+
+    Parameters
+    ----------
+    lr : float, default 4e-4
+        Learning rate, at least 0.
+    beta1 : float, default 0.9
+        Decay of the moving average of the scaled gradients, the paper's μ, from 0 to below 1.
+    beta2 : float, default 0.999
+        Decay of that of the squared gradients, the paper's ν, from 0 to below 1.
+    eps : float, default 1e-15
+        Added to the root of the corrected v.
+
+    Attributes
+    ----------
+    m : dict or list of arrays, or None
+        Moving average of the scaled gradients.
+    v : dict or list of arrays, or None
+        Moving average of the squared gradients.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a hyperparameter is no number or out of range, here or when it is assigned later.
+
+    References
+    ----------
+    Ziyin, Wang and Ueda 2020, *LaProp: separating momentum and adaptivity in Adam* (arXiv:2002.04839),
+    algorithm 1.
+    """
+
+    kernel = kernels.laprop
+    lr: float = hyperparameter(4e-4)
+    beta1: float = hyperparameter(0.9, below=1)
+    beta2: float = hyperparameter(0.999, below=1)
+    _: KW_ONLY
+    eps: float = hyperparameter(1e-15)
+    m = State()
+    v = State()
+
+    def scalars(self, t: int) -> tuple[float, ...]:
+        """Give 1 − β₁, 1 − β₂, √(1 − β₂ᵗ), eps times that, and lr / (1 − β₁ᵗ)."""
+        beta1, beta2 = self.beta1, self.beta2
+        root = sqrt(1.0 - beta2**t)
+        return 1.0 - beta1, 1.0 - beta2, root, self.eps * root, self.lr / (1.0 - beta1**t)
+
+
+@dataclass(eq=False)
+class QHAdam(Optimizer):
+    """Adam with some of the plain gradient in the place of its average, and of its square likewise.
+
+    m and v as Adam; p ← p − lr·((1 − ν₁)·g + ν₁·m̂) / (√((1 − ν₂)·g² + ν₂·v̂) + eps),
+    where m̂ = m / (1 − β₁ᵗ) and v̂ = v / (1 − β₂ᵗ)
+
+    With ν₁ = ν₂ = 1 it is `PaperAdam`, with ν₁ = β₁ and ν₂ = 1 almost `NAdam`. The defaults are those that
+    the paper recommends; in its package they are Adam's.
+
+    Take it when a slower average than Adam's is wanted, β₁ = 0.995 say, without its delay.
+
+    Parameters
+    ----------
+    lr : float, default 0.001
+        Learning rate, the paper's α, at least 0.
+    beta1 : float, default 0.995
+        Decay of the moving average of the gradients, from 0 to below 1.
+    beta2 : float, default 0.999
+        Decay of that of their squares, from 0 to below 1.
+    nu1 : float, default 0.7
+        ν₁, from 0 to 1: weight of the average of the gradients.
+    nu2 : float, default 1.0
+        ν₂, from 0 to 1: weight of that of their squares.
+    eps : float, default 1e-8
+        Added to the root.
+
+    Attributes
+    ----------
+    m : dict or list of arrays, or None
+        Moving average of the gradients.
+    v : dict or list of arrays, or None
+        Moving average of the squared gradients.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a hyperparameter is no number or out of range, here or when it is assigned later.
+
+    References
+    ----------
+    Ma and Yarats 2019, *Quasi-hyperbolic momentum and Adam for deep learning* (arXiv:1810.06801),
+    section 5.
+    """
+
+    kernel = kernels.qhadam
+    lr: float = hyperparameter(0.001)
+    beta1: float = hyperparameter(0.995, below=1)
+    beta2: float = hyperparameter(0.999, below=1)
+    nu1: float = hyperparameter(0.7, most=1)
+    nu2: float = hyperparameter(1.0, most=1)
+    _: KW_ONLY
+    eps: float = hyperparameter(1e-8)
+    m = State()
+    v = State()
+
+    def scalars(self, t: int) -> tuple[float, ...]:
+        """Give 1 − β₁, 1 − β₂, the weights of g, m, g² and v, and eps."""
+        beta1, beta2, nu1, nu2 = self.beta1, self.beta2, self.nu1, self.nu2
+        lr_g, lr_m = self.lr * (1 - nu1), self.lr * nu1 / (1.0 - beta1**t)
+        return 1.0 - beta1, 1.0 - beta2, lr_g, lr_m, 1 - nu2, nu2 / (1.0 - beta2**t), self.eps

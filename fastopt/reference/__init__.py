@@ -20,7 +20,7 @@ from fastopt.reference.adam import (
     RAdam,
     Yogi,
 )
-from fastopt.reference.adam_variants import AdaBound
+from fastopt.reference.adam_variants import ADOPT, AdaBound, LaProp, QHAdam
 from fastopt.reference.adaptive import FTRL, AdaDelta, AdaGrad, RMSprop, RMSpropGraves, RMSpropMomentum
 from fastopt.reference.layerwise import LAMB, LARS, SM3, Adafactor, NovoGrad
 from fastopt.reference.layerwise_adam import MARS, StableAdamW
@@ -31,9 +31,9 @@ from fastopt.reference.sgd import ASGD, NAG, SGD, SGDM, Momentum, Nesterov, Opti
 from fastopt.reference.sign import Lion, Rprop, Signum
 
 __all__ = [
-    "ASGD", "FTRL", "LAMB", "LARS", "MARS", "NAG", "SGD", "SGDM", "SM3", "AMSGrad", "AdEMAMix", "AdaBelief",
-    "AdaBound", "AdaDelta", "AdaGrad", "AdaMax", "Adafactor", "Adam", "AdamW", "Adan", "Lion", "Momentum",
-    "Muon", "NAdam", "Nesterov", "NovoGrad", "OptimisticGD", "PaperAdam", "Prodigy", "RAdam", "RMSprop",
-    "RMSpropGraves", "RMSpropMomentum", "Rprop", "ScheduleFreeAdamW", "ScheduleFreeSGD", "Signum",
-    "StableAdamW", "Yogi",
+    "ADOPT", "ASGD", "FTRL", "LAMB", "LARS", "MARS", "NAG", "SGD", "SGDM", "SM3", "AMSGrad", "AdEMAMix",
+    "AdaBelief", "AdaBound", "AdaDelta", "AdaGrad", "AdaMax", "Adafactor", "Adam", "AdamW", "Adan",
+    "LaProp", "Lion", "Momentum", "Muon", "NAdam", "Nesterov", "NovoGrad", "OptimisticGD", "PaperAdam",
+    "Prodigy", "QHAdam", "RAdam", "RMSprop", "RMSpropGraves", "RMSpropMomentum", "Rprop",
+    "ScheduleFreeAdamW", "ScheduleFreeSGD", "Signum", "StableAdamW", "Yogi",
 ]  # fmt: skip

@@ -1,6 +1,7 @@
 """Relatives of Adam: other bounds, orders and weights of its averages."""
 
 from dataclasses import KW_ONLY, dataclass
+from math import sqrt
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import numpy as np
 from fastopt.reference.adam import Moments
 from fastopt.reference.common import put, triples
 
-__all__ = ["AdaBound"]
+__all__ = ["ADOPT", "AdaBound", "LaProp", "QHAdam"]
 
 
 @dataclass(eq=False)
@@ -35,3 +36,69 @@ class AdaBound(Moments):
             rate = lr_t / (np.sqrt(self.v[key]) + self.eps)
             rate = np.minimum(np.maximum(rate, lower), upper)
             put(params, key, p - rate * self.m[key])
+
+
+@dataclass(eq=False)
+class ADOPT(Moments):
+    """d ← clip(g / max(√v, eps), ±(t − 1)^(1/4)); m ← m + (1 − β₁)(d − m); p ← p − lr·m; then v as Adam.
+
+    The first step sets v ← g², and no more.
+    """
+
+    beta2: float = 0.9999
+    _: KW_ONLY
+    eps: float = 1e-6
+
+    def update(self, params: Any, grads: Any) -> None:
+        """Take a step."""
+        self.begin(params)
+        bound = (self.iter - 1) ** 0.25
+        for key, p, g in triples(params, grads):
+            if self.iter == 1:
+                self.v[key] = g * g
+                continue
+            d = np.minimum(np.maximum(g / np.maximum(np.sqrt(self.v[key]), self.eps), -bound), bound)
+            self.m[key] += (1 - self.beta1) * (d - self.m[key])
+            self.v[key] += (1 - self.beta2) * (g * g - self.v[key])
+            put(params, key, p - self.lr * self.m[key])
+
+
+@dataclass(eq=False)
+class LaProp(Moments):
+    """v as Adam; d ← g / (√v̂ + eps); m ← m + (1 − β₁)(d − m); p ← p − lr·m̂."""
+
+    lr: float = 4e-4
+    _: KW_ONLY
+    eps: float = 1e-15
+
+    def update(self, params: Any, grads: Any) -> None:
+        """Take a step."""
+        self.begin(params)
+        root = sqrt(1 - self.beta2**self.iter)
+        lr_t = self.lr / (1 - self.beta1**self.iter)
+        for key, p, g in triples(params, grads):
+            self.v[key] += (1 - self.beta2) * (g * g - self.v[key])
+            d = root * g / (np.sqrt(self.v[key]) + self.eps * root)
+            self.m[key] += (1 - self.beta1) * (d - self.m[key])
+            put(params, key, p - lr_t * self.m[key])
+
+
+@dataclass(eq=False)
+class QHAdam(Moments):
+    """m and v as Adam; p ← p − lr·((1 − ν₁)·g + ν₁·m̂) / (√((1 − ν₂)·g² + ν₂·v̂) + eps)."""
+
+    beta1: float = 0.995
+    nu1: float = 0.7
+    nu2: float = 1.0
+
+    def update(self, params: Any, grads: Any) -> None:
+        """Take a step."""
+        self.begin(params)
+        lr_g = self.lr * (1 - self.nu1)
+        lr_m = self.lr * self.nu1 / (1 - self.beta1**self.iter)
+        weight_g = 1 - self.nu2
+        weight_v = self.nu2 / (1 - self.beta2**self.iter)
+        for key, p, g in triples(params, grads):
+            self.average(key, g)
+            divisor = np.sqrt(weight_g * (g * g) + weight_v * self.v[key]) + self.eps
+            put(params, key, p - (lr_g * g + lr_m * self.m[key]) / divisor)

@@ -85,6 +85,7 @@ OPTAX: Table = {
     "Yogi": ("yogi", {}, {}),
     # With another β₂ optax differs from the paper; see Adan's docstring.
     "Adan": ("adan", {"b2": 0.5, "eps_root": 0.0, **DECAY}, {"beta2": 0.5, **DECAY}),
+    "ADOPT": ("contrib.adopt", {"eps": 0.5}, {"eps": 0.5}),
     "AdEMAMix": ("contrib.ademamix", {}, {}),
     "ScheduleFreeAdamW": ("contrib.schedule_free_adamw", DECAY, DECAY),
     "Signum": ("sign_sgd over trace", {"decay": 0.9}, {}),
