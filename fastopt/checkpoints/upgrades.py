@@ -20,9 +20,13 @@ LATER_FIELDS = {
 }
 # Arguments of rules that came later; with their defaults the rules are what they were.
 LATER_ARGUMENTS = (
-    "alpha_warmup", "beta3_warmup", "bias_correction", "correction", "eps_outside", "eps_root",
-    "initial_accumulator_value", "lr_decay", "proximal", "r", "rectify", "threshold", "weight_lr_power",
+    "adjust_lr", "alpha_warmup", "beta3", "beta3_warmup", "bias_correction", "correction", "d_coef",
+    "eps_outside", "eps_root", "growth_rate", "initial_accumulator_value", "lr_decay",
+    "multiply_by_parameter_scale", "nesterov", "ns_coefficients", "proximal", "r", "rectify",
+    "relative_step", "safeguard_warmup", "threshold", "use_bias_correction", "weight_lr_power",
 )  # fmt: skip
+# States that a rule has had since then, and of which other one they are copies where they are new.
+LATER_STATES = {"Prodigy": {"d_max": "d"}}
 
 
 def upgraded(state: Any, optimizer: Any) -> Any:
@@ -45,6 +49,9 @@ def upgraded(state: Any, optimizer: Any) -> Any:
             names["average"] = "swa.average"
     kept = {name: values for name, values in state["state"].items() if name != "touched" or name in own}
     result["state"] = renamed(kept, names, own)
+    for name, source in LATER_STATES.get(type(optimizer).__name__, {}).items():
+        if name not in result["state"] and source in result["state"]:
+            result["state"][name] = result["state"][source]
     inner = state.get("inner")
     if isinstance(inner, Mapping) and isinstance(inner.get("accumulated"), Mapping):
         old = dict(inner["accumulated"])

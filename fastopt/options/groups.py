@@ -53,7 +53,8 @@ class GroupFields:
         group may contain:
 
         - the rule's hyperparameters, weight_decay and decoupled. A group's own ``lr`` isn't scheduled. All
-          parameters share Prodigy's ``beta2`` and ``d0`` and Muon's ``ns_steps``;
+          parameters share what sums over them depend on (Prodigy's ``beta2`` and ``d0``) and what isn't a
+          scalar of a kernel (Muon's ``ns_steps``);
         - ``lr_scale``, a factor of the learning rate, also of a scheduled one;
         - ``freeze``: whether the parameter stays unchanged. It needs a gradient as the others do, which
           doesn't count in ``clip_norm``. Its state and its count of steps begin when it is thawed.

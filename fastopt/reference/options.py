@@ -163,8 +163,8 @@ class Optimizer:
         rule = self.rule()
         first = next(iter(self.rules.values()), None)
         if self.rule is Prodigy and first is not None and first.d is not None:
-            now = (next(iter(values.values())).item() for values in (first.r, first.d))
-            rule.r, rule.d = ({key: np.full((1,) * p.ndim, value, p.dtype)} for value in now)
+            now = (next(iter(values.values())).item() for values in (first.r, first.d, first.d_max))
+            rule.r, rule.d, rule.d_max = ({key: np.full((1,) * p.ndim, value, p.dtype)} for value in now)
         self.rules[key], self.counts[key] = rule, 0
         self.slow[key], self.averages[key] = p.copy(), p.copy()
 

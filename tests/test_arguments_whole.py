@@ -1,0 +1,128 @@
+"""Arguments of the rules of whole arrays: against the reference, by hand, and against other libraries."""
+
+from math import sqrt
+
+import numpy as np
+import pytest
+from cases import DTYPES, both, same_bits, takes
+
+import fastopt
+from fastopt.tools import equivalents
+
+SHAPES = [(), (7,), (6, 5), (5, 6), (70, 3), (3, 4, 5)]
+ROOT = sqrt(0.4375)  # √(1 − β₂) for β₂ = 0.5625
+
+# A rule with arguments other than the defaults.
+VARIANTS = [
+    ("Prodigy", {"d0": 0.01, "beta3": 0.9, "d_coef": 2.0, "use_bias_correction": False}),
+    ("Prodigy", {"d0": 0.01, "growth_rate": 1.02}),
+    ("Prodigy", {"d0": 0.01, "lr": 0.5, "safeguard_warmup": True}),
+]
+
+# A library, our rule, its name there, and the arguments there and here with which both are the same.
+THEIRS = [
+    (
+        "optax", "Prodigy", "contrib.prodigy",
+        {"estim_lr0": 0.1, "estim_lr_coef": 2.0, "beta3": 0.9, "safeguard_warmup": True},
+        {"d0": 0.1, "d_coef": 2.0, "beta3": 0.9, "safeguard_warmup": True},
+    ),
+]  # fmt: skip
+
+# A rule with arguments, the gradients of some steps from 1, and where they lead, worked out by hand.
+PRODIGY = {"lr": 4, "beta1": 0.5, "beta2": 0.5625, "eps": 2 * ROOT, "d0": 0.125}
+BY_HAND = {
+    # lr_t = 0.5, m = 1/8 and √v = eps·d = ROOT / 4
+    "Prodigy, uncorrected": (
+        "Prodigy",
+        {**PRODIGY, "use_bias_correction": False},
+        [2],
+        1 - 0.125 / ROOT,
+    ),
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("rule", "arguments"), VARIANTS, ids=lambda value: str(value))
+def test_same_bits_as_reference(rule, arguments, dtype):
+    rng = np.random.default_rng(20)
+    shapes = [shape for shape in SHAPES if takes(rule, shape)]
+    theirs = [np.asarray(rng.standard_normal(shape), dtype) for shape in shapes]
+    ours = [p.copy() for p in theirs]
+    directions = [rng.standard_normal(shape) for shape in shapes]
+    ref, comp = both(rule, **arguments)
+    for _ in range(6):
+        grads = [np.asarray(d + 0.5 * rng.standard_normal(d.shape), dtype) for d in directions]
+        ref.update(theirs, grads)
+        comp.update(ours, grads)
+        assert all(map(same_bits, theirs, ours))
+    for name in comp.states:
+        assert all(map(same_bits, getattr(ref, name), getattr(comp, name)))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("library", "rule", "name", "theirs", "ours"), THEIRS)
+def test_agrees_with_other_libraries(monkeypatch, library, rule, name, theirs, ours):
+    if not equivalents.version_of(library):
+        pytest.skip(f"{library} is not installed")
+    monkeypatch.setitem(equivalents.LIBRARIES[library].rules, rule, (name, theirs, ours))
+    assert equivalents.difference(rule, library, "float64") <= equivalents.TOLERANCES["float64"]
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_value_worked_out_by_hand(name):
+    rule, arguments, grads, expected = BY_HAND[name]
+    for optimizer in both(rule, **arguments):
+        params = [np.ones(np.shape(grads[0]) or 5)]
+        for grad in grads:
+            optimizer.update(params, [np.full_like(params[0], grad)])
+        np.testing.assert_allclose(params[0], expected, 1e-15)
+
+
+def grads_at(t):
+    """Return gradients that nobody needs a file for."""
+    return np.cos(np.arange(6.0) * (t + 1)).reshape(2, 3) + 1.5
+
+
+# What the authors' package gives for 8 steps from linspace(1, 2, 6) on the gradients `grads_at`, in float64:
+# prodigyopt 1.1.2, Prodigy([p], d0=0.01), whose use_bias_correction is False; with growth_rate=1.05.
+PRODIGYOPT = {
+    None: [
+        -14.532152879203103, -14.675787150565082, -14.999441874617055, -13.247217083745497,
+        -12.62249590064706, -14.79310075140955,
+    ],
+    1.05: [
+        0.2858963133716763, 0.5343448559042158, 0.7611790261671888, 0.9674347766883978,
+        1.1592774073958847, 1.3524321728510695,
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("growth_rate", PRODIGYOPT)
+def test_prodigy_as_its_authors_have_it(growth_rate):
+    params = [np.linspace(1, 2, 6).reshape(2, 3)]
+    optimizer = fastopt.Prodigy(d0=0.01, use_bias_correction=False, growth_rate=growth_rate)
+    for t in range(8):
+        optimizer.update(params, [grads_at(t)])
+    np.testing.assert_allclose(params[0].reshape(-1), PRODIGYOPT[growth_rate], 1e-12)
+    if growth_rate:
+        np.testing.assert_allclose(optimizer.d[0].item(), 0.021363895241386207, 1e-12)
+        np.testing.assert_allclose(optimizer.d_max[0].item(), 0.2890298185832571, 1e-12)
+
+
+def test_prodigys_state_of_before_has_no_largest_estimate():
+    rng = np.random.default_rng(21)
+    params, optimizer = {"W": np.ones((3, 2)), "b": np.ones(3)}, fastopt.Prodigy(d0=0.01)
+    grads = [{key: 1 + rng.standard_normal(p.shape) for key, p in params.items()} for _ in range(6)]
+    for grad in grads[:3]:
+        optimizer.update(params, grad)
+    state, again = optimizer.state_dict(), fastopt.Prodigy()
+    del state["state"]["d_max"]
+    for name in ("beta3", "d_coef", "growth_rate", "use_bias_correction", "safeguard_warmup"):
+        del state["hyperparameters"][name]
+    again.load_state_dict(state)
+    theirs = {key: p.copy() for key, p in params.items()}
+    for grad in grads[3:]:
+        optimizer.update(params, grad)
+        again.update(theirs, grad)
+        assert all(map(same_bits, params.values(), theirs.values()))
+    assert same_bits(optimizer.d_max["W"], again.d_max["W"])
