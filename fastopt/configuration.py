@@ -7,11 +7,13 @@ from typing import Any
 
 from fastopt.engine.engine import Engine
 from fastopt.engine.plan import Arrays
+from fastopt.engine.rules import Rule
 from fastopt.engine.segment import Calls, Segment
 from fastopt.engine.threads import check_threads
 from fastopt.options.accumulation import Accumulation, AccumulationFields
 from fastopt.options.averages import AverageFields, Lookahead, MovingAverage, WeightAverage
 from fastopt.options.base import Option
+from fastopt.options.cautious import CautiousFields
 from fastopt.options.clipping import ClipNorm, ClippingFields, GradientCopies
 from fastopt.options.decay import DecayFields
 from fastopt.options.denormals import DenormalFields
@@ -26,7 +28,7 @@ from fastopt.stepping import Stepping
 __all__ = ["Configuration", "gradient_options"]
 
 # Options whose value is part of a plan.
-PLANNED = frozenset(("groups", "decay_params", "nonfinite", "denormals", "threads"))
+PLANNED = frozenset(("groups", "decay_params", "nonfinite", "denormals", "cautious", "threads"))
 
 
 class Derived:
@@ -79,7 +81,7 @@ def gradient_options(owner: Any) -> list[Option]:
 class Configuration(
     Stepping, UpdateRule, Derived,
     DecayFields, GroupFields, ClippingFields, AverageFields, AccumulationFields, SparseFields,
-    NonfiniteFields, DenormalFields,
+    NonfiniteFields, CautiousFields, DenormalFields,
 ):  # fmt: skip
     """The fields of an optimizer, and what follows from them."""
 
@@ -120,6 +122,25 @@ class Configuration(
     def has_groups(self) -> bool:
         """Whether hyperparameters differ between parameters."""
         return self.groups is not None or self.decay_params != "all"
+
+    @property
+    def takes_single_arrays(self) -> bool:
+        """Whether packed arrays must be looked at one by one."""
+        return self.has_groups or self.cautious
+
+    def adapt_rule(self, rule: Rule) -> Rule:
+        """Return the rule with what the options change of it."""
+        rule = rule._replace(flushes_denormals=self.denormals == "flush")
+        return rule.cautious() if self.cautious else rule
+
+    @property
+    def step_rule(self) -> Rule:
+        """The rule as steps take it."""
+        return self.adapt_rule(self.engine.rule)
+
+    def reason_for_whole_arrays(self) -> str | None:
+        """Return what needs whole arrays: the rule, an option, or nothing."""
+        return type(self).__name__ if self.rule_is_whole() else "cautious=True" if self.cautious else None
 
     @property
     def has_average(self) -> bool:

@@ -153,7 +153,7 @@ class Optimizer(Configuration):
         """Return the keys and arrays of a step, or the buffers of packed ones if these take one pass."""
         if isinstance(params, Packed) and isinstance(grads, Packed):
             is_known = params.layout is grads.layout is self.engine.memory.layout
-            if is_known or (not self.has_groups and self.engine.is_one_pass(params, grads)):
+            if is_known or (not self.takes_single_arrays and self.engine.is_one_pass(params, grads)):
                 return Arrays(params.layout, [*params.buffers.values()], [*grads.buffers.values()], params)
         return Arrays(*match_grads(params, grads), params)
 

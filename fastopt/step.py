@@ -11,6 +11,7 @@ from fastopt.arrays.rows import Rows
 from fastopt.engine.engine import CHANGED, Engine, NonfiniteGradientError, OutdatedStepError
 from fastopt.engine.memory import Memory
 from fastopt.engine.plan import Arrays, Plan
+from fastopt.engine.rules import Rule
 from fastopt.engine.segment import Calls, Segment
 from fastopt.engine.table import REFUSED
 from fastopt.options.sparse import coalesce_grads
@@ -93,7 +94,7 @@ class Step:
         self.is_strict = self.nonfinite != "warn"
         self.options: tuple[Option, ...] = optimizer.options
         if isinstance(arrays.keys, Layout):
-            if optimizer.has_groups:  # which a handler has assigned since the container was looked at
+            if optimizer.takes_single_arrays:  # as a handler has assigned since the container was looked at
                 self.split()
                 grouping = optimizer.grouping_of(self.arrays)
         elif grouping is None:
@@ -106,7 +107,8 @@ class Step:
         if Rows in map(type, self.arrays.grads):
             if owner.accumulation is not None:
                 owner.accumulation.check_dense(self)
-            coalesce_grads(self, type(owner).__name__, owner.changes_of_all_rows(), owner.rule_is_whole())
+            whole = owner.reason_for_whole_arrays()
+            coalesce_grads(self, whole, owner.changes_of_all_rows())
 
     def begin(self) -> None:
         """Let the options change what the step is given. Then `jobs` has what is to be done."""
@@ -140,10 +142,10 @@ class Step:
         ):
             raise OutdatedStepError(CHANGED)
 
-    @property
-    def flushes_denormals(self) -> bool:
-        """Whether the rule computes with denormals as with 0."""
-        return bool(self.optimizer.denormals == "flush")
+    def adapt_rule(self, rule: Rule) -> Rule:
+        """Return the rule with what the options change of it."""
+        adapted: Rule = self.optimizer.adapt_rule(rule)
+        return adapted
 
     @property
     def is_packed(self) -> bool:

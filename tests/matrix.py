@@ -82,6 +82,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "swa": {"swa": 2},
     "swa_every": {"swa": 1, "swa_every": 2},
     "accumulate": {"accumulate": 2},
+    "cautious": {"cautious": True},
     "skip": {"nonfinite": "skip"},
     "raise": {"nonfinite": "raise"},
 }
@@ -282,6 +283,8 @@ class Run:
         self.values, self.grads = values_of(case)
         own, arguments = getattr(fastopt, case.rule), arguments_of(case)
         if is_reference:
+            if own.default_decoupled and "cautious" in case.options:
+                arguments.setdefault("decoupled", True)  # outside of the step that is cautious
             self.optimizer = Optimizer(getattr(reference, case.rule), **arguments)
         else:
             self.optimizer = own(**arguments)

@@ -253,6 +253,8 @@ def fortran():
         ("SM3", {"clip_norm_each": 0.5, "clip_adaptive": 0.25}),
         ("Adafactor", {}),
         ("Muon", {}),
+        ("Adam", {"cautious": True}),
+        ("LARS", {"cautious": True}),
     ):
         shapes = shapes_of(name)
         params, ref = ({k: np.asfortranarray(p) for k, p in start(0, shapes).items()} for _ in range(2))

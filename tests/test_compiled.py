@@ -43,9 +43,7 @@ def rule_functions(cls, dtype):
     """Return the functions by whose addresses steps call a rule."""
     rule = cls.rule()
     n_arrays = 2 + len(cls.states) + rule.n_work
-    return [
-        caller(kernel, np.dtype(dtype), n_arrays, rule.n_scalars, rule.is_whole) for kernel in rule.passes
-    ]
+    return [caller(kernel, np.dtype(dtype), n_arrays, rule.n_scalars, form) for kernel, form in rule.passes]
 
 
 def arithmetic(function, signature):

@@ -14,8 +14,8 @@ SUMS = "accumulate"
 STATE_NAMES = {"slow": "m_slow", "before": "prev_grad", "size": "step_size"}
 FIELD_NAMES = {"decay": "decay_params", "clip_each": "clip_norm_each", "d": "clip_threshold"}
 # What has become a hyperparameter since, and did not exist before.
-LATER_FIELDS = {
-    "denormals": "keep",
+LATER_FIELDS: dict[str, Any] = {
+    **{"denormals": "keep", "cautious": False},
     **{"ema_init": "corrected", "ema_every": 1, "ema_overwrite": None, "swa_every": 1},
 }
 # Arguments of rules that came later; with their defaults the rules are what they were.

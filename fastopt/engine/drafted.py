@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastopt.engine.rules import KernelCall
 from fastopt.engine.segment import Calls, Entry, Segment
+from fastopt.kernels.cautious import count_agreeing, move_agreeing
 from fastopt.kernels.common import follow
 from fastopt.kernels.plain import Draft, changes
 
@@ -66,7 +68,7 @@ def draft_step(segment: Segment, works: Sequence[Work], between: Callable[[Segme
     writes: Calls = []
     for work, own in zip(works, drafts, strict=True):
         make(work.before)  # after the arrays before it have changed what it shares with them
-        run_kernel(segment, segment.rule.kernel, work, own)
+        run_kernel(segment, segment.rule.passes[-1], work, own)
         end = len(own) - segment.n_averages
         _, weights = segment.scalars_of(work.entry)
         for k, average in enumerate(own[end:]):
@@ -90,20 +92,34 @@ def take_statistics(segment: Segment, works: Sequence[Work], drafts: Sequence[li
     n_totals = segment.rule.n_totals
     segment.totals[:] = 0
     for number, (work, own) in enumerate(zip(works, drafts, strict=True)):
-        run_kernel(segment, segment.rule.statistics_kernel, work, own)
+        run_kernel(segment, segment.rule.passes[0], work, own)
         sums = segment.statistics[work.row][:n_totals]
         segment.totals[:] = sums if number == 0 else segment.totals + sums
 
 
-def run_kernel(segment: Segment, kernel: Any, work: Work, drafts: list[Draft]) -> None:
+def run_kernel(segment: Segment, one: KernelCall, work: Work, drafts: list[Draft]) -> None:
     """Run a kernel on the drafts of an array."""
+    kernel, form = one
     param, *states = drafts[: len(drafts) - segment.n_averages]
     scalars, _ = segment.scalars_of(work.entry)
-    if segment.rule.is_whole:
+    values, room = scalars.astype(work.entry.slot.dtype), segment.work[work.row]
+    statistics = segment.statistics[work.row]
+    if form == "elements":
+        kernel.in_numpy(param, work.grad, *states, *values)
+    elif form == "elements-of-copy":
+        target = param.copy()
+        kernel.in_numpy(target, work.grad, *states, *values)
+        room[-1][...] = target.value
+        statistics[0] = count_agreeing.in_numpy(param, target[...], work.grad, *values[:3])
+    elif form == "move":
+        kernel.in_numpy(param, room[-1], work.grad, statistics[0], *values[:3])
+    else:
+        target = param.copy() if form == "copy" else param
         rows, columns = (0, *(work.entry.slot.shape or (1,)))[-2:]
         kernel.in_numpy(
-            rows, columns, param, work.grad, *states, *segment.work[work.row],
-            segment.statistics[work.row], segment.totals, *scalars.tolist(),
+            rows, columns, target, work.grad, *states, *(room if form == "arrays" else room[:-1]),
+            statistics, segment.totals, *scalars.tolist(),
         )  # fmt: skip
-    else:
-        kernel.in_numpy(param, work.grad, *states, *scalars.astype(work.entry.slot.dtype))
+        if form == "copy":
+            count = count_agreeing.in_numpy(param, target[...], work.grad, *values[:3])
+            move_agreeing.in_numpy(param, target[...], work.grad, count, *values[:3])

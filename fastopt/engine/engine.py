@@ -55,9 +55,8 @@ class Job(Protocol):
     is_strict: bool
     between: Callable[[Segment], Calls] | None
 
-    @property
-    def flushes_denormals(self) -> bool:
-        """Whether the rule computes with denormals as with 0."""
+    def adapt_rule(self, rule: Rule) -> Rule:
+        """Return the rule with what the options change of it."""
 
     def groups(self) -> Sequence[int]:
         """Return the group of each parameter."""
@@ -270,7 +269,7 @@ class Engine:
         if isinstance(arrays.keys, Layout):
             memory.layout = arrays.keys  # found at once from now on
         plan = make_plan(
-            self.rule._replace(flushes_denormals=job.flushes_denormals), memory, arrays, groups,
+            job.adapt_rule(self.rule), memory, arrays, groups,
             n_threads=job.n_threads, is_strict=job.is_strict,
             n_averages=self.n_averages, between=job.between, token=job.token, grouping=job.grouping,
         )  # fmt: skip
@@ -279,7 +278,7 @@ class Engine:
         place = tuple(arrays.keys)
         others = {keys: other for keys, other in self.plans.items() if keys != place}
         is_full = sum(map(len, others)) + len(place) > MAX_CACHED_ARRAYS
-        others = {} if memory is not self.memory or self.rule.n_work or is_full else others
+        others = {} if memory is not self.memory or plan.rule.n_work or is_full else others
         now["plan"], now["was_compiled"] = plan if plan.is_kept else None, plan.is_compiled
         now["plans"] = others | {place: plan} if plan.is_kept else others
         start = partial(memory.unstarted.difference_update, started)

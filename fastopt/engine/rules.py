@@ -9,8 +9,9 @@ from fastopt.engine.compiling.code import compile_mode, find, is_compiling
 from fastopt.engine.compiling.units import Unit, driver_unit, kernel_unit, others_unit
 from fastopt.engine.machine import flush_bits
 from fastopt.engine.structs import is_layout_known
+from fastopt.kernels.cautious import move_agreeing
 
-__all__ = ["Rule", "StepCode", "check_flushing"]
+__all__ = ["KernelCall", "Rule", "StepCode", "check_flushing"]
 
 
 NO_CODE = (
@@ -47,6 +48,13 @@ class StepCode(NamedTuple):
         return "gather" in self.step
 
 
+class KernelCall(NamedTuple):
+    """A kernel, and how it is called, as `kernel_unit` has it."""
+
+    kernel: Any
+    form: str
+
+
 class Rule(NamedTuple):
     """What the engine must know of an update rule.
 
@@ -69,6 +77,9 @@ class Rule(NamedTuple):
         Whether the kernels leave the parameters as they are.
     flushes_denormals : bool
         Whether they compute with denormals as with 0, which only compiled code can.
+    is_cautious : bool
+        Whether the kernel updates a copy of the parameter, the last of the work arrays, and only some of
+        these changes are made, see `fastopt.kernels.cautious`.
     """
 
     kernel: Any
@@ -80,16 +91,37 @@ class Rule(NamedTuple):
     n_statistics: Callable[[tuple[int, ...]], int] = lambda shape: 0
     is_reading: bool = False
     flushes_denormals: bool = False
+    is_cautious: bool = False
+
+    @property
+    def is_elementwise(self) -> bool:
+        """Whether the kernel takes the elements piece by piece, and needs no statistics."""
+        return self.statistics_kernel is None
 
     @property
     def is_whole(self) -> bool:
-        """Whether the kernels take whole arrays."""
-        return self.statistics_kernel is not None
+        """Whether there are two passes over whole arrays."""
+        return self.is_cautious or not self.is_elementwise
 
     @property
-    def passes(self) -> list[Any]:
+    def passes(self) -> list[KernelCall]:
         """The kernels, in the order in which they run."""
-        return [self.statistics_kernel, self.kernel] if self.is_whole else [self.kernel]
+        if self.is_elementwise:
+            cautious = [KernelCall(self.kernel, "elements-of-copy"), KernelCall(move_agreeing, "move")]
+            return cautious if self.is_cautious else [KernelCall(self.kernel, "elements")]
+        forms = ("without-copy", "copy") if self.is_cautious else ("arrays", "arrays")
+        return [*map(KernelCall, (self.statistics_kernel, self.kernel), forms)]
+
+    def cautious(self) -> "Rule":
+        """Return the rule with cautious steps.
+
+        An element-wise rule then has one statistic of each array, how many elements agree, which is a sum
+        over elements. Other rules count them when they update the array, so that it must be whole.
+        """
+        more = (
+            {"n_additive": 1, "n_statistics": lambda shape: 1} if self.is_elementwise else {"n_additive": 0}
+        )
+        return self._replace(is_cautious=True, n_work=self.n_work + 1, **more)
 
     def units(self, dtypes: Iterable[np.dtype[Any]], n_states: int) -> list[Unit]:
         """Return what has to be compiled for steps on arrays of these dtypes.
@@ -100,9 +132,9 @@ class Rule(NamedTuple):
         return [
             driver_unit(),
             *(
-                kernel_unit(kernel, dtype, n_arrays, self.n_scalars, self.is_whole)
+                kernel_unit(kernel, dtype, n_arrays, self.n_scalars, form)
                 for dtype in dtypes
-                for kernel in self.passes
+                for kernel, form in self.passes
             ),
             others_unit(),
         ]

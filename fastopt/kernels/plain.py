@@ -43,6 +43,12 @@ class Draft:
     def __init__(self, array: np.ndarray) -> None:
         self.array = self.value = array
 
+    def copy(self) -> "Draft":
+        """Return another draft of the same array, with the current values."""
+        other = Draft(self.array)
+        other.value = self.value
+        return other
+
     @property
     def is_changed(self) -> bool:
         """Whether a value has been assigned."""

@@ -91,7 +91,7 @@ class Muon(Optimizer):
     def intermediate_calls(self, segment: Segment) -> Calls:
         """Return the products of Newton-Schulz's iterations."""
         calls: Calls = []
-        for i, (entry, (u_flat,)) in enumerate(zip(segment.entries, segment.work, strict=True)):
+        for i, (entry, (u_flat, *_)) in enumerate(zip(segment.entries, segment.work, strict=True)):
             if entry.is_frozen:
                 continue
             u = u_flat.reshape(entry.slot.shape)

@@ -75,7 +75,6 @@ class Pass:
     between: Callable[[Segment], Calls] | None = None
     also: Sequence[Callable[[], Any]] = ()
     guards: Sequence[Callable[[], Any]] = ()
-    flushes_denormals = False
 
     def __init__(
         self,
@@ -101,6 +100,10 @@ class Pass:
         return self.values * len(plan.sets)
 
     checked_scalars = scalars
+
+    def adapt_rule(self, rule: Rule) -> Rule:
+        """Return the rule as it is."""
+        return rule
 
     def check_current(self) -> None:
         """Do nothing: the step that it belongs to is checked."""

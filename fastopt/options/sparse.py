@@ -30,19 +30,17 @@ class SparseFields:
     rows: str | None = choice(None, None, "lazy")
 
 
-def coalesce_grads(step: "Step", name: str, others_change_by: Sequence[str], is_whole: bool) -> None:
+def coalesce_grads(step: "Step", needs_whole: str | None, others_change_by: Sequence[str]) -> None:
     """Replace row-sparse gradients by equivalent ones in which each row occurs once.
 
     Parameters
     ----------
     step : Step
         The step.
-    name : str
-        Of the rule.
+    needs_whole : str or None
+        What needs whole arrays, if anything does.
     others_change_by : sequence of str
         What would change rows without a gradient as well.
-    is_whole : bool
-        Whether the rule needs whole arrays.
 
     Raises
     ------
@@ -53,8 +51,10 @@ def coalesce_grads(step: "Step", name: str, others_change_by: Sequence[str], is_
     for i, (key, param, grad) in enumerate(zip(*step.arrays[:3], strict=True)):
         if isinstance(grad, Rows):
             grads[i] = grad.coalesce(key, *compute_dtype(key, param))
-            if is_whole:
-                raise ValueError(f"the gradient of {key!r} is of rows, but {name} measures whole arrays")
+            if needs_whole is not None:
+                raise ValueError(
+                    f"the gradient of {key!r} is of rows, but {needs_whole} measures whole arrays"
+                )
             if others_change_by:
                 raise ValueError(
                     f"the gradient of {key!r} is of rows, but {others_change_by[0]} changes the others, too: "

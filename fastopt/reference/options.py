@@ -57,6 +57,7 @@ class Optimizer:
         swa_every: int = 1,
         accumulate: int = 1,
         nonfinite: str = "warn",
+        cautious: bool = False,
         **hyperparameters: Any,
     ) -> None:
         defaults = {name: argument.default for name, argument in signature(rule).parameters.items()}
@@ -70,7 +71,7 @@ class Optimizer:
         self.grad_norm: float | None = None
         self.lookahead, self.ema, self.swa, self.swa_every = lookahead, ema, swa, swa_every
         self.ema_init, self.ema_every, self.ema_overwrite = ema_init, ema_every, ema_overwrite
-        self.accumulate, self.nonfinite = accumulate, nonfinite
+        self.accumulate, self.nonfinite, self.cautious = accumulate, nonfinite, cautious
         self.iter = self.skipped = 0
         # The history of each parameter.
         self.rules: dict[Any, Any] = {}
@@ -105,7 +106,10 @@ class Optimizer:
             self.begin(key, p[key])
             g[key] = self.decayed(g[key].dtype.type(scale) * clipped[key], p[key], chosen[key])
             vars(self.rules[key]).update(chosen[key])
+        before = {key: p[key].copy() for key in keys}
         self.apply_rules(p, g, keys)
+        for key in keys if self.cautious else ():
+            p[key][...] = cautious_step(before[key], p[key], g[key])
         for key in keys:
             self.average(key, p[key])
             put(params, key, p[key])
@@ -146,7 +150,7 @@ class Optimizer:
     def decayed(self, g: np.ndarray, p: np.ndarray, own: dict[str, Any]) -> np.ndarray:
         """Return g + weight_decay·p; or, with decoupled, shrink p; or leave weight_decay to the rule."""
         decay, decoupled = own.pop("weight_decay"), own.pop("decoupled", None)
-        if self.decays_itself and decoupled is not False:
+        if self.decays_itself and decoupled is None:
             own["weight_decay"] = decay
             return g
         own |= {"weight_decay": 0.0} if self.decays_itself else {}
@@ -221,6 +225,16 @@ def selects(selector: Any, key: Any, param: Any) -> bool:
         return bool(selector(key, param))
     is_pattern = isinstance(selector, str) and isinstance(key, str)
     return bool(selector == key or (is_pattern and fnmatchcase(key, selector)))
+
+
+def cautious_step(before: np.ndarray, after: np.ndarray, g: np.ndarray) -> np.ndarray:
+    """Return a parameter after those moves only that go down the gradient, scaled by their share."""
+    move = before - after
+    disagrees = ((move >= 0) & (g <= 0)) | ((move <= 0) & (g >= 0))
+    share = np.count_nonzero(~disagrees) / max(disagrees.size, 1)
+    factor = before.dtype.type(1 / max(share, 0.001))
+    moved = after if factor == 1 else before - factor * move
+    return np.where(disagrees, before, moved)
 
 
 def follow(average: np.ndarray, p: np.ndarray, weight: float) -> None:

@@ -50,9 +50,9 @@ class Agreement:
 
     def needs_whole(self, *clips: Any) -> bool:
         """Whether arrays must not be cut, with this clip_norm_each and clip_adaptive or the optimizer's."""
-        rule = self.optimizer
-        clips = clips or (rule.clip_norm_each, rule.clip_adaptive)
-        return (rule.rule_is_whole() and not rule.n_additive) or clips != (None, None)
+        optimizer = self.optimizer
+        rule, clips = optimizer.step_rule, clips or (optimizer.clip_norm_each, optimizer.clip_adaptive)
+        return (rule.is_whole and not rule.n_additive) or clips != (None, None)
 
     def check_new(self) -> None:
         """Raise ValueError if the optimizer has state."""
@@ -111,7 +111,7 @@ class Agreement:
         if layout is not self.distribution.layout or is_whole != self.distribution.sharding.is_whole:
             container = dict if isinstance(params, Mapping) else list
             self.distribution = Distribution(
-                self.comm, layout, container, is_whole, optimizer.rule_is_whole(), self.reduce_dtype
+                self.comm, layout, container, is_whole, optimizer.step_rule.is_whole, self.reduce_dtype
             )
         return is_skipped
 

@@ -68,7 +68,7 @@ class RankStep:
         )
         step.is_strict = False  # the mean gradients of all ranks have been checked
         step.also, self.also = self.also, []
-        if optimizer.n_totals or optimizer.n_additive:
+        if optimizer.n_totals or optimizer.step_rule.n_additive:
             own_calls = step.between or (lambda segment: [])
             step.between = lambda segment: self._reduce_calls(bucket, segment) + own_calls(segment)
         if optimizer.n_totals:
@@ -89,8 +89,9 @@ class RankStep:
         positions = {key: position for position, key in enumerate(sharding.layout)}
         keys = [param_key(bucket.keys[entry.position]) for entry in segment.entries]
         own = np.array([positions[key] for key in keys], dtype=np.intp)
-        everything = np.zeros((len(positions), self.optimizer.n_additive), dtype=np.float64)
-        sums = np.zeros((own.size, self.optimizer.n_additive), dtype=np.float64)
+        n_additive = self.optimizer.step_rule.n_additive
+        everything = np.zeros((len(positions), n_additive), dtype=np.float64)
+        sums = np.zeros((own.size, n_additive), dtype=np.float64)
         return [
             partial(everything.fill, 0),
             partial(setitem, everything, own, segment.sums),

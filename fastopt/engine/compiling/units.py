@@ -116,29 +116,30 @@ def others_unit() -> Unit:
 
 
 @cache
-def kernel_unit(kernel: Any, dtype: np.dtype[Any], n_arrays: int, n_scalars: int, is_whole: bool) -> Unit:
+def kernel_unit(kernel: Any, dtype: np.dtype[Any], n_arrays: int, n_scalars: int, form: str) -> Unit:
     """Return the unit of a kernel for one dtype.
 
     Parameters
     ----------
     kernel : compiled function
-        ``kernel(*arrays, *scalars)``, or with ``is_whole``
-        ``kernel(rows, columns, *arrays, statistics, totals, *scalars)``.
+        What is called, see ``form``.
     dtype : dtype
         Of the arrays.
     n_arrays, n_scalars : int
         Number of arrays (parameter, gradient, states) and of scalars.
-    is_whole : bool
-        Whether it takes whole arrays, and scalars in double precision.
+    form : str
+        How it is called: "elements", as ``kernel(*arrays, *scalars)`` piece by piece; "arrays", as
+        ``kernel(rows, columns, *arrays, statistics, totals, *scalars)`` with scalars in double precision.
+        Of cautious steps see `fastopt.engine.native.rules`.
     """
 
     def functions() -> Mapping[str, tuple[Any, int]]:
         from fastopt.engine.native.rules import caller
 
-        return {"rule": (caller(kernel, dtype, n_arrays, n_scalars, is_whole), 2)}
+        return {"rule": (caller(kernel, dtype, n_arrays, n_scalars, form), 2)}
 
     module, name = kernel.__module__ or "", kernel.__name__
-    numbers = f"{dtype} {n_arrays} {n_scalars} {int(is_whole)}"
+    numbers = f"{dtype} {n_arrays} {n_scalars} {form}"
     is_own = module.startswith(f"{PACKAGE}.") and getattr(sys.modules.get(module), name, None) is kernel
     digest, is_lasting = hashlib.sha256(environment_digest().encode() + numbers.encode()), True
     try:
@@ -156,9 +157,9 @@ def read_request(request: str) -> Unit:
     for shared in (driver_unit(), others_unit()):
         if request == shared.request:
             return shared
-    module, name, dtype, n_arrays, n_scalars, is_whole = request.split()
+    module, name, dtype, n_arrays, n_scalars, form = request.split()
     kernel = getattr(importlib.import_module(module), name)
-    return kernel_unit(kernel, np.dtype(dtype), int(n_arrays), int(n_scalars), is_whole == "1")
+    return kernel_unit(kernel, np.dtype(dtype), int(n_arrays), int(n_scalars), form)
 
 
 # Digests: what the compiled code depends on.

@@ -9,6 +9,7 @@ import numpy as np
 from fastopt.engine.native.checking import finite_array
 from fastopt.engine.native.pointers import arrays_at, scalars_at, word_at
 from fastopt.engine.table import PIECE
+from fastopt.kernels.cautious import copy, count_agreeing, move_agreeing
 from fastopt.kernels.jit import internal
 
 __all__ = ["caller"]
@@ -45,9 +46,67 @@ def run_on_arrays(arguments, scalars):
     return 0
 
 
-def caller(kernel: Any, dtype: np.dtype[Any], n_arrays: int, n_scalars: int, is_whole: bool) -> Any:
+# Cautious steps: the last array is a copy of the parameter, which the rule updates in its place.
+
+
+def run_on_elements_of_copy(arguments, scalars):
+    """Run an element-wise kernel on a copy, piece by piece; note how many elements agree."""
+    values = scalars_at(scalars, N_SCALARS, DTYPE)
+    size, count = word_at(arguments + 24), 0
+    for first in range(0, size, PIECE):
+        arrays = arrays_at(arguments + 16, N_ARRAYS, DTYPE, first, min(PIECE, size - first))
+        copy(arrays[0], arrays[-1])
+        rule(arrays[-1], *arrays[1:-1], *values)
+        count += count_agreeing(arrays[0], arrays[-1], arrays[1], *values[:3])
+    room = arrays_at(arguments + 16 + 16 * N_ARRAYS, 2, DOUBLE, 0, -1)
+    room[0][0] = count
+    return 0
+
+
+def run_move(arguments, scalars):
+    """Move a parameter by what its copy was moved."""
+    arrays = arrays_at(arguments + 16, N_ARRAYS, DTYPE, 0, -1)
+    room = arrays_at(arguments + 16 + 16 * N_ARRAYS, 2, DOUBLE, 0, -1)
+    rule(arrays[0], arrays[-1], arrays[1], room[0][0], *scalars_at(scalars, N_SCALARS, DTYPE)[:3])
+    return 0
+
+
+def run_without_copy(arguments, scalars):
+    """Run the statistics pass of a kernel of whole arrays, which doesn't know of the copy."""
+    arrays = arrays_at(arguments + 16, N_ARRAYS, DTYPE, 0, -1)
+    room = arrays_at(arguments + 16 + 16 * N_ARRAYS, 2, DOUBLE, 0, -1)
+    rows, columns = word_at(arguments), word_at(arguments + 8)
+    rule(rows, columns, *arrays[:-1], *room, *scalars_at(scalars, N_SCALARS, DOUBLE))
+    return 0
+
+
+def run_on_copy(arguments, scalars):
+    """Run a kernel of whole arrays on a copy, and move the parameter."""
+    arrays = arrays_at(arguments + 16, N_ARRAYS, DTYPE, 0, -1)
+    room = arrays_at(arguments + 16 + 16 * N_ARRAYS, 2, DOUBLE, 0, -1)
+    rows, columns = word_at(arguments), word_at(arguments + 8)
+    param, grad, target = arrays[0], arrays[1], arrays[-1]
+    copy(param, target)
+    rule(rows, columns, target, *arrays[1:-1], *room, *scalars_at(scalars, N_SCALARS, DOUBLE))
+    first = scalars_at(scalars, 3, DTYPE)
+    move_agreeing(param, target, grad, count_agreeing(param, target, grad, *first), *first)
+    return 0
+
+
+TEMPLATES = {
+    "elements": run_on_elements,
+    "arrays": run_on_arrays,
+    "elements-of-copy": run_on_elements_of_copy,
+    "without-copy": run_without_copy,
+    "copy": run_on_copy,
+    "move": run_move,
+}
+
+
+def caller(kernel: Any, dtype: np.dtype[Any], n_arrays: int, n_scalars: int, form: str) -> Any:
     """Return the function ``run(arguments, scalars)`` that calls a kernel, given as to `kernel_unit`."""
-    template = run_on_arrays if is_whole else run_on_elements
     own = {"rule": kernel, "DTYPE": dtype, "N_ARRAYS": n_arrays, "N_SCALARS": n_scalars}
-    copy: Callable[..., Any] = FunctionType(template.__code__, {**globals(), **own}, kernel.__name__)
-    return internal(copy)
+    function: Callable[..., Any] = FunctionType(
+        TEMPLATES[form].__code__, {**globals(), **own}, kernel.__name__
+    )
+    return internal(function)
