@@ -110,9 +110,10 @@ def run_kernel(segment: Segment, one: KernelCall, work: Work, drafts: list[Draft
         target = param.copy()
         kernel.in_numpy(target, work.grad, *states, *values)
         room[-1][...] = target.value
-        statistics[0] = count_agreeing.in_numpy(param, target[...], work.grad, *values[:3])
+        count = count_agreeing.in_numpy(param, target[...], work.grad, *values[:3])
+        statistics[:2] = count, param.size
     elif form == "move":
-        kernel.in_numpy(param, room[-1], work.grad, statistics[0], *values[:3])
+        kernel.in_numpy(param, room[-1], work.grad, *statistics[:2], *values[:3])
     else:
         target = param.copy() if form == "copy" else param
         rows, columns = (0, *(work.entry.slot.shape or (1,)))[-2:]
@@ -122,4 +123,4 @@ def run_kernel(segment: Segment, one: KernelCall, work: Work, drafts: list[Draft
         )  # fmt: skip
         if form == "copy":
             count = count_agreeing.in_numpy(param, target[...], work.grad, *values[:3])
-            move_agreeing.in_numpy(param, target[...], work.grad, count, *values[:3])
+            move_agreeing.in_numpy(param, target[...], work.grad, count, np.float64(param.size), *values[:3])

@@ -115,13 +115,13 @@ class Rule(NamedTuple):
     def cautious(self) -> "Rule":
         """Return the rule with cautious steps.
 
-        An element-wise rule then has one statistic of each array, how many elements agree, which is a sum
-        over elements. Other rules count them when they update the array, so that it must be whole.
+        An element-wise rule then has two statistics of each array, how many elements agree of how many, which
+        are sums over elements. Other rules count them when they update the array, so that it must be whole.
         """
-        more = (
-            {"n_additive": 1, "n_statistics": lambda shape: 1} if self.is_elementwise else {"n_additive": 0}
-        )
-        return self._replace(is_cautious=True, n_work=self.n_work + 1, **more)
+        rule = self._replace(is_cautious=True, n_work=self.n_work + 1)
+        if self.is_elementwise:
+            return rule._replace(n_additive=2, n_statistics=lambda shape: 2)
+        return rule._replace(n_additive=0)
 
     def units(self, dtypes: Iterable[np.dtype[Any]], n_states: int) -> list[Unit]:
         """Return what has to be compiled for steps on arrays of these dtypes.

@@ -46,12 +46,12 @@ def count_agreeing(param, target, grad, grad_scale, l2, keep):
 
 
 @compiled
-def move_agreeing(param, target, grad, count, grad_scale, l2, keep):
+def move_agreeing(param, target, grad, count, size, grad_scale, l2, keep):
     """Liang et al. 2024: p ← keep·p − u / share where the update u has the sign of g, else keep·p.
 
-    share is that of the elements with this sign in the array, at least 0.001.
+    share is that of the elements with this sign, at least 0.001: count of the array's size.
     """
-    share = np.float64(count) / param.size
+    share = np.float64(count) / size
     factor = param.dtype.type(1 / (share if share > MIN_SHARE else MIN_SHARE))
     for i in range(param.size):
         g = gradient(grad[i], param[i], grad_scale, l2)

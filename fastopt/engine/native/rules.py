@@ -59,7 +59,8 @@ def run_on_elements_of_copy(arguments, scalars):
         rule(arrays[-1], *arrays[1:-1], *values)
         count += count_agreeing(arrays[0], arrays[-1], arrays[1], *values[:3])
     room = arrays_at(arguments + 16 + 16 * N_ARRAYS, 2, DOUBLE, 0, -1)
-    room[0][0] = count
+    # Where ranks have slices of an array, both are summed over these.
+    room[0][0], room[0][1] = count, size
     return 0
 
 
@@ -67,7 +68,7 @@ def run_move(arguments, scalars):
     """Move a parameter by what its copy was moved."""
     arrays = arrays_at(arguments + 16, N_ARRAYS, DTYPE, 0, -1)
     room = arrays_at(arguments + 16 + 16 * N_ARRAYS, 2, DOUBLE, 0, -1)
-    rule(arrays[0], arrays[-1], arrays[1], room[0][0], *scalars_at(scalars, N_SCALARS, DTYPE)[:3])
+    rule(arrays[0], arrays[-1], arrays[1], room[0][0], room[0][1], *scalars_at(scalars, N_SCALARS, DTYPE)[:3])
     return 0
 
 
@@ -89,7 +90,8 @@ def run_on_copy(arguments, scalars):
     copy(param, target)
     rule(rows, columns, target, *arrays[1:-1], *room, *scalars_at(scalars, N_SCALARS, DOUBLE))
     first = scalars_at(scalars, 3, DTYPE)
-    move_agreeing(param, target, grad, count_agreeing(param, target, grad, *first), *first)
+    count = count_agreeing(param, target, grad, *first)
+    move_agreeing(param, target, grad, count, param.size, *first)
     return 0
 
 
