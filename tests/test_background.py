@@ -95,6 +95,7 @@ def test_a_relative_folder_is_that_of_the_first_step(cache):
     assert not (cache.parent / "elsewhere" / cache.name).exists()
 
 
+@pytest.mark.long
 @needs_jit
 @posix
 def test_a_process_that_is_killed_is_started_again(cache):
@@ -125,6 +126,7 @@ print("other-name-" in background.failed)
     assert train(cache, after=after)[:2] == ["True", "True"]
 
 
+@pytest.mark.long
 @needs_jit
 @pytest.mark.parametrize("flag", ["-O", "-OO"])
 def test_flags_of_the_interpreter_are_handed_on(flag, cache):
@@ -198,6 +200,7 @@ for step in range(5):
 """
 
 
+@pytest.mark.long
 @needs_jit
 def test_no_step_of_a_kernel_of_ones_own_is_taken_in_numpy(tmp_path):
     """It has literals and `exp` in float32, and what only compiled code can subtract."""
@@ -309,6 +312,7 @@ def test_another_folder_is_asked_anew(cache, tmp_path):
     assert list(other.glob("sgd-*.code"))
 
 
+@pytest.mark.long
 @needs_jit
 @posix
 def test_a_disk_that_is_full_is_no_place_to_wait_for(cache):
@@ -452,6 +456,7 @@ print(other.compiled, averaging.compiled)
 """
 
 
+@pytest.mark.long
 @needs_jit
 def test_steps_on_contiguous_arrays_do_not_wait_for_what_gathers_others(cache):
     python("import fastopt; fastopt.warmup(['SGD'], ['float64'])", FASTOPT_CACHE_DIR=str(cache))

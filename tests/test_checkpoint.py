@@ -263,6 +263,7 @@ print(len(seen))
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform == "win32", reason="no fork")
 @pytest.mark.parametrize("how", ["kill", "interrupt"])
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -353,6 +354,7 @@ def small():
     return opt, params
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_row_31_a_flipped_bit_or_a_missing_end(suffix, tmp_path):
     pytest.importorskip("safetensors")

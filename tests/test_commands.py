@@ -84,6 +84,7 @@ def test_tables_fit_80_columns(rules, monkeypatch):
     fits(distributed.summary([outcome] * 3))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("function", SURFACES)
 def test_trajectories_fit_80_columns(function, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(trajectories, "save", lambda figure, out: out)
@@ -92,6 +93,7 @@ def test_trajectories_fit_80_columns(function, tmp_path, capsys, monkeypatch):
     fits(capsys.readouterr().out)
 
 
+@pytest.mark.long
 def test_verify_fits_80_columns(monkeypatch):
     monkeypatch.setattr(agreement, "largest", lambda *case: 0)
     monkeypatch.setattr(agreement, "compile_first", lambda *what: None)
@@ -99,6 +101,7 @@ def test_verify_fits_80_columns(monkeypatch):
     fits(invalid_inputs.summary()[0])
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform == "win32", reason="a pipe is closed in another way there")
 @pytest.mark.parametrize(
     "arguments", [["rules"], ["--help"], ["trajectories", "--help"], ["train", "--epochs", "1"]], ids=" ".join

@@ -209,6 +209,7 @@ def test_warmup_refuses_what_it_does_not_know(arguments, error, message):
         fastopt.warmup(*arguments)
 
 
+@pytest.mark.long
 @needs_jit
 @pytest.mark.parametrize("name", ["clip_norm", "clip_value", "accumulate", "LARS", "Prodigy", "Muon"])
 def test_kernels_need_nothing_of_numbas_runtime(name):

@@ -239,6 +239,7 @@ def test_bad_options_end_with_one_line(arguments, message, capsys):
     refused(arguments, message, capsys)
 
 
+@pytest.mark.long
 def test_train_as_a_user_runs_it(tmp_path):
     out = tmp_path / "loss.png"
     result = run("train", "--epochs", 1, "--hidden", "16", "--dtype", "float32", "--out", out)
@@ -252,6 +253,7 @@ def test_train_as_a_user_runs_it(tmp_path):
     assert "100%" in result.stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("function", SURFACES)
 def test_trajectories_as_a_user_runs_them(function, tmp_path):
     out = tmp_path / "paths.png"
@@ -334,6 +336,7 @@ def test_a_packed_network_learns_the_same_bits():
     assert np.shares_memory(nets[1].layers[0].dW, grads.buffer)
 
 
+@pytest.mark.long
 def test_bench_measures_and_draws(tmp_path):
     out = tmp_path / "bench.png"
     command = [sys.executable, "-m", "fastopt", "bench", "--rules", "SGD", "--dtypes", "float32"]

@@ -640,6 +640,7 @@ def test_threads_that_gather_have_the_same_bits(rule, dtype):
     assert [np.array(p).tobytes() for p in expected] == [np.array(p).tobytes() for p in params]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["plain", "groups", "strided", "overlapping"])
 def test_many_arrays_are_planned_in_linear_time(kind):
     """Four times the arrays take four times as long, not sixteen."""

@@ -468,6 +468,7 @@ except IndexError:
 """
 
 
+@pytest.mark.long
 @needs_jit
 @pytest.mark.parametrize("mode", MODES)
 def test_row_28_the_tests_pass_in_other_modes(mode):

@@ -149,6 +149,7 @@ for name, value, steps in (
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signal")
 @pytest.mark.parametrize("how", HOW)
 def test_an_option_assigned_during_a_step_holds_from_then_on(how):
@@ -349,6 +350,7 @@ def copy_by_file(optimizer, params, path):
     return other.iter, other.h, copies
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["plain", "of several calls"])
 @pytest.mark.parametrize("snapshot", [copy_state, copy_deeply, copy_by_pickle, copy_by_file])
 def test_a_snapshot_beside_steps_is_of_one_moment(snapshot, kind, tmp_path):
@@ -389,6 +391,7 @@ def test_a_snapshot_beside_steps_is_of_one_moment(snapshot, kind, tmp_path):
     assert optimizer.iter == taken[0]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("look", [lambda o: o.state_dict(), copy.deepcopy, pickle.dumps])
 def test_a_step_of_another_thread_at_any_moment_of_a_snapshot_is_not_lost(look):
     for at in range(1, 10_000):
@@ -456,6 +459,7 @@ os._exit(0)
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_a_forked_child_has_no_half_of_a_step_and_no_held_lock():
     run_script(FORKS)
@@ -467,6 +471,7 @@ def test_a_forked_child_has_no_half_of_a_step_and_no_held_lock():
 ASSIGNED = {"nonfinite": "raise", "clip_norm": 1e-3, "clip_value": 1e-3, "groups": {"*": {"lr_scale": 1e-3}}}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("make", [zeros, lambda: fastopt.pack(zeros()), lambda: zeros() | {"s": 0.0}])
 @pytest.mark.parametrize("n_steps", [0, 1, 2])
 @pytest.mark.parametrize("name", ASSIGNED)
@@ -556,6 +561,7 @@ def verify_of(optimizer, params, before):
     fastopt.verify(fastopt.SGD(lr=0.5), params, lambda params: {"W": np.ones(4), "s": 1.0}, steps=1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("act", [averaged_of, lr_finder_of, verify_of])
 def test_ctrl_c_leaves_parameters_and_optimizer_as_they_were(act):
     def make():
@@ -684,6 +690,7 @@ def test_a_handler_that_saves_during_a_step_disturbs_neither(t, tmp_path):
     assert copies["W"].tolist() == [1.0 - t] * 4
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("n_steps", [0, 3])
 @pytest.mark.parametrize(
     "options", [{}, {"clip_norm": 1e9, "ema": 0.5}, {"groups": {"b": {"lr_scale": 1.0}}}]
@@ -943,6 +950,7 @@ def test_threads_that_step_at_once():
 # 20: a handler's step with a parameter that the interrupted one plans as new, too.
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("kind", "how", "mode"),
     [("one", "another", "now"), ("one", "dropped", "never"), ("partition", "another", "never")],
@@ -1051,6 +1059,7 @@ WHOLE = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("what", WHOLE)
 def test_what_a_handler_does_comes_before_or_after(what):
     make, act, other = WHOLE[what]

@@ -105,6 +105,7 @@ def kernel_of_this_python(tmp_path_factory):
         yield
 
 
+@pytest.mark.long
 def test_a_cell_shows_a_picture_once():
     outputs = executed(*(source for source, _ in CELLS))
     for (source, n_pictures), own in zip(CELLS, outputs, strict=True):
@@ -371,6 +372,7 @@ def test_rules_are_short():
     assert repr(rules[0]).startswith("Rule(name='SGD'")
 
 
+@pytest.mark.long
 def test_timings_are_short():
     shapes = [[(10, 10)] * 50]
     timings = fastopt.bench(shapes, ["SGD"], ["float64"], blocks=1, block_seconds=1e-4)

@@ -229,6 +229,7 @@ class Scaled(fastopt.Optimizer):
 """
 
 
+@pytest.mark.long
 @needs_jit
 @pytest.mark.parametrize("is_in_file", [True, False], ids=["in a file", "in no file"])
 def test_it_is_compiled_once_and_anew_when_anything_in_it_changes(tmp_path, is_in_file):
@@ -372,6 +373,7 @@ for expression in EXPRESSIONS:
 """
 
 
+@pytest.mark.long
 @needs_jit
 def test_what_a_kernel_depends_on_is_known(tmp_path):
     """The second program isn't given the first one's code."""

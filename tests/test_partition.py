@@ -346,6 +346,7 @@ def test_the_second_refuses_before_the_first_has_changed():
     assert snapshot(params) == before
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("is_planned", [True, False])
 @pytest.mark.parametrize("is_plain", [True, False])
 def test_interrupted_at_any_line(is_planned, is_plain):
@@ -805,6 +806,7 @@ def sgds():
     return [Partition({"*.W": fastopt.SGD(1.0), "*": fastopt.SGD(1.0)})]
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of generators' ends
 @pytest.mark.parametrize(("name", "value"), [("maximize", True), ("ema", 0.5), ("nonfinite", "skip")])
 def test_an_interrupted_assignment_holds_for_all_or_for_none(name, value):
@@ -814,6 +816,7 @@ def test_an_interrupted_assignment_holds_for_all_or_for_none(name, value):
     assert sweep(sgds, lambda optimizer: setattr(optimizer, name, value), check) > 10
 
 
+@pytest.mark.long
 def test_what_a_handler_assigns_meanwhile_holds_too():
     for at in range(1, 10_000):
         (optimizer,) = sgds()

@@ -158,6 +158,7 @@ print(opt.iter, was_compiled, opt.compiled, "numba" in sys.modules, params[0].to
     assert params[0].tobytes().hex() == bits
 
 
+@pytest.mark.long
 def test_a_process_that_fails_costs_no_step(tmp_path, expected):
     """Then this one compiles; or, as Numba is broken here, trains in plain NumPy with one warning."""
     broken = tmp_path / "broken" / "numba"
@@ -188,6 +189,7 @@ def test_a_mode_that_there_is_not_is_named():
     assert message in failed.value.stderr
 
 
+@pytest.mark.long
 @needs_jit
 @pytest.mark.parametrize(
     "before",
@@ -214,6 +216,7 @@ def test_a_later_process_needs_no_numba(cache, expected):
         assert train(cache, mode=mode) == (expected, False, True, 0)
 
 
+@pytest.mark.long
 @needs_jit
 def test_an_edited_kernel_is_compiled_anew(cache, tmp_path, expected):
     root = tmp_path / "copy"
@@ -229,6 +232,7 @@ def test_an_edited_kernel_is_compiled_anew(cache, tmp_path, expected):
     assert (bits != expected, has_numba) == (True, "True")
 
 
+@pytest.mark.long
 @needs_jit
 @pytest.mark.parametrize(
     ("which", "damage"),
@@ -256,6 +260,7 @@ def test_row_27_a_damaged_cache_costs_one_warning_at_most(which, damage, cache, 
         assert train(cache) == (expected, False, True, 0)
 
 
+@pytest.mark.long
 @needs_jit
 @posix
 def test_a_folder_that_others_may_write_to_is_refused(cache, expected):
@@ -265,6 +270,7 @@ def test_a_folder_that_others_may_write_to_is_refused(cache, expected):
     assert (bits, has_numba, is_compiled, n_warnings) == (expected, True, True, 1)
 
 
+@pytest.mark.long
 @needs_jit
 @posix
 def test_a_file_that_others_may_write_to_is_refused(cache, expected):
@@ -289,6 +295,7 @@ def test_a_folder_that_can_only_be_read_is_used(cache, expected):
     assert sorted(os.listdir(cache)) == before
 
 
+@pytest.mark.long
 @needs_jit
 def test_row_27_where_nothing_can_be_kept_each_process_compiles(tmp_path, expected):
     (tmp_path / "file").write_text("")
@@ -352,6 +359,7 @@ def command(*arguments, **environment):
     )
 
 
+@pytest.mark.long
 @needs_jit
 def test_warmup_compiles_for_later_processes(cache, expected):
     for file in cache.glob("adam-*"):

@@ -223,6 +223,7 @@ print(True)
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform == "win32", reason="no timer")
 @pytest.mark.parametrize(
     ("kind", "mode"),
@@ -302,6 +303,7 @@ print(True)
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform == "win32", reason="no timer")
 @pytest.mark.parametrize(
     ("kind", "mode"),

@@ -73,6 +73,7 @@ def test_no_reference_to_compare_with():
         fastopt.verify(type("Own", (fastopt.SGD,), {})(), [np.ones(3)], lambda params: params)
 
 
+@pytest.mark.long
 def test_the_command(monkeypatch, capsys):
     monkeypatch.setattr(fastopt.optimizers, "__all__", ["SGD", "Adam", "Muon"])
     assert main(["verify"]) == 0
