@@ -48,6 +48,14 @@ STABLE2 = 0.1 / sqrt(181 / 156)
 STABLE_D2 = 7 / 3 / (sqrt(39 / 7) + 0.5)
 # MARS: step 1.
 MARS1 = 0.95 - 0.03 / 0.8, 0.95 - 0.04 / 0.9
+# AdaMini: √v + eps·√(1 − β₂²) of the rows in step 2.
+MINI2 = sqrt(10.9375) + ROOT, sqrt(0.75) + ROOT
+# AdamP: the parameters after step 1; u in step 2, and what of it is along them, in the whole matrix.
+ADAMP1 = [[0.975 - 1 / 12, *3 * [0.975 + 1 / 24]], [0.925, 1.025, 0.975, 0.975]]
+ADAMP_M2 = [[0.75, 1.75, -0.25, -0.25], [0.25, -0.25, 0, -2]]
+ADAMP_V2 = [[1.6875, 4.1875, 0.1875, 0.1875], [0.1875, 0.1875, 0, 4]]
+ADAMP_U2 = np.divide(ADAMP_M2, np.sqrt(ADAMP_V2) + ROOT)
+ADAMP_K2 = np.sum(ADAMP1 * ADAMP_U2) / (sqrt(np.sum(np.square(ADAMP1))) + 1) ** 2
 # Prodigy: lr_t in step 2, s and d after it.
 P2 = 0.5 * sqrt(0.68359375) / 0.75
 S2 = 1.5 * ROOT + 4 * P2
@@ -312,6 +320,36 @@ CASES = {
             "m": ([0.3, 0.4], [0.3, 0.325]),
             "v": ([0.09, 0.16], [0.09, 0.135625]),
             "prev_grad": ([3, 4], [1.2, 1.5]),
+        },
+    ),
+    # the rows' means of g² are 25 and 4, then 25 and 0
+    "AdaMini": Case(
+        {**ADAM, "weight_decay": 0.5},
+        ([[1, 7], [2, 2]], [[5, 5], [0, 0]]),
+        (
+            [[0.95 - 0.05 / 3, 0.95 - 0.35 / 3], [0.95 - 0.1 / 1.5, 0.95 - 0.1 / 1.5]],
+            [
+                [
+                    0.95 * (0.95 - 0.05 / 3) - LR_T * 2.75 / MINI2[0],
+                    0.95 * (0.95 - 0.35 / 3) - LR_T * 4.25 / MINI2[0],
+                ],
+                [0.95 * (0.95 - 0.1 / 1.5) - LR_T * 0.5 / MINI2[1]] * 2,
+            ],
+        ),
+        {
+            "m": ([[0.5, 3.5], [1, 1]], [[2.75, 4.25], [0.5, 0.5]]),
+            "v": ([[6.25], [1]], [[10.9375], [0.75]]),
+        },
+    ),
+    # both rows of g are at right angles to p, where u = (3/4, -1/2, -1/2, -1/2) has -1/12 of p; then the
+    # first isn't (0.51 of its length), but both together are
+    "AdamP": Case(
+        {**ADAM, "delta": 1, "wd_ratio": 0.5, "weight_decay": 0.5},
+        ([[3, -1, -1, -1], [1, -1, 0, 0]], [[0, 4, 0, 0], [0, 0, 0, -4]]),
+        (ADAMP1, ((0.975 + LR_T * ADAMP_K2) * np.array(ADAMP1) - LR_T * ADAMP_U2).tolist()),
+        {
+            "m": ([[1.5, -0.5, -0.5, -0.5], [0.5, -0.5, 0, 0]], ADAMP_M2),
+            "v": ([[2.25, 0.25, 0.25, 0.25], [0.25, 0.25, 0, 0]], ADAMP_V2),
         },
     ),
     # lr_t = √0.4375 and eps·d = √v, so that p₀ - p = 1/4; then ⟨g, p₀ - p⟩ = 5, over five elements

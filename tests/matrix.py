@@ -52,6 +52,8 @@ HYPERPARAMETERS = {
     "nu2": 0.83,
     "final_lr": 0.02,
     "gamma": 0.4,
+    "delta": 0.6,
+    "wd_ratio": 0.4,
     "base_lr": 0.3,
     "eps": 0.01,
     "eps_root": 0.02,

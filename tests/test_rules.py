@@ -260,6 +260,7 @@ ROSENBROCK = {
     "AMSGrad": 0.02, "AdaMax": 0.1, "NAdam": 0.02, "RAdam": 0.005, "AdaBelief": 0.02, "Yogi": 0.02,
     "Adan": 0.02, "AdEMAMix": 0.007, "ScheduleFreeAdamW": 0.05, "Rprop": 0.01, "Signum": 0.0015,
     "Lion": 0.002, "LARS": 0.5, "LAMB": 0.005, "NovoGrad": 0.001, "SM3": 0.5, "Adafactor": 0.02,
+    "AdaMini": 0.02, "AdamP": 0.02,
     "StableAdamW": 0.02, "MARS": 0.02, "Prodigy": 0.1, "Muon": 0.002, "AdaBound": 0.02,
     "RMSpropMomentum": 0.0005, "LaProp": 0.02, "ADOPT": 0.2, "QHAdam": 0.02,
 }  # fmt: skip

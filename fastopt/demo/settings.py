@@ -64,6 +64,8 @@ SETTINGS = {
     "Adafactor": Setting("#67A9CF", 0.03, 0.6, 1.0, 0.1),
     "StableAdamW": Setting("#35978F", 0.005, 0.3, 0.24, 0.24),
     "MARS": Setting("#01665E", 0.005, 0.3, 0.018, 0.24),
+    "AdaMini": Setting("#80CDC1", 0.005, 0.3, 0.4, 0.3),
+    "AdamP": Setting("#003C30", 0.005, 0.3, 0.4, 0.3),
     "Prodigy": Setting("#FDB863", 1.0, 1.8, 1.0, 1.0),
     "Muon": Setting("#B2182B", 0.03),
 }

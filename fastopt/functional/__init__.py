@@ -18,7 +18,7 @@ SPELLED = {
     "OptimisticGD": "optimistic_gd", "RMSpropGraves": "rmsprop_graves",
     "RMSpropMomentum": "rmsprop_momentum",
     "ScheduleFreeSGD": "schedule_free_sgd", "ScheduleFreeAdamW": "schedule_free_adamw",
-    "PaperAdam": "paper_adam", "StableAdamW": "stable_adamw",
+    "PaperAdam": "paper_adam", "StableAdamW": "stable_adamw", "AdaMini": "ada_mini",
 }  # fmt: skip
 RULES = {SPELLED.get(name, name.lower()): name for name in optimizers.__all__}
 

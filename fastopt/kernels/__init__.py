@@ -40,7 +40,16 @@ from fastopt.kernels.layerwise import (
     sm3,
     sm3_measure,
 )
-from fastopt.kernels.layerwise_adam import mars, mars_measure, stable_adamw, stable_adamw_measure
+from fastopt.kernels.layerwise_adam import (
+    ada_mini,
+    ada_mini_measure,
+    adamp,
+    adamp_measure,
+    mars,
+    mars_measure,
+    stable_adamw,
+    stable_adamw_measure,
+)
 from fastopt.kernels.learning_rate_free import prodigy, prodigy_measure
 from fastopt.kernels.matrix import muon, muon_measure
 from fastopt.kernels.schedule_free import schedule_free_adamw, schedule_free_sgd
@@ -48,11 +57,11 @@ from fastopt.kernels.sgd import asgd, momentum, nag, nesterov, optimistic_gd, sg
 from fastopt.kernels.sign import lion, rprop, signum
 
 __all__ = [
-    "adabelief", "adabound", "adadelta", "adafactor", "adafactor_measure", "adagrad", "adam", "adamax",
-    "adan", "ademamix", "adopt", "amsgrad", "asgd", "ftrl", "lamb", "lamb_measure", "laprop", "lars",
-    "lars_measure", "lion", "mars", "mars_measure", "momentum", "muon", "muon_measure", "nadam", "nag",
-    "nesterov", "novograd", "novograd_measure", "optimistic_gd", "prodigy", "prodigy_measure", "qhadam",
-    "radam", "rmsprop", "rmsprop_graves", "rmsprop_momentum", "rprop", "schedule_free_adamw",
-    "schedule_free_sgd", "sgd", "sgdm", "signum", "sm3", "sm3_measure", "stable_adamw",
-    "stable_adamw_measure", "yogi",
+    "ada_mini", "ada_mini_measure", "adabelief", "adabound", "adadelta", "adafactor", "adafactor_measure",
+    "adagrad", "adam", "adamax", "adamp", "adamp_measure", "adan", "ademamix", "adopt", "amsgrad", "asgd",
+    "ftrl", "lamb", "lamb_measure", "laprop", "lars", "lars_measure", "lion", "mars", "mars_measure",
+    "momentum", "muon", "muon_measure", "nadam", "nag", "nesterov", "novograd", "novograd_measure",
+    "optimistic_gd", "prodigy", "prodigy_measure", "qhadam", "radam", "rmsprop", "rmsprop_graves",
+    "rmsprop_momentum", "rprop", "schedule_free_adamw", "schedule_free_sgd", "sgd", "sgdm", "signum", "sm3",
+    "sm3_measure", "stable_adamw", "stable_adamw_measure", "yogi",
 ]  # fmt: skip

@@ -22,16 +22,16 @@ FAMILIES = {
     "schedule_free": ("ScheduleFreeSGD", "ScheduleFreeAdamW"),
     "sign": ("Rprop", "Signum", "Lion"),
     "layerwise": ("LARS", "LAMB", "NovoGrad", "SM3", "Adafactor"),
-    "layerwise_adam": ("StableAdamW", "MARS"),
+    "layerwise_adam": ("StableAdamW", "MARS", "AdaMini", "AdamP"),
     "learning_rate_free": ("Prodigy",),
     "matrix": ("Muon",),
 }
 # The same without families, as type checkers read no other list than this.
 __all__ = [
     "ADOPT", "ASGD", "FTRL", "LAMB", "LARS", "MARS", "NAG", "SGD", "SGDM", "SM3", "AMSGrad", "AdEMAMix",
-    "AdaBelief", "AdaBound", "AdaDelta", "AdaGrad", "AdaMax", "Adafactor", "Adam", "AdamW", "Adan",
-    "LaProp", "Lion", "Momentum", "Muon", "NAdam", "Nesterov", "NovoGrad", "OptimisticGD", "PaperAdam",
-    "Prodigy", "QHAdam", "RAdam", "RMSprop", "RMSpropGraves", "RMSpropMomentum", "Rprop",
+    "AdaBelief", "AdaBound", "AdaDelta", "AdaGrad", "AdaMax", "AdaMini", "Adafactor", "Adam", "AdamP",
+    "AdamW", "Adan", "LaProp", "Lion", "Momentum", "Muon", "NAdam", "Nesterov", "NovoGrad", "OptimisticGD",
+    "PaperAdam", "Prodigy", "QHAdam", "RAdam", "RMSprop", "RMSpropGraves", "RMSpropMomentum", "Rprop",
     "ScheduleFreeAdamW", "ScheduleFreeSGD", "Signum", "StableAdamW", "Yogi",
 ]  # fmt: skip
 

@@ -1,13 +1,15 @@
 """Relatives of Adam that need numbers of whole arrays."""
 
 from dataclasses import KW_ONLY, dataclass
+from math import sqrt
 
 from fastopt import kernels
 from fastopt.kernels.common import LANES
+from fastopt.kernels.layerwise_adam import CHANNEL
 from fastopt.optimizer import Optimizer, State, hyperparameter
-from fastopt.optimizers.common import BiasCorrected, Shape
+from fastopt.optimizers.common import BiasCorrected, Shape, one
 
-__all__ = ["MARS", "StableAdamW"]
+__all__ = ["MARS", "AdaMini", "AdamP", "StableAdamW"]
 
 
 @dataclass(eq=False)
@@ -148,3 +150,144 @@ class MARS(BiasCorrected, Optimizer):
     def n_statistics(self, shape: Shape) -> int:
         """Return the room for a norm."""
         return LANES
+
+
+@dataclass(eq=False)
+class AdaMini(BiasCorrected, Optimizer):
+    """Adam-mini: Adam whose second moment is one number for each block of the parameters.
+
+    m ← m + (1 − β₁)(g − m); v ← v + (1 − β₂)(mean(g²) − v), with the mean over a block;
+    p ← (1 − lr·weight_decay)·p − lr_t·m / (√v + eps·√(1 − β₂ᵗ)), where lr_t = lr·√(1 − β₂ᵗ) / (1 − β₁ᵗ)
+
+    A block is all that has the same first index: a row of a matrix, a filter of shape (FN, C, FH, FW). An
+    array with less than two dimensions is one block. The paper has a block for each output unit. In a network
+    of ``x @ W`` output units are the columns of W: for blocks of these hand over ``W.T`` and ``dW.T``, views
+    through which W is updated. In a table of embeddings rows are right, one for each token.
+
+    Take it for large networks: it has half the state of Adam, with the learning rate of AdamW.
+
+    Parameters
+    ----------
+    lr : float, default 0.001
+        Learning rate, at least 0.
+    beta1 : float, default 0.9
+        Decay of the moving average of the gradients, from 0 to below 1.
+    beta2 : float, default 0.999
+        Decay of that of the mean of their squares in a block, from 0 to below 1.
+    eps : float, default 1e-8
+        Added to the root of the corrected v.
+    weight_decay : float, default 0.0
+        Decoupled: p shrinks by lr·weight_decay of itself, whatever the gradient.
+
+    Attributes
+    ----------
+    m : dict or list of arrays, or None
+        Moving average of the gradients.
+    v : dict or list of arrays, or None
+        Moving average of the mean of their squares in each block, of shape (n, 1, ...).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a hyperparameter is no number or out of range, here or when it is assigned later.
+
+    References
+    ----------
+    Zhang et al. 2024, *Adam-mini: use fewer learning rates to gain more* (arXiv:2406.16793), algorithm 1.
+    """
+
+    kernel = kernels.ada_mini
+    default_decoupled = True
+    statistics_kernel = kernels.ada_mini_measure
+    lr: float = hyperparameter(0.001)
+    beta1: float = hyperparameter(0.9, below=1)
+    beta2: float = hyperparameter(0.999, below=1)
+    _: KW_ONLY
+    eps: float = hyperparameter(1e-8)
+    weight_decay: float = hyperparameter(0.0)
+    m = State()
+    v = State(shape=lambda shape: (*shape[:1], *one(shape)[1:]) if len(shape) > 1 else one(shape))
+
+    def n_statistics(self, shape: Shape) -> int:
+        """Return the room for a sum."""
+        return LANES
+
+
+@dataclass(eq=False)
+class AdamP(Optimizer):
+    """AdamW that doesn't let the norm of the parameters grow where it has no effect.
+
+    m and v as Adam; u = m / (√v + eps·√(1 − β₂ᵗ)); p ← kept·p − lr_t·u,
+    where lr_t = lr·√(1 − β₂ᵗ) / (1 − β₁ᵗ)
+
+    If a gradient is almost at right angles to its parameters, as it is where their scale doesn't matter
+    (before a normalization), what u has along p is taken away: u ← u − p·Σ(p·u) / (‖p‖ + eps)². This is done
+    in each channel, if abs(cos(p, g)) < delta / √n holds in all of them, with n elements each; else in the
+    whole array, if it holds there. Then kept = 1 − lr·weight_decay·wd_ratio, and else 1 − lr·weight_decay.
+
+    A channel is all that has the same first index, as in PyTorch: a row of a matrix, a filter of shape
+    (FN, C, FH, FW). In a network of ``x @ W`` output units are the columns of W: for channels of these hand
+    over ``W.T`` and ``dW.T``, views through which W is updated. Arrays with less than two dimensions have no
+    channels, and AdamW's steps.
+
+    Take it for networks with batch or layer normalization after most of their layers.
+
+    Parameters
+    ----------
+    lr : float, default 0.001
+        Learning rate, at least 0.
+    beta1 : float, default 0.9
+        Decay of the moving average of the gradients, from 0 to below 1.
+    beta2 : float, default 0.999
+        Decay of that of their squares, from 0 to below 1.
+    delta : float, default 0.1
+        Bound of the cosine, times √n, at least 0; with 0 it is AdamW.
+    eps : float, default 1e-8
+        Added to the root of the corrected v and to the norm of p; the least norm in the cosine. Above 0.
+    wd_ratio : float, default 0.1
+        Factor of the weight decay where something is taken away from u, at least 0.
+    weight_decay : float, default 0.0
+        Decoupled: p shrinks by lr·weight_decay of itself, or by lr·weight_decay·wd_ratio.
+
+    Attributes
+    ----------
+    m : dict or list of arrays, or None
+        Moving average of the gradients.
+    v : dict or list of arrays, or None
+        Moving average of their squares.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a hyperparameter is no number or out of range, here or when it is assigned later.
+
+    References
+    ----------
+    Heo et al. 2021, *AdamP: slowing down the slowdown for momentum optimizers on scale-invariant weights*
+    (arXiv:2006.08217), algorithm 2; channels as in the authors' code, without its ``nesterov``.
+    """
+
+    kernel = kernels.adamp
+    default_decoupled = None
+    statistics_kernel = kernels.adamp_measure
+    lr: float = hyperparameter(0.001)
+    beta1: float = hyperparameter(0.9, below=1)
+    beta2: float = hyperparameter(0.999, below=1)
+    delta: float = hyperparameter(0.1)
+    _: KW_ONLY
+    eps: float = hyperparameter(1e-8, above=0)
+    wd_ratio: float = hyperparameter(0.1)
+    weight_decay: float = hyperparameter(0.0)
+    m = State()
+    v = State()
+
+    def scalars(self, t: int) -> tuple[float, ...]:
+        """Return 1 − β₁, 1 − β₂, lr_t, eps·√(1 − β₂ᵗ), eps, delta, and both values of kept."""
+        root = sqrt(1 - self.beta2**t)
+        lr_t, decay = self.lr * root / (1 - self.beta1**t), self.lr * self.weight_decay
+        moments = 1 - self.beta1, 1 - self.beta2, lr_t, self.eps * root
+        return *moments, self.eps, self.delta, 1 - decay, 1 - decay * self.wd_ratio
+
+    def n_statistics(self, shape: Shape) -> int:
+        """Return the room for two sums, and that for each channel, whose number the kernels see by it."""
+        return 2 * LANES + CHANNEL * (shape[0] if len(shape) > 1 else 0)

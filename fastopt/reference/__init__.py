@@ -23,7 +23,7 @@ from fastopt.reference.adam import (
 from fastopt.reference.adam_variants import ADOPT, AdaBound, LaProp, QHAdam
 from fastopt.reference.adaptive import FTRL, AdaDelta, AdaGrad, RMSprop, RMSpropGraves, RMSpropMomentum
 from fastopt.reference.layerwise import LAMB, LARS, SM3, Adafactor, NovoGrad
-from fastopt.reference.layerwise_adam import MARS, StableAdamW
+from fastopt.reference.layerwise_adam import MARS, AdaMini, AdamP, StableAdamW
 from fastopt.reference.learning_rate_free import Prodigy
 from fastopt.reference.matrix import Muon
 from fastopt.reference.schedule_free import ScheduleFreeAdamW, ScheduleFreeSGD
@@ -32,8 +32,8 @@ from fastopt.reference.sign import Lion, Rprop, Signum
 
 __all__ = [
     "ADOPT", "ASGD", "FTRL", "LAMB", "LARS", "MARS", "NAG", "SGD", "SGDM", "SM3", "AMSGrad", "AdEMAMix",
-    "AdaBelief", "AdaBound", "AdaDelta", "AdaGrad", "AdaMax", "Adafactor", "Adam", "AdamW", "Adan",
-    "LaProp", "Lion", "Momentum", "Muon", "NAdam", "Nesterov", "NovoGrad", "OptimisticGD", "PaperAdam",
-    "Prodigy", "QHAdam", "RAdam", "RMSprop", "RMSpropGraves", "RMSpropMomentum", "Rprop",
+    "AdaBelief", "AdaBound", "AdaDelta", "AdaGrad", "AdaMax", "AdaMini", "Adafactor", "Adam", "AdamP",
+    "AdamW", "Adan", "LaProp", "Lion", "Momentum", "Muon", "NAdam", "Nesterov", "NovoGrad", "OptimisticGD",
+    "PaperAdam", "Prodigy", "QHAdam", "RAdam", "RMSprop", "RMSpropGraves", "RMSpropMomentum", "Rprop",
     "ScheduleFreeAdamW", "ScheduleFreeSGD", "Signum", "StableAdamW", "Yogi",
 ]  # fmt: skip

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from fastopt.reference.adam import Moments
-from fastopt.reference.common import copies, norm, put, total, triples
+from fastopt.reference.adam import Betas, Moments
+from fastopt.reference.common import copies, double, norm, one, put, row_totals, total, triples, zeros
 
-__all__ = ["MARS", "StableAdamW"]
+__all__ = ["MARS", "AdaMini", "AdamP", "StableAdamW"]
 
 
 @dataclass(eq=False)
@@ -72,3 +72,84 @@ class MARS(Moments):
             self.prev_grad[key][...] = g
             kept = (1 - self.lr * self.weight_decay) * p
             put(params, key, kept - lr_t * self.m[key] / (np.sqrt(self.v[key]) + eps_t))
+
+
+@dataclass(eq=False)
+class AdaMini(Betas):
+    """Adam with one number of v for each first index: v ← v + (1 − β₂)(mean(g²) − v).
+
+    p ← (1 − lr·weight_decay)·p − lr_t·m / (√v + eps·√(1 − β₂ᵗ)); an array with less than two dimensions has
+    one number.
+    """
+
+    _: KW_ONLY
+    weight_decay: float = 0.0
+    v: Any = field(init=False, default=None)
+
+    def update(self, params: Any, grads: Any) -> None:
+        """Take a step."""
+        if self.m is None:
+            self.m, self.v = zeros(params), zeros(params, blocks)
+        self.iter += 1
+        lr_t, eps_t = self.corrected()
+        for key, p, g in triples(params, grads):
+            if not g.size:
+                continue
+            self.m[key] += (1 - self.beta1) * (g - self.m[key])
+            v = self.v[key]
+            mean = row_totals(np.square(double(g)).reshape(v.size, -1)).reshape(v.shape) / (g.size // v.size)
+            v[...] = double(v) + (1 - self.beta2) * (mean - double(v))
+            divisor = (np.sqrt(double(v)) + eps_t).astype(g.dtype)
+            put(params, key, (1 - self.lr * self.weight_decay) * p - lr_t * self.m[key] / divisor)
+
+
+def blocks(param: Any) -> tuple[int, ...]:
+    """Return the shape of AdaMini's v."""
+    shape = np.shape(param)
+    return (*shape[:1], *one(param)[1:]) if len(shape) > 1 else one(param)
+
+
+@dataclass(eq=False)
+class AdamP(Moments):
+    """p ← kept·p − lr_t·u, where u = m / (√v + eps_t), less its part along p if g is almost at right angles.
+
+    It is taken away for each first index (channel) if abs(cos(p, g)) < delta / √n in all of them, with n
+    elements each; else for the whole array if it is so there. Then kept = 1 − lr·weight_decay·wd_ratio, else
+    1 − lr·weight_decay.
+    """
+
+    delta: float = 0.1
+    _: KW_ONLY
+    wd_ratio: float = 0.1
+    weight_decay: float = 0.0
+
+    def update(self, params: Any, grads: Any) -> None:
+        """Take a step."""
+        self.begin(params)
+        lr_t, eps_t = self.corrected()
+        for key, p, g in triples(params, grads):
+            self.average(key, g)
+            u = self.m[key] / (np.sqrt(self.v[key]) + eps_t)
+            decay = self.lr * self.weight_decay
+            for totals in (self.totals_of_channels, self.totals_of_layer) if g.ndim > 1 and g.size else ():
+                pg, pu, pp, gg, n = totals(p, g, u)
+                norms = np.maximum(np.sqrt(pp), self.eps) * np.maximum(np.sqrt(gg), self.eps)
+                if np.max(abs(pg) / norms) < self.delta / sqrt(n):
+                    factors = (pu / np.square(np.sqrt(pp) + self.eps)).astype(g.dtype)
+                    u = u - factors.reshape(-1, *one(p)[1:]) * p
+                    decay = self.lr * self.weight_decay * self.wd_ratio
+                    break
+            put(params, key, (1 - decay) * p - lr_t * u)
+
+    @staticmethod
+    def totals_of_channels(p: np.ndarray, g: np.ndarray, u: np.ndarray) -> tuple[Any, Any, Any, Any, int]:
+        """Return Σpg, Σpu, Σp² and Σg² of each channel, and its number of elements."""
+        p, g, u = (double(x).reshape(len(x), -1) for x in (p, g, u))
+        return row_totals(p * g), row_totals(p * u), row_totals(p * p), row_totals(g * g), p.shape[1]
+
+    @classmethod
+    def totals_of_layer(cls, p: np.ndarray, g: np.ndarray, u: np.ndarray) -> tuple[Any, Any, Any, Any, int]:
+        """Return the same of the whole array: the channels, one after the other."""
+        *totals, _ = cls.totals_of_channels(p, g, u)
+        pg, pu, pp, gg = (np.add.accumulate(x)[-1] for x in totals)
+        return pg, pu, pp, gg, p.size
