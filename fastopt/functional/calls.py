@@ -1,6 +1,7 @@
 """What stands behind a function: plans for arrays like those of the last calls."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import fields
 from functools import partial
 from itertools import chain
@@ -109,7 +110,9 @@ class Calls:
         settings = Settings(checked, view, first, None if needs_step else first + view.scalars(1))
         if len(self.known) >= MAX_KNOWN:
             self.known.clear()
-        self.known[tuple(given.items())] = self.last = settings
+        self.last = settings
+        with suppress(TypeError):  # a list can't be a key
+            self.known[tuple(given.items())] = settings
         return settings
 
     def all_states(self, states: tuple[Any, ...], given: dict[str, Any]) -> tuple[Any, ...]:

@@ -1,23 +1,28 @@
 """Steps for matrices, from products of matrices."""
 
+import numpy as np
 from numpy import sqrt
 
-from fastopt.kernels.common import decayed, gradient, kernel, lane_sum, square_sums
+from fastopt.kernels.common import choose, decayed, gradient, kernel, lane_sum, square_sums
 
 __all__ = ["muon", "muon_measure"]
 
 
 @kernel
 def muon_measure(
-    rows, cols, param, grad, m, u, sums, totals, grad_scale, l2, keep, mu, one_minus_mu, lr, eps
-):
-    """Compute the direction: m ← m + (1 − μ)(g − m); u ← g + μ·(m − g); u ← u / max(‖u‖, eps)."""
+    rows, cols, param, grad, m, u, sums, totals, grad_scale, l2, keep,
+    ahead, one_minus_mu, lr_rows, lr_columns, lr_larger, lr, eps,
+):  # fmt: skip
+    """Compute the direction: m ← m + (1 − μ)(g − m); u ← g + ahead·(m − g); u ← u / max(‖u‖, eps).
+
+    ahead is μ for Nesterov's momentum; with 1 u is m itself.
+    """
     own = param.dtype.type
-    scale, decay, ahead, new = own(grad_scale), own(l2), own(mu), own(one_minus_mu)
+    scale, decay, ahead, new = own(grad_scale), own(l2), own(ahead), own(one_minus_mu)
     for i in range(param.size):
         g = gradient(grad[i], param[i], scale, decay)
         m[i] = m[i] + new * (g - m[i])
-        u[i] = g + ahead * (m[i] - g)
+        u[i] = choose(ahead == 1, m[i], g + ahead * (m[i] - g))
     sums[:] = 0
     square_sums(u.size, sums, u)
     norm = sqrt(lane_sum(sums, 0))
@@ -27,12 +32,21 @@ def muon_measure(
 
 
 @kernel
-def muon(rows, cols, param, grad, m, u, sums, totals, grad_scale, l2, keep, mu, one_minus_mu, lr, eps):
-    """Jordan et al. 2024: p ← p − (lr·√max(1, rows / cols))·u; u has been made orthogonal in between."""
+def muon(
+    rows, cols, param, grad, m, u, sums, totals, grad_scale, l2, keep,
+    ahead, one_minus_mu, lr_rows, lr_columns, lr_larger, lr, eps,
+):  # fmt: skip
+    """Jordan et al. 2024: p ← p − (lr·scale)·u; u has been made orthogonal in between.
+
+    Of the four learning rates, for the scales √max(1, rows / cols), √max(1, cols / rows), √max(rows, cols)
+    and 1, all but one are 0.
+    """
     own = param.dtype.type
     kept = own(keep)
     if param.size == 0:
         return
-    step = own(lr * sqrt(rows / cols if rows > cols else 1.0))
+    tall, wide = sqrt(rows / cols if rows > cols else 1.0), sqrt(cols / rows if cols > rows else 1.0)
+    larger = sqrt(np.float64(rows if rows > cols else cols))
+    step = own(lr_rows * tall + lr_columns * wide + lr_larger * larger + lr)
     for i in range(param.size):
         param[i] = decayed(kept, param[i]) - step * u[i]

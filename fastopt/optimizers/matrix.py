@@ -1,14 +1,16 @@
 """Steps for matrices, from products of matrices."""
 
-from collections.abc import Hashable, Sequence
-from dataclasses import KW_ONLY, dataclass
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
+from math import inf
 from operator import setitem
 from typing import Any
 
 import numpy as np
 
 from fastopt import kernels
+from fastopt.checks import choice, listed, number
 from fastopt.engine.segment import Calls, Segment
 from fastopt.kernels.common import LANES
 from fastopt.optimizer import Optimizer, State, hyperparameter, whole
@@ -16,7 +18,27 @@ from fastopt.optimizer import Optimizer, State, hyperparameter, whole
 __all__ = ["Muon"]
 
 # The coefficients of Newton-Schulz's quintic: a·x + b·x³ + c·x⁵ for each singular value x.
-A, B, C = 3.4445, -4.7750, 2.0315
+QUINTIC = (3.4445, -4.7750, 2.0315)
+# The root mean square of AdamW's updates, as Liu et al. 2025 found it.
+RMS_OF_ADAMW = 0.2
+
+
+def coefficients(default: tuple[float, float, float]) -> Any:
+    """Return the field of a rule for the coefficients of a quintic, or those of several."""
+
+    def three(name: str, values: Any) -> tuple[float, ...]:
+        result = tuple(number(name, value, least=-inf) for value in listed(name, values))
+        if len(result) != 3:
+            raise ValueError(f"{name} must have three numbers for an iteration, not {len(result)}")
+        return result
+
+    def check(name: str, value: Any) -> tuple[Any, ...]:
+        values = listed(name, value)
+        if not any(isinstance(own, Iterable) for own in values):
+            return three(name, values)
+        return tuple(three(name, own) for own in values)
+
+    return field(default=default, repr=False, metadata={"check": check})
 
 
 @dataclass(eq=False)
@@ -25,9 +47,11 @@ class Muon(Optimizer):
 
     m ← m + (1 − μ)(g − m); u ← g + μ·(m − g); o is u / max(‖u‖, eps) after ns_steps iterations
     x ← a·x + (b·x·xᵀ + c·(x·xᵀ)²)·x, which bring its singular values near to 1;
-    p ← (1 − lr·weight_decay)·p − lr·√max(1, rows / columns)·o
+    p ← (1 − lr·weight_decay)·p − lr·scale·o, where scale = √max(1, rows / columns), or as adjust_lr says
 
-    PyTorch's, which computes the iterations in bfloat16 whatever the dtype; here they are in the
+    Take it for the weights of hidden layers, with `AdamW` for all else in a `Partition`.
+
+    It is PyTorch's, which computes the iterations in bfloat16 whatever the dtype; here they are in the
     parameter's.
 
     Parameters
@@ -40,6 +64,17 @@ class Muon(Optimizer):
         Decoupled: p shrinks by lr·weight_decay of itself, whatever the gradient.
     ns_steps : int, default 5
         Newton-Schulz iterations.
+    nesterov : bool, default True
+        Whether u looks ahead; else it is m.
+    ns_coefficients : tuple of float, default (3.4445, -4.775, 2.0315)
+        a, b and c of the iteration; or one such tuple for each iteration, and ns_steps counts for nothing.
+        optax's ``ns_coeffs``, whose preset "dion" has to be written out.
+    adjust_lr : {"original", "match_rms_adamw", "fan_out/fan_in", "none"}, default "original"
+        The scale: √max(1, rows / columns); 0.2·√max(rows, columns), with which updates are as large as those
+        of `AdamW`, so that its lr and weight_decay fit; √max(1, columns / rows), which is that of "original"
+        for matrices of shape (inputs, outputs), as optax has it; or 1. PyTorch's ``adjust_lr_fn`` has the
+        first two. optax's ``consistent_rms`` and Keras's ``rms_rate`` r are "match_rms_adamw" with lr·r / 0.2
+        and weight_decay·0.2 / r; Keras's None is "none".
     eps : float, default 1e-7
         Smallest norm that u is divided by.
 
@@ -62,12 +97,15 @@ class Muon(Optimizer):
     statistics_kernel = kernels.muon_measure
     n_work = 1
     default_decoupled = True
-    ungrouped = ("ns_steps",)
+    ungrouped = ("ns_steps", "ns_coefficients")
     lr: float = hyperparameter(0.001)
     momentum: float = hyperparameter(0.95, most=1)
     _: KW_ONLY
     weight_decay: float = hyperparameter(0.1)
     ns_steps: int = whole(5)
+    nesterov: bool = choice(True, False, True)
+    ns_coefficients: tuple[Any, ...] = coefficients(QUINTIC)
+    adjust_lr: str = choice("original", "original", "match_rms_adamw", "fan_out/fan_in", "none")
     eps: float = hyperparameter(1e-7)
     m = State()
 
@@ -81,8 +119,11 @@ class Muon(Optimizer):
             )
 
     def scalars(self, t: int) -> tuple[float, ...]:
-        """Return μ, 1 − μ, lr and eps."""
-        return self.momentum, 1 - self.momentum, self.lr, self.eps
+        """Return how far u looks ahead, 1 − μ, lr at the place of its scale, and eps."""
+        rates = {"original": 0.0, "fan_out/fan_in": 0.0, "match_rms_adamw": 0.0, "none": 0.0}
+        rates[self.adjust_lr] = RMS_OF_ADAMW * self.lr if self.adjust_lr == "match_rms_adamw" else self.lr
+        ahead = self.momentum if self.nesterov else 1.0
+        return ahead, 1 - self.momentum, *rates.values(), self.eps
 
     def n_statistics(self, shape: tuple[int, ...]) -> int:
         """Return the number of elements of the room for a norm."""
@@ -91,6 +132,8 @@ class Muon(Optimizer):
     def intermediate_calls(self, segment: Segment) -> Calls:
         """Return the products of Newton-Schulz's iterations."""
         calls: Calls = []
+        given = self.ns_coefficients
+        iterations = given if isinstance(given[0], tuple) else (given,) * self.ns_steps
         for i, (entry, (u_flat, *_)) in enumerate(zip(segment.entries, segment.work, strict=True)):
             if entry.is_frozen:
                 continue
@@ -103,15 +146,15 @@ class Muon(Optimizer):
             x, gram, square, product = segment.scratch[i]
             if wide is not u:
                 calls.append(partial(setitem, x, ..., wide))
-            for _ in range(self.ns_steps if u.size else 0):
+            for a, b, c in iterations if u.size else ():
                 calls += (
                     partial(np.matmul, x, x.T, gram),
                     partial(np.matmul, gram, gram, square),
-                    partial(np.multiply, square, C, square),
-                    partial(np.multiply, gram, B, gram),
+                    partial(np.multiply, square, c, square),
+                    partial(np.multiply, gram, b, gram),
                     partial(np.add, gram, square, square),
                     partial(np.matmul, square, x, product),
-                    partial(np.multiply, x, A, x),
+                    partial(np.multiply, x, a, x),
                     partial(np.add, x, product, x),
                 )
             if wide is not u:
