@@ -113,7 +113,7 @@ class History:
             "maximize": True, "ema": 0.9, "lookahead": (2, 0.5), "accumulate": 2, "nonfinite": "skip",
             "weight_decay": 0.1, "decay_params": "matrices", "groups": {"0": {"lr_scale": 0.5}}, "swa": 2,
             "lr": choose.choice([0.01, Cosine(0.1, 9, end=0.001), Warmup(Exponential(0.1, 0.9), 3)]),
-            "rows": "lazy", "denormals": "flush",
+            "rows": "lazy", "denormals": "flush", "cautious": True,
         }  # fmt: skip
         for name in choose.sample(sorted(some), choose.randint(0, 4)):
             options[name] = some[name]
@@ -138,7 +138,8 @@ class History:
         options = copy.deepcopy(self.chosen) | options
         if not others:
             return first(**options)
-        own = {name: options.pop(name) for name in ("lr", "weight_decay", "decay_params") if name in options}
+        members = "lr", "weight_decay", "decay_params", "cautious"
+        own = {name: options.pop(name) for name in members if name in options}
         zero = 0 if self.container == "list" else "0"
         return fastopt.Partition({zero: others[0](), lambda key, array: True: first(**own)}, **options)
 
@@ -238,7 +239,8 @@ class History:
     def another_option(self):
         """Change an option on the way, if that is allowed."""
         changes = {"clip_norm": [None, 0.5], "nonfinite": ["skip", "warn"], "maximize": [True, False],
-                   "clip_value": [None, 0.25], "weight_decay": [0.0, 0.1], "accumulate": [1, 3]}  # fmt: skip
+                   "clip_value": [None, 0.25], "weight_decay": [0.0, 0.1], "accumulate": [1, 3],
+                   "cautious": [False, True]}  # fmt: skip
         name = self.choose.choice(sorted(changes))
         value, outcomes = self.choose.choice(changes[name]), []
         for optimizer in (self.plain, self.other):

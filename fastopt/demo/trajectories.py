@@ -69,9 +69,11 @@ def picture(paths: Mapping[str, np.ndarray], surface: Surface, out: Path) -> Pat
         f"{surface.formula}\n{surface.steps} steps from ({surface.start[0]:g}, {surface.start[1]:g})",
         size=13,
     )
-    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for panel in panels[len(paths) :]:
         panel.set_axis_off()
+    for panel in panels[: len(paths)][-columns:]:  # the lowest of each column, above an empty place, too
+        panel.tick_params(labelbottom=True)
     for panel, (rule, points) in zip(panels, paths.items(), strict=False):
         draw(panel, surface.f, points, surface.window, SETTINGS[rule].color)
         panel.plot(*surface.minimum, "*", color="black", markersize=13, zorder=4)
