@@ -14,7 +14,7 @@ from fastopt.options.accumulation import Accumulation, AccumulationFields
 from fastopt.options.averages import AverageFields, Lookahead, MovingAverage, WeightAverage
 from fastopt.options.base import Option
 from fastopt.options.cautious import CautiousFields
-from fastopt.options.clipping import ClipNorm, ClippingFields, GradientCopies
+from fastopt.options.clipping import Bounds, ClipNorm, ClippingFields, GradientCopies
 from fastopt.options.decay import DecayFields
 from fastopt.options.denormals import DenormalFields
 from fastopt.options.groups import GroupFields, Grouping, GroupViews, check_group_values
@@ -69,11 +69,11 @@ def gradient_options(owner: Any) -> list[Option]:
         options.append(own["accumulation"])
     if own["history"] is not None:
         options.append(own["history"])
-    bounds = owner.clip_value, owner.clip_norm_each, owner.clip_adaptive
-    if any(bound is not None for bound in bounds):
-        options.append(GradientCopies(*bounds))
+    bounds = Bounds(*(getattr(owner, f"clip_{name}") for name in Bounds._fields))
+    if any(bound is not None for bound in bounds[:4]):
+        options.append(GradientCopies(bounds))
     if owner.clip_norm is not None:
-        options.append(ClipNorm(owner.clip_norm))
+        options.append(ClipNorm(owner.clip_norm, owner.clip_norm_type))
     return options
 
 

@@ -76,8 +76,10 @@ class Partition(
         As for an `Optimizer`; all members get these values.
     lookahead, ema, ema_init, ema_every, ema_overwrite, swa, swa_every : optional
         As for an `Optimizer`; all members get these values.
-    clip_value, clip_norm_each, clip_adaptive, clip_norm, accumulate : optional
+    clip_value, clip_norm_each, clip_rms, clip_adaptive, clip_adaptive_eps, accumulate : optional
         As for an `Optimizer`.
+    clip_norm, clip_norm_type : optional
+        As for an `Optimizer`: of all gradients.
 
     Attributes
     ----------

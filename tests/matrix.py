@@ -1,5 +1,6 @@
 """Rules, options and containers for `test_matrix`, and the steps that are compared with the reference."""
 
+import math
 from functools import cache
 from inspect import signature
 from typing import Any, NamedTuple
@@ -71,8 +72,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "maximize": {"maximize": True},
     "clip_value": {"clip_value": 0.6875},
     "clip_norm_each": {"clip_norm_each": 1.3},
+    "clip_rms": {"clip_rms": 0.6},
     "clip_adaptive": {"clip_adaptive": 0.6},
+    "clip_adaptive_eps": {"clip_adaptive": 0.6, "clip_adaptive_eps": 1.5},
     "clip_norm": {"clip_norm": 2.3},
+    "clip_norm_type": {"clip_norm": 9.5, "clip_norm_type": 1},
+    "largest": {"clip_norm": 1.1, "clip_norm_type": math.inf},
     "groups": {"groups": {"b": {"lr_scale": 3.0}, "W": {"lr": 0.3, "weight_decay": 0.2}}},
     "hyperparameters": {"groups": {"W": {}}},  # of which the rule's own are filled in
     "freeze": {"groups": {"b": {"freeze": True}}},
@@ -91,7 +96,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 # Other values of what an option above has, which change numbers and no code: each rule has them in some
 # containers, and no pairs are made with them.
-VARIANTS = {"ema_every", "ema_overwrite", "swa_every"}
+VARIANTS = {"clip_adaptive_eps", "clip_norm_type", "largest", "ema_every", "ema_overwrite", "swa_every"}
 
 SHAPES = {"W": (3, 5), "b": (4,), "s": (), "K": (2, 1, 2, 3)}
 MATRICES = {"W": (3, 5), "b": (5, 3), "s": (2, 2), "K": (1, 4)}

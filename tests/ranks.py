@@ -8,6 +8,7 @@ import os
 import sys
 import warnings
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -202,6 +203,8 @@ def around():
         ({"clip_value": 0.5}, same),
         ({"clip_norm_each": 0.5, "clip_adaptive": 0.25}, same),
         ({"clip_norm": 0.5}, close),
+        ({"clip_norm": 0.5, "clip_norm_type": 1}, close),
+        ({"clip_norm": 0.5, "clip_norm_type": inf, "clip_rms": 1.0}, same),
         ({"clip_value": 0.5, "clip_norm": 0.5}, close),
         ({"clip_norm_each": 0.5, "clip_norm": 0.5}, close),
         ({"decay_params": "matrices", "weight_decay": 0.5}, same),

@@ -2,7 +2,7 @@
 
 import copy
 import pickle
-from math import hypot
+from math import hypot, inf, nan
 
 import numpy as np
 import pytest
@@ -79,6 +79,33 @@ BY_HAND = [
         ([1], [12], [12 * shrink(6.5, 13)]),
     ),
     ({"clip_norm": 6.5}, ([1, 1], [3, -4], [3, -4]), ([1], [4.1], [4.1])),  # a norm of 6.47
+    # 3 + 4 + 1, and 4
+    (
+        {"clip_norm": 2.0, "clip_norm_type": 1},
+        ([1, 1], [3, -4], [3 * shrink(2, 8), -4 * shrink(2, 8)]),
+        ([[1]], [[-1]], [[-1 * shrink(2, 8)]]),
+    ),
+    (
+        {"clip_norm": 2.0, "clip_norm_type": inf},
+        ([1, 1], [3, -4], [3 * shrink(2, 4), -4 * shrink(2, 4)]),
+        ([[1]], [[-1]], [[-1 * shrink(2, 4)]]),
+    ),
+    ({"clip_norm": 4.5, "clip_norm_type": inf}, ([1, 1], [3, -4], [3, -4]), ([1], [2], [2])),
+    # Root mean squares of 5 and of 2, which is no more than the bound.
+    (
+        {"clip_rms": 2.5},
+        ([1, 1, 1, 1], [1, -7, 5, 5], [0.5, -3.5, 2.5, 2.5]),
+        ([1, 1, 1, 1], [2, 2, -2, 2], [2, 2, -2, 2]),
+        (1, -4, -2.5),
+        ([1], [0], [0]),
+        ([], [], []),
+    ),
+    # A norm of 10 becomes 8, so that of a root mean square of 4 half is left; one of 3 is left as it is.
+    (
+        {"clip_norm_each": 8.0, "clip_rms": 2.0},
+        ([1, 1, 1, 1], [1, -7, 5, 5], [0.2 * 2, -1.4 * 2, 2, 2]),
+        ([0], [3], [2]),
+    ),
     # A unit is a vector, a number or a column.
     (
         {"clip_adaptive": 0.25},
@@ -95,6 +122,12 @@ BY_HAND = [
         ([6e-4, 8e-4], [3, 4], [0.00015, 0.0002]),
         ([0.006, 0.008], [3, 4], [0.0015, 0.002]),
     ),
+    (
+        {"clip_adaptive": 0.25, "clip_adaptive_eps": 2.0},
+        ([0, 0], [3, 4], [0.3, 0.4]),
+        ([[6, 0.6], [8, 0.8]], [[6, 3], [8, 4]], [[1.5, 0.3], [2, 0.4]]),
+    ),
+    ({"clip_adaptive": 0.25, "clip_adaptive_eps": 0.0}, ([0, 0], [3, 4], [0, 0])),
     # A norm below 1e-6 is divided by as 1e-6, if it is too large at all.
     ({"clip_adaptive": 1e-4}, ([0, 0], [3e-7, 4e-7], [3e-8, 4e-8])),
     ({"clip_adaptive": 2.0**-14}, ([2.0**-7], [2.0**-21], [2.0**-21])),
@@ -160,19 +193,30 @@ def test_units_worked_out_by_hand(shape, values, index, norm):
     np.testing.assert_allclose(param, expected, rtol=1e-14)
 
 
-CLIPPINGS = {
-    "clip_norm": lambda torch, tensors: torch.nn.utils.clip_grad_norm_(tensors, 0.7),
-    "clip_value": lambda torch, tensors: torch.nn.utils.clip_grad_value_(tensors, 0.7),
-    "clip_norm_each": lambda torch, tensors: [
-        torch.nn.utils.clip_grad_norm_([tensor], 0.7) for tensor in tensors
-    ],
-}
+CLIPPINGS = [
+    ({"clip_norm": 0.7}, lambda torch, tensors: torch.nn.utils.clip_grad_norm_(tensors, 0.7)),
+    (
+        {"clip_norm": 0.7, "clip_norm_type": 1},
+        lambda torch, tensors: torch.nn.utils.clip_grad_norm_(tensors, 0.7, norm_type=1),
+    ),
+    (
+        {"clip_norm": 0.7, "clip_norm_type": inf},
+        lambda torch, tensors: torch.nn.utils.clip_grad_norm_(  # which raises for empty ones
+            [tensor for tensor in tensors if tensor.numel()], 0.7, norm_type=inf
+        ),
+    ),
+    ({"clip_value": 0.7}, lambda torch, tensors: torch.nn.utils.clip_grad_value_(tensors, 0.7)),
+    (
+        {"clip_norm_each": 0.7},
+        lambda torch, tensors: [torch.nn.utils.clip_grad_norm_([tensor], 0.7) for tensor in tensors],
+    ),
+]
 
 
-@pytest.mark.parametrize("option", CLIPPINGS)
-def test_clipping_agrees_with_pytorch(option):
-    theirs = by_torch(lambda torch, tensors: torch.optim.SGD(tensors, 0.1, 0.9), CLIPPINGS[option])
-    close(stepped(fastopt.Momentum(0.1, 0.9, **{option: 0.7})), theirs)
+@pytest.mark.parametrize(("options", "clip"), CLIPPINGS)
+def test_clipping_agrees_with_pytorch(options, clip):
+    theirs = by_torch(lambda torch, tensors: torch.optim.SGD(tensors, 0.1, 0.9), clip)
+    close(stepped(fastopt.Momentum(0.1, 0.9, **options)), theirs)
     assert not np.allclose(theirs[0], stepped(fastopt.Momentum(0.1, 0.9))[0])
 
 
@@ -196,23 +240,51 @@ def test_decay_and_sign_agree_with_pytorch(options, theirs):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_clip_adaptive_agrees_with_optax():
+@pytest.mark.parametrize(
+    ("options", "clip"),
+    [
+        ({"clip_adaptive": 0.1}, lambda optax: optax.adaptive_grad_clip(0.1)),
+        (
+            {"clip_adaptive": 0.1, "clip_adaptive_eps": 1.5},
+            lambda optax: optax.adaptive_grad_clip(0.1, eps=1.5),
+        ),
+        ({"clip_rms": 0.4}, lambda optax: optax.clip_by_block_rms(0.4)),
+    ],
+    ids=str,
+)
+def test_clipping_agrees_with_optax(options, clip):
     jax, optax = pytest.importorskip("jax"), pytest.importorskip("optax")
     with jax.enable_x64(True):
         params, grads = problem()
         params[-1] = np.zeros((2, 3))
-        twin = optax.chain(optax.adaptive_grad_clip(0.1), optax.sgd(0.1))
+        twin = optax.chain(clip(optax), optax.sgd(0.1))
         state = twin.init(params)
         for now in grads:
             now[-1] = np.ones((2, 3))
             updates, state = twin.update(now, state, params)
             params = [np.asarray(p) for p in optax.apply_updates(params, updates)]
-    optimizer, (ours, grads) = fastopt.SGD(0.1, clip_adaptive=0.1), problem()
+    optimizer, (ours, grads) = fastopt.SGD(0.1, **options), problem()
     ours[-1] = np.zeros((2, 3))
     for now in grads:
         now[-1] = np.ones((2, 3))
         optimizer.update(ours, now)
     close(ours, params)
+    assert not np.allclose(params[0], stepped(fastopt.SGD(0.1))[0])
+
+
+@pytest.mark.parametrize("order", [1, 2, inf])
+@pytest.mark.parametrize("kind", ["arrays", "rows"])
+def test_norms_of_gradients_with_nan(order, kind):
+    """No factor is taken from them, wherever they are."""
+    for place in (0, 3):
+        values = np.array([[1.0, -2.0], [3.0, -4.0]])
+        values.flat[place] = nan
+        optimizer = fastopt.SGD(1.0, clip_norm=0.5, clip_norm_type=order)
+        params = [np.zeros(2), np.zeros((2, 2))]
+        with pytest.warns(RuntimeWarning, match="the gradient of 1 has NaN"):
+            optimizer.update(params, [np.ones(2), fastopt.Rows([0, 1], values) if kind == "rows" else values])
+        assert np.isnan(optimizer.grad_norm)
+        assert params[0].tolist() == [-1, -1]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -379,6 +451,11 @@ def test_options_survive_a_save(by, tmp_path):
         (lambda: fastopt.Adam(clip_value=0), ValueError, "clip_value must be above 0"),
         (lambda: fastopt.Adam(clip_norm_each=0), ValueError, "clip_norm_each must be above 0"),
         (lambda: fastopt.Adam(clip_adaptive=0), ValueError, "clip_adaptive must be above 0"),
+        (lambda: fastopt.Adam(clip_rms=0), ValueError, "clip_rms must be above 0"),
+        (lambda: fastopt.Adam(clip_adaptive_eps=1), ValueError, "without clip_adaptive: give clip_adaptive,"),
+        (lambda: fastopt.Adam(clip_norm=1, clip_norm_type=3), ValueError, "must be 1, 2 or math.inf, not 3"),
+        (lambda: fastopt.Adam(clip_norm=1, clip_norm_type=nan), ValueError, "clip_norm_type must be"),
+        (lambda: fastopt.Adam(clip_norm=1, clip_norm_type="inf"), TypeError, "must be a number, not 'inf'"),
         (lambda: fastopt.Adam(clip_value="1"), TypeError, "clip_value must be a number, not '1'"),
         (lambda: fastopt.Adam(maximize=1), TypeError, "maximize must be False or True, not 1"),
         (lambda: fastopt.Adam(weight_decay=-1), ValueError, "weight_decay must be at least 0"),

@@ -64,13 +64,13 @@ def marked(cases, test):
 # Rules that each option has every container with; the others have some of the containers in turn.
 MAIN = ["SGD", "Momentum", "Adam", "LAMB", "AdEMAMix", "ScheduleFreeSGD", "Prodigy"]
 LAYOUTS = [scenario for scenario in SCENARIOS if scenario not in HISTORIES]
-SCALING = {"clip_norm_each", "clip_adaptive", "clip_norm"}
+SCALING = {"clip_norm_each", "clip_rms", "clip_adaptive", "clip_adaptive_eps", "clip_norm", "clip_norm_type"}
 
 
 def has_exact_sums(options, scenario):
     """Whether the bits of a clipped gradient don't depend on the order of sums: see `matrix.LONG`."""
     return scenario not in ("fortran", "strided") or (
-        "clip_adaptive" not in options and len(SCALING & {*options}) < 2
+        not {"clip_adaptive", "clip_adaptive_eps"} & {*options} and len(SCALING & {*options}) < 2
     )
 
 

@@ -48,6 +48,7 @@ BY_ARRAY = {
     "none": {},
     "clip_value": {"clip_value": 0.5},
     "clip_norm_each": {"clip_norm_each": 0.7},
+    "clip_rms": {"clip_rms": 0.5},
     "clip_adaptive": {"clip_adaptive": 0.3},
     "maximize": {"maximize": True},
     "lookahead": {"lookahead": (2, 0.3)},

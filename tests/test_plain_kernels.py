@@ -164,18 +164,21 @@ def test_norms_and_clipping(dtype):
             grad, param = random(rng, size, dtype, special), np.zeros(size, dtype)
             expected = norms.squares(grad)
             check_bits(np.array([norms.squares.in_numpy(grad)]), np.array([expected]), size)
+            expected = norms.magnitudes(grad)
+            check_bits(np.array([norms.magnitudes.in_numpy(grad)]), np.array([expected]), size)
             for bounds in (
-                (np.inf, np.inf),
-                (0.5, np.inf),
-                (np.inf, 1.0),
-                (0.25, 3.0),
-                (0.0, 2.0),
-                (1.0, 1e9),
+                (np.inf, np.inf, np.inf),
+                (0.5, np.inf, np.inf),
+                (np.inf, 1.0, np.inf),
+                (0.25, 3.0, np.inf),
+                (0.0, 2.0, np.inf),
+                (1.0, 1e9, 0.5),
+                (np.inf, 2.0, 0.125),
             ):
                 results = []
                 for form in ("__call__", "in_numpy"):
                     statistics, copy = np.zeros(65), np.zeros(size, dtype)
-                    for kernel in (norms.grad_squares, norms.no_update):
+                    for kernel in (norms.grad_magnitudes, norms.grad_squares, norms.no_update):
                         getattr(kernel, form)(0, size, param, grad, statistics, statistics, 1.0, 0.0, 1.0)
                     results += [statistics[:1].copy()]
                     for kernel in (norms.clip_statistics, norms.clip_grad):

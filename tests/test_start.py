@@ -402,7 +402,7 @@ def test_warmup_compiles_what_was_used_before(cache, monkeypatch):
         (["Adm"], "'Adm' is no rule; did you mean Adam"),
         (["--dtypes", "float16"], "'float16' is neither float32 nor float64"),
         (["Adam", "clipnorm"], "'clipnorm' is no rule; there are SGD, "),
-        (["Adam", "clipnorm"], "the options accumulate, clip_norm, clip_norm_each, clip_value"),
+        (["Adam", "clipnorm"], "the options accumulate, clip_norm, clip_norm_each, clip_rms, clip_value"),
         (["scikit-learn"], "and the adapters cs231n, dezero, nnfs, numpy_ml, sklearn"),
         (["Adam", "ema"], "ema has no code of its own: it needs none but its rule's"),
     ],

@@ -2,10 +2,12 @@
 
 import numpy as np
 
-from fastopt.kernels.common import LANES, choose, lane_sum, loop_range, square_sums
+from fastopt.kernels.common import LANES, choose, lane_sum, lane_sums, loop_range, square_sums
 from fastopt.kernels.jit import compiled
 
-__all__ = ["clip_grad", "clip_statistics", "grad_squares", "no_update", "squares"]
+__all__ = [
+    "clip_grad", "clip_statistics", "grad_magnitudes", "grad_squares", "magnitudes", "no_update", "squares",
+]  # fmt: skip
 
 # So many elements are summed in lanes; then these sums, one after the other.
 BLOCK = 65_536
@@ -29,6 +31,36 @@ def squares(values):
     return sum_squares(values, np.empty(LANES, np.float64))
 
 
+@lane_sums
+def magnitude_sums(i, values):
+    """Sum |x|."""
+    return np.abs(np.float64(values[i]))
+
+
+@compiled
+def sum_magnitudes(values, lanes):
+    """Σ|x| of a flat array, with room for `LANES` sums."""
+    total = 0.0
+    for first in loop_range(0, values.size, BLOCK):
+        block = values[first : min(first + BLOCK, values.size)]
+        lanes[:LANES] = 0
+        magnitude_sums(block.size, lanes, block)
+        total += lane_sum(lanes, 0)
+    return total
+
+
+@compiled
+def magnitudes(values):
+    """Σ|x| of a flat array."""
+    return sum_magnitudes(values, np.empty(LANES, np.float64))
+
+
+@compiled
+def grad_magnitudes(rows, cols, param, grad, statistics, totals, grad_scale, l2, keep):
+    """Σ|g| of one array."""
+    statistics[0] = sum_magnitudes(grad, statistics[1:])
+
+
 @compiled
 def grad_squares(rows, cols, param, grad, statistics, totals, grad_scale, l2, keep):
     """Σg² of one array."""
@@ -42,21 +74,26 @@ def no_update(rows, cols, param, grad, statistics, totals, grad_scale, l2, keep)
 
 @compiled
 def clip_statistics(
-    rows, cols, param, grad, copy, statistics, totals, grad_scale, l2, keep, bound, norm_bound
+    rows, cols, param, grad, copy, statistics, totals, grad_scale, l2, keep, bound, norm_bound, rms_bound
 ):
-    """Copy ← g, each element at most ``bound``; and the factor that brings its norm down to a bound."""
+    """Copy ← g, each element at most ``bound``; and the factor that brings norm and RMS down to bounds."""
     most = grad.dtype.type(bound)
     for i in range(grad.size):
         x = grad[i]
         copy[i] = choose(x > most, most, choose(x < -most, -most, x))
     statistics[0] = 1.0
-    if norm_bound < np.inf:
-        factor = norm_bound / (np.sqrt(sum_squares(copy, statistics[1:])) + 1e-6)
-        statistics[0] = factor if factor < 1 else 1.0
+    if norm_bound < np.inf or rms_bound < np.inf:
+        norm = np.sqrt(sum_squares(copy, statistics[1:]))
+        factor = norm_bound / (norm + 1e-6)
+        factor = factor if factor < 1 else 1.0
+        rms = factor * norm / np.sqrt(np.float64(copy.size))
+        statistics[0] = factor * (rms_bound / rms) if rms > rms_bound else factor
 
 
 @compiled
-def clip_grad(rows, cols, param, grad, copy, statistics, totals, grad_scale, l2, keep, bound, norm_bound):
+def clip_grad(
+    rows, cols, param, grad, copy, statistics, totals, grad_scale, l2, keep, bound, norm_bound, rms_bound
+):
     """Copy ← factor·copy."""
     factor = grad.dtype.type(statistics[0])
     if factor != 1:

@@ -1,38 +1,38 @@
 """Clipping of the gradients: by element, by array, by unit, and all of them as one vector."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf, sqrt
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastopt.arrays.containers import check_grad, compute_dtype
 from fastopt.arrays.rows import Rows
-from fastopt.checks import hyperparameter
+from fastopt.checks import hyperparameter, number
 from fastopt.engine.plain import all_finite, are_finite
 from fastopt.engine.rules import Rule
-from fastopt.kernels.common import LANES
-from fastopt.kernels.norms import clip_grad, clip_statistics, grad_squares, no_update, squares
-from fastopt.options.base import NEUTRAL_SCALARS, GradientPass, KernelPass, Option
+from fastopt.kernels.norms import clip_grad, clip_statistics
+from fastopt.options.base import NEUTRAL_SCALARS, GradientPass, Option
+from fastopt.options.norms import GradientNorm, room_for_sums, rounded, sum_of_squares
 
 if TYPE_CHECKING:
     from fastopt.step import Step
 
-__all__ = ["CLIP", "NORM", "ClipNorm", "ClippingFields", "GradientCopies", "sum_of_squares"]
-
-
-def room_for_squares(shape: tuple[int, ...]) -> int:
-    """Return the number of statistics of an array: one, and room to compute it."""
-    return 1 + LANES
-
+__all__ = ["CLIP", "Bounds", "ClipNorm", "ClippingFields", "GradientCopies"]
 
 # The dtypes that gradients are computed in.
 NATIVE = (np.dtype(np.float32), np.dtype(np.float64))
 
-# Clipping of copies, with one state, and the norm.
-CLIP = Rule(clip_grad, clip_statistics, 5, n_statistics=room_for_squares, is_reading=True)
-NORM = Rule(no_update, grad_squares, 3, n_totals=1, n_statistics=room_for_squares, is_reading=True)
+# Clipping of copies, with one state.
+CLIP = Rule(clip_grad, clip_statistics, 6, n_statistics=room_for_sums, is_reading=True)
+
+
+def check_norm_type(name: str, value: Any) -> float:
+    """Return the order of a norm; raise TypeError or ValueError if it is none that there is."""
+    if isinstance(value, str) or value != inf:
+        value = number(name, value)
+    if value not in (1, 2, inf):
+        raise ValueError(f"{name} must be 1, 2 or math.inf, not {value:g}")
+    return float(value)
 
 
 @dataclass(init=False, repr=False, eq=False, kw_only=True)
@@ -47,26 +47,50 @@ class ClippingFields:
     Parameters
     ----------
     clip_value : float, optional
-        Largest magnitude of an element, greater than 0.
+        Largest magnitude of an element, greater than 0 (Keras's ``clipvalue``).
     clip_norm_each : float, optional
-        Largest norm of the gradient of one array, greater than 0. A larger one is scaled by
-        clip_norm_each / (norm + 10⁻⁶).
+        Largest norm of the gradient of one array, greater than 0 (Keras's ``clipnorm``). A larger one is
+        scaled by clip_norm_each / (norm + 10⁻⁶).
+    clip_rms : float, optional
+        Largest root mean square of the elements of one array, greater than 0, to which a larger one is scaled
+        down (optax's ``clip_by_block_rms``). With clip_norm_each both factors are computed, then applied at
+        once.
     clip_adaptive : float, optional
         Largest ratio of the gradient's norm to the parameter's for one output unit, greater than 0 (Brock
         et al. 2021, arXiv:2102.06171; optax's ``adaptive_grad_clip``). A unit is a vector, a column of a
-        matrix, or, of an array with four dimensions, all elements with the same last index. The norm of a
-        parameter counts as at least 0.001.
+        matrix, or, of an array with four dimensions, all elements with the same last index.
+    clip_adaptive_eps : float, default 0.001
+        What the norm of a unit's parameters counts as at least for clip_adaptive, at least 0, so that a unit
+        of zeros can be learned (optax's ``eps``).
     clip_norm : float, optional
         Largest norm of the gradients of all arrays as one vector, greater than 0. If the norm is larger, all
         gradients are scaled by clip_norm / (norm + 10⁻⁶) (PyTorch's ``clip_grad_norm_``, the book's
-        ``clip_grads``). Frozen arrays don't count. The norm is bitwise identical for any number of threads;
-        ``grad_norm`` shows it when the step was taken.
+        ``clip_grads``, Keras's ``global_clipnorm``). Frozen arrays don't count. The norm is bitwise identical
+        for any number of threads; ``grad_norm`` shows it when the step was taken.
+    clip_norm_type : {1, 2, inf}, default 2
+        Which norm clip_norm bounds: the sum of the magnitudes, the root of the sum of the squares, or, with
+        ``math.inf``, the largest magnitude (PyTorch's ``norm_type``).
     """
 
     clip_value: float | None = hyperparameter(None, above=0, repr=False)
     clip_norm_each: float | None = hyperparameter(None, above=0, repr=False)
+    clip_rms: float | None = hyperparameter(None, above=0, repr=False)
     clip_adaptive: float | None = hyperparameter(None, above=0, repr=False)
+    clip_adaptive_eps: float = hyperparameter(1e-3, repr=False, of="clip_adaptive")
     clip_norm: float | None = hyperparameter(None, above=0, repr=False)
+    clip_norm_type: float = field(
+        default=2.0, repr=False, metadata={"check": check_norm_type, "of": "clip_norm"}
+    )
+
+
+class Bounds(NamedTuple):
+    """The bounds of clipping to copies: the fields without ``clip_``."""
+
+    value: float | None
+    norm_each: float | None
+    rms: float | None
+    adaptive: float | None
+    adaptive_eps: float
 
 
 class GradientCopies(Option):
@@ -74,19 +98,18 @@ class GradientCopies(Option):
 
     Parameters
     ----------
-    value, each, adaptive : float, optional
-        The bounds of ``clip_value``, ``clip_norm_each`` and ``clip_adaptive``.
+    bounds : Bounds
+        The bounds, at least one of which there is.
     """
 
-    def __init__(self, value: float | None, each: float | None, adaptive: float | None) -> None:
-        self.bounds = value, each, adaptive
-        bounds = inf if value is None else value, inf if each is None else each
-        self.scalars = NEUTRAL_SCALARS + bounds
+    def __init__(self, bounds: Bounds) -> None:
+        self.bounds = bounds
+        self.scalars = NEUTRAL_SCALARS + tuple(inf if bound is None else bound for bound in bounds[:3])
         self.copies = GradientPass(CLIP)
 
     def before(self, step: "Step") -> bool:
         """Put clipped copies in the place of the gradients."""
-        if self.bounds[2] is not None or not self.copies.replace(step, self.scalars):
+        if self.bounds.adaptive is not None or not self.copies.replace(step, self.scalars):
             self._clip_one_by_one(step)
         return True
 
@@ -102,7 +125,7 @@ class GradientCopies(Option):
                     if not all_finite(values):
                         step.note_nonfinite(key)
             for param, values in zip(params, arrays, strict=True):
-                clip(values, param, *self.bounds)
+                clip(values, param, self.bounds)
         step.replace_grads(copies)
 
 
@@ -122,44 +145,24 @@ class ClipNorm(Option):
     ----------
     bound : float
         The largest norm.
+    order : {1.0, 2.0, inf}
+        Which norm.
     """
 
-    def __init__(self, bound: float) -> None:
+    def __init__(self, bound: float, order: float) -> None:
         self.bound = bound
-        self.norm = KernelPass(NORM)
+        self.norm = GradientNorm(order)
 
     def before(self, step: "Step") -> bool:
         """Scale the gradients."""
         if step.grad_norm is None:
-            step.grad_norm = sqrt(self._sum_of_squares(step))
+            step.grad_norm = self.norm.of(step)
         step.grad_scale *= rate(self.bound, step.grad_norm)
         return True
-
-    def _sum_of_squares(self, step: "Step") -> float:
-        """Return the sum of squares of all gradients but the frozen ones."""
-        if self.norm.run(step, NEUTRAL_SCALARS, grouping=step.grouping) is not None:
-            plan = self.norm.engine.plan
-            assert plan is not None
-            return float(plan.main.totals[0])
-        with np.errstate(all="ignore"):
-            return sum_of_squares(
-                rounded(key, param, grad)
-                for key, param, grad in zip(*step.by_array(), strict=True)
-                if step.grouping is None or not step.grouping.is_frozen(key)
-            )
 
     def after(self, step: "Step") -> None:
         """Show the norm."""
         step.show("grad_norm", step.grad_norm)
-
-
-def rounded(key: Any, param: Any, grad: Any) -> np.ndarray:
-    """Return a gradient in the dtype in which its parameter is updated, aligned."""
-    if isinstance(grad, Rows):
-        return grad.values
-    shape, dtype = compute_dtype(key, param)
-    check_grad(key, grad, shape)
-    return np.require(grad, dtype, "A")
 
 
 def rate(bound: float, norm: float) -> float:
@@ -168,22 +171,28 @@ def rate(bound: float, norm: float) -> float:
     return factor if factor < 1 else 1.0
 
 
-def clip(
-    grad: np.ndarray, param: np.ndarray, value: float | None, each: float | None, adaptive: float | None
-) -> None:
+def clip(grad: np.ndarray, param: np.ndarray, bounds: Bounds) -> None:
     """Clip the gradient of one array, in C order, in place: by element, its norm, the norms of its units."""
+    value = bounds.value
     if value is not None:
         np.minimum(np.maximum(grad, -value, out=grad), value, out=grad)  # `np.clip` takes twice as long
-    if each is not None:
-        grad *= grad.dtype.type(rate(each, sqrt(sum_of_squares([grad]))))
-    if adaptive is not None:
+    if bounds.norm_each is not None or bounds.rms is not None:
+        # Of row-sparse gradients the others are 0.
+        grad *= grad.dtype.type(array_factor(sqrt(sum_of_squares([grad])), np.size(param), bounds))
+    if bounds.adaptive is not None:
         param = np.asarray(param, grad.dtype)
         axes = unit_axes(param.shape)
-        most = adaptive * np.maximum(
-            norms_along(axes, np.ascontiguousarray(param).reshape(param.shape)), 1e-3
-        )
+        param_norms = norms_along(axes, np.ascontiguousarray(param).reshape(param.shape))
+        most = bounds.adaptive * np.maximum(param_norms, bounds.adaptive_eps)
         norms = norms_along(axes, grad)
         np.multiply(grad, most / np.maximum(norms, 1e-6), out=grad, where=norms > most)
+
+
+def array_factor(norm: float, size: int, bounds: Bounds) -> float:
+    """Return the factor of a gradient with a norm and a size: that of its norm, times that of its RMS."""
+    factor = 1.0 if bounds.norm_each is None else rate(bounds.norm_each, norm)
+    rms = factor * norm / sqrt(size) if size else 0.0
+    return factor * (bounds.rms / rms) if bounds.rms is not None and rms > bounds.rms else factor
 
 
 def unit_axes(shape: tuple[int, ...]) -> tuple[int, ...] | None:
@@ -197,9 +206,3 @@ def norms_along(axes: tuple[int, ...] | None, array: np.ndarray) -> np.ndarray:
     """Return the norms along axes, in a shape that broadcasts to the array's."""
     norms: np.ndarray = np.sqrt(np.sum(np.square(array), axis=axes, keepdims=True))
     return norms
-
-
-def sum_of_squares(grads: Iterable[np.ndarray]) -> float:
-    """Return the sum of squares of float32 and float64 arrays, whatever their layout in the order "C"."""
-    total: float = sum((squares.in_numpy(grad.reshape(-1)) for grad in grads), 0.0)
-    return total

@@ -11,7 +11,7 @@ dtype where they meet an array. Sums over arrays are taken in C order, whatever 
 
 from fnmatch import fnmatchcase
 from inspect import signature
-from math import sqrt
+from math import inf, sqrt
 from typing import Any
 
 import numpy as np
@@ -46,8 +46,11 @@ class Optimizer:
         maximize: bool = False,
         clip_value: float | None = None,
         clip_norm_each: float | None = None,
+        clip_rms: float | None = None,
         clip_adaptive: float | None = None,
+        clip_adaptive_eps: float = 1e-3,
         clip_norm: float | None = None,
+        clip_norm_type: float = 2.0,
         lookahead: tuple[int, float] | None = None,
         ema: float | None = None,
         ema_init: str = "corrected",
@@ -67,7 +70,8 @@ class Optimizer:
         self.lr = lr(1) if callable(lr) else defaults["lr"] if lr is None else lr
         self.decay_params, self.groups, self.maximize = decay_params, groups, maximize
         self.clip_value, self.clip_norm_each, self.clip_adaptive = clip_value, clip_norm_each, clip_adaptive
-        self.clip_norm = clip_norm
+        self.clip_rms, self.clip_adaptive_eps = clip_rms, clip_adaptive_eps
+        self.clip_norm, self.clip_norm_type = clip_norm, clip_norm_type
         self.grad_norm: float | None = None
         self.lookahead, self.ema, self.swa, self.swa_every = lookahead, ema, swa, swa_every
         self.ema_init, self.ema_every, self.ema_overwrite = ema_init, ema_every, ema_overwrite
@@ -100,7 +104,7 @@ class Optimizer:
         scale = -1.0 if self.maximize else 1.0
         norm = None
         if self.clip_norm is not None:
-            norm = sqrt(sum(map(sum_of_squares, clipped.values())))
+            norm = norm_of([*clipped.values()], self.clip_norm_type)
             scale *= rate(self.clip_norm, norm)
         for key in keys:
             self.begin(key, p[key])
@@ -140,10 +144,17 @@ class Optimizer:
         """Return the gradient clipped by element, then by array, then by unit."""
         if self.clip_value is not None:
             g = np.clip(g, -self.clip_value, self.clip_value)
-        if self.clip_norm_each is not None:
-            g = g.dtype.type(rate(self.clip_norm_each, sqrt(sum_of_squares(g)))) * g
+        if self.clip_norm_each is not None or self.clip_rms is not None:
+            norm, factor = sqrt(sum_of_squares(g)), 1.0
+            if self.clip_norm_each is not None:
+                factor = rate(self.clip_norm_each, norm)
+            if self.clip_rms is not None and factor * norm > 0:
+                rms = factor * norm / sqrt(g.size)
+                factor *= min(self.clip_rms / rms, 1.0)
+            g = g.dtype.type(factor) * g
         if self.clip_adaptive is not None:
-            most, norms = self.clip_adaptive * np.maximum(unit_norms(p), 1e-3), unit_norms(g)
+            most = self.clip_adaptive * np.maximum(unit_norms(p), self.clip_adaptive_eps)
+            norms = unit_norms(g)
             g = np.where(norms > most, g * (most / np.maximum(norms, 1e-6)), g)
         return g
 
@@ -249,9 +260,23 @@ def rate(bound: float, norm: float) -> float:
 
 
 def sum_of_squares(x: np.ndarray) -> float:
-    """Return Σx²: blocks of 65,536 elements, one after the other."""
-    squares = np.square(double(x)).reshape(-1)
-    return sum((total(squares[i : i + 65_536]) for i in range(0, x.size, 65_536)), 0.0)
+    """Return Σx²."""
+    return sum_in_blocks(np.square(double(x)))
+
+
+def norm_of(arrays: list[np.ndarray], order: float) -> float:
+    """Return a norm of all arrays as one vector: Σ|x|, √Σx² or max |x|."""
+    if order == inf:
+        return float(np.max([0.0, *(np.abs(x).max() for x in arrays if x.size)]))
+    if order == 2:
+        return sqrt(sum(map(sum_of_squares, arrays)))
+    return sum(sum_in_blocks(np.abs(double(x))) for x in arrays)
+
+
+def sum_in_blocks(x: np.ndarray) -> float:
+    """Return Σx: blocks of 65,536 elements, one after the other."""
+    flat = x.reshape(-1)
+    return sum((total(flat[i : i + 65_536]) for i in range(0, x.size, 65_536)), 0.0)
 
 
 def unit_norms(x: np.ndarray) -> np.ndarray:

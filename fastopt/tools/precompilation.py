@@ -16,7 +16,8 @@ from fastopt.engine.rules import Rule
 from fastopt.optimizer import Optimizer
 from fastopt.optimizers.peers import LIBRARIES
 from fastopt.options.accumulation import ACCUMULATE, MEAN
-from fastopt.options.clipping import CLIP, NORM
+from fastopt.options.clipping import CLIP
+from fastopt.options.norms import NORMS
 from fastopt.tools.registry import class_of
 
 __all__ = ["compile_first", "warmup"]
@@ -28,8 +29,9 @@ DTYPES = ("float32", "float64")
 # Options that have kernels of their own, each with its number of states.
 OPTIONS: dict[str, list[tuple[Rule, int]]] = {
     "accumulate": [(ACCUMULATE, 1), (MEAN, 1)],
-    "clip_norm": [(NORM, 0)],
+    "clip_norm": [(NORMS[2.0], 0)],
     "clip_norm_each": [(CLIP, 1)],
+    "clip_rms": [(CLIP, 1)],
     "clip_value": [(CLIP, 1)],
 }
 
@@ -46,10 +48,10 @@ def warmup(
     ----------
     rules : iterable of str or classes, optional
         ``["Adam", fastopt.SGD]``; also the options that have kernels of their own: "clip_norm",
-        "clip_norm_each", "clip_value" and "accumulate"; and the adapters whose libraries have rules of their
-        own: "cs231n", "dezero", "nnfs", "numpy_ml" and "sklearn". By default what programs of this user have
-        compiled so far, also with other versions; the book's six rules if these are all of it, or there is
-        nothing.
+        "clip_norm_each", "clip_rms", "clip_value" and "accumulate"; and the adapters whose libraries have
+        rules of their own: "cs231n", "dezero", "nnfs", "numpy_ml" and "sklearn". By default what programs of
+        this user have compiled so far, also with other versions; the book's six rules if these are all of it,
+        or there is nothing.
     dtypes : iterable, optional
         float32, float64 or both; by default both.
     progress : bool, default True

@@ -17,7 +17,9 @@ from fastopt.options.nonfinite import describe_nonfinite
 
 __all__ = ["WHOLE", "Agreement", "nonfinite_key"]
 
-WHOLE = "clip_norm_each and clip_adaptive need whole arrays:"
+# Options that need whole arrays.
+WHOLE_FIELDS = ("clip_norm_each", "clip_rms", "clip_adaptive")
+WHOLE = "clip_norm_each, clip_rms and clip_adaptive need whole arrays:"
 
 
 class Agreement:
@@ -48,11 +50,12 @@ class Agreement:
         accumulation = self.optimizer.accumulation
         return accumulation is not None and self.n_accumulated + 1 < accumulation.every
 
-    def needs_whole(self, *clips: Any) -> bool:
-        """Whether arrays must not be cut, with this clip_norm_each and clip_adaptive or the optimizer's."""
-        optimizer = self.optimizer
-        rule, clips = optimizer.step_rule, clips or (optimizer.clip_norm_each, optimizer.clip_adaptive)
-        return (rule.is_whole and not rule.n_additive) or clips != (None, None)
+    def needs_whole(self, saved: Mapping[str, Any] | None = None) -> bool:
+        """Whether arrays must not be cut, with hyperparameters that were saved or the optimizer's."""
+        rule = self.optimizer.step_rule
+        own = vars(self.optimizer) if saved is None else saved
+        is_clipped = any(own.get(name) is not None for name in WHOLE_FIELDS)
+        return is_clipped or (rule.is_whole and not rule.n_additive)
 
     def check_new(self) -> None:
         """Raise ValueError if the optimizer has state."""

@@ -92,9 +92,9 @@ class DataParallel(Flushing):
 
     The buffers are cut at multiples of 64 elements, and `fastopt.pack`-ed parameters and gradients are taken
     as they are. Other containers are copied, at each step: the gradients once, the parameters there and back.
-    `SM3`, `Adafactor`, `Muon`, ``clip_norm_each`` and ``clip_adaptive`` need whole arrays: their containers
-    are copied, too, and a rank has whole arrays, distributed by size, so the shards are as equal as the
-    arrays let them be.
+    `SM3`, `Adafactor`, `Muon`, ``clip_norm_each``, ``clip_rms`` and ``clip_adaptive`` need whole arrays:
+    their containers are copied, too, and a rank has whole arrays, distributed by size, so the shards are as
+    equal as the arrays let them be.
 
     A mean gradient is ((g₀ + g₁) + ...) / N, in the order of the ranks, with any MPI; given this mean, a step
     is bitwise identical to the optimizer's own. Only sums over what several ranks have, in `LARS`, `LAMB`,
@@ -337,8 +337,7 @@ class DataParallel(Flushing):
         def read() -> None:
             state = join_states(read_states(), sharding, sharding.combined.slots, shapes)
             known = state["hyperparameters"]
-            clips = known.get("clip_norm_each"), known.get("clip_adaptive")
-            if self._agreement.needs_whole(*clips) != sharding.is_whole:
+            if self._agreement.needs_whole(known) != sharding.is_whole:
                 raise ValueError(f"{WHOLE} make one with those that it was saved with, {known}")
             for inner in state.get("inner", {}).values():  # in a container of the kind of params
                 for name, arrays in inner["state"].items():

@@ -1,7 +1,8 @@
 """The step of one rank: its optimizer updates its shard, with what the other ranks have to tell of theirs."""
 
+from collections.abc import Iterable
 from functools import cache, partial
-from math import sqrt
+from math import inf
 from operator import setitem
 from typing import Any
 
@@ -14,8 +15,9 @@ from fastopt.engine.engine import Engine
 from fastopt.engine.plan import FROZEN, Arrays
 from fastopt.engine.segment import Calls, Segment
 from fastopt.options.base import Option
-from fastopt.options.clipping import ClipNorm, sum_of_squares
+from fastopt.options.clipping import ClipNorm
 from fastopt.options.groups import Grouping
+from fastopt.options.norms import norm_from, sum_of_terms
 from fastopt.step import Step
 
 __all__ = ["RankStep", "take_step"]
@@ -24,8 +26,8 @@ __all__ = ["RankStep", "take_step"]
 class GlobalNorm(Option):
     """The norm of the gradients of all ranks, which ``clip_norm`` takes."""
 
-    def __init__(self, comm: Any) -> None:
-        self.comm = comm
+    def __init__(self, comm: Any, order: float) -> None:
+        self.comm, self.order = comm, order
 
     def before(self, step: Step) -> bool:
         """Compute the norm."""
@@ -33,10 +35,19 @@ class GlobalNorm(Option):
         keys, _, grads = step.by_array()
         pairs = zip(keys, grads, strict=True)
         arrays = [grad for key, grad in pairs if grouping is None or not grouping.is_frozen(key)]
-        total = np.array([sum_of_squares(arrays)])
-        self.comm.Allreduce(MPI.IN_PLACE, total)
-        step.grad_norm = sqrt(total[0])
+        step.grad_norm = global_norm(self.comm, arrays, self.order)
         return True
+
+
+def global_norm(comm: Any, grads: Iterable[np.ndarray], order: float) -> float:
+    """Return the norm of the gradients of all ranks, the same on each."""
+    own = np.array([sum_of_terms(grads, order)])
+    if order == inf:
+        parts = np.empty(comm.size)
+        comm.Allgather(own, parts)
+        return float(parts.max())  # NaN, if one is, which MPI's maximum may not be
+    comm.Allreduce(MPI.IN_PLACE, own)
+    return norm_from(float(own[0]), order)
 
 
 class RankStep:
@@ -64,7 +75,9 @@ class RankStep:
             option
             for own in step.options
             if own is not optimizer.accumulation
-            for option in ([GlobalNorm(self.comm), own] if isinstance(own, ClipNorm) else [own])
+            for option in (
+                [GlobalNorm(self.comm, own.norm.order), own] if isinstance(own, ClipNorm) else [own]
+            )
         )
         step.is_strict = False  # the mean gradients of all ranks have been checked
         step.also, self.also = self.also, []
