@@ -32,6 +32,7 @@ Z2 = Z1 + 1 + 0.25 * FTRL1 - (sqrt(6) - sqrt(5)) / 2 * FTRL1
 V1 = 2 / (sqrt(0.75) + 1)
 V2 = V1 / 2 + 1 / (sqrt(0.609375) + 1)
 D2 = ROOT / (1 + ROOT) + 0.5 * (1 - 0.7 / 6)
+S_MADGRAD = 4 + 2 * sqrt(2) * sqrt(19 / 2 / sqrt(2))
 LAPROP2 = 1 / 6 + 0.5 * ROOT / (1 + ROOT)
 # LARS: the length of step 2, with ‖p‖² = 0.965² + 0.995², ‖g‖ = eps = √50.
 LARS2 = 0.05 * sqrt(1.92125 / 200)
@@ -200,6 +201,19 @@ CASES = {
         (2, 1),
         (1 - 0.2 / 1.5, 1 - 0.2 / 1.5 - (LR_T + 0.2 * ROOT) / (1 + ROOT)),
         {"m": (1, 1), "m_slow": (1, 1), "v": (1, 1)},
+    ),
+    "AggMo": Case(
+        {"lr": 0.3, "beta1": 0, "beta2": 0.5, "beta3": 0.75},
+        (1, -2),
+        (0.7, 1.175),
+        {"v1": (-1, 2), "v2": (-1, 1.5), "v3": (-1, 1.25)},
+    ),
+    # λ is 2, then 2·√2; ∛v is 2, then ∛(8 + 19)
+    "MADGRAD": Case(
+        {"lr": 1, "momentum": 0.75, "eps": 1},
+        (2, sqrt(19 / 2 / sqrt(2))),
+        (2 / 3, 0.5 + 0.25 * (1 - S_MADGRAD / 4)),
+        {"v": (8, 27), "s": (4, S_MADGRAD), "p0": (1, 1)},
     ),
     # d is (2/3, ROOT / (1 + ROOT))
     "LaProp": Case(

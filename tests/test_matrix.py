@@ -33,7 +33,7 @@ HISTORIES = {"late", "turns", "thawed", "forgotten"}
 SCHEDULE_FREE = {"ScheduleFreeSGD", "ScheduleFreeAdamW"}
 USING_COUNTS = {
     "Adam", "PaperAdam", "AdamW", "AMSGrad", "AdaMax", "NAdam", "RAdam", "AdaBelief", "Yogi", "Adan",
-    "AdEMAMix", "AdaBound", "LaProp", "ADOPT", "QHAdam", "ASGD",
+    "AdEMAMix", "AdaBound", "MADGRAD", "LaProp", "ADOPT", "QHAdam", "ASGD",
     "ScheduleFreeSGD", "ScheduleFreeAdamW", "LAMB", "NovoGrad", "Adafactor", "Prodigy",
 }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from contextlib import nullcontext
 from dataclasses import fields
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -13,8 +14,9 @@ from fastopt import kernels, optimizers, reference
 from fastopt.demo.settings import SETTINGS
 from fastopt.demo.surfaces import SURFACES
 from fastopt.fields import SHOWN
+from fastopt.kernels import adaptive
 from fastopt.optimizer import Optimizer
-from fastopt.reference.common import column_totals, row_totals, total
+from fastopt.reference.common import column_totals, cube_root, row_totals, total
 from fastopt.tools import equivalents
 
 # Empty, single, odd, around the width of vectors, large.
@@ -262,7 +264,7 @@ ROSENBROCK = {
     "Lion": 0.002, "LARS": 0.5, "LAMB": 0.005, "NovoGrad": 0.001, "SM3": 0.5, "Adafactor": 0.02,
     "AdaMini": 0.02, "AdamP": 0.02,
     "StableAdamW": 0.02, "MARS": 0.02, "Prodigy": 0.1, "Muon": 0.002, "AdaBound": 0.02,
-    "RMSpropMomentum": 0.0005, "LaProp": 0.02, "ADOPT": 0.2, "QHAdam": 0.02,
+    "RMSpropMomentum": 0.0005, "AggMo": 0.0001, "MADGRAD": 0.05, "LaProp": 0.02, "ADOPT": 0.2, "QHAdam": 0.02,
 }  # fmt: skip
 
 
@@ -355,6 +357,23 @@ def test_sums_of_the_reference_have_their_order(shape):
             columns += x[..., i : i + 1, :]
         assert same_bits(column_totals(x), columns)
         assert same_bits(column_totals(np.asfortranarray(x)), columns)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_cube_roots_are_right_to_the_last_bit_but_one(dtype):
+    """Of all sizes that there are, computed with fractions; those that no operation rounds are exact."""
+    info = np.finfo(dtype)
+    least = np.log2(float(info.smallest_subnormal))
+    x = np.exp2(np.random.default_rng(15).uniform(least, info.maxexp, 2000)).astype(dtype)
+    x = np.append(x, np.array([info.max, info.tiny, info.smallest_subnormal], dtype))
+    for function in (cube_root, adaptive.cube_root.in_numpy):
+        with np.errstate(all="ignore"):
+            assert function(np.array([0, 1, 8, 1728, np.inf], dtype)).tolist() == [0, 1, 2, 12, np.inf]
+            roots = function(x)
+        assert roots.dtype == dtype
+        for root, margin, value in zip(roots.tolist(), np.spacing(roots).tolist(), x.tolist(), strict=True):
+            low, high = (Fraction(root) + sign * Fraction(margin) * 9 / 10 for sign in (-1, 1))
+            assert low**3 < Fraction(value) < high**3, value
 
 
 def test_muon_takes_matrices_only():

@@ -2,7 +2,7 @@
 
 from fastopt.kernels.common import decayed, gradient, kernel
 
-__all__ = ["asgd", "momentum", "nag", "nesterov", "optimistic_gd", "sgd", "sgdm"]
+__all__ = ["aggmo", "asgd", "momentum", "nag", "nesterov", "optimistic_gd", "sgd", "sgdm"]
 
 
 @kernel
@@ -65,3 +65,14 @@ def asgd(param, grad, ax, grad_scale, l2, keep, decay, eta, mu):
         g = gradient(grad[i], param[i], grad_scale, l2)
         param[i] = decay * (decayed(keep, param[i])) - eta * g
         ax[i] = ax[i] + mu * (param[i] - ax[i]) if mu < 1 else param[i]
+
+
+@kernel
+def aggmo(param, grad, v1, v2, v3, grad_scale, l2, keep, beta1, beta2, beta3, lr_each):
+    """Lucas et al. 2019, equation 3: vᵢ ← βᵢ·vᵢ − g; p ← p + lr_each·(v₁ + v₂ + v₃)."""
+    for i in range(param.size):
+        g = gradient(grad[i], param[i], grad_scale, l2)
+        v1[i] = beta1 * v1[i] - g
+        v2[i] = beta2 * v2[i] - g
+        v3[i] = beta3 * v3[i] - g
+        param[i] = decayed(keep, param[i]) + lr_each * (v1[i] + v2[i] + v3[i])

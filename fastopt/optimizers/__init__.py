@@ -12,8 +12,8 @@ from fastopt.namespace import late_attributes
 # The rules of each family, simplest first. A family is imported when one of its rules is first used, as to
 # make the class of a rule takes 0.5 ms.
 FAMILIES = {
-    "sgd": ("SGD", "Momentum", "Nesterov", "SGDM", "NAG", "OptimisticGD", "ASGD"),
-    "adaptive": ("AdaGrad", "AdaDelta", "RMSprop", "RMSpropMomentum", "RMSpropGraves", "FTRL"),
+    "sgd": ("SGD", "Momentum", "Nesterov", "SGDM", "NAG", "AggMo", "OptimisticGD", "ASGD"),
+    "adaptive": ("AdaGrad", "AdaDelta", "RMSprop", "RMSpropMomentum", "RMSpropGraves", "FTRL", "MADGRAD"),
     "adam": (
         *("Adam", "PaperAdam", "AdamW", "AMSGrad", "AdaMax", "NAdam", "RAdam", "AdaBelief", "Yogi", "Adan"),
         *("AdEMAMix",),
@@ -28,11 +28,11 @@ FAMILIES = {
 }
 # The same without families, as type checkers read no other list than this.
 __all__ = [
-    "ADOPT", "ASGD", "FTRL", "LAMB", "LARS", "MARS", "NAG", "SGD", "SGDM", "SM3", "AMSGrad", "AdEMAMix",
-    "AdaBelief", "AdaBound", "AdaDelta", "AdaGrad", "AdaMax", "AdaMini", "Adafactor", "Adam", "AdamP",
-    "AdamW", "Adan", "LaProp", "Lion", "Momentum", "Muon", "NAdam", "Nesterov", "NovoGrad", "OptimisticGD",
-    "PaperAdam", "Prodigy", "QHAdam", "RAdam", "RMSprop", "RMSpropGraves", "RMSpropMomentum", "Rprop",
-    "ScheduleFreeAdamW", "ScheduleFreeSGD", "Signum", "StableAdamW", "Yogi",
+    "ADOPT", "ASGD", "FTRL", "LAMB", "LARS", "MADGRAD", "MARS", "NAG", "SGD", "SGDM", "SM3", "AMSGrad",
+    "AdEMAMix", "AdaBelief", "AdaBound", "AdaDelta", "AdaGrad", "AdaMax", "AdaMini", "Adafactor", "Adam",
+    "AdamP", "AdamW", "Adan", "AggMo", "LaProp", "Lion", "Momentum", "Muon", "NAdam", "Nesterov",
+    "NovoGrad", "OptimisticGD", "PaperAdam", "Prodigy", "QHAdam", "RAdam", "RMSprop", "RMSpropGraves",
+    "RMSpropMomentum", "Rprop", "ScheduleFreeAdamW", "ScheduleFreeSGD", "Signum", "StableAdamW", "Yogi",
 ]  # fmt: skip
 
 if TYPE_CHECKING:

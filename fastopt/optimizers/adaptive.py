@@ -6,7 +6,7 @@ from math import sqrt
 from fastopt import kernels
 from fastopt.optimizer import Optimizer, State, choice, hyperparameter
 
-__all__ = ["FTRL", "AdaDelta", "AdaGrad", "RMSprop", "RMSpropGraves", "RMSpropMomentum"]
+__all__ = ["FTRL", "MADGRAD", "AdaDelta", "AdaGrad", "RMSprop", "RMSpropGraves", "RMSpropMomentum"]
 
 
 @dataclass(eq=False)
@@ -364,3 +364,65 @@ class FTRL(Optimizer):
             quadratic,
             2 * self.l2_shrinkage_regularization_strength,
         )
+
+
+@dataclass(eq=False)
+class MADGRAD(Optimizer):
+    """AdaGrad with a cube root, whose steps start at the first parameter, and with momentum.
+
+    v ← v + λ·g²; s ← s + λ·g; z ← p₀ − s / (∛v + eps); p ← μ·p + (1 − μ)·z, where λ = (lr + eps)·√t
+
+    p₀ is the parameter before the first step. Sums grow with √t, so that later gradients count more. With
+    lr = 0 nothing is added, as in the authors' code. optax's ``contrib.madgrad`` takes √t in float32.
+
+    weight_decay is always a part of the gradient: z depends on nothing else than the sums.
+
+    Take it when SGD with momentum is the better choice, but gradients differ in size: embeddings, recurrent
+    networks. It needs less weight decay than others.
+
+    Parameters
+    ----------
+    lr : float, default 0.01
+        Learning rate, at least 0; not comparable with that of other rules.
+    momentum : float, default 0.9
+        μ, from 0 to below 1.
+    eps : float, default 1e-6
+        Added to the cube root, and to lr; above 0.
+
+    Attributes
+    ----------
+    v : dict or list of arrays, or None
+        Weighted sum of the squared gradients.
+    s : dict or list of arrays, or None
+        Weighted sum of the gradients.
+    p0 : dict or list of arrays, or None
+        The parameters before the first step.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a hyperparameter is no number or out of range, here or when it is assigned later.
+
+    References
+    ----------
+    Defazio and Jelassi 2022, *Adaptivity without compromise: a momentumized, adaptive, dual averaged
+    gradient method for stochastic optimization* (arXiv:2101.11075), algorithm 1.
+    """
+
+    kernel = kernels.madgrad
+    lr: float = hyperparameter(0.01)
+    momentum: float = hyperparameter(0.9, below=1)
+    _: KW_ONLY
+    eps: float = hyperparameter(1e-6, above=0)
+    v = State()
+    s = State()
+    p0 = State(lambda self, param, grad: param)
+
+    def scalars(self, t: int) -> tuple[float, ...]:
+        """Give μ, 1 − μ, λ and eps."""
+        lr_t = (self.lr + self.eps) * sqrt(t) if self.lr else 0.0
+        return self.momentum, 1 - self.momentum, lr_t, self.eps
+
+    def decay_scalars(self, decay: float) -> tuple[float, float]:
+        """Return l2 and keep: decay is a part of the gradient, so that it reaches the sums, and so z."""
+        return decay, 1.0

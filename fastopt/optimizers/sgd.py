@@ -9,7 +9,7 @@ import numpy as np
 from fastopt import kernels
 from fastopt.optimizer import Optimizer, State, hyperparameter
 
-__all__ = ["ASGD", "NAG", "SGD", "SGDM", "Momentum", "Nesterov", "OptimisticGD"]
+__all__ = ["ASGD", "NAG", "SGD", "SGDM", "AggMo", "Momentum", "Nesterov", "OptimisticGD"]
 
 
 @dataclass(eq=False)
@@ -320,3 +320,53 @@ class ASGD(Optimizer):
         """Return ax."""
         ax: np.ndarray = self.engine.memory.views("ax")[key]
         return ax
+
+
+@dataclass(eq=False)
+class AggMo(Optimizer):
+    """Gradient descent with the mean of three velocities, each with a momentum of its own.
+
+    vᵢ ← βᵢ·vᵢ − g; p ← p + lr / 3·(v₁ + v₂ + v₃)
+
+    The slow velocities go far along a valley, the quick ones stop their swinging. The authors' code has any
+    number of velocities, by default these three; there the arguments are ``betas=[0, 0.9, 0.99]``.
+
+    Take it when Momentum with 0.99 would be fast, but swings.
+
+    Parameters
+    ----------
+    lr : float, default 0.01
+        Learning rate, at least 0. Where gradients don't change, a step comes to 37·lr·g with the defaults,
+        one of `Momentum` to 10·lr·g.
+    beta1, beta2, beta3 : float, default 0.0, 0.9 and 0.99
+        Momentum of each velocity, from 0 to 1.
+
+    Attributes
+    ----------
+    v1, v2, v3 : dict or list of arrays, or None
+        The velocities, without the learning rate.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a hyperparameter is no number or out of range, here or when it is assigned later.
+
+    References
+    ----------
+    Lucas, Sun, Zemel and Grosse 2019, *Aggregated momentum: stability through passive damping*
+    (arXiv:1804.00325), equation 3.
+    """
+
+    kernel = kernels.aggmo
+    min_parallel_size = 50_000
+    lr: float = hyperparameter(0.01)
+    beta1: float = hyperparameter(0.0, most=1)
+    beta2: float = hyperparameter(0.9, most=1)
+    beta3: float = hyperparameter(0.99, most=1)
+    v1 = State()
+    v2 = State()
+    v3 = State()
+
+    def scalars(self, t: int) -> tuple[float, ...]:
+        """Give the momenta and lr / 3."""
+        return self.beta1, self.beta2, self.beta3, self.lr / 3

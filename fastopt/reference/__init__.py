@@ -21,19 +21,27 @@ from fastopt.reference.adam import (
     Yogi,
 )
 from fastopt.reference.adam_variants import ADOPT, AdaBound, LaProp, QHAdam
-from fastopt.reference.adaptive import FTRL, AdaDelta, AdaGrad, RMSprop, RMSpropGraves, RMSpropMomentum
+from fastopt.reference.adaptive import (
+    FTRL,
+    MADGRAD,
+    AdaDelta,
+    AdaGrad,
+    RMSprop,
+    RMSpropGraves,
+    RMSpropMomentum,
+)
 from fastopt.reference.layerwise import LAMB, LARS, SM3, Adafactor, NovoGrad
 from fastopt.reference.layerwise_adam import MARS, AdaMini, AdamP, StableAdamW
 from fastopt.reference.learning_rate_free import Prodigy
 from fastopt.reference.matrix import Muon
 from fastopt.reference.schedule_free import ScheduleFreeAdamW, ScheduleFreeSGD
-from fastopt.reference.sgd import ASGD, NAG, SGD, SGDM, Momentum, Nesterov, OptimisticGD
+from fastopt.reference.sgd import ASGD, NAG, SGD, SGDM, AggMo, Momentum, Nesterov, OptimisticGD
 from fastopt.reference.sign import Lion, Rprop, Signum
 
 __all__ = [
-    "ADOPT", "ASGD", "FTRL", "LAMB", "LARS", "MARS", "NAG", "SGD", "SGDM", "SM3", "AMSGrad", "AdEMAMix",
-    "AdaBelief", "AdaBound", "AdaDelta", "AdaGrad", "AdaMax", "AdaMini", "Adafactor", "Adam", "AdamP",
-    "AdamW", "Adan", "LaProp", "Lion", "Momentum", "Muon", "NAdam", "Nesterov", "NovoGrad", "OptimisticGD",
-    "PaperAdam", "Prodigy", "QHAdam", "RAdam", "RMSprop", "RMSpropGraves", "RMSpropMomentum", "Rprop",
-    "ScheduleFreeAdamW", "ScheduleFreeSGD", "Signum", "StableAdamW", "Yogi",
+    "ADOPT", "ASGD", "FTRL", "LAMB", "LARS", "MADGRAD", "MARS", "NAG", "SGD", "SGDM", "SM3", "AMSGrad",
+    "AdEMAMix", "AdaBelief", "AdaBound", "AdaDelta", "AdaGrad", "AdaMax", "AdaMini", "Adafactor", "Adam",
+    "AdamP", "AdamW", "Adan", "AggMo", "LaProp", "Lion", "Momentum", "Muon", "NAdam", "Nesterov",
+    "NovoGrad", "OptimisticGD", "PaperAdam", "Prodigy", "QHAdam", "RAdam", "RMSprop", "RMSpropGraves",
+    "RMSpropMomentum", "Rprop", "ScheduleFreeAdamW", "ScheduleFreeSGD", "Signum", "StableAdamW", "Yogi",
 ]  # fmt: skip

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from fastopt.reference.common import full, pairs, put, triples, zeros
+from fastopt.reference.common import copies, cube_root, full, pairs, put, triples, zeros
 
-__all__ = ["FTRL", "AdaDelta", "AdaGrad", "RMSprop", "RMSpropGraves", "RMSpropMomentum"]
+__all__ = ["FTRL", "MADGRAD", "AdaDelta", "AdaGrad", "RMSprop", "RMSpropGraves", "RMSpropMomentum"]
 
 
 @dataclass(eq=False)
@@ -171,3 +171,29 @@ class FTRL:
             z = self.z[key]
             clipped = np.minimum(np.maximum(z, -l1), l1)
             put(params, key, (clipped - z) / (np.sqrt(total) / self.lr + quadratic))
+
+
+@dataclass(eq=False)
+class MADGRAD:
+    """v ← v + λ·g²; s ← s + λ·g; p ← μ·p + (1 − μ)·(p₀ − s / (∛v + eps)), where λ = (lr + eps)·√t."""
+
+    lr: float = 0.01
+    momentum: float = 0.9
+    _: KW_ONLY
+    eps: float = 1e-6
+    iter: int = field(init=False, default=0)
+    v: Any = field(init=False, default=None)
+    s: Any = field(init=False, default=None)
+    p0: Any = field(init=False, default=None)
+
+    def update(self, params: Any, grads: Any) -> None:
+        """Take a step."""
+        if self.v is None:
+            self.v, self.s, self.p0 = zeros(params), zeros(params), copies(params, params)
+        self.iter += 1
+        lr_t = (self.lr + self.eps) * sqrt(self.iter) if self.lr else 0.0
+        for key, p, g in triples(params, grads):
+            self.v[key] += lr_t * g * g
+            self.s[key] += lr_t * g
+            z = self.p0[key] - self.s[key] / (cube_root(self.v[key]) + self.eps)
+            put(params, key, self.momentum * p + (1 - self.momentum) * z)

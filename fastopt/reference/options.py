@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from fastopt.reference.adaptive import MADGRAD
 from fastopt.reference.common import double, pairs, put, total
 from fastopt.reference.learning_rate_free import Prodigy
 from fastopt.reference.schedule_free import ScheduleFreeSGD
@@ -165,8 +166,8 @@ class Optimizer:
             own["weight_decay"] = decay
             return g
         own |= {"weight_decay": 0.0} if self.decays_itself else {}
-        # z must decay as p does, so that schedule-free rules add weight_decay·p to their direction: g, here.
-        if decoupled and self.rule is not ScheduleFreeSGD:
+        # z must decay as p does, so that these rules add weight_decay·p to their direction: g, here.
+        if decoupled and self.rule not in (ScheduleFreeSGD, MADGRAD):
             p *= p.dtype.type(1 - own["lr"] * decay)
             return g
         return g + p.dtype.type(decay) * p if decay else g

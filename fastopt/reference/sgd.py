@@ -7,7 +7,7 @@ import numpy as np
 
 from fastopt.reference.common import copies, pairs, put, triples, zeros
 
-__all__ = ["ASGD", "NAG", "SGD", "SGDM", "Momentum", "Nesterov", "OptimisticGD"]
+__all__ = ["ASGD", "NAG", "SGD", "SGDM", "AggMo", "Momentum", "Nesterov", "OptimisticGD"]
 
 
 @dataclass(eq=False)
@@ -138,3 +138,26 @@ class ASGD:
             new = (1 - self.lambd * eta) * p - eta * g
             put(params, key, new)
             self.ax[key] = self.ax[key] + mu * (new - self.ax[key]) if mu < 1 else new
+
+
+@dataclass(eq=False)
+class AggMo:
+    """vᵢ ← βᵢ·vᵢ − g; p ← p + lr / 3·(v₁ + v₂ + v₃)."""
+
+    lr: float = 0.01
+    beta1: float = 0.0
+    beta2: float = 0.9
+    beta3: float = 0.99
+    v1: Any = field(init=False, default=None)
+    v2: Any = field(init=False, default=None)
+    v3: Any = field(init=False, default=None)
+
+    def update(self, params: Any, grads: Any) -> None:
+        """Take a step."""
+        if self.v1 is None:
+            self.v1, self.v2, self.v3 = (zeros(params) for _ in range(3))
+        for key, p, g in triples(params, grads):
+            self.v1[key] = self.beta1 * self.v1[key] - g
+            self.v2[key] = self.beta2 * self.v2[key] - g
+            self.v3[key] = self.beta3 * self.v3[key] - g
+            put(params, key, p + self.lr / 3 * (self.v1[key] + self.v2[key] + self.v3[key]))
