@@ -15,6 +15,7 @@ OPTIONS = {
     "record": {},
     "ema": {"ema": 0.999},
     "lookahead": {"lookahead": (6, 0.5)},
+    "cautious": {"cautious": True},
     "groups": {"groups": {"1": {"lr_scale": 2.0}}},
 }
 

@@ -1,4 +1,4 @@
-"""Steps of rules that PyTorch, optax and Keras lack, beside those of pytorch_optimizer (and of optax.contrib).
+"""Steps of rules that PyTorch and Keras lack, beside those of pytorch_optimizer and of optax.contrib.
 
 ``python -m benchmarks.authors`` prints the ratios of one run: both in turn, medians of blocks, one thread.
 It needs torch and ``pip install --no-deps pytorch_optimizer``; for DoG and DoWG jax and optax.
@@ -95,10 +95,7 @@ def optax_step(rule: str, shapes: list[tuple[int, ...]]) -> Callable[[], Any]:
 if __name__ == "__main__":
     for title, shapes in NETWORKS.items():
         for rule in [*RULES, *CONTRIB]:
-            is_matrix_rule = rule in ("AdaMuon",)
-            own = [shape for shape in shapes if len(shape) == 2] if is_matrix_rule else shapes
+            own = [shape for shape in shapes if len(shape) == 2 or rule != "AdaMuon"]
             peer = (torch_step if rule in RULES else optax_step)(rule, own)
-            times = in_turn([own_step(rule, own), peer], 10, 9 if rule != "SOAP" else 3)
-            print(
-                f"{title:18} {rule:18} {times[0]:9.1f} µs, peer {times[1]:9.1f}: {times[1] / times[0]:5.1f}×"
-            )
+            ours, theirs = in_turn([own_step(rule, own), peer], 10, 9 if rule != "SOAP" else 3)
+            print(f"{title:18} {rule:18} {ours:9.1f} µs, peer {theirs:9.1f} µs: {theirs / ours:5.1f}×")
