@@ -116,7 +116,7 @@ def check_arrays(cls, rng, shape, dtype, special, scalars):
     before = [a.tobytes() for a in given]
     statistics = [np.zeros(rule.n_statistics(shape)) for _ in range(2)]
     n = 0 if cls is fastopt.SM3 else max(rule.n_totals, rule.n_additive, 1)
-    for kernel in rule.passes:
+    for kernel, _ in rule.passes:
         kernel(rows, cols, *compiled, statistics[0], statistics[0][:n].copy(), *scalars)
         kernel.in_numpy(rows, cols, *drafts, statistics[1], statistics[1][:n].copy(), *scalars)
         where = kernel.__name__, shape, scalars
@@ -127,7 +127,7 @@ def check_arrays(cls, rng, shape, dtype, special, scalars):
 
 
 def test_every_kernel_of_the_package_is_one_of_a_rule():
-    used = {kernel for rule in RULES for kernel in getattr(fastopt, rule).rule().passes}
+    used = {kernel for rule in RULES for kernel, _ in getattr(fastopt, rule).rule().passes}
     assert used == {getattr(kernels, name) for name in kernels.__all__}
 
 
