@@ -1,6 +1,6 @@
 """`Configuration`: the hyperparameters and options of an optimizer, and the order of those that are on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Any
@@ -154,6 +154,19 @@ class Configuration(
         is_on = self.weight_decay or any(own.get("weight_decay") for own in groups)
         return bool(is_on) and self.default_decoupled is not None
 
+    @classmethod
+    def check_together(cls, named: Mapping[str, Any]) -> None:
+        """Raise ValueError if arguments of the constructor don't go together."""
+        super().check_together(named)
+        if named.get("decay_max_lr") is not None:
+            decoupled = named.get("decoupled")
+            if cls.default_decoupled is None or cls.decay_scalars is not UpdateRule.decay_scalars:
+                raise ValueError(
+                    f"{cls.__name__} has its weight decay in its formula: leave decay_max_lr out"
+                )
+            if not (cls.default_decoupled if decoupled is None else decoupled):
+                raise ValueError("decay_max_lr is for decoupled weight decay: write decoupled=True, too")
+
     def check_options(self) -> None:
         """Raise ValueError or TypeError if options don't go together."""
         name = type(self).__name__
@@ -165,7 +178,8 @@ class Configuration(
 
     def group_names(self) -> list[str]:
         """Return the names of the hyperparameters that groups may have."""
-        shared = {*Configuration.__dataclass_fields__, *self.ungrouped} - {"weight_decay", "decoupled"}
+        shared = {*Configuration.__dataclass_fields__, *self.ungrouped}
+        shared -= {"weight_decay", "decoupled", "decay_max_lr"}
         return [known.name for known in fields(self) if known.name not in shared]
 
     def checked(self, name: str, value: Any) -> dict[str, Any]:

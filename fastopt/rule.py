@@ -76,7 +76,8 @@ class UpdateRule:
         """Return l2 and keep for a weight decay."""
         own: Any = self
         if decay and (self.default_decoupled if own.decoupled is None else own.decoupled):
-            return 0.0, 1 - own.lr * decay
+            is_corrected = own.decay_max_lr is not None and own.lr
+            return 0.0, 1 - own.lr * (decay * (own.lr / own.decay_max_lr) if is_corrected else decay)
         return decay, 1.0
 
     def own_average(self, view: Any, key: Hashable, param: np.ndarray) -> np.ndarray | None:

@@ -18,6 +18,7 @@ __all__ = [
     "RULES",
     "SCENARIOS",
     "VARIANTS",
+    "VARIANT_PAIRS",
     "Case",
     "Run",
     "check_own_optimizers",
@@ -68,6 +69,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "weight_decay": {"weight_decay": 0.25},
     "decoupled": {"weight_decay": 0.25, "decoupled": True},
     "coupled": {"weight_decay": 0.25, "decoupled": False},
+    "decay_max_lr": {"weight_decay": 0.25, "decoupled": True, "decay_max_lr": 0.3},
     "decay_params": {"weight_decay": 0.25, "decay_params": "matrices"},
     "maximize": {"maximize": True},
     "clip_value": {"clip_value": 0.6875},
@@ -96,7 +98,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 # Other values of what an option above has, which change numbers and no code: each rule has them in some
 # containers, and no pairs are made with them.
-VARIANTS = {"clip_adaptive_eps", "clip_norm_type", "largest", "ema_every", "ema_overwrite", "swa_every"}
+VARIANTS = {
+    *("decay_max_lr", "clip_adaptive_eps", "clip_norm_type", "largest"),
+    *("ema_every", "ema_overwrite", "swa_every"),
+}
+# But for these.
+VARIANT_PAIRS = [("decay_max_lr", "groups"), ("decay_max_lr", "schedule")]
 
 SHAPES = {"W": (3, 5), "b": (4,), "s": (), "K": (2, 1, 2, 3)}
 MATRICES = {"W": (3, 5), "b": (5, 3), "s": (2, 2), "K": (1, 4)}
@@ -147,7 +154,10 @@ class Case(NamedTuple):
 
 def has_option(rule: str, option: str) -> bool:
     """Whether a rule has an option: some have their weight decay in their formula."""
-    return option not in ("decoupled", "coupled") or getattr(fastopt, rule).default_decoupled is not None
+    own = getattr(fastopt, rule)
+    if option == "decay_max_lr" and own.decay_scalars is not fastopt.Optimizer.decay_scalars:
+        return False
+    return option not in ("decoupled", "coupled", "decay_max_lr") or own.default_decoupled is not None
 
 
 def combined(*options: str) -> dict[str, Any] | None:

@@ -239,6 +239,55 @@ def test_decay_and_sign_agree_with_pytorch(options, theirs):
     close(stepped(fastopt.Adam(0.1, eps=0.0, **options)), by_torch(theirs))
 
 
+def test_corrected_decay_agrees_with_pytorch():
+    """PyTorch's decay is lr·λ, so that the program corrects λ itself."""
+    torch = pytest.importorskip("torch")
+    schedule = Warmup(Cosine(0.2, 6), 2, 0.02)
+    params, grads = problem()
+    tensors = [torch.tensor(param, requires_grad=True) for param in params]
+    twin = torch.optim.AdamW(tensors, eps=0)
+    for t, now in enumerate(grads, 1):
+        for tensor, grad in zip(tensors, now, strict=True):
+            tensor.grad = torch.tensor(grad)
+        twin.param_groups[0].update(lr=schedule(t), weight_decay=0.5 * schedule(t) / 0.2)
+        twin.step()
+    ours = stepped(fastopt.AdamW(schedule, eps=0.0, weight_decay=0.5, decay_max_lr=0.2))
+    close(ours, [tensor.detach().numpy() for tensor in tensors])
+
+
+# Learning rates of 1, the largest, and 1/2; 8 as the parameter and 1/4 as the decay; no gradient.
+@pytest.mark.parametrize(
+    ("group", "values"),
+    [
+        ({}, (8 * 0.75, 8 * 0.75 * (1 - 1 / 2 * 1 / 2 * 1 / 4))),
+        ({"lr_scale": 0.5}, (8 * (1 - 1 / 2 * 1 / 4), 8 * 0.875 * (1 - 1 / 4 * 1 / 2 * 1 / 4))),
+        ({"lr_scale": 0.0}, (8, 8)),
+        ({"lr": 0.5}, (8 * 0.875, 8 * 0.875 * 0.875)),  # without a schedule the factor is 1
+        ({"lr": 0.5, "decay_max_lr": 4.0}, (8 * (1 - 1 / 2 * 1 / 8 * 1 / 4),)),
+        ({"decay_max_lr": 2.0}, (8 * (1 - 1 / 2 * 1 / 4),)),
+        ({"decoupled": False}, (8 - 1 * 2, 6 - 1 / 2 * 6 / 4)),
+    ],
+)
+def test_corrected_decay_worked_out_by_hand(group, values):
+    options = {"groups": {0: group}} if group else {}
+    schedule = Exponential(1.0, 0.5)
+    optimizer = fastopt.SGD(schedule, weight_decay=0.25, decoupled=True, decay_max_lr=1.0, **options)
+    params = [np.array([8.0])]
+    for value in values:
+        optimizer.update(params, [np.zeros(1)])
+        assert params[0][0] == value
+
+
+def test_corrected_decay_of_some_layers():
+    """As in the paper: of those which a normalization follows."""
+    optimizer = fastopt.AdamW(0.5, weight_decay=0.5, groups={"*.W": {"decay_max_lr": 2.0}})
+    params = {"a.W": np.full((2, 2), 8.0), "b": np.full(2, 8.0)}
+    assert "decay_max_lr=2" in optimizer.describe(params)
+    optimizer.update(params, {"a.W": np.zeros((2, 2)), "b": np.zeros(2)})
+    assert (params["a.W"] == 8 * (1 - 0.5 * 0.25 * 0.5)).all()
+    assert (params["b"] == 6).all()
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     ("options", "clip"),
@@ -451,6 +500,10 @@ def test_options_survive_a_save(by, tmp_path):
         (lambda: fastopt.Adam(clip_value=0), ValueError, "clip_value must be above 0"),
         (lambda: fastopt.Adam(clip_norm_each=0), ValueError, "clip_norm_each must be above 0"),
         (lambda: fastopt.Adam(clip_adaptive=0), ValueError, "clip_adaptive must be above 0"),
+        (lambda: fastopt.Adam(decay_max_lr=1), ValueError, "is for decoupled weight decay: write"),
+        (lambda: fastopt.LAMB(decay_max_lr=1), ValueError, "LAMB has its weight decay in its formula: leave"),
+        (lambda: fastopt.ScheduleFreeSGD(decay_max_lr=1), ValueError, "leave decay_max_lr out"),
+        (lambda: fastopt.AdamW(decay_max_lr=0), ValueError, "decay_max_lr must be above 0"),
         (lambda: fastopt.Adam(clip_rms=0), ValueError, "clip_rms must be above 0"),
         (lambda: fastopt.Adam(clip_adaptive_eps=1), ValueError, "without clip_adaptive: give clip_adaptive,"),
         (lambda: fastopt.Adam(clip_norm=1, clip_norm_type=3), ValueError, "must be 1, 2 or math.inf, not 3"),

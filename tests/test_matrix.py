@@ -16,6 +16,7 @@ from matrix import (
     OPTIONS,
     RULES,
     SCENARIOS,
+    VARIANT_PAIRS,
     VARIANTS,
     Case,
     Run,
@@ -91,8 +92,12 @@ def pairs(is_full):
     """Yield the cases with two options."""
     for i, rule in enumerate(MAIN[:4]):
         own = [option for option in OPTIONS if has_option(rule, option)]
-        own = own if is_full else [option for option in own if option not in VARIANTS]
-        for j, pair in enumerate(pair for pair in combinations(own, 2) if combined(*pair) is not None):
+        own_pairs = [
+            pair
+            for pair in combinations(own, 2)
+            if (is_full or not VARIANTS & {*pair} or pair in VARIANT_PAIRS) and combined(*pair) is not None
+        ]
+        for j, pair in enumerate(own_pairs):
             scenarios = {"dict", LAYOUTS[(i + j) % len(LAYOUTS)], sorted(HISTORIES)[(i + j) % 4]}
             for scenario in SCENARIOS:
                 if (is_full or scenario in scenarios) and has_exact_sums(pair, scenario):

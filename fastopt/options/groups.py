@@ -52,9 +52,9 @@ class GroupFields:
         array that returns a bool. Of several groups that select a parameter, later ones take precedence. A
         group may contain:
 
-        - the rule's hyperparameters, weight_decay and decoupled. A group's own ``lr`` isn't scheduled. All
-          parameters share what sums over them depend on (Prodigy's ``beta2`` and ``d0``) and what isn't a
-          scalar of a kernel (Muon's ``ns_steps``);
+        - the rule's hyperparameters, weight_decay, decoupled and decay_max_lr. A group's own ``lr`` isn't
+          scheduled. All parameters share what sums over them depend on (Prodigy's ``beta2`` and ``d0``) and
+          what isn't a scalar of a kernel (Muon's ``ns_steps``);
         - ``lr_scale``, a factor of the learning rate, also of a scheduled one;
         - ``freeze``: whether the parameter stays unchanged. It needs a gradient as the others do, which
           doesn't count in ``clip_norm``. Its state and its count of steps begin when it is thawed.
@@ -211,6 +211,10 @@ class GroupViews:
                 vars(view).update(common | different)
                 scale = different.get("lr_scale", 1.0)
                 vars(view)["lr"] *= scale
+                if view.decay_max_lr is not None:
+                    is_own = "lr" in different and "decay_max_lr" not in different
+                    most = different["lr"] if is_own else view.decay_max_lr
+                    vars(view)["decay_max_lr"] = most * scale
                 views.append(view)
                 if "lr" not in different:
                     scheduled.append((vars(view), scale))

@@ -42,6 +42,7 @@ class Optimizer:
         rule: Any,
         lr: Any = None,
         *,
+        decay_max_lr: float | None = None,
         decay_params: str = "all",
         groups: dict[Any, dict[str, Any]] | None = None,
         maximize: bool = False,
@@ -69,6 +70,7 @@ class Optimizer:
         self.hyperparameters = {"weight_decay": 0.0, **defaults, **hyperparameters}
         self.schedule = lr if callable(lr) else None
         self.lr = lr(1) if callable(lr) else defaults["lr"] if lr is None else lr
+        self.decay_max_lr = decay_max_lr
         self.decay_params, self.groups, self.maximize = decay_params, groups, maximize
         self.clip_value, self.clip_norm_each, self.clip_adaptive = clip_value, clip_norm_each, clip_adaptive
         self.clip_rms, self.clip_adaptive_eps = clip_rms, clip_adaptive_eps
@@ -132,13 +134,20 @@ class Optimizer:
 
     def hyperparameters_of(self, key: Any, param: Any, lr: float) -> dict[str, Any]:
         """Return a parameter's hyperparameters. A group's own lr isn't scheduled, but scaled by lr_scale."""
-        own = {**self.hyperparameters, "lr": lr}
+        own = {**self.hyperparameters, "lr": lr, "decay_max_lr": self.decay_max_lr}
         if self.decay_params == "matrices" and np.ndim(param) < 2:
             own["weight_decay"] = 0.0
+        of_groups: dict[str, Any] = {}
         for selector, values in (self.groups or {}).items():
             if selects(selector, key, param):
-                own |= values  # later groups take precedence
-        own["lr"] *= own.pop("lr_scale", 1.0)
+                of_groups |= values  # later groups take precedence
+        if "lr" in of_groups and own["decay_max_lr"] is not None:
+            own["decay_max_lr"] = of_groups["lr"]
+        own |= of_groups
+        scale = own.pop("lr_scale", 1.0)
+        own["lr"] *= scale
+        if own["decay_max_lr"] is not None:
+            own["decay_max_lr"] *= scale
         return own
 
     def clip(self, g: np.ndarray, p: np.ndarray) -> np.ndarray:
@@ -162,12 +171,15 @@ class Optimizer:
     def decayed(self, g: np.ndarray, p: np.ndarray, own: dict[str, Any]) -> np.ndarray:
         """Return g + weight_decay·p; or, with decoupled, shrink p; or leave weight_decay to the rule."""
         decay, decoupled = own.pop("weight_decay"), own.pop("decoupled", None)
+        most = own.pop("decay_max_lr")
         if self.decays_itself and decoupled is None:
             own["weight_decay"] = decay
             return g
         own |= {"weight_decay": 0.0} if self.decays_itself else {}
         # z must decay as p does, so that these rules add weight_decay·p to their direction: g, here.
         if decoupled and self.rule not in (ScheduleFreeSGD, MADGRAD):
+            if most is not None and own["lr"] > 0:
+                decay = decay * (own["lr"] / most)
             p *= p.dtype.type(1 - own["lr"] * decay)
             return g
         return g + p.dtype.type(decay) * p if decay else g
