@@ -39,6 +39,7 @@ ARGUMENTS = {
 }
 # These mean another argument in the rules of a name.
 OF_RULES = {
+    ("Adam", "eps_root"): "write fastopt.PaperAdam(eps=..., eps_root=...)",
     ("RMSprop", "alpha"): "write decay_rate=...",
     ("RMSprop", "momentum"): "write fastopt.RMSpropMomentum(...)",
     ("RMSpropMomentum", "alpha"): "write decay_rate=...",

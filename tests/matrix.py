@@ -61,6 +61,15 @@ HYPERPARAMETERS = {
     "eps_root": 0.02,
     "lr_decay": 0.15,
     "bias_correction": True,
+    "eps_outside": 0.03,
+    "correction": "before",
+    "threshold": 4.6,
+    "rectify": True,
+    "r": 0.7,
+    "weight_lr_power": 1.6,
+    "proximal": True,
+    "alpha_warmup": 4,
+    "beta3_warmup": 5,
 }
 
 # Bounds that clip some of the gradients, elements and units, and leave others as they are. (clip_value is as

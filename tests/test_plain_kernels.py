@@ -404,7 +404,7 @@ before = set(sys.modules)
 for name in kernels.__all__ :
     getattr(kernels, name).in_numpy
 drafts = [plain.Draft(np.ones(3)) for _ in range(3)]
-kernels.adam.in_numpy(drafts[0], np.ones(3), *drafts[1:], *map(np.float64, (1, 0, 1, 0.1, 0.1, 0.1, 0.1)))
+kernels.adam.in_numpy(drafts[0], np.ones(3), *drafts[1:], *map(np.float64, (1, 0, 1, *[0.1] * 5)))
 room = np.zeros(128)
 kernels.lars_measure.in_numpy(0, 3, drafts[0], np.ones(3), drafts[1], room, room, *[1.0] * 8)
 own = common.kernel(lambda param, grad, lr: [param.__setitem__(i, lr) for i in range(param.size)])

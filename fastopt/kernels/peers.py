@@ -17,29 +17,34 @@ __all__ = [
 @kernel
 def corrected_adam(
     param, grad, m, v, grad_scale, l2, keep, beta1, one_minus_beta1, beta2, one_minus_beta2, correction1,
-    correction2, lr, eps
+    correction2, lr, eps, eps_root
 ):  # fmt: skip
     """As it is written in courses: m and v are divided by what corrects their bias.
 
-    m ← β₁·m + (1 − β₁)·g; v ← β₂·v + (1 − β₂)·g²; p ← p − lr·(m / c₁) / (√(v / c₂) + eps)
+    m ← β₁·m + (1 − β₁)·g; v ← β₂·v + (1 − β₂)·g²; p ← p − lr·(m / c₁) / (√(v / c₂ + eps_root) + eps)
     """
     for i in range(param.size):
         g = gradient(grad[i], param[i], grad_scale, l2)
         m[i] = beta1 * m[i] + one_minus_beta1 * g
         v[i] = beta2 * v[i] + one_minus_beta2 * (g * g)
-        param[i] = decayed(keep, param[i]) - lr * (m[i] / correction1) / (sqrt(v[i] / correction2) + eps)
+        divisor = sqrt(added(v[i] / correction2, eps_root)) + eps
+        param[i] = decayed(keep, param[i]) - lr * (m[i] / correction1) / divisor
 
 
 @kernel
 def averaged_adam(
-    param, grad, m, v, grad_scale, l2, keep, beta1, one_minus_beta1, beta2, one_minus_beta2, lr_t, eps
-):
-    """scikit-learn's: m ← β₁·m + (1 − β₁)·g; v ← β₂·v + (1 − β₂)·g²; p ← p − lr_t·m / (√v + eps)."""
+    param, grad, m, v, grad_scale, l2, keep, beta1, one_minus_beta1, beta2, one_minus_beta2, lr_t, eps,
+    eps_root,
+):  # fmt: skip
+    """scikit-learn's.
+
+    m ← β₁·m + (1 − β₁)·g; v ← β₂·v + (1 − β₂)·g²; p ← p − lr_t·m / (√(v + eps_root) + eps)
+    """
     for i in range(param.size):
         g = gradient(grad[i], param[i], grad_scale, l2)
         m[i] = beta1 * m[i] + one_minus_beta1 * g
         v[i] = beta2 * v[i] + one_minus_beta2 * (g * g)
-        param[i] = decayed(keep, param[i]) - lr_t * m[i] / (sqrt(v[i]) + eps)
+        param[i] = decayed(keep, param[i]) - lr_t * m[i] / (sqrt(added(v[i], eps_root)) + eps)
 
 
 @kernel

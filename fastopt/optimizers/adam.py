@@ -1,11 +1,11 @@
 """Adam and those that changed a part of it."""
 
 from dataclasses import KW_ONLY, dataclass
-from math import sqrt
+from math import exp, log, sqrt
 
 from fastopt import kernels
-from fastopt.optimizer import Optimizer, State, hyperparameter
-from fastopt.optimizers.common import BiasCorrected
+from fastopt.optimizer import Optimizer, State, choice, hyperparameter, whole
+from fastopt.optimizers.common import BiasCorrected, BiasCorrectedRoot
 
 __all__ = [
     "AMSGrad",
@@ -31,7 +31,8 @@ class Adam(Optimizer):
 
     The correction of the bias is folded into the step size, so that eps is added to the root of the
     uncorrected v, as in the book (the paper's epsilon hat). PyTorch adds its eps to the root of the
-    corrected v: eps here = eps there · √(1 − β₂ᵗ).
+    corrected v: eps here = eps there · √(1 − β₂ᵗ). Take it when there is no reason for another one: it learns
+    fast with the learning rate that it has, and needs no tuning to learn at all.
 
     Parameters
     ----------
@@ -68,20 +69,21 @@ class Adam(Optimizer):
     v = State()
 
     def scalars(self, t: int) -> tuple[float, ...]:
-        """Give 1 − β₁, 1 − β₂, lr_t and eps."""
+        """Give 1 − β₁, 1 − β₂, lr_t, eps, and 0 inside of the root."""
         beta1, beta2 = self.beta1, self.beta2
         lr_t = self.lr * sqrt(1.0 - beta2**t) / (1.0 - beta1**t)
-        return 1.0 - beta1, 1.0 - beta2, lr_t, self.eps
+        return 1.0 - beta1, 1.0 - beta2, lr_t, self.eps, 0.0
 
 
 @dataclass(eq=False)
-class AdamW(BiasCorrected, Optimizer):
+class AdamW(BiasCorrectedRoot, Optimizer):
     """Adam with decoupled weight decay.
 
     p ← (1 − lr·weight_decay)·p, then Adam with eps on the corrected root:
-    p ← p − lr_t·m / (√v + eps·√(1 − β₂ᵗ)), where lr_t = lr·√(1 − β₂ᵗ) / (1 − β₁ᵗ)
+    p ← p − lr·m̂ / (√(v̂ + eps_root) + eps), computed as for `PaperAdam`
 
-    The kernel is Adam's.
+    Take it when a network is trained with weight decay: the standard for transformers. Keras' ``AdamW`` has
+    the book's eps, as ``Adam(weight_decay=0.004, decoupled=True)`` here.
 
     Parameters
     ----------
@@ -95,6 +97,8 @@ class AdamW(BiasCorrected, Optimizer):
         Added to the root of the corrected v, as in PyTorch.
     weight_decay : float, default 0.01
         Decoupled: p shrinks by lr·weight_decay of itself, whatever the gradient.
+    eps_root : float, default 0.0
+        Added to the corrected v inside of the root, at least 0: optax's.
 
     Attributes
     ----------
@@ -121,20 +125,22 @@ class AdamW(BiasCorrected, Optimizer):
     beta2: float = hyperparameter(0.999, below=1)
     _: KW_ONLY
     eps: float = hyperparameter(1e-8)
+    eps_root: float = hyperparameter(0.0)
     weight_decay: float = hyperparameter(0.01)
     m = State()
     v = State()
 
 
 @dataclass(eq=False)
-class PaperAdam(BiasCorrected, Optimizer):
+class PaperAdam(BiasCorrectedRoot, Optimizer):
     """Adam with eps on the root of the corrected v, as in the paper, in PyTorch and in most courses.
 
-    m ← m + (1 − β₁)(g − m); v ← v + (1 − β₂)(g² − v); p ← p − lr·m̂ / (√v̂ + eps),
+    m ← m + (1 − β₁)(g − m); v ← v + (1 − β₂)(g² − v); p ← p − lr·m̂ / (√(v̂ + eps_root) + eps),
     where m̂ = m / (1 − β₁ᵗ) and v̂ = v / (1 − β₂ᵗ)
 
-    It is computed as p ← p − lr_t·m / (√v + eps·√(1 − β₂ᵗ)), where lr_t = lr·√(1 − β₂ᵗ) / (1 − β₁ᵗ), by
-    `Adam`'s kernel. `Adam` is the book's, with eps on the root of the uncorrected v.
+    It is computed as p ← p − lr_t·m / (√(v + eps_root·(1 − β₂ᵗ)) + eps·√(1 − β₂ᵗ)), where
+    lr_t = lr·√(1 − β₂ᵗ) / (1 − β₁ᵗ), by `Adam`'s kernel. `Adam` is the book's, with eps on the root of the
+    uncorrected v. Take it when results of PyTorch, optax or a course are to be repeated, or eps is large.
 
     Parameters
     ----------
@@ -144,6 +150,8 @@ class PaperAdam(BiasCorrected, Optimizer):
         Decay of the two moving averages, from 0 to below 1.
     eps : float, default 1e-8
         Added to the root of the corrected v.
+    eps_root : float, default 0.0
+        Added to the corrected v inside of the root, at least 0: optax's.
 
     Attributes
     ----------
@@ -166,17 +174,19 @@ class PaperAdam(BiasCorrected, Optimizer):
     beta2: float = hyperparameter(0.999, below=1)
     _: KW_ONLY
     eps: float = hyperparameter(1e-8)
+    eps_root: float = hyperparameter(0.0)
     m = State()
     v = State()
 
 
 @dataclass(eq=False)
-class AMSGrad(BiasCorrected, Optimizer):
+class AMSGrad(BiasCorrectedRoot, Optimizer):
     """Adam whose step sizes never grow again.
 
-    m and v as Adam; v_max ← max(v_max, v); p ← p − lr_t·m / (√v_max + eps·√(1 − β₂ᵗ))
+    m and v as Adam; v_max ← max(v_max, v); p ← p − lr·m̂ / (√(v_max / (1 − β₂ᵗ) + eps_root) + eps)
 
-    PyTorch's ``Adam(amsgrad=True)``; the paper doesn't correct the bias.
+    PyTorch's ``Adam(amsgrad=True)``; optax and the paper have the bias corrected elsewhere. Take it when Adam
+    doesn't settle because rare large gradients are soon forgotten; rarely today.
 
     Parameters
     ----------
@@ -188,6 +198,11 @@ class AMSGrad(BiasCorrected, Optimizer):
         Decay of that of their squares, from 0 to below 1.
     eps : float, default 1e-8
         Added to the root of the corrected v, as in PyTorch.
+    eps_root : float, default 0.0
+        Added to the corrected v inside of the root, at least 0: optax's.
+    correction : {"after", "before", "none"}, default "after"
+        Where the bias is corrected: after the maximum is taken, as in PyTorch; before, so that v_max is the
+        largest v̂, as in optax; or nowhere, not that of m either, as in the paper.
 
     Attributes
     ----------
@@ -196,7 +211,7 @@ class AMSGrad(BiasCorrected, Optimizer):
     v : dict or list of arrays, or None
         Moving average of their squares.
     v_max : dict or list of arrays, or None
-        The largest v so far.
+        The largest v so far; with ``correction="before"`` the largest v̂.
 
     Raises
     ------
@@ -214,18 +229,30 @@ class AMSGrad(BiasCorrected, Optimizer):
     beta2: float = hyperparameter(0.999, below=1)
     _: KW_ONLY
     eps: float = hyperparameter(1e-8)
+    eps_root: float = hyperparameter(0.0)
+    correction: str = choice("after", "after", "before", "none")
     m = State()
     v = State()
     v_max = State()
+
+    def scalars(self, t: int) -> tuple[float, ...]:
+        """Give 1 − β₁, 1 − β₂, lr_t, eps, eps_root, and the factor with which v is in the maximum."""
+        if self.correction == "after":
+            return *super().scalars(t), 1.0
+        lr_t, factor = self.lr, 1.0
+        if self.correction == "before":
+            lr_t, factor = self.lr / (1.0 - self.beta1**t), 1 / (1.0 - self.beta2**t)
+        return 1.0 - self.beta1, 1.0 - self.beta2, lr_t, self.eps, self.eps_root, factor
 
 
 @dataclass(eq=False)
 class AdaMax(Optimizer):
     """Adam with the infinity norm.
 
-    m ← m + (1 − β₁)(g − m); u ← max(β₂·u, |g| + eps); p ← p − lr / (1 − β₁ᵗ)·m / u
+    m ← m + (1 − β₁)(g − m); u ← max(β₂·u, |g| + eps); p ← p − lr / (1 − β₁ᵗ)·m / (u + eps_outside)
 
-    eps is in the norm, as in PyTorch; Keras adds it to u, the paper has none.
+    eps is in the norm, as in PyTorch and optax; Keras adds it to u, the paper has none. Take it when
+    gradients are sparse, as those of embeddings, and Adam's steps after a pause are too long; rarely today.
 
     Parameters
     ----------
@@ -237,6 +264,8 @@ class AdaMax(Optimizer):
         Decay of the norm, from 0 to below 1.
     eps : float, default 1e-8
         Added to the magnitude of the gradient.
+    eps_outside : float, default 0.0
+        Added to u where it divides, at least 0: where Keras has its 1e-7, with eps = 0 here.
 
     Attributes
     ----------
@@ -261,22 +290,25 @@ class AdaMax(Optimizer):
     beta2: float = hyperparameter(0.999, below=1)
     _: KW_ONLY
     eps: float = hyperparameter(1e-8)
+    eps_outside: float = hyperparameter(0.0)
     m = State()
     u = State()
 
     def scalars(self, t: int) -> tuple[float, ...]:
-        """Give 1 − β₁, β₂, lr / (1 − β₁ᵗ) and eps."""
-        return 1.0 - self.beta1, self.beta2, self.lr / (1.0 - self.beta1**t), self.eps
+        """Give 1 − β₁, β₂, lr / (1 − β₁ᵗ), eps and eps_outside."""
+        lr_t = self.lr / (1.0 - self.beta1**t)
+        return 1.0 - self.beta1, self.beta2, lr_t, self.eps, self.eps_outside
 
 
 @dataclass(eq=False)
 class NAdam(Optimizer):
     """Adam with Nesterov's momentum.
 
-    m and v as Adam; p ← p − lr·((1 − μₜ) / (1 − Mₜ)·g + μₜ₊₁ / (1 − Mₜ₊₁)·m) / (√v̂ + eps),
+    m and v as Adam; p ← p − lr·((1 − μₜ) / (1 − Mₜ)·g + μₜ₊₁ / (1 − Mₜ₊₁)·m) / (√(v̂ + eps_root) + eps),
     where μₜ = β₁·(1 − 0.96^(t·momentum_decay) / 2) and Mₜ = μ₁·…·μₜ
 
-    Mₜ is that of the hyperparameters in use, also if they were others before.
+    Mₜ is that of the hyperparameters in use, also if they were others before. Take it when `PaperAdam` works:
+    it is often a little faster, with the same arguments.
 
     Parameters
     ----------
@@ -290,7 +322,10 @@ class NAdam(Optimizer):
         Added to the root of the corrected v, as in PyTorch.
     momentum_decay : float, default 4e-3
         Rate at which μ rises from β₁ / 2 to β₁: PyTorch's. Keras' ``Nadam`` has 1.0, by which μ rises 250
-        times faster.
+        times faster. With 1e6 μ is β₁ from the first step: optax's ``nadam``, and with ``decoupled=True`` its
+        ``nadamw``.
+    eps_root : float, default 0.0
+        Added to the corrected v inside of the root, at least 0: optax's.
 
     Attributes
     ----------
@@ -315,6 +350,7 @@ class NAdam(Optimizer):
     beta2: float = hyperparameter(0.999, below=1)
     _: KW_ONLY
     eps: float = hyperparameter(1e-8)
+    eps_root: float = hyperparameter(0.0)
     momentum_decay: float = hyperparameter(4e-3)
     m = State()
     v = State()
@@ -335,13 +371,15 @@ class NAdam(Optimizer):
         return product
 
     def scalars(self, t: int) -> tuple[float, ...]:
-        """Give 1 − β₁, 1 − β₂, the weights of g and m, and eps·√(1 − β₂ᵗ)."""
+        """Give 1 − β₁, 1 − β₂, the weights of g and m, eps·√(1 − β₂ᵗ) and eps_root·(1 − β₂ᵗ)."""
         now, ahead = self._mu(t), self._mu(t + 1)
         product = self._product(t)
-        root = sqrt(1.0 - self.beta2**t)
+        correction = 1.0 - self.beta2**t
+        root = sqrt(correction)
         lr_g = self.lr * root * (1 - now) / (1 - product)
         lr_m = self.lr * root * ahead / (1 - product * ahead)
-        return 1.0 - self.beta1, 1.0 - self.beta2, lr_g, lr_m, self.eps * root
+        eps, eps_root = self.eps * root, self.eps_root * correction
+        return 1.0 - self.beta1, 1.0 - self.beta2, lr_g, lr_m, eps, eps_root
 
 
 # The last products of NAdam's μ, so that a step takes one more factor.
@@ -363,11 +401,12 @@ def last_product(beta1: float, decay: float, t: int) -> tuple[int, float]:
 class RAdam(Optimizer):
     """Adam that waits until the average of the squares has seen enough steps.
 
-    m and v as Adam; p ← p − lr·m̂ while ρₜ ≤ 5, then p ← p − lr·r·√(1 − β₂ᵗ)·m̂ / (√v + eps), where
+    m and v as Adam; p ← p − lr·m̂ while ρₜ ≤ threshold, then p ← p − lr·r·√(1 − β₂ᵗ)·m̂ / (√v + eps), where
     ρₜ = ρ∞ − 2·t·β₂ᵗ / (1 − β₂ᵗ), ρ∞ = 2 / (1 − β₂) − 1, r = √((ρₜ − 4)(ρₜ − 2)·ρ∞ / ((ρ∞ − 4)(ρ∞ − 2)·ρₜ))
 
-    With the default β₂ the rectification starts at step 6. eps is added to the root of the uncorrected v, as
-    in PyTorch; the paper, whose bound is 4, has none.
+    With the defaults the rectification starts at step 6. eps is added to the root of the uncorrected v, as in
+    PyTorch; in optax of the corrected one, the paper has none. Take it when Adam needs a warm-up of its
+    learning rate, and that is one number too many to choose.
 
     Parameters
     ----------
@@ -379,6 +418,10 @@ class RAdam(Optimizer):
         Decay of that of their squares, from 0 to below 1.
     eps : float, default 1e-8
         Added to the root of the uncorrected v.
+    eps_root : float, default 0.0
+        Added to the corrected v inside of the root, at least 0: optax's.
+    threshold : float, default 5.0
+        The ρₜ above which steps are rectified, at least 4. PyTorch and optax have 5, the paper has 4.
 
     Attributes
     ----------
@@ -404,28 +447,39 @@ class RAdam(Optimizer):
     beta2: float = hyperparameter(0.999, below=1)
     _: KW_ONLY
     eps: float = hyperparameter(1e-8)
+    eps_root: float = hyperparameter(0.0)
+    threshold: float = hyperparameter(5.0, least=4)
     m = State()
     v = State()
 
     def scalars(self, t: int) -> tuple[float, ...]:
-        """Give 1 − β₁, 1 − β₂, lr_t, eps and whether it is rectified."""
-        beta1, beta2 = self.beta1, self.beta2
-        most = 2 / (1.0 - beta2) - 1
-        rho = most - 2 * t * beta2**t / (1.0 - beta2**t)
-        lr_t = self.lr / (1.0 - beta1**t)
-        if rho > 5:
-            r = sqrt((rho - 4) * (rho - 2) * most / ((most - 4) * (most - 2) * rho))
-            lr_t = lr_t * sqrt(1.0 - beta2**t) * r
-        return 1.0 - beta1, 1.0 - beta2, lr_t, self.eps, float(rho > 5)
+        """Give 1 − β₁, 1 − β₂, lr_t, eps, eps_root·(1 − β₂ᵗ) and whether it is rectified."""
+        lr_t, is_rectified = rectified(self, t, self.threshold)
+        eps_root = self.eps_root * (1.0 - self.beta2**t)
+        return 1.0 - self.beta1, 1.0 - self.beta2, lr_t, self.eps, eps_root, float(is_rectified)
+
+
+def rectified(own: "RAdam | AdaBelief", t: int, threshold: float) -> tuple[float, bool]:
+    """Return the learning rate of step t, and whether the step has a divisor."""
+    beta1, beta2 = own.beta1, own.beta2
+    most = 2 / (1.0 - beta2) - 1
+    rho = most - 2 * t * beta2**t / (1.0 - beta2**t)
+    lr_t = own.lr / (1.0 - beta1**t)
+    if rho > threshold:
+        r = sqrt((rho - 4) * (rho - 2) * most / ((most - 4) * (most - 2) * rho))
+        lr_t = lr_t * sqrt(1.0 - beta2**t) * r
+    return lr_t, rho > threshold
 
 
 @dataclass(eq=False)
-class AdaBelief(Optimizer):
+class AdaBelief(BiasCorrected, Optimizer):
     """Adam with the squares of what the average of the gradients didn't foresee.
 
-    m as Adam; s ← s + (1 − β₂)((g − m)² − s) + eps; p ← p − lr_t·m / (√s + eps·√(1 − β₂ᵗ))
+    m as Adam; s ← s + (1 − β₂)((g − m)² − s) + eps_root; p ← p − lr_t·m / (√s + eps·√(1 − β₂ᵗ)),
+    where lr_t = lr·√(1 − β₂ᵗ) / (1 − β₁ᵗ)
 
-    optax's, whose eps and eps_root are one number here.
+    As in optax, and in the authors' code with ``rectify=False``. Take it when `Adam` ends worse than
+    `SGDM`, as on images: where gradients agree its steps are longer.
 
     Parameters
     ----------
@@ -436,7 +490,11 @@ class AdaBelief(Optimizer):
     beta2 : float, default 0.999
         Decay of that of their squares, from 0 to below 1.
     eps : float, default 1e-16
-        Added to s at each step, and to its corrected root.
+        Added to the root of the corrected s.
+    eps_root : float, optional
+        Added to s at each step, at least 0; by default eps, as in the authors' code.
+    rectify : bool, default False
+        Whether lr_t and the place of eps are `RAdam`'s, with a threshold of 5: the authors' default.
 
     Attributes
     ----------
@@ -461,14 +519,19 @@ class AdaBelief(Optimizer):
     beta2: float = hyperparameter(0.999, below=1)
     _: KW_ONLY
     eps: float = hyperparameter(1e-16)
+    eps_root: float | None = hyperparameter(None)
+    rectify: bool = choice(False, False, True)
     m = State()
     s = State()
 
     def scalars(self, t: int) -> tuple[float, ...]:
-        """Give 1 − β₁, 1 − β₂, lr_t, eps and eps·√(1 − β₂ᵗ)."""
-        beta1, beta2 = self.beta1, self.beta2
-        root = sqrt(1.0 - beta2**t)
-        return 1.0 - beta1, 1.0 - beta2, self.lr * root / (1.0 - beta1**t), self.eps, self.eps * root
+        """Give 1 − β₁, 1 − β₂, lr_t, eps_root, eps·√(1 − β₂ᵗ) and whether there is a divisor."""
+        one_minus_beta1, one_minus_beta2, lr_t, eps = super().scalars(t)
+        has_divisor = True
+        if self.rectify:
+            (lr_t, has_divisor), eps = rectified(self, t, 5.0), self.eps
+        eps_root = self.eps if self.eps_root is None else self.eps_root
+        return one_minus_beta1, one_minus_beta2, lr_t, eps_root, eps, float(has_divisor)
 
 
 @dataclass(eq=False)
@@ -478,7 +541,8 @@ class Yogi(BiasCorrected, Optimizer):
     m as Adam; v ← v − (1 − β₂)·sign(v − g²)·g²; p ← p − lr_t·m / (√v + eps·√(1 − β₂ᵗ))
 
     m and v start at the initial value and are corrected as if at 0, as in optax; in the paper m starts at 0
-    and nothing is corrected.
+    and nothing is corrected. Take it when Adam's step sizes jump up again as v forgets rare large gradients;
+    rarely today.
 
     Parameters
     ----------
@@ -526,11 +590,11 @@ class Adan(Optimizer):
     """Adam with Nesterov's momentum, from the differences of gradients.
 
     d ← g − g of the step before, 0 at the first; m, v and n are moving averages of g, d and (g + β₂·d)²;
-    p ← (1 − lr·weight_decay)·p − lr·(m̂ + β₂·v̂) / (√n̂ + eps)
+    p ← (1 − lr·weight_decay)·p − lr·(m̂ + β₂·v̂) / (√(n̂ + eps_root) + eps)
 
     The decays are one minus the paper's. optax has 1 − β₂ for the factor β₂ of d and v̂; the paper (1 − its
-    β₂) and the authors' code have it as here. Weight decay is optax's; the paper divides by
-    1 + lr·weight_decay.
+    β₂) and the authors' code have it as here. Take it when large batches or
+    learning rates are tried, as on vision transformers, and its four arrays of state fit into memory.
 
     Parameters
     ----------
@@ -546,6 +610,11 @@ class Adan(Optimizer):
         Added to the root of the corrected n.
     weight_decay : float, default 0.0
         Decoupled: p shrinks by lr·weight_decay of itself, whatever the gradient.
+    eps_root : float, default 0.0
+        Added to the corrected n inside of the root, at least 0. optax has 1e-8.
+    proximal : bool, default False
+        Whether instead p and its step are both divided by 1 + lr·weight_decay, as in the paper and by default
+        in the authors' code (``no_prox=False``).
 
     Attributes
     ----------
@@ -577,27 +646,45 @@ class Adan(Optimizer):
     _: KW_ONLY
     eps: float = hyperparameter(1e-8)
     weight_decay: float = hyperparameter(0.0)
+    eps_root: float = hyperparameter(0.0)
+    proximal: bool = choice(False, False, True)
     m = State()
     v = State()
     n = State()
     prev_grad = State(lambda self, param, grad: grad)
 
     def scalars(self, t: int) -> tuple[float, ...]:
-        """Give 1 − β₁, β₂, 1 − β₂, 1 − β₃, the weights of m and v, and eps·√(1 − β₃ᵗ)."""
+        """Give 1 − β₁, β₂, 1 − β₂, 1 − β₃, the weights of m and v, eps·√(1 − β₃ᵗ) and eps_root·(1 − β₃ᵗ)."""
         beta1, beta2, beta3 = self.beta1, self.beta2, self.beta3
-        root = sqrt(1.0 - beta3**t)
+        correction = 1.0 - beta3**t
+        root = sqrt(correction)
         lr_m = self.lr * root / (1.0 - beta1**t)
         lr_v = self.lr * beta2 * root / (1.0 - beta2**t)
-        return 1.0 - beta1, beta2, 1.0 - beta2, 1.0 - beta3, lr_m, lr_v, self.eps * root
+        if is_proximal(self):
+            _, keep = self.decay_scalars(self.weight_decay)
+            lr_m, lr_v = lr_m * keep, lr_v * keep
+        averages = 1.0 - beta1, beta2, 1.0 - beta2, 1.0 - beta3
+        return *averages, lr_m, lr_v, self.eps * root, self.eps_root * correction
+
+    def decay_scalars(self, decay: float) -> tuple[float, float]:
+        """Return l2 and keep for a weight decay."""
+        return (0.0, 1 / (1 + self.lr * decay)) if is_proximal(self) else super().decay_scalars(decay)
+
+
+def is_proximal(own: Adan) -> bool:
+    """Whether there is a decay that is decoupled, and it divides."""
+    return own.proximal and own.decoupled is not False and own.weight_decay > 0
 
 
 @dataclass(eq=False)
 class AdEMAMix(Optimizer):
     """Adam with a second, slow average of the gradients.
 
-    m and v as Adam; m_slow ← m_slow + (1 − β₃)(g − m_slow); p ← p − lr·(m̂ + α·m_slow) / (√v̂ + eps)
+    m and v as Adam; m_slow ← m_slow + (1 − β₃)(g − m_slow);
+    p ← p − lr·(m̂ + α·m_slow) / (√(v̂ + eps_root) + eps)
 
-    α and β₃ are constant, as by default in optax; the paper lets them rise over the training.
+    α and β₃ are constant, as by default in optax; in the paper both rise over the training, without which it
+    may diverge. Take it when a training is long, of 100,000 steps or more, as of language models.
 
     Parameters
     ----------
@@ -613,6 +700,13 @@ class AdEMAMix(Optimizer):
         Weight of the slow average, at least 0.
     eps : float, default 1e-8
         Added to the root of the corrected v, as in PyTorch.
+    eps_root : float, default 0.0
+        Added to the corrected v inside of the root, at least 0: optax's.
+    alpha_warmup : int, default 0
+        Steps over which α rises from 0 in proportion to t, at least 0; in the paper all of the training.
+    beta3_warmup : int, default 0
+        Steps over which β₃ rises from β₁, at least 0: 1 / log(β₃) in proportion to t, as the number of steps
+        after which a gradient counts half. In the paper as many as for α.
 
     Attributes
     ----------
@@ -641,14 +735,30 @@ class AdEMAMix(Optimizer):
     alpha: float = hyperparameter(5.0)
     _: KW_ONLY
     eps: float = hyperparameter(1e-8)
+    eps_root: float = hyperparameter(0.0)
+    alpha_warmup: int = whole(0)
+    beta3_warmup: int = whole(0)
     m = State()
     m_slow = State()
     v = State()
 
     def scalars(self, t: int) -> tuple[float, ...]:
-        """Give 1 − β₁, 1 − β₂, 1 − β₃, the weights of m and m_slow, and eps·√(1 − β₂ᵗ)."""
-        beta1, beta2 = self.beta1, self.beta2
-        root = sqrt(1.0 - beta2**t)
+        """Give 1 − β₁, 1 − β₂, 1 − β₃, the weights of m and m_slow, eps·√(1 − β₂ᵗ) and eps_root·(1 − β₂ᵗ)."""
+        beta1, beta2, beta3, alpha = self.beta1, self.beta2, self.beta3, self.alpha
+        if self.alpha_warmup:
+            alpha = alpha * min(t / self.alpha_warmup, 1.0)
+        if t < self.beta3_warmup:
+            beta3 = risen_decay(beta1, beta3, t / self.beta3_warmup)
+        correction = 1.0 - beta2**t
+        root = sqrt(correction)
         lr_m = self.lr * root / (1.0 - beta1**t)
-        lr_slow = self.lr * self.alpha * root
-        return 1.0 - beta1, 1.0 - beta2, 1.0 - self.beta3, lr_m, lr_slow, self.eps * root
+        averages = 1.0 - beta1, 1.0 - beta2, 1.0 - beta3
+        return *averages, lr_m, self.lr * alpha * root, self.eps * root, self.eps_root * correction
+
+
+def risen_decay(first: float, last: float, share: float) -> float:
+    """Return the decay on its way between two, whose half-life has come as far as a share of the way."""
+    # 1 / log(β) is in proportion to the half-life; the limit at β = 0 is 0.
+    start, end = (1 / log(beta) if beta else 0.0 for beta in (first, last))
+    now = (1 - share) * start + share * end
+    return min(exp(1 / now), last) if now else 0.0

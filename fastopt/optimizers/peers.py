@@ -24,23 +24,24 @@ __all__ = [
 class CorrectedAdam(PaperAdam):
     """Adam as it is written in courses.
 
-    m ← β₁·m + (1 − β₁)·g; v ← β₂·v + (1 − β₂)·g²; p ← p − lr·m̂ / (√v̂ + eps),
+    m ← β₁·m + (1 − β₁)·g; v ← β₂·v + (1 − β₂)·g²; p ← p − lr·m̂ / (√(v̂ + eps_root) + eps),
     where m̂ = m / (1 − β₁ᵗ) and v̂ = v / (1 − β₂ᵗ)
     """
 
     kernel = peers.corrected_adam
 
     def scalars(self, t: int) -> tuple[float, ...]:
-        """Give β₁, 1 − β₁, β₂, 1 − β₂, 1 − β₁ᵗ, 1 − β₂ᵗ, lr and eps."""
+        """Give β₁, 1 − β₁, β₂, 1 − β₂, 1 − β₁ᵗ, 1 − β₂ᵗ, lr, eps and eps_root."""
         beta1, beta2 = self.beta1, self.beta2
-        return beta1, 1 - beta1, beta2, 1 - beta2, 1 - beta1**t, 1 - beta2**t, self.lr, self.eps
+        corrections = 1 - beta1**t, 1 - beta2**t
+        return beta1, 1 - beta1, beta2, 1 - beta2, *corrections, self.lr, self.eps, self.eps_root
 
 
 @dataclass(eq=False)
 class AveragedAdam(PaperAdam):
     """scikit-learn's Adam, with eps on the root of the uncorrected v.
 
-    m ← β₁·m + (1 − β₁)·g; v ← β₂·v + (1 − β₂)·g²; p ← p − lr_t·m / (√v + eps),
+    m ← β₁·m + (1 − β₁)·g; v ← β₂·v + (1 − β₂)·g²; p ← p − lr_t·m / (√(v + eps_root) + eps),
     where lr_t = lr·√(1 − β₂ᵗ) / (1 − β₁ᵗ)
     """
 
@@ -48,15 +49,15 @@ class AveragedAdam(PaperAdam):
     beta2: float = hyperparameter(0.999, most=1)
 
     def scalars(self, t: int) -> tuple[float, ...]:
-        """Give β₁, 1 − β₁, β₂, 1 − β₂, lr_t and eps."""
+        """Give β₁, 1 − β₁, β₂, 1 − β₂, lr_t, eps and eps_root."""
         beta1, beta2 = self.beta1, self.beta2
         lr_t = self.lr * sqrt(1 - beta2**t) / (1 - beta1**t)
-        return beta1, 1 - beta1, beta2, 1 - beta2, lr_t, self.eps
+        return beta1, 1 - beta1, beta2, 1 - beta2, lr_t, self.eps, self.eps_root
 
 
 @dataclass(eq=False)
 class AveragedRMSprop(RMSprop):
-    """RMSprop as it is written in courses: h ← ρ·h + (1 − ρ)·(g²); p ← p − lr·g / (√h + eps)."""
+    """RMSprop as it is written in courses: h ← ρ·h + (1 − ρ)·(g²); p ← p − lr·g / (√(h + eps_root) + eps)."""
 
     kernel = peers.averaged_rmsprop
 

@@ -14,16 +14,44 @@ from fastopt.optimizer import Optimizer, State, hyperparameter, whole
 __all__ = ["ScheduleFreeAdamW", "ScheduleFreeSGD"]
 
 
-def averaging(t: int, warmup: int, lr: float) -> tuple[float, float]:
+def averaging(t: int, warmup: int, lr: float, r: float = 0.0, power: float = 2.0) -> tuple[float, float]:
     """Give the weight of step t in the average of the schedule-free rules, and the learning rate."""
+    factor = min(t / warmup, 1.0) if warmup else 1.0
+    if r != 0 or power != 2:
+        return weight_of(t, warmup, r, power) / sum_of_weights(t, warmup, r, power), lr * factor
     # The sum of the squares of the factors so far, which are i / warmup, then 1.
     rising = min(t, warmup)
     total = 0.0
     if warmup:
         total = rising * (rising + 1) * (2 * rising + 1) / (6 * warmup * warmup)
     total += t - rising
-    factor = min(t / warmup, 1.0) if warmup else 1.0
     return factor * factor / total, lr * factor
+
+
+def weight_of(t: int, warmup: int, r: float, power: float) -> float:
+    """Return the weight of step t, not yet divided by the sum."""
+    factor = min(t / warmup, 1.0) if warmup else 1.0
+    result: float = t**r * (factor * factor if power == 2 else factor**power)
+    return result
+
+
+# The sums of the last steps for each warm-up and powers, so that a step adds one more weight.
+SUMS: dict[tuple[int, float, float], dict[int, float]] = {}
+
+
+def sum_of_weights(t: int, warmup: int, r: float, power: float) -> float:
+    """Return the sum of the weights until step t. The first call of a run that is resumed takes longer."""
+    known = SUMS.setdefault((warmup, r, power), {})
+    if t in known:
+        return known[t]
+    last = t - 1 if t - 1 in known else 0
+    total = known[last] if last else 0.0
+    for i in range(last + 1, t + 1):
+        total += weight_of(i, warmup, r, power)
+    if len(known) > 100:
+        SUMS[warmup, r, power] = known = dict([*known.items()][-50:])
+    known[t] = total
+    return total
 
 
 class ScheduleFree:
@@ -42,11 +70,15 @@ class ScheduleFree:
 class ScheduleFreeSGD(ScheduleFree, Optimizer):
     """Gradient descent that needs no schedule, for an average over the steps takes its place.
 
-    p ← p + c·(z − p) + lr·(β·(1 − c) − 1)·g; z ← z − lr·g, where c = rₜ² / (r₁² + … + rₜ²)
+    p ← p + c·(z − p) + lr·(β·(1 − c) − 1)·g; z ← z − lr·g, where c = wₜ / (w₁ + … + wₜ) and
+    wₜ = tʳ·min(t / warmup_steps, 1)^weight_lr_power
 
     p is the paper's y, where gradients are taken; `average` gives its x, which is what to use after the
-    training. r is the factor of the warm-up, min(t / warmup_steps, 1); c doesn't depend on lr. In optax lr is
-    that of the step before during the warm-up, here and in the authors' code that of the step.
+    training. In optax lr is that of the step before during the warm-up, here and in the authors' code that of
+    the step. c doesn't depend on lr: it is the authors' as long as lr is constant, so warm up by warmup_steps
+    and not by a schedule, whose small first steps would count as much as the others.
+
+    Take it when it isn't known how long a training will be.
 
     Parameters
     ----------
@@ -56,6 +88,10 @@ class ScheduleFreeSGD(ScheduleFree, Optimizer):
         Weight of x in p, above 0, at most 1.
     warmup_steps : int, default 0
         Steps over which lr rises to its value.
+    r : float, default 0.0
+        Power of t in the weight of a step in the average, at least 0: with more, early steps count less.
+    weight_lr_power : float, default 2.0
+        Power of the warm-up's factor of lr in that weight, at least 0.
 
     Attributes
     ----------
@@ -77,11 +113,14 @@ class ScheduleFreeSGD(ScheduleFree, Optimizer):
     lr: float = hyperparameter(1.0)
     beta: float = hyperparameter(0.9, above=0, most=1)
     warmup_steps: int = whole(0)
+    _: KW_ONLY
+    r: float = hyperparameter(0.0)
+    weight_lr_power: float = hyperparameter(2.0)
     z = State(lambda self, param, grad: param)
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give c, lr and lr·(β·(1 − c) − 1)."""
-        c, lr = averaging(t, self.warmup_steps, self.lr)
+        c, lr = averaging(t, self.warmup_steps, self.lr, self.r, self.weight_lr_power)
         return c, lr, lr * (self.beta * (1 - c) - 1)
 
     def decay_scalars(self, decay: float) -> tuple[float, float]:
@@ -96,7 +135,8 @@ class ScheduleFreeAdamW(ScheduleFree, Optimizer):
     v as Adam; d ← g / (√v̂ + eps) + weight_decay·p; p ← p + c·(z − p) + lr·(β·(1 − c) − 1)·d; z ← z − lr·d
 
     p is where gradients are taken; `average` gives what to use after the training. c and the warm-up are
-    `ScheduleFreeSGD`'s.
+    `ScheduleFreeSGD`'s. Take it when it isn't known how long a training will be, and `AdamW` would be the
+    choice with a schedule.
 
     Parameters
     ----------
@@ -112,6 +152,10 @@ class ScheduleFreeAdamW(ScheduleFree, Optimizer):
         Added to the root of the corrected v, as in PyTorch.
     weight_decay : float, default 0.0
         Added to d, times p.
+    r : float, default 0.0
+        Power of t in the weight of a step in the average, at least 0: with more, early steps count less.
+    weight_lr_power : float, default 2.0
+        Power of the warm-up's factor of lr in that weight, at least 0.
 
     Attributes
     ----------
@@ -139,12 +183,14 @@ class ScheduleFreeAdamW(ScheduleFree, Optimizer):
     beta2: float = hyperparameter(0.999, below=1)
     eps: float = hyperparameter(1e-8)
     weight_decay: float = hyperparameter(0.0)
+    r: float = hyperparameter(0.0)
+    weight_lr_power: float = hyperparameter(2.0)
     v = State()
     z = State(lambda self, param, grad: param)
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give 1 − β₂, √(1 − β₂ᵗ), eps times that, weight_decay, c, lr and lr·(β·(1 − c) − 1)."""
-        c, lr = averaging(t, self.warmup_steps, self.lr)
+        c, lr = averaging(t, self.warmup_steps, self.lr, self.r, self.weight_lr_power)
         root = sqrt(1.0 - self.beta2**t)
         lr_y = lr * (self.beta * (1 - c) - 1)
         return 1.0 - self.beta2, root, self.eps * root, self.weight_decay, c, lr, lr_y

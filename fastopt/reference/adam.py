@@ -1,7 +1,7 @@
 """Adam and those that changed a part of it."""
 
 from dataclasses import KW_ONLY, dataclass, field
-from math import sqrt
+from math import exp, log, sqrt
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from fastopt.reference.common import copies, full, pairs, put, triples, zeros
 
 __all__ = [
     "AMSGrad", "AdEMAMix", "AdaBelief", "AdaMax", "Adam", "AdamW", "Adan", "Betas", "Moments", "NAdam",
-    "PaperAdam", "RAdam", "Yogi",
+    "PaperAdam", "RAdam", "RootedMoments", "Yogi",
 ]  # fmt: skip
 
 
@@ -31,6 +31,17 @@ class Betas:
         root = sqrt(1 - self.beta2**self.iter)
         return self.lr * root / (1 - self.beta1**self.iter), self.eps * root
 
+    def rectified(self, threshold: float) -> tuple[float, bool]:
+        """Return the learning rate of `RAdam`, and whether there is a divisor."""
+        t = self.iter
+        most = 2 / (1 - self.beta2) - 1
+        rho = most - 2 * t * self.beta2**t / (1 - self.beta2**t)
+        lr_t = self.lr / (1 - self.beta1**t)
+        if rho > threshold:
+            r = sqrt((rho - 4) * (rho - 2) * most / ((most - 4) * (most - 2) * rho))
+            lr_t = lr_t * sqrt(1 - self.beta2**t) * r
+        return lr_t, rho > threshold
+
 
 @dataclass(eq=False)
 class Moments(Betas):
@@ -48,6 +59,19 @@ class Moments(Betas):
         """Update m and v."""
         self.m[key] += (1 - self.beta1) * (g - self.m[key])
         self.v[key] += (1 - self.beta2) * (g * g - self.v[key])
+
+
+@dataclass(eq=False)
+class RootedMoments(Moments):
+    """The same with eps_root, which is added to the corrected v inside of the root."""
+
+    _: KW_ONLY
+    eps_root: float = 0.0
+
+    def root(self, v: np.ndarray) -> np.ndarray:
+        """Return √(v + eps_root·(1 − β₂ᵗ)), with which √(v̂ + eps_root) is multiplied by √(1 − β₂ᵗ)."""
+        result: np.ndarray = np.sqrt(v + self.eps_root * (1 - self.beta2**self.iter))
+        return result
 
 
 @dataclass(eq=False)
@@ -70,7 +94,7 @@ class Adam(Moments):
 
 
 @dataclass(eq=False)
-class AdamW(Moments):
+class AdamW(RootedMoments):
     """Adam with eps on the corrected root, after p ← (1 − lr·weight_decay)·p."""
 
     _: KW_ONLY
@@ -83,11 +107,11 @@ class AdamW(Moments):
         for key, p, g in triples(params, grads):
             self.average(key, g)
             kept = (1 - self.lr * self.weight_decay) * p
-            put(params, key, kept - lr_t * self.m[key] / (np.sqrt(self.v[key]) + eps_t))
+            put(params, key, kept - lr_t * self.m[key] / (self.root(self.v[key]) + eps_t))
 
 
 @dataclass(eq=False)
-class PaperAdam(Moments):
+class PaperAdam(RootedMoments):
     """Adam with eps on the corrected root."""
 
     def update(self, params: Any, grads: Any) -> None:
@@ -96,13 +120,18 @@ class PaperAdam(Moments):
         lr_t, eps_t = self.corrected()
         for key, g in pairs(params, grads):
             self.average(key, g)
-            params[key] -= lr_t * self.m[key] / (np.sqrt(self.v[key]) + eps_t)
+            params[key] -= lr_t * self.m[key] / (self.root(self.v[key]) + eps_t)
 
 
 @dataclass(eq=False)
-class AMSGrad(Moments):
-    """Adam with the largest v so far."""
+class AMSGrad(RootedMoments):
+    """Adam with the largest v so far.
 
+    The correction comes after the maximum, before it, or never.
+    """
+
+    _: KW_ONLY
+    correction: str = "after"
     v_max: Any = field(init=False, default=None)
 
     def update(self, params: Any, grads: Any) -> None:
@@ -110,18 +139,26 @@ class AMSGrad(Moments):
         if self.v_max is None:
             self.v_max = zeros(params)
         self.begin(params)
-        lr_t, eps_t = self.corrected()
+        lr_t, eps = self.corrected()
+        factor, eps_root = 1.0, self.eps_root * (1 - self.beta2**self.iter)
+        if self.correction == "before":
+            lr_t, eps, eps_root = self.lr / (1 - self.beta1**self.iter), self.eps, self.eps_root
+            factor = 1 / (1 - self.beta2**self.iter)
+        elif self.correction == "none":
+            lr_t, eps, eps_root = self.lr, self.eps, self.eps_root
         for key, p, g in triples(params, grads):
             self.average(key, g)
-            self.v_max[key] = np.maximum(self.v_max[key], self.v[key])
-            put(params, key, p - lr_t * self.m[key] / (np.sqrt(self.v_max[key]) + eps_t))
+            self.v_max[key] = np.maximum(self.v_max[key], factor * self.v[key])
+            put(params, key, p - lr_t * self.m[key] / (np.sqrt(self.v_max[key] + eps_root) + eps))
 
 
 @dataclass(eq=False)
 class AdaMax(Betas):
-    """m as Adam; u ← max(β₂·u, |g| + eps); p ← p − lr / (1 − β₁ᵗ)·m / u."""
+    """m as Adam; u ← max(β₂·u, |g| + eps); p ← p − lr / (1 − β₁ᵗ)·m / (u + eps_outside)."""
 
     lr: float = 0.002
+    _: KW_ONLY
+    eps_outside: float = 0.0
     u: Any = field(init=False, default=None)
 
     def update(self, params: Any, grads: Any) -> None:
@@ -133,11 +170,11 @@ class AdaMax(Betas):
         for key, p, g in triples(params, grads):
             self.m[key] += (1 - self.beta1) * (g - self.m[key])
             self.u[key] = np.maximum(self.beta2 * self.u[key], abs(g) + self.eps)
-            put(params, key, p - lr_t * self.m[key] / self.u[key])
+            put(params, key, p - lr_t * self.m[key] / (self.u[key] + self.eps_outside))
 
 
 @dataclass(eq=False)
-class NAdam(Moments):
+class NAdam(RootedMoments):
     """m and v as Adam; p ← p − (lr_g·g + lr_m·m) / (√v + eps·√(1 − β₂ᵗ)).
 
     μₜ = β₁·(1 − 0.96^(t·momentum_decay) / 2); Mₜ = μ₁·…·μₜ
@@ -159,39 +196,42 @@ class NAdam(Moments):
         lr_m = self.lr * root * mu[-1] / (1 - product * mu[-1])
         for key, p, g in triples(params, grads):
             self.average(key, g)
-            put(params, key, p - (lr_g * g + lr_m * self.m[key]) / (np.sqrt(self.v[key]) + self.eps * root))
+            step = (lr_g * g + lr_m * self.m[key]) / (self.root(self.v[key]) + self.eps * root)
+            put(params, key, p - step)
 
 
 @dataclass(eq=False)
-class RAdam(Moments):
-    """m and v as Adam; p ← p − lr·m̂ until ρₜ > 5, then p ← p − lr·r·√(1 − β₂ᵗ)·m̂ / (√v + eps).
+class RAdam(RootedMoments):
+    """m and v as Adam; p ← p − lr·m̂ until ρₜ > threshold, then p ← p − lr·r·√(1 − β₂ᵗ)·m̂ / (√v + eps).
 
     ρ∞ = 2 / (1 − β₂) − 1; ρₜ = ρ∞ − 2·t·β₂ᵗ / (1 − β₂ᵗ)
     r = √((ρₜ − 4)(ρₜ − 2)·ρ∞ / ((ρ∞ − 4)(ρ∞ − 2)·ρₜ))
     """
 
+    _: KW_ONLY
+    threshold: float = 5.0
+
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
         self.begin(params)
-        t = self.iter
-        most = 2 / (1 - self.beta2) - 1
-        rho = most - 2 * t * self.beta2**t / (1 - self.beta2**t)
-        lr_t = self.lr / (1 - self.beta1**t)
-        if rho > 5:
-            r = sqrt((rho - 4) * (rho - 2) * most / ((most - 4) * (most - 2) * rho))
-            lr_t = lr_t * sqrt(1 - self.beta2**t) * r
+        lr_t, is_rectified = self.rectified(self.threshold)
         for key, p, g in triples(params, grads):
             self.average(key, g)
-            divisor = np.sqrt(self.v[key]) + self.eps if rho > 5 else 1
+            divisor = self.root(self.v[key]) + self.eps if is_rectified else 1
             put(params, key, p - lr_t * self.m[key] / divisor)
 
 
 @dataclass(eq=False)
 class AdaBelief(Betas):
-    """m as Adam; s ← s + (1 − β₂)((g − m)² − s) + eps; p ← p − lr_t·m / (√s + eps·√(1 − β₂ᵗ))."""
+    """m as Adam; s ← s + (1 − β₂)((g − m)² − s) + eps_root; p ← p − lr_t·m / (√s + eps·√(1 − β₂ᵗ)).
+
+    With rectify the last step is `RAdam`'s.
+    """
 
     _: KW_ONLY
     eps: float = 1e-16
+    eps_root: float | None = None
+    rectify: bool = False
     s: Any = field(init=False, default=None)
 
     def update(self, params: Any, grads: Any) -> None:
@@ -199,12 +239,16 @@ class AdaBelief(Betas):
         if self.m is None:
             self.m, self.s = zeros(params), zeros(params)
         self.iter += 1
-        lr_t, eps_t = self.corrected()
+        (lr_t, eps), has_divisor = self.corrected(), True
+        if self.rectify:
+            (lr_t, has_divisor), eps = self.rectified(5), self.eps
+        eps_root = self.eps if self.eps_root is None else self.eps_root
         for key, p, g in triples(params, grads):
             self.m[key] += (1 - self.beta1) * (g - self.m[key])
             surprise = g - self.m[key]
-            self.s[key] = self.s[key] + (1 - self.beta2) * (surprise * surprise - self.s[key]) + self.eps
-            put(params, key, p - lr_t * self.m[key] / (np.sqrt(self.s[key]) + eps_t))
+            self.s[key] = self.s[key] + (1 - self.beta2) * (surprise * surprise - self.s[key]) + eps_root
+            divisor = np.sqrt(self.s[key]) + eps if has_divisor else 1
+            put(params, key, p - lr_t * self.m[key] / divisor)
 
 
 @dataclass(eq=False)
@@ -233,7 +277,10 @@ class Yogi(Betas):
 class Adan(Betas):
     """d ← g − g of the step before; m, v and n average g, d and (g + β₂·d)²; p as below.
 
-    p ← (1 − lr·weight_decay)·p − lr·(m̂ + β₂·v̂) / (√n̂ + eps)
+    p ← (1 − lr·weight_decay)·p − lr·(m̂ + β₂·v̂) / (√(n̂ + eps_root) + eps)
+
+    If it is proximal, p ← k·(p − lr·(m̂ + β₂·v̂) / (√(n̂ + eps_root) + eps)),
+    where k = 1 / (1 + lr·weight_decay)
     """
 
     beta1: float = 0.98
@@ -241,6 +288,8 @@ class Adan(Betas):
     beta3: float = 0.99
     _: KW_ONLY
     weight_decay: float = 0.0
+    eps_root: float = 0.0
+    proximal: bool = False
     v: Any = field(init=False, default=None)
     n: Any = field(init=False, default=None)
     prev_grad: Any = field(init=False, default=None)
@@ -255,6 +304,10 @@ class Adan(Betas):
         root = sqrt(1 - self.beta3**t)
         lr_m = self.lr * root / (1 - self.beta1**t)
         lr_v = self.lr * self.beta2 * root / (1 - self.beta2**t)
+        kept, eps_root = 1 - self.lr * self.weight_decay, self.eps_root * (1 - self.beta3**t)
+        if self.proximal:
+            kept = 1 / (1 + self.lr * self.weight_decay)
+            lr_m, lr_v = lr_m * kept, lr_v * kept
         for key, p, g in triples(params, grads):
             d = g - self.prev_grad[key]
             self.prev_grad[key] = np.array(g)
@@ -262,16 +315,23 @@ class Adan(Betas):
             self.v[key] += (1 - self.beta2) * (d - self.v[key])
             ahead = g + self.beta2 * d
             self.n[key] += (1 - self.beta3) * (ahead * ahead - self.n[key])
-            step = (lr_m * self.m[key] + lr_v * self.v[key]) / (np.sqrt(self.n[key]) + self.eps * root)
-            put(params, key, (1 - self.lr * self.weight_decay) * p - step)
+            divisor = np.sqrt(self.n[key] + eps_root) + self.eps * root
+            put(params, key, kept * p - (lr_m * self.m[key] + lr_v * self.v[key]) / divisor)
 
 
 @dataclass(eq=False)
-class AdEMAMix(Moments):
-    """m and v as Adam; m_slow ← m_slow + (1 − β₃)(g − m_slow); p ← p − lr·(m̂ + α·m_slow) / (√v̂ + eps)."""
+class AdEMAMix(RootedMoments):
+    """m and v as Adam; m_slow ← m_slow + (1 − β₃)(g − m_slow); p ← p − lr·(m̂ + α·m_slow) / (√v̂ + eps).
+
+    Over the first steps α rises in proportion to t, and β₃ from β₁, the number of steps to its half in
+    proportion to t.
+    """
 
     beta3: float = 0.9999
     alpha: float = 5.0
+    _: KW_ONLY
+    alpha_warmup: int = 0
+    beta3_warmup: int = 0
     m_slow: Any = field(init=False, default=None)
 
     def update(self, params: Any, grads: Any) -> None:
@@ -280,9 +340,17 @@ class AdEMAMix(Moments):
             self.m_slow = zeros(params)
         self.begin(params)
         lr_m, eps_t = self.corrected()
-        lr_slow = self.lr * self.alpha * sqrt(1 - self.beta2**self.iter)
+        alpha = self.alpha * min(self.iter / self.alpha_warmup, 1.0) if self.alpha_warmup else self.alpha
+        lr_slow = self.lr * alpha * sqrt(1 - self.beta2**self.iter)
+        beta3 = self.beta3
+        if self.iter < self.beta3_warmup:
+            # 1 / log(β) is in proportion to the half-life; the limit at β = 0 is 0.
+            first, last = (1 / log(beta) if beta else 0.0 for beta in (self.beta1, self.beta3))
+            share = self.iter / self.beta3_warmup
+            now = (1 - share) * first + share * last
+            beta3 = min(exp(1 / now), self.beta3) if now else 0.0
         for key, p, g in triples(params, grads):
             self.average(key, g)
-            self.m_slow[key] += (1 - self.beta3) * (g - self.m_slow[key])
+            self.m_slow[key] += (1 - beta3) * (g - self.m_slow[key])
             step = lr_m * self.m[key] + lr_slow * self.m_slow[key]
-            put(params, key, p - step / (np.sqrt(self.v[key]) + eps_t))
+            put(params, key, p - step / (self.root(self.v[key]) + eps_t))

@@ -15,12 +15,15 @@ __all__ = ["ScheduleFreeAdamW", "ScheduleFreeSGD"]
 class ScheduleFreeSGD:
     """p ← p + c·(z − p) + lr·(β·(1 − c) − 1)·g; z ← z − lr·g.
 
-    c = rₜ² / (r₁² + … + rₜ²), where r is the warm-up's factor of lr
+    c = wₜ / (w₁ + … + wₜ), where wₜ = tʳ·(the warm-up's factor of lr)^weight_lr_power
     """
 
     lr: float = 1.0
     beta: float = 0.9
     warmup_steps: int = 0
+    _: KW_ONLY
+    r: float = 0.0
+    weight_lr_power: float = 2.0
     iter: int = field(init=False, default=0)
     sum: float = field(init=False, default=0.0)
     z: Any = field(init=False, default=None)
@@ -28,9 +31,11 @@ class ScheduleFreeSGD:
     def factors(self) -> tuple[float, float, float]:
         """Count the step; return c, lr with warm-up, and the factor of g in the parameter's step."""
         self.iter += 1
-        r = min(self.iter / self.warmup_steps, 1.0) if self.warmup_steps else 1.0
-        self.sum += r * r
-        c, lr = r * r / self.sum, self.lr * r
+        factor = min(self.iter / self.warmup_steps, 1.0) if self.warmup_steps else 1.0
+        power = factor * factor if self.weight_lr_power == 2 else factor**self.weight_lr_power
+        weight = self.iter**self.r * power
+        self.sum += weight
+        c, lr = weight / self.sum, self.lr * factor
         return c, lr, lr * (self.beta * (1 - c) - 1)
 
     def update(self, params: Any, grads: Any) -> None:

@@ -78,15 +78,23 @@ OPTAX: Table = {
         {"eps": 0.0, "eps_root": 0.01, "initial_accumulator_value": 0.5},
     ),
     "Adam": ("adam", {"eps": 0.0}, {"eps": 0.0}),
-    "PaperAdam": ("adam", {}, {}),
+    "PaperAdam": ("adam", {"eps_root": 0.01}, {"eps_root": 0.01}),
+    "AMSGrad": ("amsgrad", {"eps_root": 0.01}, {"correction": "before", "eps_root": 0.01}),
+    "NAdam": ("nadam", {"eps_root": 0.01}, {"momentum_decay": 1e6, "eps_root": 0.01}),
+    # optax has eps elsewhere.
+    "RAdam": (
+        "radam",
+        {"eps": 0.0, "eps_root": 0.01, "threshold": 8.0},
+        {"eps": 0.0, "eps_root": 0.01, "threshold": 8.0},
+    ),
     "OptimisticGD": ("optimistic_gradient_descent", {"beta": 0.5}, {"beta": 0.5}),
     "ScheduleFreeSGD": ("contrib.schedule_free_sgd", {}, {}),
-    "AdaBelief": ("adabelief", {}, {}),
+    "AdaBelief": ("adabelief", {"eps": 0.01, "eps_root": 0.001}, {"eps": 0.01, "eps_root": 0.001}),
     "Yogi": ("yogi", {}, {}),
     # With another β₂ optax differs from the paper; see Adan's docstring.
-    "Adan": ("adan", {"b2": 0.5, "eps_root": 0.0, **DECAY}, {"beta2": 0.5, **DECAY}),
+    "Adan": ("adan", {"b2": 0.5, "eps_root": 0.01, **DECAY}, {"beta2": 0.5, "eps_root": 0.01, **DECAY}),
     "ADOPT": ("contrib.adopt", {"eps": 0.5}, {"eps": 0.5}),
-    "AdEMAMix": ("contrib.ademamix", {}, {}),
+    "AdEMAMix": ("contrib.ademamix", {"eps_root": 0.01}, {"eps_root": 0.01}),
     "ScheduleFreeAdamW": ("contrib.schedule_free_adamw", DECAY, DECAY),
     "Signum": ("sign_sgd over trace", {"decay": 0.9}, {}),
     "Lion": ("lion", DECAY, DECAY),
@@ -103,7 +111,10 @@ FTRL = {  # numbers that Keras's float32 has exactly
     "l2_shrinkage_regularization_strength": 0.0625,
     "beta": 0.5,
 }
-KERAS: Table = {"FTRL": ("Ftrl", FTRL, {"lr": 0.0625, **FTRL})}
+KERAS: Table = {
+    "FTRL": ("Ftrl", FTRL, {"lr": 0.0625, **FTRL}),
+    "AdaMax": ("Adamax", {"epsilon": 0.125}, {"lr": 0.0625, "eps": 0.0, "eps_outside": 0.125}),
+}
 
 Arrays = Sequence[np.ndarray]
 
