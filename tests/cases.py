@@ -57,6 +57,7 @@ ADAMP_M2 = [[0.75, 1.75, -0.25, -0.25], [0.25, -0.25, 0, -2]]
 ADAMP_V2 = [[1.6875, 4.1875, 0.1875, 0.1875], [0.1875, 0.1875, 0, 4]]
 ADAMP_U2 = np.divide(ADAMP_M2, np.sqrt(ADAMP_V2) + ROOT)
 ADAMP_K2 = np.sum(ADAMP1 * ADAMP_U2) / (sqrt(np.sum(np.square(ADAMP1))) + 1) ** 2
+STEP2 = 0.5 * FACTOR2 * 0.925 / 0.9
 # Prodigy: lr_t in step 2, s and d after it.
 P2 = 0.5 * sqrt(0.68359375) / 0.75
 S2 = 1.5 * ROOT + 4 * P2
@@ -364,6 +365,20 @@ CASES = {
         {
             "m": ([[1.5, -0.5, -0.5, -0.5], [0.5, -0.5, 0, 0]], ADAMP_M2),
             "v": ([[2.25, 0.25, 0.25, 0.25], [0.25, 0.25, 0, 0]], ADAMP_V2),
+        },
+    ),
+    # the same steps, but that the second one is in proportion to another rms(p)
+    "AdafactorMomentum": Case(
+        {"lr": 0.1, "beta2_decay": -1, "momentum": 0.5, "clip_threshold": 0.5, "weight_decay": 0.5},
+        ([[3, 3], [1, 1]], [[1, 0], [1, 0]]),
+        (
+            0.925,
+            [[0.87875 - STEP2 * U2[0] - 0.0125, 0.86625], [0.87875 - STEP2 * U2[1] - 0.0125, 0.86625]],
+        ),
+        {
+            "row": ([[9], [1]], [[4.75], [0.75]]),
+            "col": ([[5, 5]], [[3, 2.5]]),
+            "m": (0.025, [[0.0125 + STEP2 * U2[0], 0.0125], [0.0125 + STEP2 * U2[1], 0.0125]]),
         },
     ),
     # lr_t = √0.4375 and eps·d = √v, so that p₀ - p = 1/4; then ⟨g, p₀ - p⟩ = 5, over five elements

@@ -34,8 +34,8 @@ HISTORIES = {"late", "turns", "thawed", "forgotten"}
 SCHEDULE_FREE = {"ScheduleFreeSGD", "ScheduleFreeAdamW"}
 USING_COUNTS = {
     "Adam", "PaperAdam", "AdamW", "AMSGrad", "AdaMax", "NAdam", "RAdam", "AdaBelief", "Yogi", "Adan",
-    "AdEMAMix", "AdaBound", "MADGRAD", "LaProp", "ADOPT", "QHAdam", "ASGD",
-    "ScheduleFreeSGD", "ScheduleFreeAdamW", "LAMB", "NovoGrad", "Adafactor", "Prodigy",
+    "AdEMAMix", "AdaBound", "MADGRAD", "LaProp", "ADOPT", "QHAdam", "ASGD", "ScheduleFreeSGD",
+    "ScheduleFreeAdamW", "LAMB", "NovoGrad", "Adafactor", "Prodigy", "AdafactorMomentum",
 }  # fmt: skip
 
 

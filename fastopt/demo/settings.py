@@ -68,6 +68,7 @@ SETTINGS = {
     "MARS": Setting("#01665E", 0.005, 0.3, 0.018, 0.24),
     "AdaMini": Setting("#80CDC1", 0.005, 0.3, 0.4, 0.3),
     "AdamP": Setting("#003C30", 0.005, 0.3, 0.4, 0.3),
+    "AdafactorMomentum": Setting("#4393C3", 0.03, 0.6, 1.0, 0.1),
     "Prodigy": Setting("#FDB863", 1.0, 1.8, 1.0, 1.0),
     "Muon": Setting("#B2182B", 0.03),
 }

@@ -19,6 +19,7 @@ SPELLED = {
     "RMSpropMomentum": "rmsprop_momentum",
     "ScheduleFreeSGD": "schedule_free_sgd", "ScheduleFreeAdamW": "schedule_free_adamw",
     "PaperAdam": "paper_adam", "StableAdamW": "stable_adamw", "AdaMini": "ada_mini",
+    "AdafactorMomentum": "adafactor_momentum",
 }  # fmt: skip
 RULES = {SPELLED.get(name, name.lower()): name for name in optimizers.__all__}
 

@@ -39,6 +39,8 @@ from fastopt.kernels.adaptive import (
 from fastopt.kernels.layerwise import (
     adafactor,
     adafactor_measure,
+    adafactor_momentum,
+    adafactor_momentum_measure,
     lamb,
     lamb_measure,
     lars,
@@ -66,10 +68,11 @@ from fastopt.kernels.sign import lion, rprop, signum
 
 __all__ = [
     "ada_mini", "ada_mini_measure", "adabelief", "adabound", "adadelta", "adafactor", "adafactor_measure",
-    "adagrad", "adam", "adamax", "adamp", "adamp_measure", "adan", "ademamix", "adopt", "aggmo", "amsgrad",
-    "asgd", "ftrl", "lamb", "lamb_measure", "laprop", "lars", "lars_measure", "lion", "madgrad", "mars",
-    "mars_measure", "momentum", "muon", "muon_measure", "nadam", "nag", "nesterov", "novograd",
-    "novograd_measure", "optimistic_gd", "prodigy", "prodigy_measure", "qhadam", "radam", "rmsprop",
-    "rmsprop_graves", "rmsprop_momentum", "rprop", "schedule_free_adamw", "schedule_free_sgd", "sgd",
-    "sgdm", "signum", "sm3", "sm3_measure", "stable_adamw", "stable_adamw_measure", "yogi",
+    "adafactor_momentum", "adafactor_momentum_measure", "adagrad", "adam", "adamax", "adamp",
+    "adamp_measure", "adan", "ademamix", "adopt", "aggmo", "amsgrad", "asgd", "ftrl", "lamb",
+    "lamb_measure", "laprop", "lars", "lars_measure", "lion", "madgrad", "mars", "mars_measure", "momentum",
+    "muon", "muon_measure", "nadam", "nag", "nesterov", "novograd", "novograd_measure", "optimistic_gd",
+    "prodigy", "prodigy_measure", "qhadam", "radam", "rmsprop", "rmsprop_graves", "rmsprop_momentum",
+    "rprop", "schedule_free_adamw", "schedule_free_sgd", "sgd", "sgdm", "signum", "sm3", "sm3_measure",
+    "stable_adamw", "stable_adamw_measure", "yogi",
 ]  # fmt: skip

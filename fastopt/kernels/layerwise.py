@@ -26,8 +26,8 @@ from fastopt.kernels.common import (
 from fastopt.kernels.jit import compiled
 
 __all__ = [
-    "adafactor", "adafactor_measure", "lamb", "lamb_measure", "lars", "lars_measure", "novograd",
-    "novograd_measure", "sm3", "sm3_measure",
+    "adafactor", "adafactor_measure", "adafactor_momentum", "adafactor_momentum_measure", "lamb",
+    "lamb_measure", "lars", "lars_measure", "novograd", "novograd_measure", "sm3", "sm3_measure",
 ]  # fmt: skip
 
 
@@ -250,14 +250,11 @@ def mean(row):
     return total / row.size
 
 
-@kernel(numpy=plain_layerwise.adafactor_measure)
-def adafactor_measure(
-    rows, cols, param, grad, row, col, sums, totals, grad_scale, l2, keep, w, lr, eps1, eps2, clip, kept
+@compiled
+def adafactor_statistics(
+    rows, cols, param, grad, row, col, sums, grad_scale, l2, keep, w, lr, eps1, eps2, of_size, clip
 ):
-    """Average the means of g² in row and col with weight w; compute α / max(1, rms(u) / clip).
-
-    α = lr·max(eps₂, rms(p))
-    """
+    """Average the means of g² in row and col; compute the length of the step."""
     own = param.dtype.type
     scale, decay = own(grad_scale), own(l2)
     floor = eps1 if eps1 >= 0 else np.float64(np.finfo(param.dtype).eps)
@@ -267,6 +264,7 @@ def adafactor_measure(
     sums[:] = 0
     squares(param.size, sums, param, own(keep))
     size = sqrt(lane_sum(sums, 0)) / sqrt(param.size)
+    size = of_size * size
     alpha = lr * (size if size > eps2 else eps2)
     of_u = 0.0
     if rows == 0:
@@ -302,6 +300,31 @@ def adafactor_measure(
     sums[0] = alpha / (ratio if ratio > 1.0 else 1.0)
 
 
+@kernel(numpy=plain_layerwise.adafactor_measure)
+def adafactor_measure(
+    rows, cols, param, grad, row, col, sums, totals, grad_scale, l2, keep,
+    w, lr, eps1, eps2, of_size, clip, kept,
+):  # fmt: skip
+    """Average the means of g² in row and col with weight w; compute α / max(1, rms(u) / clip).
+
+    α = lr·max(eps₂, of_size·rms(p)), where of_size is 1, or 0 for steps that don't go by the parameters.
+    """
+    adafactor_statistics(
+        rows, cols, param, grad, row, col, sums, grad_scale, l2, keep, w, lr, eps1, eps2, of_size, clip
+    )
+
+
+@kernel(numpy=plain_layerwise.adafactor_momentum_measure)
+def adafactor_momentum_measure(
+    rows, cols, param, grad, row, col, m, sums, totals, grad_scale, l2, keep,
+    w, lr, eps1, eps2, of_size, clip, kept, one_minus_mu,
+):  # fmt: skip
+    """Do what `adafactor_measure` does."""
+    adafactor_statistics(
+        rows, cols, param, grad, row, col, sums, grad_scale, l2, keep, w, lr, eps1, eps2, of_size, clip
+    )
+
+
 @compiled
 def adafactor_line(param, grad, v, factor, grad_scale, l2, keep, floor, kept, length):
     """Move the parameters of a row, where factor·v is the estimate of g²."""
@@ -312,8 +335,9 @@ def adafactor_line(param, grad, v, factor, grad_scale, l2, keep, floor, kept, le
 
 @kernel(numpy=plain_layerwise.adafactor)
 def adafactor(
-    rows, cols, param, grad, row, col, sums, totals, grad_scale, l2, keep, w, lr, eps1, eps2, clip, kept
-):
+    rows, cols, param, grad, row, col, sums, totals, grad_scale, l2, keep,
+    w, lr, eps1, eps2, of_size, clip, kept,
+):  # fmt: skip
     """Shazeer and Stern 2018, algorithms 4 and 5: p ← kept·p − (α / max(1, rms(u) / clip))·u.
 
     u = g / √max(row / mean(row)·col, eps₁²)
@@ -334,3 +358,39 @@ def adafactor(
                 adafactor_line(
                     param[here], grad[here], line, factor, scale, decay, before, square, kept, length
                 )
+
+
+@compiled
+def adafactor_momentum_line(
+    param, grad, v, m, factor, grad_scale, l2, keep, floor, kept, length, one_minus_mu
+):
+    """Average the steps of a row in m, and move its parameters; factor·v is the estimate of g²."""
+    for c in range(param.size):
+        u = gradient(grad[c], param[c], grad_scale, l2) / np.sqrt(np.maximum(factor * v[c], floor))
+        m[c] = m[c] + one_minus_mu * (length * u - m[c])
+        param[c] = decayed(kept, decayed(keep, param[c])) - m[c]
+
+
+@kernel(numpy=plain_layerwise.adafactor_momentum)
+def adafactor_momentum(
+    rows, cols, param, grad, row, col, m, sums, totals, grad_scale, l2, keep,
+    w, lr, eps1, eps2, of_size, clip, kept, one_minus_mu,
+):  # fmt: skip
+    """Shazeer and Stern 2018: m ← m + (1 − μ)(s − m); p ← kept·p − m, where s is Adafactor's step."""
+    own = param.dtype.type
+    scale, decay, kept, before, new = own(grad_scale), own(l2), own(kept), own(keep), own(one_minus_mu)
+    floor = eps1 if eps1 >= 0 else np.float64(np.finfo(param.dtype).eps)
+    square = own(floor * floor)
+    length = own(sums[0])
+    if rows == 0:
+        adafactor_momentum_line(param, grad, row, m, own(1), scale, decay, before, square, kept, length, new)
+    else:
+        for b in range(row.size // rows if cols else 0):
+            middle = np.maximum(mean(row[b * rows : (b + 1) * rows]), floor)
+            for r in range(b * rows, (b + 1) * rows):
+                factor = own(np.float64(row[r]) / middle)
+                here, line = slice(r * cols, (r + 1) * cols), col[b * cols : (b + 1) * cols]
+                adafactor_momentum_line(
+                    param[here], grad[here], line, m[here], factor, scale, decay, before, square, kept,
+                    length, new,
+                )  # fmt: skip

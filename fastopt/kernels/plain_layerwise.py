@@ -7,7 +7,9 @@ from numpy import sqrt
 
 from fastopt.kernels.common import LANES, decayed, gradient
 
-__all__ = ["adafactor", "adafactor_measure", "sm3_measure"]
+__all__ = [
+    "adafactor", "adafactor_measure", "adafactor_momentum", "adafactor_momentum_measure", "sm3_measure",
+]  # fmt: skip
 
 gradient_of, decay_of = gradient.in_numpy, decayed.in_numpy
 
@@ -74,13 +76,15 @@ def smallest(param, eps1):
 
 
 def adafactor_measure(
-    rows, cols, param, grad, row, col, sums, totals, grad_scale, l2, keep, w, lr, eps1, eps2, clip, kept
-):
+    rows, cols, param, grad, row, col, sums, totals, grad_scale, l2, keep,
+    w, lr, eps1, eps2, of_size, clip, kept,
+):  # fmt: skip
     """Average the means of g²; compute the length of the step: `fastopt.kernels.adafactor_measure`."""
     if param.size == 0:
         return
     own = param.dtype.type
     size = sqrt(square_norm(decay_of(own(keep), param[...]))) / sqrt(param.size)
+    size = of_size * size
     alpha = lr * (size if size > eps2 else eps2)
     g = gradient_of(grad[...], param[...], own(grad_scale), own(l2))
     if rows:
@@ -98,11 +102,36 @@ def adafactor_measure(
 
 
 def adafactor(
-    rows, cols, param, grad, row, col, sums, totals, grad_scale, l2, keep, w, lr, eps1, eps2, clip, kept
-):
+    rows, cols, param, grad, row, col, sums, totals, grad_scale, l2, keep,
+    w, lr, eps1, eps2, of_size, clip, kept,
+):  # fmt: skip
     """Move the parameters, as `fastopt.kernels.adafactor`."""
     if param.size == 0:
         return
     own = param.dtype.type
     u = direction(rows, cols, param, grad, row, col, grad_scale, l2, eps1)
     param[...] = decay_of(own(kept), decay_of(own(keep), param[...])) - own(sums[0]) * u
+
+
+def adafactor_momentum_measure(
+    rows, cols, param, grad, row, col, m, sums, totals, grad_scale, l2, keep,
+    w, lr, eps1, eps2, of_size, clip, kept, one_minus_mu,
+):  # fmt: skip
+    """Do what `adafactor_measure` does."""
+    adafactor_measure(
+        rows, cols, param, grad, row, col, sums, totals, grad_scale, l2, keep,
+        w, lr, eps1, eps2, of_size, clip, kept,
+    )  # fmt: skip
+
+
+def adafactor_momentum(
+    rows, cols, param, grad, row, col, m, sums, totals, grad_scale, l2, keep,
+    w, lr, eps1, eps2, of_size, clip, kept, one_minus_mu,
+):  # fmt: skip
+    """Average the steps and move the parameters, as `fastopt.kernels.adafactor_momentum`."""
+    if param.size == 0:
+        return
+    own = param.dtype.type
+    u = direction(rows, cols, param, grad, row, col, grad_scale, l2, eps1)
+    m[...] = m[...] + own(one_minus_mu) * (own(sums[0]) * u - m[...])
+    param[...] = decay_of(own(kept), decay_of(own(keep), param[...])) - m[...]

@@ -21,7 +21,7 @@ FAMILIES = {
     "adam_variants": ("LaProp", "ADOPT", "QHAdam", "AdaBound"),
     "schedule_free": ("ScheduleFreeSGD", "ScheduleFreeAdamW"),
     "sign": ("Rprop", "Signum", "Lion"),
-    "layerwise": ("LARS", "LAMB", "NovoGrad", "SM3", "Adafactor"),
+    "layerwise": ("LARS", "LAMB", "NovoGrad", "SM3", "Adafactor", "AdafactorMomentum"),
     "layerwise_adam": ("StableAdamW", "MARS", "AdaMini", "AdamP"),
     "learning_rate_free": ("Prodigy",),
     "matrix": ("Muon",),
@@ -29,10 +29,11 @@ FAMILIES = {
 # The same without families, as type checkers read no other list than this.
 __all__ = [
     "ADOPT", "ASGD", "FTRL", "LAMB", "LARS", "MADGRAD", "MARS", "NAG", "SGD", "SGDM", "SM3", "AMSGrad",
-    "AdEMAMix", "AdaBelief", "AdaBound", "AdaDelta", "AdaGrad", "AdaMax", "AdaMini", "Adafactor", "Adam",
-    "AdamP", "AdamW", "Adan", "AggMo", "LaProp", "Lion", "Momentum", "Muon", "NAdam", "Nesterov",
-    "NovoGrad", "OptimisticGD", "PaperAdam", "Prodigy", "QHAdam", "RAdam", "RMSprop", "RMSpropGraves",
-    "RMSpropMomentum", "Rprop", "ScheduleFreeAdamW", "ScheduleFreeSGD", "Signum", "StableAdamW", "Yogi",
+    "AdEMAMix", "AdaBelief", "AdaBound", "AdaDelta", "AdaGrad", "AdaMax", "AdaMini", "Adafactor",
+    "AdafactorMomentum", "Adam", "AdamP", "AdamW", "Adan", "AggMo", "LaProp", "Lion", "Momentum", "Muon",
+    "NAdam", "Nesterov", "NovoGrad", "OptimisticGD", "PaperAdam", "Prodigy", "QHAdam", "RAdam", "RMSprop",
+    "RMSpropGraves", "RMSpropMomentum", "Rprop", "ScheduleFreeAdamW", "ScheduleFreeSGD", "Signum",
+    "StableAdamW", "Yogi",
 ]  # fmt: skip
 
 if TYPE_CHECKING:

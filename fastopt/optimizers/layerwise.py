@@ -4,11 +4,12 @@ from dataclasses import KW_ONLY, dataclass
 from math import inf, sqrt
 
 from fastopt import kernels
+from fastopt.checks import choice
 from fastopt.kernels.common import LANES
 from fastopt.optimizer import Optimizer, State, hyperparameter
 from fastopt.optimizers.common import Shape, one
 
-__all__ = ["LAMB", "LARS", "SM3", "Adafactor", "NovoGrad"]
+__all__ = ["LAMB", "LARS", "SM3", "Adafactor", "AdafactorMomentum", "NovoGrad"]
 
 
 @dataclass(eq=False)
@@ -258,7 +259,10 @@ class Adafactor(Optimizer):
     where α = min(lr, 1 / √t)·max(eps₂, rms(p))
 
     With more than two dimensions, this holds for each matrix of the last two; with fewer, v is row, which
-    averages g² itself. PyTorch's. The paper adds eps₁ to g².
+    averages g² itself. Take it when there is little memory: its state is that of two vectors a matrix.
+
+    PyTorch's. The paper, optax and Keras add eps₁ to g², which differs where g is about as small. A schedule
+    of the learning rate wants relative_step=False; Keras's divides by √t even then.
 
     Parameters
     ----------
@@ -271,9 +275,16 @@ class Adafactor(Optimizer):
     eps2 : float, default 1e-3
         Smallest rms of the parameters that steps are in proportion to.
     clip_threshold : float, default 1.0
-        Largest rms of u, above 0.
+        Largest rms of u, above 0. PyTorch's ``d``; optax's ``clipping_threshold``, whose None is a large
+        number.
+    relative_step : bool, default True
+        Whether steps are no longer than 1 / √t; else α has lr itself, as optax has it.
+    multiply_by_parameter_scale : bool, default True
+        Whether steps are in proportion to the rms of the parameters; else α is lr, or min(lr, 1 / √t).
+        Transformers' ``scale_parameter``.
     weight_decay : float, default 0.0
-        Decoupled: p shrinks by lr·weight_decay of itself, whatever the gradient.
+        Decoupled: p shrinks by lr·weight_decay of itself, whatever the gradient. optax's
+        ``weight_decay_rate`` is not multiplied by lr.
 
     Attributes
     ----------
@@ -302,16 +313,82 @@ class Adafactor(Optimizer):
     eps1: float | None = hyperparameter(None)
     eps2: float = hyperparameter(1e-3)
     clip_threshold: float = hyperparameter(1.0, above=0)
+    relative_step: bool = choice(True, False, True)
+    multiply_by_parameter_scale: bool = choice(True, False, True)
     weight_decay: float = hyperparameter(0.0)
     row = State(shape=lambda shape: (*shape[:-1], 1) if len(shape) > 1 else shape)
     col = State(shape=lambda shape: (*shape[:-2], 1, shape[-1]) if len(shape) > 1 else one(shape))
 
     def scalars(self, t: int) -> tuple[float, ...]:
-        """Give w, lr at this step, eps₁ (-1 for None), eps₂, clip_threshold and 1 − lr·weight_decay."""
+        """Give w, lr_t, eps₁ (-1 for None), eps₂, factor of rms(p), clip_threshold, 1 − lr·weight_decay."""
         eps1 = -1.0 if self.eps1 is None else self.eps1
-        kept = 1 - self.lr * self.weight_decay
-        return t**self.beta2_decay, min(self.lr, 1 / sqrt(t)), eps1, self.eps2, self.clip_threshold, kept
+        lr = min(self.lr, 1 / sqrt(t)) if self.relative_step else self.lr
+        scale = (self.eps2, 1.0) if self.multiply_by_parameter_scale else (1.0, 0.0)
+        return (
+            t**self.beta2_decay, lr, eps1, *scale, self.clip_threshold, 1 - self.lr * self.weight_decay
+        )  # fmt: skip
 
     def n_statistics(self, shape: Shape) -> int:
         """Give the room for a sum of a row and one of each column."""
         return LANES + (shape[-1] if shape else 1)
+
+
+@dataclass(eq=False)
+class AdafactorMomentum(Adafactor):
+    """Adafactor whose steps are averaged.
+
+    m ← m + (1 − μ)(s − m); p ← (1 − lr·weight_decay)·p − m,
+    where s = (α / max(1, rms(u) / clip_threshold))·u is the step of `Adafactor`
+
+    Take it instead of `Adafactor` where there is memory for one state as large as the parameters, as steps
+    without momentum are noisy.
+
+    Parameters
+    ----------
+    lr : float, default 0.01
+        Largest relative step, at least 0.
+    beta2_decay : float, default -0.8
+        Power of t in w, at most 0.
+    momentum : float, default 0.9
+        μ, from 0 to 1. optax's ``momentum``, Transformers' ``beta1``; the paper's β₁.
+    eps1 : float or None, default None
+        Keeps the divisor from 0; None is the dtype's machine epsilon.
+    eps2 : float, default 1e-3
+        Smallest rms of the parameters that steps are in proportion to.
+    clip_threshold : float, default 1.0
+        Largest rms of u, above 0.
+    relative_step : bool, default True
+        Whether steps are no longer than 1 / √t, as in `Adafactor`.
+    multiply_by_parameter_scale : bool, default True
+        Whether steps are in proportion to the rms of the parameters, as in `Adafactor`.
+    weight_decay : float, default 0.0
+        Decoupled: p shrinks by lr·weight_decay of itself, whatever the gradient.
+
+    Attributes
+    ----------
+    row : dict or list of arrays, or None
+        Moving average over each row, of shape (..., m, 1).
+    col : dict or list of arrays, or None
+        Moving average over each column, of shape (..., 1, n).
+    m : dict or list of arrays, or None
+        Moving average of the steps, in the parameters' units.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a hyperparameter is no number or out of range, here or when it is assigned later.
+
+    References
+    ----------
+    Shazeer and Stern 2018, *Adafactor: adaptive learning rates with sublinear memory cost*
+    (arXiv:1804.04235), algorithms 4 and 5 with β₁ above 0, section 8.
+    """
+
+    kernel = kernels.adafactor_momentum
+    statistics_kernel = kernels.adafactor_momentum_measure
+    momentum: float = hyperparameter(0.9, most=1)
+    m = State()
+
+    def scalars(self, t: int) -> tuple[float, ...]:
+        """Give those of `Adafactor`, and 1 − μ."""
+        return *super().scalars(t), 1 - self.momentum

@@ -30,7 +30,7 @@ from fastopt.reference.adaptive import (
     RMSpropGraves,
     RMSpropMomentum,
 )
-from fastopt.reference.layerwise import LAMB, LARS, SM3, Adafactor, NovoGrad
+from fastopt.reference.layerwise import LAMB, LARS, SM3, Adafactor, AdafactorMomentum, NovoGrad
 from fastopt.reference.layerwise_adam import MARS, AdaMini, AdamP, StableAdamW
 from fastopt.reference.learning_rate_free import Prodigy
 from fastopt.reference.matrix import Muon
@@ -40,8 +40,9 @@ from fastopt.reference.sign import Lion, Rprop, Signum
 
 __all__ = [
     "ADOPT", "ASGD", "FTRL", "LAMB", "LARS", "MADGRAD", "MARS", "NAG", "SGD", "SGDM", "SM3", "AMSGrad",
-    "AdEMAMix", "AdaBelief", "AdaBound", "AdaDelta", "AdaGrad", "AdaMax", "AdaMini", "Adafactor", "Adam",
-    "AdamP", "AdamW", "Adan", "AggMo", "LaProp", "Lion", "Momentum", "Muon", "NAdam", "Nesterov",
-    "NovoGrad", "OptimisticGD", "PaperAdam", "Prodigy", "QHAdam", "RAdam", "RMSprop", "RMSpropGraves",
-    "RMSpropMomentum", "Rprop", "ScheduleFreeAdamW", "ScheduleFreeSGD", "Signum", "StableAdamW", "Yogi",
+    "AdEMAMix", "AdaBelief", "AdaBound", "AdaDelta", "AdaGrad", "AdaMax", "AdaMini", "Adafactor",
+    "AdafactorMomentum", "Adam", "AdamP", "AdamW", "Adan", "AggMo", "LaProp", "Lion", "Momentum", "Muon",
+    "NAdam", "Nesterov", "NovoGrad", "OptimisticGD", "PaperAdam", "Prodigy", "QHAdam", "RAdam", "RMSprop",
+    "RMSpropGraves", "RMSpropMomentum", "Rprop", "ScheduleFreeAdamW", "ScheduleFreeSGD", "Signum",
+    "StableAdamW", "Yogi",
 ]  # fmt: skip

@@ -23,7 +23,7 @@ from fastopt.reference.common import (
     zeros,
 )
 
-__all__ = ["LAMB", "LARS", "SM3", "Adafactor", "NovoGrad"]
+__all__ = ["LAMB", "LARS", "SM3", "Adafactor", "AdafactorMomentum", "NovoGrad"]
 
 
 @dataclass(eq=False)
@@ -149,7 +149,8 @@ class Adafactor:
 
     row and col average the means of g² over each row and each column; v = row / max(mean(row), eps₁)·col.
     With more than two dimensions, this is so for each matrix; with fewer, v is row, which averages g² itself.
-    The new values have the weight w = t^beta2_decay; α = min(lr, 1 / √t)·max(eps₂, rms(p))
+    The new values have the weight w = t^beta2_decay; α = lr_t·max(eps₂, rms(p)), or lr_t without
+    multiply_by_parameter_scale; lr_t = min(lr, 1 / √t), or lr without relative_step
     """
 
     lr: float = 0.01
@@ -158,6 +159,8 @@ class Adafactor:
     eps1: float | None = None
     eps2: float = 0.001
     clip_threshold: float = 1.0
+    relative_step: bool = True
+    multiply_by_parameter_scale: bool = True
     weight_decay: float = 0.0
     iter: int = field(init=False, default=0)
     row: Any = field(init=False, default=None)
@@ -165,13 +168,21 @@ class Adafactor:
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
+        lengths = self.measure(params, grads)
+        for key, p, g in triples(params, grads):
+            if g.size:
+                kept = (1 - self.lr * self.weight_decay) * p
+                put(params, key, kept - lengths[key] * self.direction(key, g))
+
+    def measure(self, params: Any, grads: Any) -> dict[Any, float]:
+        """Update row and col; return the lengths of the steps."""
         if self.row is None:
             self.row = zeros(params, lambda p: means_of_rows(np.shape(p)))
             self.col = zeros(params, lambda p: means_of_columns(np.shape(p)))
         self.iter += 1
         t = self.iter
         w = t**self.beta2_decay
-        lr_t = min(self.lr, 1 / sqrt(t))
+        lr_t = min(self.lr, 1 / sqrt(t)) if self.relative_step else self.lr
         lengths = {}
         for key, p, g in triples(params, grads):
             if not g.size:
@@ -183,15 +194,13 @@ class Adafactor:
                 col[...] = double(col) + w * (column_totals(squares) / g.shape[-2] - double(col))
             else:
                 row += w * (g * g - row)
-            alpha = lr_t * max(self.eps2, norm(p) / sqrt(g.size))
+            size = max(self.eps2, norm(p) / sqrt(g.size)) if self.multiply_by_parameter_scale else 1.0
+            alpha = lr_t * size
             # Row by row: the sums of the rows, one after the other.
             squares = row_totals(np.square(double(np.atleast_1d(self.direction(key, g)))))
             rms = sqrt(np.add.accumulate(squares.reshape(-1))[-1]) / sqrt(g.size)
             lengths[key] = alpha / max(1.0, rms / self.clip_threshold)
-        for key, p, g in triples(params, grads):
-            if g.size:
-                kept = (1 - self.lr * self.weight_decay) * p
-                put(params, key, kept - lengths[key] * self.direction(key, g))
+        return lengths
 
     def direction(self, key: Any, g: np.ndarray) -> np.ndarray:
         """Return u."""
@@ -202,6 +211,25 @@ class Adafactor:
             v = (double(v) / np.maximum(mean, eps1)).astype(g.dtype) * self.col[key]
         u: np.ndarray = g / np.sqrt(np.maximum(v, eps1 * eps1))
         return u
+
+
+@dataclass(eq=False)
+class AdafactorMomentum(Adafactor):
+    """m ← m + (1 − μ)(s − m); p ← (1 − lr·weight_decay)·p − m, where s is Adafactor's step."""
+
+    momentum: float = 0.9
+    m: Any = field(init=False, default=None)
+
+    def update(self, params: Any, grads: Any) -> None:
+        """Take a step."""
+        lengths = self.measure(params, grads)
+        if self.m is None:
+            self.m = zeros(params)
+        for key, p, g in triples(params, grads):
+            if g.size:
+                step = lengths[key] * self.direction(key, g)
+                self.m[key] += (1 - self.momentum) * (step - self.m[key])
+                put(params, key, (1 - self.lr * self.weight_decay) * p - self.m[key])
 
 
 def means_of_rows(shape: tuple[int, ...]) -> tuple[int, ...]:
