@@ -203,6 +203,20 @@ CASES = {
         (1 - 0.2 / 1.5, 1 - 0.2 / 1.5 - (LR_T + 0.2 * ROOT) / (1 + ROOT)),
         {"m": (1, 1), "m_slow": (1, 1), "v": (1, 1)},
     ),
+    # not yet rectified: d is 2.5, then 1.375
+    "ScheduleFreeRAdam": Case(
+        {
+            "lr": 0.1,
+            "beta": 0.5,
+            "beta2": 0.75,
+            "eps": 1,
+            "weight_decay": 0.5,
+            "silent_sgd_phase": False,
+        },
+        (2, 1),
+        (0.75, 0.75 - 0.075 * 1.375),
+        {"v": (1, 1), "z": (0.75, 0.75 - 0.1 * 1.375)},
+    ),
     "AggMo": Case(
         {"lr": 0.3, "beta1": 0, "beta2": 0.5, "beta3": 0.75},
         (1, -2),

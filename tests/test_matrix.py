@@ -31,11 +31,12 @@ from uncompiled import COMPILES, check_uncompiled
 AVERAGES = {"lookahead", "ema", "swa"}
 # What a parameter has of its own, and what the optimizer counts today.
 HISTORIES = {"late", "turns", "thawed", "forgotten"}
-SCHEDULE_FREE = {"ScheduleFreeSGD", "ScheduleFreeAdamW"}
+SCHEDULE_FREE = {"ScheduleFreeSGD", "ScheduleFreeAdamW", "ScheduleFreeRAdam"}
 USING_COUNTS = {
     "Adam", "PaperAdam", "AdamW", "AMSGrad", "AdaMax", "NAdam", "RAdam", "AdaBelief", "Yogi", "Adan",
     "AdEMAMix", "AdaBound", "MADGRAD", "LaProp", "ADOPT", "QHAdam", "ASGD", "ScheduleFreeSGD",
     "ScheduleFreeAdamW", "LAMB", "NovoGrad", "Adafactor", "Prodigy", "AdafactorMomentum",
+    "ScheduleFreeRAdam",
 }  # fmt: skip
 
 

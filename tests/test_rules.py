@@ -304,8 +304,7 @@ ROSENBROCK = {
     "Lion": 0.002, "LARS": 0.5, "LAMB": 0.005, "NovoGrad": 0.001, "SM3": 0.5, "Adafactor": 0.02,
     "AdaMini": 0.02, "AdamP": 0.02, "StableAdamW": 0.02, "MARS": 0.02, "Prodigy": 0.1, "Muon": 0.002,
     "AdaBound": 0.02, "RMSpropMomentum": 0.0005, "AggMo": 0.0001, "MADGRAD": 0.05, "LaProp": 0.02,
-    "ADOPT": 0.2, "QHAdam": 0.02,
-    "AdafactorMomentum": 0.02,
+    "ADOPT": 0.2, "QHAdam": 0.02, "AdafactorMomentum": 0.02, "ScheduleFreeRAdam": 0.1,
 }  # fmt: skip
 
 
@@ -336,6 +335,18 @@ def test_average_of_a_schedule_free_rule(rule):
         for key in x:  # the paper's x, a running average of z
             x[key] = x[key] + now / weight * (optimizer.z[key] - x[key])
             np.testing.assert_allclose(optimizer.average(params)[key], x[key], 1e-12)
+
+
+def test_average_of_schedule_free_radam_is_that_of_its_authors():
+    """After `GRADS`, twice: the parameters after ``eval()`` of what is in `GOLDEN`."""
+    params, optimizer = [np.array(START)], fastopt.ScheduleFreeRAdam(**GOLDEN["ScheduleFreeRAdam"].arguments)
+    for grad in 2 * GRADS:
+        optimizer.update(params, [np.array(grad)])
+    expected = [
+        [0.9950640006687106, -2.004815975854426, 0.4766007759262981],
+        [0.2723462970588462, 2.999035895650155, -1.5278291517521077],
+    ]
+    np.testing.assert_allclose(optimizer.average(params)[0], expected, 1e-12)
 
 
 # In Prodigy a parameter's step depends on all parameters.

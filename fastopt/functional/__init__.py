@@ -18,6 +18,7 @@ SPELLED = {
     "OptimisticGD": "optimistic_gd", "RMSpropGraves": "rmsprop_graves",
     "RMSpropMomentum": "rmsprop_momentum",
     "ScheduleFreeSGD": "schedule_free_sgd", "ScheduleFreeAdamW": "schedule_free_adamw",
+    "ScheduleFreeRAdam": "schedule_free_radam",
     "PaperAdam": "paper_adam", "StableAdamW": "stable_adamw", "AdaMini": "ada_mini",
     "AdafactorMomentum": "adafactor_momentum",
 }  # fmt: skip

@@ -19,7 +19,7 @@ FAMILIES = {
         *("AdEMAMix",),
     ),
     "adam_variants": ("LaProp", "ADOPT", "QHAdam", "AdaBound"),
-    "schedule_free": ("ScheduleFreeSGD", "ScheduleFreeAdamW"),
+    "schedule_free": ("ScheduleFreeSGD", "ScheduleFreeAdamW", "ScheduleFreeRAdam"),
     "sign": ("Rprop", "Signum", "Lion"),
     "layerwise": ("LARS", "LAMB", "NovoGrad", "SM3", "Adafactor", "AdafactorMomentum"),
     "layerwise_adam": ("StableAdamW", "MARS", "AdaMini", "AdamP"),
@@ -32,8 +32,8 @@ __all__ = [
     "AdEMAMix", "AdaBelief", "AdaBound", "AdaDelta", "AdaGrad", "AdaMax", "AdaMini", "Adafactor",
     "AdafactorMomentum", "Adam", "AdamP", "AdamW", "Adan", "AggMo", "LaProp", "Lion", "Momentum", "Muon",
     "NAdam", "Nesterov", "NovoGrad", "OptimisticGD", "PaperAdam", "Prodigy", "QHAdam", "RAdam", "RMSprop",
-    "RMSpropGraves", "RMSpropMomentum", "Rprop", "ScheduleFreeAdamW", "ScheduleFreeSGD", "Signum",
-    "StableAdamW", "Yogi",
+    "RMSpropGraves", "RMSpropMomentum", "Rprop", "ScheduleFreeAdamW", "ScheduleFreeRAdam",
+    "ScheduleFreeSGD", "Signum", "StableAdamW", "Yogi",
 ]  # fmt: skip
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """Schedule-free rules: an average over the steps takes the place of a schedule."""
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import KW_ONLY, dataclass
 from math import sqrt
 from typing import Any
@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from fastopt import kernels
+from fastopt.checks import choice
 from fastopt.engine.engine import Engine
 from fastopt.optimizer import Optimizer, State, hyperparameter, whole
 
-__all__ = ["ScheduleFreeAdamW", "ScheduleFreeSGD"]
+__all__ = ["ScheduleFreeAdamW", "ScheduleFreeRAdam", "ScheduleFreeSGD"]
 
 
 def averaging(t: int, warmup: int, lr: float, r: float = 0.0, power: float = 2.0) -> tuple[float, float]:
@@ -52,6 +53,43 @@ def sum_of_weights(t: int, warmup: int, r: float, power: float) -> float:
         SUMS[warmup, r, power] = known = dict([*known.items()][-50:])
     known[t] = total
     return total
+
+
+# The sums of the last steps for each kind of weights, so that a step adds one more.
+SUMS: dict[Hashable, dict[int, float]] = {}
+
+
+def sum_of_weights(t: int, kind: Hashable, weight: Callable[[int], float]) -> float:
+    """Return the sum of the weights until step t, which takes longer where a run is resumed.
+
+    Parameters
+    ----------
+    t : int
+        The step.
+    kind : tuple
+        All that the weights depend on besides the step.
+    weight : callable
+        Returns the weight of a step.
+    """
+    known = SUMS.setdefault(kind, {})
+    if t not in known:
+        last = t - 1 if t - 1 in known else 0
+        total = known.get(last, 0.0)
+        for i in range(last + 1, t + 1):
+            total += weight(i)
+        if len(known) > 100:
+            SUMS[kind] = known = dict([*known.items()][-50:])
+        known[t] = total
+    return known[t]
+
+
+def rectification(t: int, beta2: float) -> float:
+    """Return RAdam's factor of lr at step t, or 0 as long as v has seen too few steps."""
+    most = 2 / (1.0 - beta2) - 1
+    rho = most - 2 * t * beta2**t / (1.0 - beta2**t)
+    if rho <= 4:
+        return 0.0
+    return sqrt((rho - 4) * (rho - 2) * most / ((most - 4) * (most - 2) * rho))
 
 
 class ScheduleFree:
@@ -194,3 +232,87 @@ class ScheduleFreeAdamW(ScheduleFree, Optimizer):
         root = sqrt(1.0 - self.beta2**t)
         lr_y = lr * (self.beta * (1 - c) - 1)
         return 1.0 - self.beta2, root, self.eps * root, self.weight_decay, c, lr, lr_y
+
+
+@dataclass(eq=False)
+class ScheduleFreeRAdam(ScheduleFree, Optimizer):
+    """Schedule-free Adam that needs no warm-up, for RAdam's factor of the learning rate takes its place.
+
+    v as Adam; d ← g / (√v̂ + eps) + weight_decay·p; p ← p + c·(z − p) + η·(β·(1 − c) − 1)·d; z ← z − η·d,
+    where η = lr·rₜ with the rₜ of `RAdam`, and c = wₜ / (w₁ + … + wₜ) with wₜ = tʳ·rₜ^weight_lr_power
+
+    While RAdam's ρₜ is at most 4, in the first four or five steps, rₜ is 0: only v is updated. Without the
+    silent phase rₜ is 1 there and d ← g + weight_decay·p, and all steps count alike in c, but for tʳ. p is
+    where gradients are taken; `average` gives what to use after the training. The authors' package has it as
+    ``RAdamScheduleFree``.
+
+    Take it when it isn't known how long a training will be, nor how long it should be warmed up.
+
+    Parameters
+    ----------
+    lr : float, default 0.0025
+        Learning rate, at least 0.
+    beta : float, default 0.9
+        Weight of the average in p, above 0, at most 1.
+    beta2 : float, default 0.999
+        Decay of the average of the squares, from 0 to below 1. With 0.6 or less no step is ever rectified.
+    eps : float, default 1e-8
+        Added to the root of the corrected v, as in PyTorch.
+    weight_decay : float, default 0.0
+        Added to d, times p.
+    r : float, default 0.0
+        Power of t in the weight of a step in the average, at least 0: with more, early steps count less.
+    weight_lr_power : float, default 2.0
+        Power of rₜ in that weight, at least 0.
+    silent_sgd_phase : bool, default True
+        Whether parameters stay as they are until steps are rectified. If not, they take steps of SGD.
+
+    Attributes
+    ----------
+    v : dict or list of arrays, or None
+        Moving average of the squared gradients.
+    z : dict or list of arrays, or None
+        Where the steps alone would be.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a hyperparameter is no number or out of range, here or when it is assigned later.
+
+    References
+    ----------
+    Defazio et al. 2024, *The road less scheduled* (arXiv:2405.15682), algorithm 1, with the factor of
+    Liu et al. 2020 (arXiv:1908.03265), algorithm 2, as in the authors' package schedulefree.
+    """
+
+    kernel = kernels.schedule_free_radam
+    default_decoupled = None
+    lr: float = hyperparameter(0.0025)
+    beta: float = hyperparameter(0.9, above=0, most=1)
+    _: KW_ONLY
+    beta2: float = hyperparameter(0.999, below=1)
+    eps: float = hyperparameter(1e-8)
+    weight_decay: float = hyperparameter(0.0)
+    r: float = hyperparameter(0.0)
+    weight_lr_power: float = hyperparameter(2.0)
+    silent_sgd_phase: bool = choice(True, False, True)
+    v = State()
+    z = State(lambda self, param, grad: param)
+
+    def _weight(self, t: int) -> float:
+        """Give the weight of step t in the average, not yet divided by the sum."""
+        factor = rectification(t, self.beta2) if self.silent_sgd_phase else 1.0
+        result: float = t**self.r * factor**self.weight_lr_power
+        return result
+
+    def scalars(self, t: int) -> tuple[float, ...]:
+        """Give 1 − β₂, √(1 − β₂ᵗ), eps times that, if it is rectified, weight_decay, c, η and η of p."""
+        kind = self.silent_sgd_phase, self.beta2, self.r, self.weight_lr_power
+        total = sum_of_weights(t, kind, self._weight)
+        c = self._weight(t) / total if total else 0.0
+        factor = rectification(t, self.beta2)
+        rectified = factor > 0
+        lr = self.lr * (factor if rectified or self.silent_sgd_phase else 1.0)
+        root = sqrt(1.0 - self.beta2**t) if rectified else 1.0
+        lr_y = lr * (self.beta * (1 - c) - 1)
+        return 1.0 - self.beta2, root, self.eps * root, float(rectified), self.weight_decay, c, lr, lr_y

@@ -34,7 +34,7 @@ from fastopt.reference.layerwise import LAMB, LARS, SM3, Adafactor, AdafactorMom
 from fastopt.reference.layerwise_adam import MARS, AdaMini, AdamP, StableAdamW
 from fastopt.reference.learning_rate_free import Prodigy
 from fastopt.reference.matrix import Muon
-from fastopt.reference.schedule_free import ScheduleFreeAdamW, ScheduleFreeSGD
+from fastopt.reference.schedule_free import ScheduleFreeAdamW, ScheduleFreeRAdam, ScheduleFreeSGD
 from fastopt.reference.sgd import ASGD, NAG, SGD, SGDM, AggMo, Momentum, Nesterov, OptimisticGD
 from fastopt.reference.sign import Lion, Rprop, Signum
 
@@ -43,6 +43,6 @@ __all__ = [
     "AdEMAMix", "AdaBelief", "AdaBound", "AdaDelta", "AdaGrad", "AdaMax", "AdaMini", "Adafactor",
     "AdafactorMomentum", "Adam", "AdamP", "AdamW", "Adan", "AggMo", "LaProp", "Lion", "Momentum", "Muon",
     "NAdam", "Nesterov", "NovoGrad", "OptimisticGD", "PaperAdam", "Prodigy", "QHAdam", "RAdam", "RMSprop",
-    "RMSpropGraves", "RMSpropMomentum", "Rprop", "ScheduleFreeAdamW", "ScheduleFreeSGD", "Signum",
-    "StableAdamW", "Yogi",
+    "RMSpropGraves", "RMSpropMomentum", "Rprop", "ScheduleFreeAdamW", "ScheduleFreeRAdam",
+    "ScheduleFreeSGD", "Signum", "StableAdamW", "Yogi",
 ]  # fmt: skip
