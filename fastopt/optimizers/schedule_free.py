@@ -19,7 +19,11 @@ def averaging(t: int, warmup: int, lr: float, r: float = 0.0, power: float = 2.0
     """Give the weight of step t in the average of the schedule-free rules, and the learning rate."""
     factor = min(t / warmup, 1.0) if warmup else 1.0
     if r != 0 or power != 2:
-        return weight_of(t, warmup, r, power) / sum_of_weights(t, warmup, r, power), lr * factor
+
+        def weight(step: int) -> float:
+            return weight_of(step, warmup, r, power)
+
+        return weight(t) / sum_of_weights(t, (warmup, r, power), weight), lr * factor
     # The sum of the squares of the factors so far, which are i / warmup, then 1.
     rising = min(t, warmup)
     total = 0.0
@@ -34,25 +38,6 @@ def weight_of(t: int, warmup: int, r: float, power: float) -> float:
     factor = min(t / warmup, 1.0) if warmup else 1.0
     result: float = t**r * (factor * factor if power == 2 else factor**power)
     return result
-
-
-# The sums of the last steps for each warm-up and powers, so that a step adds one more weight.
-SUMS: dict[tuple[int, float, float], dict[int, float]] = {}
-
-
-def sum_of_weights(t: int, warmup: int, r: float, power: float) -> float:
-    """Return the sum of the weights until step t. The first call of a run that is resumed takes longer."""
-    known = SUMS.setdefault((warmup, r, power), {})
-    if t in known:
-        return known[t]
-    last = t - 1 if t - 1 in known else 0
-    total = known[last] if last else 0.0
-    for i in range(last + 1, t + 1):
-        total += weight_of(i, warmup, r, power)
-    if len(known) > 100:
-        SUMS[warmup, r, power] = known = dict([*known.items()][-50:])
-    known[t] = total
-    return total
 
 
 # The sums of the last steps for each kind of weights, so that a step adds one more.
