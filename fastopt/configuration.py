@@ -20,6 +20,7 @@ from fastopt.options.denormals import DenormalFields
 from fastopt.options.groups import GroupFields, Grouping, GroupViews, check_group_values
 from fastopt.options.nonfinite import NonfiniteFields
 from fastopt.options.schedule import ScheduledRate
+from fastopt.options.skipping import SkipLarge, SkippingFields
 from fastopt.options.sparse import SparseFields
 from fastopt.rule import UpdateRule
 from fastopt.schedules.base import Schedule
@@ -63,6 +64,8 @@ def gradient_options(owner: Any) -> list[Option]:
     """Make the options that act on the gradients, in their order; micro-batches that are in are kept."""
     own, options = vars(owner), list[Option]()
     kept, own["accumulation"] = own["accumulation"], None
+    if owner.skip_norm is not None:
+        options.append(SkipLarge(owner.skip_norm))
     if owner.accumulate > 1:
         is_same = kept is not None and kept.every == owner.accumulate
         own["accumulation"] = kept if is_same else Accumulation(owner.accumulate)
@@ -81,7 +84,7 @@ def gradient_options(owner: Any) -> list[Option]:
 class Configuration(
     Stepping, UpdateRule, Derived,
     DecayFields, GroupFields, ClippingFields, AverageFields, AccumulationFields, SparseFields,
-    NonfiniteFields, CautiousFields, DenormalFields,
+    NonfiniteFields, SkippingFields, CautiousFields, DenormalFields,
 ):  # fmt: skip
     """The fields of an optimizer, and what follows from them."""
 

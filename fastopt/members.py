@@ -117,6 +117,15 @@ class Members(Mapping[Any, Optimizer]):
                     f"for members[{selector!r}]; give it to the partition"
                 )
 
+    def check_skip_norm(self) -> None:
+        """Raise ValueError if a member would leave steps out, of which others take their part."""
+        for selector, member in self.items():
+            if member.skip_norm is not None:
+                raise ValueError(
+                    f"skip_norm must be given to the partition, got {member.skip_norm} for "
+                    f"members[{selector!r}]"
+                )
+
     # Their arrays.
 
     def split(self, arrays: Arrays) -> list[tuple[Optimizer, Arrays]]:

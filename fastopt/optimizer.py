@@ -94,8 +94,8 @@ class Optimizer(Configuration):
         Returns
         -------
         bool
-            True; False if the step was left out (``nonfinite="skip"``), or the gradients are those of a
-            micro-batch that others follow (``accumulate``).
+            True; False if the step was left out (``nonfinite="skip"``, ``skip_norm``), or the gradients are
+            those of a micro-batch that others follow (``accumulate``).
 
         Raises
         ------

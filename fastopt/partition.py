@@ -31,6 +31,7 @@ from fastopt.options.clipping import ClipNorm, ClippingFields, GradientCopies
 from fastopt.options.denormals import DenormalFields
 from fastopt.options.groups import Grouping
 from fastopt.options.nonfinite import NonfiniteFields
+from fastopt.options.skipping import SkippingFields
 from fastopt.options.sparse import SparseFields
 from fastopt.step import Step, plan_scalars
 from fastopt.stepping import Stepping
@@ -57,7 +58,7 @@ class KeptPart(NamedTuple):
 @dataclass(eq=False, repr=False)
 class Partition(
     Stepping, ClippingFields, AverageFields, AccumulationFields, SparseFields,
-    NonfiniteFields, DenormalFields,
+    NonfiniteFields, SkippingFields, DenormalFields,
 ):  # fmt: skip
     """Several optimizers as one: each array goes to the first that selects it, and stays with it.
 
@@ -78,7 +79,7 @@ class Partition(
         As for an `Optimizer`; all members get these values.
     clip_value, clip_norm_each, clip_rms, clip_adaptive, clip_adaptive_eps, accumulate : optional
         As for an `Optimizer`.
-    clip_norm, clip_norm_type : optional
+    clip_norm, clip_norm_type, skip_norm : optional
         As for an `Optimizer`: of all gradients.
 
     Attributes
@@ -122,6 +123,7 @@ class Partition(
         own["inner"] = {f"members.{i}": member for i, member in enumerate(self.members.values())}
         defaults = {known.name: known.default for known in fields(self) if known.name in HANDED_DOWN}
         self.members.check_accumulate(self.accumulate)
+        self.members.check_skip_norm()
         for name, default in defaults.items():
             self.members.check_option(name, default, own[name])
         self.arrange()
@@ -253,6 +255,9 @@ class Partition(
             step.check_current()  # what the options made of the arrays still holds
             for part in step.parts:
                 part.begin()
+            step.is_skipped = any(part.is_skipped for part in step.parts)
+            is_complete = not step.is_skipped
+        if is_complete:
             step.other_jobs = [job for part in step.parts for job in part.jobs]
         is_taken = is_complete and (not step.parts or any(part.is_taken for part in step.parts))
         if is_taken:

@@ -53,6 +53,8 @@ class Step:
         C calls before it, which return REFUSED if it is outdated.
     is_taken : bool
         Whether the step itself is to be done once the options have changed it.
+    is_skipped : bool
+        Whether an option has left it out, for good.
     other_jobs : sequence of tuple of Engine and Job
         What is to be done instead: an option's job, or those of several optimizers.
     parts : sequence of Step
@@ -71,6 +73,7 @@ class Step:
     also: Sequence[Callable[[], Any]] = ()
     guards: Sequence[Callable[[], Any]] = ()
     is_taken = False
+    is_skipped = False
     other_jobs: Sequence[tuple[Engine, Any]] = ()
     nonfinite_key: Hashable | None = None
     parts: Sequence["Step"] = ()

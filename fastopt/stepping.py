@@ -97,6 +97,7 @@ class Stepping(CheckedFields, Flushing, Saving, Recording):
     history: Record | None
     rate_schedule: Schedule | None
     nonfinite: str
+    skip_norm: float | None
     threads: int | None
     min_parallel_size: ClassVar[int]
     kept: Any
@@ -153,7 +154,7 @@ class Stepping(CheckedFields, Flushing, Saving, Recording):
 
     @property
     def skipped(self) -> int:
-        """Number of steps left out because of gradients that weren't finite."""
+        """Number of steps left out because of gradients that weren't finite, or too large."""
         return int(vars(self)["_skipped"])
 
     def count_skipped(self) -> None:
@@ -189,7 +190,7 @@ class Stepping(CheckedFields, Flushing, Saving, Recording):
 
     def update_arrays(self, arrays: Arrays) -> bool:
         """Add a micro-batch, or take a step. Returns whether a step was taken."""
-        if self.accumulation is not None:
+        if self.accumulation is not None and self.skip_norm is None:
             done = self.accumulation.add(*arrays[:3], self.nonfinite != "warn")
             if done is not False:
                 if done is None:
@@ -217,6 +218,9 @@ class Stepping(CheckedFields, Flushing, Saving, Recording):
                 self.count_skipped()
                 return False
             raise FloatingPointError(describe_nonfinite(error.args[0], self.iter + 1)) from None
+        if step.is_skipped:
+            self.count_skipped()
+            return False
         self.finish(step)
         if NONFINITE in statuses or step.nonfinite_key is not None:
             self.warn_of(step)

@@ -103,6 +103,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "cautious": {"cautious": True},
     "skip": {"nonfinite": "skip"},
     "raise": {"nonfinite": "raise"},
+    "skip_norm": {"skip_norm": 5.5},
 }
 
 # Other values of what an option above has, which change numbers and no code: each rule has them in some

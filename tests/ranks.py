@@ -229,6 +229,20 @@ def around():
                 check(opt.average(params), plain.average(ref))
             if "clip_norm" in options:
                 assert abs(opt.optimizer.grad_norm / plain.grad_norm - 1) < 1e-12
+    for options in ({}, {"groups": GROUPS, "clip_norm": 1.0}, {"nonfinite": "raise", "clip_rms": 1.0}):
+        params, ref = fastopt.pack(start()), start()
+        plain, opt = (fastopt.Adam(**options, skip_norm=60.0) for _ in range(2))
+        opt = DataParallel(opt)
+        for step in range(4):
+            mine, mean = slopes(step, ref)
+            for key in mine if step == 1 else ():
+                mine[key], mean[key] = mine[key] * 1024, mean[key] * 1024
+            assert opt.update(params, mine) == plain.update(ref, mean) == (step != 1)
+        check = close if "clip_norm" in options else same
+        check(params, ref)
+        assert (opt.iter, opt.skipped) == (plain.iter, plain.skipped) == (3, 1)
+    with pytest.raises(ValueError, match="skip_norm can't be had with accumulate"):
+        DataParallel(fastopt.Adam(accumulate=2, skip_norm=1.0))
     params = start()
     opt = DataParallel(fastopt.Adam())
     opt.optimizer.record()

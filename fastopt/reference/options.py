@@ -62,6 +62,7 @@ class Optimizer:
         swa_every: int = 1,
         accumulate: int = 1,
         nonfinite: str = "warn",
+        skip_norm: float | None = None,
         cautious: bool = False,
         **hyperparameters: Any,
     ) -> None:
@@ -79,6 +80,7 @@ class Optimizer:
         self.lookahead, self.ema, self.swa, self.swa_every = lookahead, ema, swa, swa_every
         self.ema_init, self.ema_every, self.ema_overwrite = ema_init, ema_every, ema_overwrite
         self.accumulate, self.nonfinite, self.cautious = accumulate, nonfinite, cautious
+        self.skip_norm = skip_norm
         self.iter = self.skipped = 0
         # The history of each parameter.
         self.rules: dict[Any, Any] = {}
@@ -96,6 +98,12 @@ class Optimizer:
                 raise FloatingPointError("gradients and their squares must be finite")
             self.skipped += 1
             return False
+        if self.skip_norm is not None:
+            frozen = {key for key in batch if self.hyperparameters_of(key, params[key], 0.0).get("freeze")}
+            norm = norm_of([g for key, g in batch.items() if key not in frozen], 2)
+            if not norm <= self.skip_norm:
+                self.skipped += 1
+                return False
         g = self.add(batch)
         if batch and not g:
             return False
@@ -105,10 +113,10 @@ class Optimizer:
         p = {key: np.array(params[key], g[key].dtype, order="C") for key in keys}
         clipped = {key: self.clip(g[key], p[key]) for key in keys}
         scale = -1.0 if self.maximize else 1.0
-        norm = None
+        grad_norm = None
         if self.clip_norm is not None:
-            norm = norm_of([*clipped.values()], self.clip_norm_type)
-            scale *= rate(self.clip_norm, norm)
+            grad_norm = norm_of([*clipped.values()], self.clip_norm_type)
+            scale *= rate(self.clip_norm, grad_norm)
         for key in keys:
             self.begin(key, p[key])
             g[key] = self.decayed(g[key].dtype.type(scale) * clipped[key], p[key], chosen[key])
@@ -120,7 +128,7 @@ class Optimizer:
         for key in keys:
             self.average(key, p[key])
             put(params, key, p[key])
-        self.lr, self.grad_norm = lr, norm
+        self.lr, self.grad_norm = lr, grad_norm
         self.iter += 1
         return True
 

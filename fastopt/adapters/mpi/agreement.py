@@ -66,6 +66,11 @@ class Agreement:
         """Raise ValueError if an option can't be had on several ranks."""
         if self.optimizer.recorded is not None:
             raise ValueError("record can't be had with DataParallel: a rank sees its shard only")
+        if self.optimizer.skip_norm is not None and self.optimizer.accumulate > 1:
+            raise ValueError(
+                "skip_norm can't be had with accumulate in DataParallel, where a rank doesn't see the other "
+                "ranks' micro-batches: leave one of them out"
+            )
 
     def on_arrays(self, call: str, params: Any, grads: Any) -> bool:
         """Check on all ranks that these arrays can be updated, and that all make the same call.

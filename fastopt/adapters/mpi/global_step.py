@@ -4,7 +4,7 @@ from typing import Any
 
 from fastopt.adapters.mpi.agreement import Agreement, nonfinite_key
 from fastopt.adapters.mpi.consensus import MPI, abort_on_error
-from fastopt.adapters.mpi.rank_step import RankStep, take_step
+from fastopt.adapters.mpi.rank_step import RankStep, global_norm, take_step
 from fastopt.arrays.containers import match_grads
 from fastopt.arrays.packing import Packed
 from fastopt.engine.plain import all_finite
@@ -36,7 +36,7 @@ class GlobalStep:
         distribution, sharding = agreement.distribution, agreement.distribution.sharding
         is_strict = optimizer.nonfinite != "warn"
         # Whether all elements have to be known before any changes; all state is made at once, at first.
-        is_joint = is_strict or optimizer.clip_norm is not None
+        is_joint = is_strict or optimizer.clip_norm is not None or optimizer.skip_norm is not None
         is_joint = is_joint or sharding.is_joint or not agreement.has_stepped
         is_finite = True
         with abort_on_error(self.comm):
@@ -50,6 +50,9 @@ class GlobalStep:
                     is_finite &= all(map(all_finite, distribution.exchange.means_of(bucket)))
         if is_strict and agreement.consensus.run_on_all(lambda: not is_finite):
             return self._refuse(params, grads)
+        if optimizer.skip_norm is not None and not self._norm() <= optimizer.skip_norm:
+            optimizer.count_skipped()
+            return False
         with abort_on_error(self.comm):
             step = RankStep(optimizer, self.comm, distribution, agreement.grouping, also)
             late, gathers = None, []
@@ -62,6 +65,18 @@ class GlobalStep:
         if late is not None:
             raise late
         return True
+
+    def _norm(self) -> float:
+        """Return the norm of the mean gradients of all ranks but the frozen ones."""
+        distribution, bucket = self.agreement.distribution, self.agreement.distribution.sharding.combined
+        with abort_on_error(self.comm):
+            grouping = distribution.group_slices(self.agreement.grouping)
+            means = bucket.grads.of(distribution.exchange.means)
+            return global_norm(
+                self.comm,
+                [means[key] for key in bucket.keys if grouping is None or not grouping.is_frozen(key)],
+                2.0,
+            )
 
     def _arrays(self, params: Any, grads: Any) -> Arrays:
         """Return the arrays of a micro-batch: the buffers of packed ones, if the sums are packed alike."""

@@ -182,8 +182,8 @@ class DataParallel(Flushing):
         Returns
         -------
         bool
-            True; False if the step was left out (``nonfinite="skip"``), or the gradients are those of a
-            micro-batch that others follow (``accumulate``). The same on every rank.
+            True; False if the step was left out (``nonfinite="skip"``, ``skip_norm``), or the gradients are
+            those of a micro-batch that others follow (``accumulate``). The same on every rank.
 
         Raises
         ------

@@ -18,9 +18,10 @@ from fastopt.options.base import Option
 from fastopt.options.clipping import ClipNorm
 from fastopt.options.groups import Grouping
 from fastopt.options.norms import norm_from, sum_of_terms
+from fastopt.options.skipping import SkipLarge
 from fastopt.step import Step
 
-__all__ = ["RankStep", "take_step"]
+__all__ = ["RankStep", "global_norm", "take_step"]
 
 
 class GlobalNorm(Option):
@@ -74,7 +75,7 @@ class RankStep:
         step.options = tuple(
             option
             for own in step.options
-            if own is not optimizer.accumulation
+            if own is not optimizer.accumulation and not isinstance(own, SkipLarge)
             for option in (
                 [GlobalNorm(self.comm, own.norm.order), own] if isinstance(own, ClipNorm) else [own]
             )
