@@ -34,17 +34,30 @@ ARGUMENTS = {
         ("decay", "lr_decay"), "write lr=fastopt.schedules.InverseSqrt(...), or weight_decay=..."
     ),
     **dict.fromkeys(("l2", "lambda_", "wd", "weight_decay_rate"), "write weight_decay=..."),
+    **dict.fromkeys(
+        ("decoupled_weight_decay", "weight_decouple", "decouple", "decoupled_decay"), "write decoupled=True"
+    ),
+    **dict.fromkeys(("mask", "weight_decay_mask"), 'write decay_params="matrices", or groups={...}'),
+    **dict.fromkeys(("mu_dtype", "accumulator_dtype", "state_dtype"), "leave it out: it is the parameter's"),
+    **dict.fromkeys(("capturable", "differentiable"), "leave it out: there is no graph of a step here"),
+    "etas": "write eta_minus=..., eta_plus=...",
+    "step_sizes": "write step_min=..., step_max=...",
+    "min_step_size": "write step_min=...",
+    "max_step_size": "write step_max=...",
+    "no_prox": "write proximal=True",
     "foreach": "leave it out: all arrays are updated in one call",
     "fused": "leave it out: all rules are fused",
 }
 # These mean another argument in the rules of a name.
 OF_RULES = {
-    ("Adam", "eps_root"): "write fastopt.PaperAdam(eps=..., eps_root=...)",
+    ("Adam", "eps_root"): "write fastopt.PaperAdam(...)",
     ("RMSprop", "alpha"): "write decay_rate=...",
     ("RMSprop", "momentum"): "write fastopt.RMSpropMomentum(...)",
     ("RMSpropMomentum", "alpha"): "write decay_rate=...",
     ("FTRL", "learning_rate_power"): "it is -0.5, as other powers have other bits in NumPy than compiled",
     ("RMSpropGraves", "alpha"): "write decay_rate=...",
+    **{(rule, "nesterov"): "write fastopt.NAdam(...)" for rule in ("Adam", "PaperAdam", "AdamW")},
+    ("SGD", "dampening"): "write fastopt.SGDM(lr, momentum, dampening)",
     ("AdaGrad", "momentum"): "it has none; fastopt.Adam(...) has an average of the gradients",
 }
 

@@ -9,6 +9,7 @@ import weakref
 import numpy as np
 import pytest
 from cases import DTYPES, RULES, takes
+from matrix import HYPERPARAMETERS
 from test_compiled import needs_jit
 
 import fastopt
@@ -153,6 +154,17 @@ def test_arguments_with_which_a_function_needs_the_step(rule, arguments, mode, m
         FUNCTIONS[rule](param, grad, *states, t=t, **arguments)
         assert param.tobytes() == twin.tobytes(), t
     FUNCTIONS[rule](param, grad, *states)  # without them it needs none
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_no_function_forgets_an_argument_with_which_it_needs_the_step(rule):
+    cls = getattr(fastopt, rule)
+    if "t" in inspect.signature(FUNCTIONS[rule]).parameters and not cls.step_arguments:
+        return  # it always needs it
+    own = [name for name in HYPERPARAMETERS if name in inspect.signature(cls).parameters]
+    optimizers = {name: cls(**{name: HYPERPARAMETERS[name]}) for name in own}
+    found = [name for name, some in optimizers.items() if some.scalars(1) != some.scalars(7)]
+    assert sorted(found) == sorted(cls.step_arguments)
 
 
 @needs_jit

@@ -253,6 +253,24 @@ def test_momentum_of_pytorch_under_a_schedule(rule, theirs):
     assert apart > 0.1 if theirs is None else apart < 1e-14  # the book's form is another rule then
 
 
+def test_a_new_lr_acts_one_step_later_in_the_asgd_of_pytorch():
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(10)
+    param = rng.standard_normal(50)
+    twin = torch.nn.Parameter(torch.from_numpy(param.copy()))
+    theirs = torch.optim.ASGD([twin], lr=0.1, lambd=0.1, t0=3)
+    ours = fastopt.ASGD(0.1, lambd=0.1, t0=3)
+    for t in range(1, 8):
+        grad = rng.standard_normal(50)
+        twin.grad = torch.from_numpy(grad.copy())
+        theirs.param_groups[0]["lr"], ours.lr = 0.1 / t, 0.1 / max(t - 1, 1)
+        theirs.step()
+        ours.update([param], [grad])
+        # PyTorch keeps its step size in float32.
+        np.testing.assert_allclose(param, twin.detach().numpy(), 1e-5)
+        np.testing.assert_allclose(ours.ax[0], theirs.state[twin]["ax"].numpy(), 1e-5)
+
+
 @pytest.mark.parametrize("name", GOLDEN)
 def test_agrees_with_the_code_of_its_authors(name):
     _, arguments, expected = GOLDEN[name]
@@ -376,6 +394,15 @@ def test_every_place_names_the_same_rules():
         assert getattr(reference, rule).__module__ == f"fastopt.reference.{family}"
         assert getattr(cls.kernel, "py_func", cls.kernel).__module__ == f"fastopt.kernels.{family}"
         assert set(cls.states) == set(CASES[rule].states)
+
+
+FAMILIES = ("sgd", "adaptive", "adam", "schedule_free", "sign")
+
+
+@pytest.mark.parametrize("rule", [rule for family in FAMILIES for rule in optimizers.FAMILIES[family]])
+def test_docstrings_say_when_to_take_a_rule(rule):
+    summary, *_ = inspect.getdoc(getattr(fastopt, rule)).split("\nParameters\n")
+    assert "Take it when" in " ".join(summary.split())
 
 
 def test_dir_shows_what_is_public():

@@ -15,8 +15,8 @@ class Rprop(Optimizer):
     step_size grows by η₊ where g kept its sign and shrinks by η₋ where it changed, where g then counts as 0;
     p ← p − sign(g)·step_size
 
-    For full batches: in small ones the signs are noise. PyTorch's, which doesn't take back the last step
-    (iRprop−).
+    Take it when a batch is all of the data: in small ones the signs are noise. PyTorch's, which doesn't take
+    back the last step (iRprop−).
 
     Parameters
     ----------
@@ -69,7 +69,8 @@ class Signum(Optimizer):
 
     m ← μ·m + g; p ← p − lr·sign(m)
 
-    The paper averages, m ← μ·m + (1 − μ)·g: the same signs.
+    The paper averages, m ← μ·m + (1 − μ)·g: the same signs. Take it when only signs are exchanged between
+    machines, or for a first look at what `Lion` does; rarely today.
 
     Parameters
     ----------
@@ -110,6 +111,9 @@ class Lion(Optimizer):
     """Steps by the sign of an average that looks ahead.
 
     p ← (1 − lr·weight_decay)·p − lr·sign(β₁·m + (1 − β₁)·g); m ← β₂·m + (1 − β₂)·g
+
+    Take it when `AdamW` works and memory is short: with a third to a tenth of its lr, and three to ten times
+    its weight_decay.
 
     Parameters
     ----------
