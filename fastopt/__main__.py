@@ -127,17 +127,29 @@ def verify(options: argparse.Namespace, parser: Parser) -> int:
     return 0 if right else 1
 
 
-def catalogue(options: argparse.Namespace, parser: Parser) -> None:
-    """List the rules, or renew the list in a Markdown file."""
+def catalogue(options: argparse.Namespace, parser: Parser) -> int:
+    """List the rules, renew the list in a Markdown file, or compare with other libraries' constructors."""
+    from fastopt.demo import constructors
     from fastopt.demo import rules as job
 
+    if options.call is not None:
+        try:
+            print(constructors.answer(*options.call))
+        except ValueError as error:
+            parser.error(f"argument --from: {error}")
+        return 0
+    if options.peers:
+        text, right = constructors.summary(constructors.outcomes())
+        print(text)
+        return 0 if right else 1
     if options.markdown is None:
         print(job.summary(get_terminal_size().columns))
-        return
+        return 0
     try:
         options.markdown.write_text(job.renewed(options.markdown.read_text("utf-8")), "utf-8")
     except (OSError, ValueError) as error:
         parser.error(f"argument --markdown: {options.markdown}: {error}")
+    return 0
 
 
 def run(options: argparse.Namespace, parser: Parser) -> int:
@@ -262,12 +274,30 @@ def build_parser() -> Parser:
         "difference over 20 steps, and the times of a step on the book's network",
     )
 
-    add = command(
-        "rules",
-        catalogue,
-        "list the rules with their states, arguments and sources",
-        "Bytes are those that a step reads and writes for each number in a parameter.",
-    ).add_argument
+    add = (
+        command(
+            "rules",
+            catalogue,
+            "list the rules with their states, arguments and sources",
+            "Bytes are those that a step reads and writes for each number in a parameter.",
+        )
+        .add_mutually_exclusive_group()
+        .add_argument
+    )
+    add(
+        "--from",
+        nargs=2,
+        metavar=("LIBRARY", "CALL"),
+        dest="call",
+        help="say what to write instead of another library's constructor, such as "
+        "--from torch 'SGD(lr=0.1, momentum=0.9)'; libraries: torch, optax, keras, mlx",
+    )
+    add(
+        "--peers",
+        action="store_true",
+        help="try many settings of the libraries that are installed, 20 steps each: how many are the same "
+        "here, also with a schedule, and which there aren't, and why",
+    )
     add("--markdown", type=Path, metavar="FILE.md", help="renew the table in this file, and print nothing")
 
     add = command(
