@@ -45,9 +45,12 @@ def train(options: argparse.Namespace, parser: Parser) -> None:
     how = options.rules, options.hidden, options.epochs, options.batch, options.dtype, options.seed
     if options.mpi:
         from fastopt.demo import distributed
+        from fastopt.optimizers.matrix import Orthogonalizing
 
-        if "Muon" in options.rules:
-            parser.error("argument --rules: Muon needs a Partition here, which several ranks can't have")
+        for rule in options.rules:
+            if issubclass(getattr(fastopt, rule), Orthogonalizing):
+                no_ranks = f"{rule} needs a Partition here, which several ranks can't have"
+                parser.error(f"argument --rules: {no_ranks}")
         try:
             report = distributed.report(data, *how)
         except ValueError as error:

@@ -76,6 +76,9 @@ def diagonal(x: float, y: float, rest: float = 0) -> list[list[float]]:
 
 MUON1 = 0.1 * quintic(0.6), 0.1 * quintic(0.8)
 MUON2 = 0.1 * quintic(2.625 / hypot(2.625, 2.75)), 0.1 * quintic(2.75 / hypot(2.625, 2.75))
+# AdaMuon: what an iteration makes of 1 / (√2 + 10⁻⁷), and steps of 0.2·lr·√4 / (√2·d + 1) times d.
+SIGN = quintic(1 / (sqrt(2) + 1e-7))
+ADA1, ADA2 = (0.04 / (sqrt(2) * d + 1) * d for d in (SIGN / (SIGN / 2 + 1), SIGN / (SIGN * sqrt(7) / 4 + 1)))
 
 CASES = {
     "SGD": Case({"lr": 0.1}, (0.5, -1), (0.95, 1.05), {}),
@@ -420,15 +423,29 @@ CASES = {
         ),
         {"m": (diagonal(1.5, 2), diagonal(-1.25, 2.5))},
     ),
+    # o is SIGN, then (-SIGN, SIGN), as u is (-2.625, 0.6875); v = SIGN² / 4, then 7 / 16 of it
+    "AdaMuon": Case(
+        {"lr": 0.1, "weight_decay": 0.5, "momentum": 0.5, "beta2": 0.75, "ns_steps": 1, "eps": 1},
+        (diagonal(3, 4), diagonal(-4, 0.25)),
+        (
+            diagonal(0.95 - ADA1, 0.95 - ADA1, 0.95),
+            diagonal(0.9025 - 0.95 * ADA1 + ADA2, 0.9025 - 0.95 * ADA1 - ADA2, 0.9025),
+        ),
+        {
+            "m": (diagonal(1.5, 2), diagonal(-1.25, 1.125)),
+            "v": (diagonal(SIGN**2 / 4, SIGN**2 / 4), diagonal(SIGN**2 * 7 / 16, SIGN**2 * 7 / 16)),
+        },
+    ),
 }
 RULES = list(CASES)
+FOR_MATRICES = ["Muon", "AdaMuon"]
 BOOK = RULES[:6]  # whatever holds for all rules alike is tested on these
 DTYPES = ["float32", "float64"]
 
 
 def takes(rule: str, shape: tuple[int, ...]) -> bool:
-    """Whether a rule takes arrays of a shape: Muon takes matrices only."""
-    return rule != "Muon" or len(shape) == 2
+    """Whether a rule takes arrays of a shape: Muon and AdaMuon take matrices only."""
+    return rule not in FOR_MATRICES or len(shape) == 2
 
 
 def made(module: Any, rule: str, *arguments: float, **others: Any) -> Any:

@@ -6,7 +6,7 @@ from inspect import signature
 from typing import Any, NamedTuple
 
 import numpy as np
-from cases import RULES, same_bits
+from cases import FOR_MATRICES, RULES, same_bits
 
 import fastopt
 from fastopt import reference, schedules
@@ -218,8 +218,8 @@ def key_of(case: Case, name: str) -> Any:
 
 
 def shapes_of(case: Case) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of the parameters; Muon takes matrices only."""
-    shapes = MATRICES if case.rule == "Muon" else SHAPES
+    """Return the shapes of the parameters; Muon and AdaMuon take matrices only."""
+    shapes = MATRICES if case.rule in FOR_MATRICES else SHAPES
     return {**shapes, "W": (23, 17)} if case.has_long_values else shapes
 
 
@@ -319,7 +319,7 @@ class Run:
             name: value.astype(dtype_of(case, name)) if is_reference else arranged(case, name, value, False)
             for name, value in self.values.items()
         }
-        if case.layout == "odd" and case.rule != "Muon":
+        if case.layout == "odd" and case.rule not in FOR_MATRICES:
             self.arrays["s"] = float(self.arrays["s"])
         self.packed: Any = None
         if not is_reference and case.layout.startswith("packed"):

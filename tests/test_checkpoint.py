@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cases import RULES, made, snapshot, state_bytes
+from cases import FOR_MATRICES, RULES, made, snapshot, state_bytes
 
 import fastopt
 from fastopt import Adam, Momentum, pack
@@ -39,9 +39,9 @@ def network(container=dict, seed=0):
 
 
 def network_for(rule, container=dict, seed=0):
-    """Return a network that a rule takes: Muon has matrices only."""
+    """Return a network that a rule takes: Muon and AdaMuon have matrices only."""
     params = network(dict, seed)
-    if rule == "Muon":
+    if rule in FOR_MATRICES:
         params = {key: param for key, param in params.items() if np.ndim(param) == 2}
     if container == "packed":
         return pack(params)
@@ -81,7 +81,7 @@ def test_row_33_resumed_is_bit_for_bit_the_uninterrupted_run(rule, container, su
     assert state_bytes(opt) == state_bytes(resumed)
     assert repr(opt) == repr(resumed)
     assert resumed.nonfinite == "skip"
-    if container is dict and rule != "Muon":
+    if container is dict and rule not in FOR_MATRICES:
         assert type(again["scalar"]) is float
 
 

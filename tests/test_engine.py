@@ -415,7 +415,7 @@ def train():
             for _ in range(4):
                 opt.update(params, [rng.standard_normal(p.shape) for p in params])
             out.append([p.tobytes() for p in params])
-            if rule.name != "Muon" and not options:
+            if rule.name not in ("Muon", "AdaMuon") and not options:
                 params = pack({"a": ones(5), "b": ones(4, "f4")})
                 for _ in range(2):
                     opt = getattr(fastopt, rule.name)()

@@ -16,12 +16,12 @@ from fastopt import optimizers, schedules
 # What dir(fastopt) shows besides the names that begin with two underscores.
 PUBLIC = [
     "ADOPT", "AMSGrad", "ASGD", "AdEMAMix", "AdaBelief", "AdaBound", "AdaDelta", "AdaGrad", "AdaMax",
-    "AdaMini", "Adafactor", "AdafactorMomentum", "Adam", "AdamP", "AdamW", "Adan", "AggMo", "FTRL",
-    "LAMB", "LARS", "LaProp", "Lion", "MADGRAD", "MARS", "Momentum", "Muon", "NAG", "NAdam", "Nesterov",
-    "NovoGrad", "OptimisticGD", "Optimizer", "PackedDict", "PackedList", "PaperAdam", "Partition",
-    "Prodigy", "QHAdam", "RAdam", "RMSprop", "RMSpropGraves", "RMSpropMomentum", "Record", "Rows",
-    "Rprop", "SGD", "SGDM", "SM3", "ScheduleFreeAdamW", "ScheduleFreeRAdam", "ScheduleFreeSGD", "Signum",
-    "StableAdamW", "State", "Yogi", "adapters", "bench", "clip_grads", "flatten", "functional",
+    "AdaMini", "AdaMuon", "Adafactor", "AdafactorMomentum", "Adam", "AdamP", "AdamW", "Adan", "AggMo",
+    "FTRL", "LAMB", "LARS", "LaProp", "Lion", "MADGRAD", "MARS", "Momentum", "Muon", "NAG", "NAdam",
+    "Nesterov", "NovoGrad", "OptimisticGD", "Optimizer", "PackedDict", "PackedList", "PaperAdam",
+    "Partition", "Prodigy", "QHAdam", "RAdam", "RMSprop", "RMSpropGraves", "RMSpropMomentum", "Record",
+    "Rows", "Rprop", "SGD", "SGDM", "SM3", "ScheduleFreeAdamW", "ScheduleFreeRAdam", "ScheduleFreeSGD",
+    "Signum", "StableAdamW", "State", "Yogi", "adapters", "bench", "clip_grads", "flatten", "functional",
     "gradients_of", "hyperparameter", "kernel", "lr_finder", "np", "pack", "remove_duplicate", "rules",
     "schedules", "set_num_threads", "trajectory", "unflatten", "verify", "warmup",
 ]  # fmt: skip

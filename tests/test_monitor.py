@@ -311,7 +311,7 @@ for name in fastopt.__all__:
     for options in ({}, {"ema": 0.9, "clip_norm": 1.0}, {"clip_adaptive": 0.1, "accumulate": 2}):
         optimizer = rule(**options)
         params = {"W": np.linspace(-1, 1, 20).reshape(4, 5), "V": np.ones((3, 4), "f4")}
-        if name != "Muon":
+        if name not in ("Muon", "AdaMuon"):
             params["b"] = np.linspace(0, 1, 5)
         for t in range(4):
             optimizer.update(params, {key: np.cos(p + t) for key, p in params.items()})

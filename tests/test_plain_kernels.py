@@ -7,7 +7,7 @@ from math import prod
 import numba
 import numpy as np
 import pytest
-from cases import DTYPES, RULES
+from cases import DTYPES, FOR_MATRICES, RULES
 from numba import config
 
 import fastopt
@@ -77,7 +77,7 @@ def states_of(cls, rng, shape, dtype, special):
 
 
 def takes(cls, shape):
-    return len(shape) == 2 if cls is fastopt.Muon else True
+    return len(shape) == 2 if cls.__name__ in FOR_MATRICES else True
 
 
 @needs_jit

@@ -72,4 +72,5 @@ SETTINGS = {
     "AdafactorMomentum": Setting("#4393C3", 0.03, 0.6, 1.0, 0.1),
     "Prodigy": Setting("#FDB863", 1.0, 1.8, 1.0, 1.0),
     "Muon": Setting("#B2182B", 0.03),
+    "AdaMuon": Setting("#D6604D", 0.03),
 }

@@ -19,6 +19,7 @@ from fastopt.demo.data import Data
 from fastopt.demo.network import MultiLayerNet
 from fastopt.demo.report import paragraph, save, table
 from fastopt.demo.settings import SETTINGS
+from fastopt.optimizers.matrix import Orthogonalizing
 from fastopt.tools.precompilation import compile_first
 
 __all__ = [
@@ -141,9 +142,9 @@ def train(
 
 
 def make(rule: str, module: Any = fastopt) -> Any:
-    """Return an optimizer of fastopt or of `fastopt.reference`. Muon leaves all but matrices to Adam."""
+    """Return an optimizer of fastopt or of `fastopt.reference`; for all but matrices Adam helps out."""
     optimizer = getattr(module, rule)(SETTINGS[rule].digits)
-    if rule != "Muon":
+    if not issubclass(getattr(fastopt, rule), Orthogonalizing):
         return optimizer
     if module is reference:
         return PlainPartition(optimizer, make("Adam", module))

@@ -20,7 +20,7 @@ SPELLED = {
     "ScheduleFreeSGD": "schedule_free_sgd", "ScheduleFreeAdamW": "schedule_free_adamw",
     "ScheduleFreeRAdam": "schedule_free_radam",
     "PaperAdam": "paper_adam", "StableAdamW": "stable_adamw", "AdaMini": "ada_mini",
-    "AdafactorMomentum": "adafactor_momentum",
+    "AdafactorMomentum": "adafactor_momentum", "AdaMuon": "ada_muon",
 }  # fmt: skip
 RULES = {SPELLED.get(name, name.lower()): name for name in optimizers.__all__}
 

@@ -61,16 +61,16 @@ from fastopt.kernels.layerwise_adam import (
     stable_adamw_measure,
 )
 from fastopt.kernels.learning_rate_free import prodigy, prodigy_measure
-from fastopt.kernels.matrix import muon, muon_measure
+from fastopt.kernels.matrix import ada_muon, ada_muon_measure, muon, muon_measure
 from fastopt.kernels.schedule_free import schedule_free_adamw, schedule_free_radam, schedule_free_sgd
 from fastopt.kernels.sgd import aggmo, asgd, momentum, nag, nesterov, optimistic_gd, sgd, sgdm
 from fastopt.kernels.sign import lion, rprop, signum
 
 __all__ = [
-    "ada_mini", "ada_mini_measure", "adabelief", "adabound", "adadelta", "adafactor", "adafactor_measure",
-    "adafactor_momentum", "adafactor_momentum_measure", "adagrad", "adam", "adamax", "adamp",
-    "adamp_measure", "adan", "ademamix", "adopt", "aggmo", "amsgrad", "asgd", "ftrl", "lamb",
-    "lamb_measure", "laprop", "lars", "lars_measure", "lion", "madgrad", "mars", "mars_measure",
+    "ada_mini", "ada_mini_measure", "ada_muon", "ada_muon_measure", "adabelief", "adabound", "adadelta",
+    "adafactor", "adafactor_measure", "adafactor_momentum", "adafactor_momentum_measure", "adagrad", "adam",
+    "adamax", "adamp", "adamp_measure", "adan", "ademamix", "adopt", "aggmo", "amsgrad", "asgd", "ftrl",
+    "lamb", "lamb_measure", "laprop", "lars", "lars_measure", "lion", "madgrad", "mars", "mars_measure",
     "momentum", "muon", "muon_measure", "nadam", "nag", "nesterov", "novograd", "novograd_measure",
     "optimistic_gd", "prodigy", "prodigy_measure", "qhadam", "radam", "rmsprop", "rmsprop_graves",
     "rmsprop_momentum", "rprop", "schedule_free_adamw", "schedule_free_radam", "schedule_free_sgd", "sgd",

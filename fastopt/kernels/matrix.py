@@ -3,9 +3,9 @@
 import numpy as np
 from numpy import sqrt
 
-from fastopt.kernels.common import choose, decayed, gradient, kernel, lane_sum, square_sums
+from fastopt.kernels.common import choose, decayed, gradient, kernel, lane_sum, signed, square_sums
 
-__all__ = ["muon", "muon_measure"]
+__all__ = ["ada_muon", "ada_muon_measure", "muon", "muon_measure"]
 
 
 @kernel
@@ -48,5 +48,48 @@ def muon(
     tall, wide = sqrt(rows / cols if rows > cols else 1.0), sqrt(cols / rows if cols > rows else 1.0)
     larger = sqrt(np.float64(rows if rows > cols else cols))
     step = own(lr_rows * tall + lr_columns * wide + lr_larger * larger + lr)
+    for i in range(param.size):
+        param[i] = decayed(kept, param[i]) - step * u[i]
+
+
+@kernel
+def ada_muon_measure(
+    rows, cols, param, grad, m, v, u, sums, totals, grad_scale, l2, keep,
+    ahead, one_minus_mu, one_minus_beta2, lr, eps,
+):  # fmt: skip
+    """Compute the direction: m ← m + (1 − μ)(g − m); u ← sign(g + ahead·(m − g)); u ← u / (‖u‖ + 10⁻⁷).
+
+    ahead is μ for Nesterov's momentum; with 1 u is the sign of m itself.
+    """
+    own = param.dtype.type
+    scale, decay, ahead, new = own(grad_scale), own(l2), own(ahead), own(one_minus_mu)
+    for i in range(param.size):
+        g = gradient(grad[i], param[i], scale, decay)
+        m[i] = m[i] + new * (g - m[i])
+        u[i] = signed(own(1), choose(ahead == 1, m[i], g + ahead * (m[i] - g)))
+    sums[:] = 0
+    square_sums(u.size, sums, u)
+    divisor = own(sqrt(lane_sum(sums, 0)) + 1e-7)
+    for i in range(u.size):
+        u[i] = u[i] / divisor
+
+
+@kernel
+def ada_muon(
+    rows, cols, param, grad, m, v, u, sums, totals, grad_scale, l2, keep,
+    ahead, one_minus_mu, one_minus_beta2, lr, eps,
+):  # fmt: skip
+    """Si, Zhang and Shen 2025, algorithm 1; u has been made orthogonal in between.
+
+    v ← v + (1 − β₂)(u² − v); d ← u / (√v + eps); p ← p − (0.2·lr·√(rows·cols) / (‖d‖ + eps))·d
+    """
+    own = param.dtype.type
+    kept, new, small = own(keep), own(one_minus_beta2), own(eps)
+    for i in range(param.size):
+        v[i] = v[i] + new * (u[i] * u[i] - v[i])
+        u[i] = u[i] / (np.sqrt(v[i]) + small)
+    sums[:] = 0
+    square_sums(u.size, sums, u)
+    step = own(0.2 * lr * sqrt(np.float64(param.size)) / (sqrt(lane_sum(sums, 0)) + eps))
     for i in range(param.size):
         param[i] = decayed(kept, param[i]) - step * u[i]

@@ -24,12 +24,12 @@ FAMILIES = {
     "layerwise": ("LARS", "LAMB", "NovoGrad", "SM3", "Adafactor", "AdafactorMomentum"),
     "layerwise_adam": ("StableAdamW", "MARS", "AdaMini", "AdamP"),
     "learning_rate_free": ("Prodigy",),
-    "matrix": ("Muon",),
+    "matrix": ("Muon", "AdaMuon"),
 }
 # The same without families, as type checkers read no other list than this.
 __all__ = [
     "ADOPT", "ASGD", "FTRL", "LAMB", "LARS", "MADGRAD", "MARS", "NAG", "SGD", "SGDM", "SM3", "AMSGrad",
-    "AdEMAMix", "AdaBelief", "AdaBound", "AdaDelta", "AdaGrad", "AdaMax", "AdaMini", "Adafactor",
+    "AdEMAMix", "AdaBelief", "AdaBound", "AdaDelta", "AdaGrad", "AdaMax", "AdaMini", "AdaMuon", "Adafactor",
     "AdafactorMomentum", "Adam", "AdamP", "AdamW", "Adan", "AggMo", "LaProp", "Lion", "Momentum", "Muon",
     "NAdam", "Nesterov", "NovoGrad", "OptimisticGD", "PaperAdam", "Prodigy", "QHAdam", "RAdam", "RMSprop",
     "RMSpropGraves", "RMSpropMomentum", "Rprop", "ScheduleFreeAdamW", "ScheduleFreeRAdam",

@@ -5,7 +5,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from math import inf
 from operator import setitem
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from fastopt.engine.segment import Calls, Segment
 from fastopt.kernels.common import LANES
 from fastopt.optimizer import Optimizer, State, hyperparameter, whole
 
-__all__ = ["Muon"]
+__all__ = ["AdaMuon", "Muon"]
 
 # The coefficients of Newton-Schulz's quintic: a·x + b·x³ + c·x⁵ for each singular value x.
 QUINTIC = (3.4445, -4.7750, 2.0315)
@@ -41,8 +41,64 @@ def coefficients(default: tuple[float, float, float]) -> Any:
     return field(default=default, repr=False, metadata={"check": check})
 
 
+class Orthogonalizing:
+    """What the rules share whose direction, the first of the work arrays, is made orthogonal."""
+
+    ns_steps: int
+    ns_coefficients: tuple[Any, ...]
+    n_work: ClassVar[int] = 1
+    default_decoupled: ClassVar[bool | None] = True
+    ungrouped: ClassVar[tuple[str, ...]] = ("ns_steps", "ns_coefficients")
+
+    def check_supported(self, keys: Sequence[Hashable], params: Sequence[Any]) -> None:
+        """Raise ValueError if a parameter isn't a matrix."""
+        others = [key for key, param in zip(keys, params, strict=True) if np.ndim(param) != 2]
+        if others:
+            name = type(self).__name__
+            raise ValueError(
+                f"{name} takes matrices; name the rule of the others, "
+                f'Partition({{lambda key, param: param.ndim == 2: {name}(), "*": AdamW()}}): {others}'
+            )
+
+    def n_statistics(self, shape: tuple[int, ...]) -> int:
+        """Return the number of elements of the room for a norm."""
+        return LANES
+
+    def intermediate_calls(self, segment: Segment) -> Calls:
+        """Return the products of Newton-Schulz's iterations."""
+        calls: Calls = []
+        given = self.ns_coefficients
+        iterations = given if isinstance(given[0], tuple) else (given,) * self.ns_steps
+        for i, (entry, (u_flat, *_)) in enumerate(zip(segment.entries, segment.work, strict=True)):
+            if entry.is_frozen:
+                continue
+            u = u_flat.reshape(entry.slot.shape)
+            wide = u if u.shape[0] <= u.shape[1] else u.T
+            if i not in segment.scratch:
+                gram, square = np.empty((2, len(wide), len(wide)), dtype=u.dtype)
+                x = u if wide is u else np.empty(wide.shape, dtype=u.dtype)
+                segment.scratch[i] = x, gram, square, np.empty(wide.shape, dtype=u.dtype)
+            x, gram, square, product = segment.scratch[i]
+            if wide is not u:
+                calls.append(partial(setitem, x, ..., wide))
+            for a, b, c in iterations if u.size else ():
+                calls += (
+                    partial(np.matmul, x, x.T, gram),
+                    partial(np.matmul, gram, gram, square),
+                    partial(np.multiply, square, c, square),
+                    partial(np.multiply, gram, b, gram),
+                    partial(np.add, gram, square, square),
+                    partial(np.matmul, square, x, product),
+                    partial(np.multiply, x, a, x),
+                    partial(np.add, x, product, x),
+                )
+            if wide is not u:
+                calls.append(partial(setitem, wide, ..., x))
+        return calls
+
+
 @dataclass(eq=False)
-class Muon(Optimizer):
+class Muon(Orthogonalizing, Optimizer):
     """Momentum made orthogonal: steps in which all directions of a matrix count the same.
 
     m ← m + (1 − μ)(g − m); u ← g + μ·(m − g); o is u / max(‖u‖, eps) after ns_steps iterations
@@ -95,9 +151,6 @@ class Muon(Optimizer):
 
     kernel = kernels.muon
     statistics_kernel = kernels.muon_measure
-    n_work = 1
-    default_decoupled = True
-    ungrouped = ("ns_steps", "ns_coefficients")
     lr: float = hyperparameter(0.001)
     momentum: float = hyperparameter(0.95, most=1)
     _: KW_ONLY
@@ -109,15 +162,6 @@ class Muon(Optimizer):
     eps: float = hyperparameter(1e-7)
     m = State()
 
-    def check_supported(self, keys: Sequence[Hashable], params: Sequence[Any]) -> None:
-        """Raise ValueError if a parameter isn't a matrix."""
-        others = [key for key, param in zip(keys, params, strict=True) if np.ndim(param) != 2]
-        if others:
-            raise ValueError(
-                "Muon takes matrices; name the rule of the others, "
-                f'Partition({{lambda key, param: param.ndim == 2: Muon(), "*": AdamW()}}): {others}'
-            )
-
     def scalars(self, t: int) -> tuple[float, ...]:
         """Return how far u looks ahead, 1 − μ, lr at the place of its scale, and eps."""
         rates = {"original": 0.0, "fan_out/fan_in": 0.0, "match_rms_adamw": 0.0, "none": 0.0}
@@ -125,38 +169,71 @@ class Muon(Optimizer):
         ahead = self.momentum if self.nesterov else 1.0
         return ahead, 1 - self.momentum, *rates.values(), self.eps
 
-    def n_statistics(self, shape: tuple[int, ...]) -> int:
-        """Return the number of elements of the room for a norm."""
-        return LANES
 
-    def intermediate_calls(self, segment: Segment) -> Calls:
-        """Return the products of Newton-Schulz's iterations."""
-        calls: Calls = []
-        given = self.ns_coefficients
-        iterations = given if isinstance(given[0], tuple) else (given,) * self.ns_steps
-        for i, (entry, (u_flat, *_)) in enumerate(zip(segment.entries, segment.work, strict=True)):
-            if entry.is_frozen:
-                continue
-            u = u_flat.reshape(entry.slot.shape)
-            wide = u if u.shape[0] <= u.shape[1] else u.T
-            if i not in segment.scratch:
-                gram, square = np.empty((2, len(wide), len(wide)), dtype=u.dtype)
-                x = u if wide is u else np.empty(wide.shape, dtype=u.dtype)
-                segment.scratch[i] = x, gram, square, np.empty(wide.shape, dtype=u.dtype)
-            x, gram, square, product = segment.scratch[i]
-            if wide is not u:
-                calls.append(partial(setitem, x, ..., wide))
-            for a, b, c in iterations if u.size else ():
-                calls += (
-                    partial(np.matmul, x, x.T, gram),
-                    partial(np.matmul, gram, gram, square),
-                    partial(np.multiply, square, c, square),
-                    partial(np.multiply, gram, b, gram),
-                    partial(np.add, gram, square, square),
-                    partial(np.matmul, square, x, product),
-                    partial(np.multiply, x, a, x),
-                    partial(np.add, x, product, x),
-                )
-            if wide is not u:
-                calls.append(partial(setitem, wide, ..., x))
-        return calls
+@dataclass(eq=False)
+class AdaMuon(Orthogonalizing, Optimizer):
+    """Muon whose elements are scaled by a second moment, as Adam's are.
+
+    m ← m + (1 − μ)(g − m); u ← sign(g + μ·(m − g)); o is u / (‖u‖ + 10⁻⁷) after the iterations of `Muon`;
+    v ← v + (1 − β₂)(o² − v); d ← o / (√v + eps);
+    p ← (1 − lr·weight_decay)·p − (0.2·lr·√(rows·columns) / (‖d‖ + eps))·d
+
+    The rms of an update is 0.2·lr, as large as those of `AdamW`. Take it for what `Muon` is taken for, if the
+    scale of the elements of a matrix differs much; it has one more state.
+
+    The authors' program computes the iterations in bfloat16; here they are in the parameter's dtype.
+
+    Parameters
+    ----------
+    lr : float, default 0.02
+        Learning rate, at least 0.
+    momentum : float, default 0.95
+        μ, from 0 to 1.
+    beta2 : float, default 0.95
+        Decay of the moving average of o², from 0 to 1; in the authors' program it is μ.
+    weight_decay : float, default 0.01
+        Decoupled: p shrinks by lr·weight_decay of itself, whatever the gradient.
+    ns_steps : int, default 5
+        Newton-Schulz iterations.
+    nesterov : bool, default True
+        Whether u looks ahead; else it is the sign of m.
+    ns_coefficients : tuple of float, default (3.4445, -4.775, 2.0315)
+        a, b and c of the iteration; or one such tuple for each iteration, and ns_steps counts for nothing.
+    eps : float, default 1e-8
+        Added to the root, and to the norm of d.
+
+    Attributes
+    ----------
+    m : dict or list of arrays, or None
+        Moving average of the gradients.
+    v : dict or list of arrays, or None
+        Moving average of the squares of what has been made orthogonal.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a hyperparameter is no number or out of range, here or when it is assigned later.
+
+    References
+    ----------
+    Si, Zhang and Shen 2025, *AdaMuon: adaptive Muon optimizer* (arXiv:2507.11005), algorithm 1.
+    """
+
+    kernel = kernels.ada_muon
+    statistics_kernel = kernels.ada_muon_measure
+    lr: float = hyperparameter(0.02)
+    momentum: float = hyperparameter(0.95, most=1)
+    beta2: float = hyperparameter(0.95, most=1)
+    _: KW_ONLY
+    weight_decay: float = hyperparameter(0.01)
+    ns_steps: int = whole(5)
+    nesterov: bool = choice(True, False, True)
+    ns_coefficients: tuple[Any, ...] = coefficients(QUINTIC)
+    eps: float = hyperparameter(1e-8)
+    m = State()
+    v = State()
+
+    def scalars(self, t: int) -> tuple[float, ...]:
+        """Return how far u looks ahead, 1 − μ, 1 − β₂, lr and eps."""
+        ahead = self.momentum if self.nesterov else 1.0
+        return ahead, 1 - self.momentum, 1 - self.beta2, self.lr, self.eps
