@@ -47,6 +47,8 @@ HYPERPARAMETERS = {
     "trust_coefficient": 0.35,
     "clip_threshold": 0.45,
     "d0": 0.01,
+    "r0": 0.05,
+    "reps_rel": 0.001,
     "l1_regularization_strength": 0.05,
     "l2_regularization_strength": 0.12,
     "initial_accumulator_value": 0.2,
@@ -189,8 +191,8 @@ def arguments_of(case: Case) -> dict[str, Any]:
     """Return all arguments of a case, without the class."""
     own = signature(getattr(reference, case.rule)).parameters
     values = {name: value for name, value in HYPERPARAMETERS.items() if name in own}
-    if case.rule == "Prodigy":
-        values["lr"] = 1.5  # with less, d takes longer to grow
+    if getattr(fastopt, case.rule).n_totals:
+        values["lr"] = 1.5  # with less, Prodigy's d takes longer to grow
     options = combined(*case.options)
     assert options is not None
     groups = {key: dict(group) for key, group in options.get("groups", {}).items()}

@@ -28,6 +28,8 @@ from matrix import (
 )
 from uncompiled import COMPILES, check_uncompiled
 
+import fastopt
+
 AVERAGES = {"lookahead", "ema", "swa"}
 # What a parameter has of its own, and what the optimizer counts today.
 HISTORIES = {"late", "turns", "thawed", "forgotten"}
@@ -146,7 +148,7 @@ else:
         check_steps(case)
 
     @pytest.mark.parametrize("scenario", sorted(HISTORIES))
-    @pytest.mark.parametrize("rule", [rule for rule in RULES if rule != "Prodigy"])
+    @pytest.mark.parametrize("rule", [rule for rule in RULES if not getattr(fastopt, rule).n_totals])
     def test_histories_of_the_reference(rule, scenario):
         """So what is right in these scenarios is known, though today's code isn't."""
         for option in ("", "lookahead", "ema", "swa", "accumulate"):
@@ -156,11 +158,16 @@ else:
                 check_own_optimizers(case)
 
     @pytest.mark.parametrize("scenario", sorted(HISTORIES))
-    def test_histories_of_prodigy(scenario):
-        """In the reference r and d are the same for all arrays, and d grows."""
-        run = Run(Case("Prodigy", ("groups",), scenario), is_reference=True)
+    @pytest.mark.parametrize(
+        ("rule", "name", "least"),
+        [("Prodigy", "d", 0.02), ("DAdaptAdam", "d", 0.015), ("DoG", "r", 0.1), ("DoWG", "r", 0.1)],
+    )
+    def test_histories_of_learning_rate_free_rules(rule, name, least, scenario):
+        """In the reference r and d are the same for all arrays, and grow: from 0.01, or from 0.05."""
+        run = Run(Case(rule, ("groups",), scenario), is_reference=True)
         for step in range(6):
             run.update(step)
             rules = run.optimizer.rules.items()
-            assert len({(rule.r[key].item(), rule.d[key].item()) for key, rule in rules}) == 1
-        assert run.optimizer.rules["K"].d["K"] > 0.02  # from 0.01
+            for state in run.optimizer.rule.shared:
+                assert len({getattr(own, state)[key].item() for key, own in rules}) == 1
+        assert getattr(run.optimizer.rules["K"], name)["K"] > least

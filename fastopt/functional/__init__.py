@@ -21,6 +21,7 @@ SPELLED = {
     "ScheduleFreeRAdam": "schedule_free_radam",
     "PaperAdam": "paper_adam", "StableAdamW": "stable_adamw", "AdaMini": "ada_mini",
     "AdafactorMomentum": "adafactor_momentum", "AdaMuon": "ada_muon",
+    "DAdaptAdam": "dadapt_adam",
 }  # fmt: skip
 RULES = {SPELLED.get(name, name.lower()): name for name in optimizers.__all__}
 

@@ -15,14 +15,14 @@ class DecayFields:
     ----------
     weight_decay : float, default 0.0
         Factor λ of the weight decay, at least 0. By default it is an L2 penalty: g + λ·p replaces g. Rules
-        with a weight decay in their own formula (`LARS`, `LAMB`, `NovoGrad`, `Adafactor`, `Prodigy`,
-        `ScheduleFreeAdamW`) document it themselves.
+        with a weight decay in their own formula (`LARS`, `LAMB`, `NovoGrad`, `Adafactor`, `StableAdamW`,
+        `AdamP`, `Prodigy`, `DAdaptAdam`, `ScheduleFreeAdamW`) document it themselves.
     decoupled : bool, optional
         Whether p shrinks by lr·λ·p at each step, independently of the gradient, instead of the L2 penalty.
         lr is the learning rate of the step and of the parameter's group. The default is True for `AdamW`,
-        `Adan`, `Lion` and `Muon`, else False. Rules with a weight decay in their own formula have no
-        choice; `ScheduleFreeSGD` decays at the point where gradients are taken in both cases, as in its
-        paper.
+        `Adan`, `AdaMini`, `MARS`, `Lion` and `Muon`, else False. Rules with a weight decay in their own
+        formula have no choice; `ScheduleFreeSGD` decays at the point where gradients are taken in both
+        cases, as in its paper.
     decay_max_lr : float, optional
         The largest learning rate γ of the schedule, greater than 0. With it decoupled decay shrinks p by
         lr·(lr/γ)·λ·p, so that the gradients of layers which a normalization follows don't grow as the

@@ -5,18 +5,197 @@ Each step looks at all arrays first and moves the parameters then, as in `fastop
 
 from dataclasses import KW_ONLY, dataclass, field
 from math import inf, sqrt
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from fastopt.reference.adam import Moments
 from fastopt.reference.common import copies, double, full, one, pairs, put, total, triples, zeros
 
-__all__ = ["Prodigy"]
+__all__ = ["DAdaptAdam", "DoG", "DoWG", "Prodigy"]
+
+
+class FromAllArrays:
+    """What the rules share: a step measures all arrays, then estimates, then moves the parameters.
+
+    ``shared`` are the names of the states that are numbers, the same for all arrays. The first number that
+    `measure` returns is in proportion to ``corrected_lr``.
+    """
+
+    shared: ClassVar[tuple[str, ...]]
+    corrected_lr: float
+
+    def update(self, params: Any, grads: Any) -> None:
+        """Take a step."""
+        sums = self.measure(params, grads)
+        self.estimate(self.corrected_lr, *sums)
+        self.move(params, grads)
+
+    def measure(self, params: Any, grads: Any) -> tuple[float, ...]:
+        """Return the sums over all arrays."""
+        raise NotImplementedError
+
+    def estimate(self, corrected_lr: float, *sums: float) -> None:
+        """Update the shared states by the sums."""
+        raise NotImplementedError
+
+    def move(self, params: Any, grads: Any) -> None:
+        """Update the parameters."""
+        raise NotImplementedError
 
 
 @dataclass(eq=False)
-class Prodigy(Moments):
+class DoG(FromAllArrays):
+    """p ← p − (lr·r / √(h + eps))·g.
+
+    r ← max(r, ‖p₀ − p‖, r₀, reps_rel·(1 + ‖p₀‖)); h ← h + ‖g‖²; the norms are those of all arrays together
+    """
+
+    shared: ClassVar[tuple[str, ...]] = ("r", "h")
+    lr: float = 1.0
+    _: KW_ONLY
+    reps_rel: float = 1e-6
+    r0: float = 0.0
+    eps: float = 1e-8
+    p0: Any = field(init=False, default=None)
+    r: Any = field(init=False, default=None)
+    h: Any = field(init=False, default=None)
+    corrected_lr: float = field(init=False, default=1.0)  # on which neither r nor the other depends
+    rates: dict[Any, float] = field(init=False, default_factory=dict)
+
+    def measure(self, params: Any, grads: Any) -> tuple[float, float, float]:
+        """Return ‖p₀ − p‖², ‖g‖² and ‖p₀‖²."""
+        if self.p0 is None:
+            self.p0 = copies(params, params)
+        if self.r is None:
+            self.r, self.h = zeros(params, one), zeros(params, one)
+        distance = square = start = 0.0
+        for key, p, g in triples(params, grads):
+            distance += total(np.square(double(self.p0[key] - p)))
+            square += total(np.square(double(g)))
+            start += total(np.square(double(self.p0[key])))
+        return distance, square, start
+
+    def estimate(self, corrected_lr: float, *sums: float) -> None:
+        """Update r and h."""
+        distance, square, start = sums
+        for key, r in pairs(self.r, self.r):
+            new_r = max(r.item(), self.r0, self.reps_rel * (1 + sqrt(start)), sqrt(distance))
+            new_h = self.h[key].item() + square
+            r[...], self.h[key][...] = new_r, new_h
+            self.rates[key] = self.lr * new_r / sqrt(new_h + self.eps)
+
+    def move(self, params: Any, grads: Any) -> None:
+        """Update the parameters."""
+        for key, p, g in triples(params, grads):
+            put(params, key, p - self.rates[key] * g)
+
+
+@dataclass(eq=False)
+class DoWG(FromAllArrays):
+    """p ← p − (lr·r² / (√v + eps))·g.
+
+    r ← max(r, ‖p₀ − p‖, r₀); v ← v + r²·‖g‖²; the norms are those of all arrays together
+    """
+
+    shared: ClassVar[tuple[str, ...]] = ("r", "v")
+    lr: float = 1.0
+    _: KW_ONLY
+    r0: float = 0.01
+    eps: float = 1e-4
+    p0: Any = field(init=False, default=None)
+    r: Any = field(init=False, default=None)
+    v: Any = field(init=False, default=None)
+    corrected_lr: float = field(init=False, default=1.0)  # on which neither r nor the other depends
+    rates: dict[Any, float] = field(init=False, default_factory=dict)
+
+    def measure(self, params: Any, grads: Any) -> tuple[float, float]:
+        """Return ‖p₀ − p‖² and ‖g‖²."""
+        if self.p0 is None:
+            self.p0 = copies(params, params)
+        if self.r is None:
+            self.r, self.v = zeros(params, one), zeros(params, one)
+        distance = square = 0.0
+        for key, p, g in triples(params, grads):
+            distance += total(np.square(double(self.p0[key] - p)))
+            square += total(np.square(double(g)))
+        return distance, square
+
+    def estimate(self, corrected_lr: float, *sums: float) -> None:
+        """Update r and v."""
+        distance, square = sums
+        for key, r in pairs(self.r, self.r):
+            new_r = max(r.item(), self.r0, sqrt(distance))
+            new_v = self.v[key].item() + new_r * new_r * square
+            r[...], self.v[key][...] = new_r, new_v
+            self.rates[key] = self.lr * (new_r * new_r) / (sqrt(new_v) + self.eps)
+
+    def move(self, params: Any, grads: Any) -> None:
+        """Update the parameters."""
+        for key, p, g in triples(params, grads):
+            put(params, key, p - self.rates[key] * g)
+
+
+@dataclass(eq=False)
+class DAdaptAdam(FromAllArrays, Moments):
+    """m, v and s average d·lr_t·g, g² and, with β₃ = √β₂, d·lr_t·g; p as below.
+
+    r ← β₃·r + (1 − β₃)·d·lr_t·Σ g·s / (√v + eps), with s and v from before; d̂ = r / ((1 − β₃)·‖s‖₁)
+    d ← max(d, min(d̂, d·growth_rate)); p ← (1 − d·lr_t·weight_decay)·p − m / (√v + eps), with d from before
+    lr_t = lr·√(1 − β₂ᵗ) / (1 − β₁ᵗ), lr without use_bias_correction
+    """
+
+    shared: ClassVar[tuple[str, ...]] = ("d", "r")
+    lr: float = 1.0
+    _: KW_ONLY
+    d0: float = 1e-6
+    growth_rate: float | None = None
+    use_bias_correction: bool = True
+    weight_decay: float = 0.0
+    s: Any = field(init=False, default=None)
+    d: Any = field(init=False, default=None)
+    r: Any = field(init=False, default=None)
+    corrected_lr: float = field(init=False, default=0.0)
+    old_d: dict[Any, float] = field(init=False, default_factory=dict)
+
+    def measure(self, params: Any, grads: Any) -> tuple[float, float]:
+        """Update m, v and s; return Σ g·s / (√v + eps) and ‖s‖₁."""
+        if self.s is None:
+            self.s = zeros(params)
+        if self.d is None:
+            self.d, self.r = full(params, self.d0, one), zeros(params, one)
+        self.begin(params)
+        self.corrected_lr, _ = self.corrected() if self.use_bias_correction else (self.lr, 0.0)
+        product = size = 0.0
+        for key, _, g in triples(params, grads):
+            scaled = self.s[key] / (np.sqrt(self.v[key]) + self.eps)
+            product += total(double(g) * double(scaled))
+            dg = self.d[key].item() * self.corrected_lr * g
+            self.m[key] += (1 - self.beta1) * (dg - self.m[key])
+            self.v[key] += (1 - self.beta2) * (g * g - self.v[key])
+            self.s[key] += (1 - sqrt(self.beta2)) * (dg - self.s[key])
+            size += total(abs(double(self.s[key])))
+        return product, size
+
+    def estimate(self, corrected_lr: float, *sums: float) -> None:
+        """Update r and d."""
+        product, size = sums
+        beta3, growth_rate = sqrt(self.beta2), inf if self.growth_rate is None else self.growth_rate
+        for key, r in pairs(self.r, self.r):
+            self.old_d[key] = d = self.d[key].item()
+            r[...] = new_r = beta3 * r.item() + (1 - beta3) * (d * corrected_lr) * product
+            estimate = new_r / ((1 - beta3) * size) if size > 0 else d
+            self.d[key][...] = max(d, min(estimate, d * growth_rate))
+
+    def move(self, params: Any, grads: Any) -> None:
+        """Update the parameters."""
+        for key, p, _ in triples(params, grads):
+            kept = (1 - self.old_d[key] * self.corrected_lr * self.weight_decay) * p
+            put(params, key, kept - self.m[key] / (np.sqrt(self.v[key]) + self.eps))
+
+
+@dataclass(eq=False)
+class Prodigy(FromAllArrays, Moments):
     """m, v and s average d·g, (d·g)² and, with β₃, the gradients; p as below.
 
     r ← β₃·r + (d / d₀·lr_t)·⟨g, p₀ − p⟩; s ← β₃·s + (d / d₀·lr_t)·g, with safeguard_warmup (d / d₀·d)·g
@@ -26,6 +205,7 @@ class Prodigy(Moments):
     β₃ = √β₂ if it isn't given; p₀ is where the parameters started
     """
 
+    shared: ClassVar[tuple[str, ...]] = ("r", "d", "d_max")
     lr: float = 1.0
     _: KW_ONLY
     beta3: float | None = None
@@ -42,12 +222,6 @@ class Prodigy(Moments):
     d_max: Any = field(init=False, default=None)
     corrected_lr: float = field(init=False, default=0.0)
     old_and_new_d: dict[Any, tuple[float, float]] = field(init=False, default_factory=dict)
-
-    def update(self, params: Any, grads: Any) -> None:
-        """Take a step."""
-        moved, size = self.measure(params, grads)
-        self.estimate(self.corrected_lr, moved, size)
-        self.move(params, grads)
 
     def measure(self, params: Any, grads: Any) -> tuple[float, float]:
         """Update m, v and s; return Σ⟨g, p₀ − p⟩ and ‖s‖₁."""
@@ -76,8 +250,9 @@ class Prodigy(Moments):
         """Return β₃."""
         return sqrt(self.beta2) if self.beta3 is None else self.beta3
 
-    def estimate(self, corrected_lr: float, moved: float, size: float) -> None:
+    def estimate(self, corrected_lr: float, *sums: float) -> None:
         """Update r and d by the sums over all arrays."""
+        moved, size = sums
         growth_rate = inf if self.growth_rate is None else self.growth_rate
         for key, r in pairs(self.r, self.r):
             d, d_max = self.d[key].item(), self.d_max[key].item()

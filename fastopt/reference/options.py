@@ -3,7 +3,8 @@
 Every parameter has its own history: an instance of the rule with its own count of steps, averages and
 micro-batches. So a parameter that comes late, was frozen or takes turns with others is updated as by a new
 optimizer of its own. Three things belong to the whole optimizer: the schedule, which goes by the number of
-updates; the norm of all gradients; and Prodigy's r and d. A late parameter starts with the present r and d.
+updates; the norm of all gradients; and what rules that find their learning rate have in common for all
+parameters (Prodigy's r and d), with which a late one starts.
 
 Gradients are rounded to their parameter's dtype first. Scalars are computed in float64 and rounded to that
 dtype where they meet an array. Sums over arrays are taken in C order, whatever the memory layout.
@@ -18,7 +19,7 @@ import numpy as np
 
 from fastopt.reference.adaptive import MADGRAD
 from fastopt.reference.common import double, pairs, put, total
-from fastopt.reference.learning_rate_free import Prodigy
+from fastopt.reference.learning_rate_free import FromAllArrays
 from fastopt.reference.schedule_free import ScheduleFreeSGD
 
 __all__ = ["Optimizer"]
@@ -198,26 +199,32 @@ class Optimizer:
             return
         rule = self.rule()
         first = next(iter(self.rules.values()), None)
-        if self.rule is Prodigy and first is not None and first.d is not None:
-            now = (next(iter(values.values())).item() for values in (first.r, first.d, first.d_max))
-            rule.r, rule.d, rule.d_max = ({key: np.full((1,) * p.ndim, value, p.dtype)} for value in now)
+        for name in getattr(rule, "shared", ()):
+            values = getattr(first, name, None)
+            if values is not None:
+                now = next(iter(values.values())).item()
+                setattr(rule, name, {key: np.full((1,) * p.ndim, now, p.dtype)})
+        if hasattr(rule, "p0"):  # before any decay
+            rule.p0 = {key: p.copy()}
         self.rules[key], self.counts[key] = rule, 0
         self.slow[key], self.averages[key] = p.copy(), p.copy()
 
     def apply_rules(self, p: dict[Any, np.ndarray], g: dict[Any, np.ndarray], keys: list[Any]) -> None:
         """Update each parameter by its rule."""
         rules = [(self.rules[key], {key: p[key]}, {key: g[key]}) for key in keys]
-        if self.rule is not Prodigy:
+        if not issubclass(self.rule, FromAllArrays):
             for rule, param, grad in rules:
                 rule.update(param, grad)
         elif rules:
-            # The sums run over all arrays of the step, and r and d are the same for all, absent ones too.
+            # The sums run over all arrays of the step; what they give is the same for all, absent ones too.
             sums = [rule.measure(param, grad) for rule, param, grad in rules]
             lr = max(rule.corrected_lr for rule, _, _ in rules)
             weights = [rule.corrected_lr / lr if lr else 0.0 for rule, _, _ in rules]
-            moved = sum(weight * moved for weight, (moved, _) in zip(weights, sums, strict=True))
+            totals = [0.0 for _ in sums[0]]
+            for weight, (first, *others) in zip(weights, sums, strict=True):
+                totals = [a + b for a, b in zip(totals, (weight * first, *others), strict=True)]
             for rule in self.rules.values():
-                rule.estimate(lr, moved, sum(size for _, size in sums))
+                rule.estimate(lr, *totals)
             for rule, param, grad in rules:
                 rule.move(param, grad)
 

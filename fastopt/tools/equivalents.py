@@ -102,6 +102,9 @@ OPTAX: Table = {
     "LAMB": ("lamb", DECAY, DECAY),
     "NovoGrad": ("novograd", DECAY, DECAY),
     "SM3": ("sm3", {}, {}),
+    "DoG": ("contrib.dog", {"init_step": ("distance", 0.5)}, {"lr": 1.0, "reps_rel": 0.0, "r0": 0.5}),
+    "DoWG": ("contrib.dowg", {"init_estim_sq_dist": 0.25}, {"lr": 1.0, "r0": 0.5}),
+    "DAdaptAdam": ("contrib.dadapt_adamw", {"estim_lr0": 0.1, **DECAY}, {"d0": 0.1, **DECAY}),
     "Prodigy": ("contrib.prodigy", {"estim_lr0": 0.1, **DECAY}, {"d0": 0.1, **DECAY}),
 }
 FTRL = {  # numbers that Keras's float32 has exactly

@@ -98,7 +98,8 @@ class DataParallel(Flushing):
 
     A mean gradient is ((g₀ + g₁) + ...) / N, in the order of the ranks, with any MPI; given this mean, a step
     is bitwise identical to the optimizer's own. Only sums over what several ranks have, in `LARS`, `LAMB`,
-    `NovoGrad`, `Prodigy` and for ``clip_norm``, depend on the number of ranks besides.
+    `NovoGrad`, `StableAdamW`, `MARS`, in rules that find their learning rate, and for ``clip_norm``, depend
+    on the number of ranks besides.
 
     With ``accumulate`` each rank sums its own micro-batches, and the last one's step is the only one that
     sends more than a few bytes. A checkpoint in between has the mean of these sums.
