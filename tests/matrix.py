@@ -65,6 +65,7 @@ HYPERPARAMETERS = {
     "bias_correction": True,
     "eps_outside": 0.03,
     "correction": "before",
+    "corrected_eps": True,
     "threshold": 4.6,
     "rectify": True,
     "r": 0.7,

@@ -39,6 +39,7 @@ SLIPS = {
     "decoupled_weight_decay": (lambda: Adam(decoupled_weight_decay=True), "write decoupled=True"),
     "etas": (lambda: fastopt.Rprop(etas=(0.5, 1.2)), "write eta_minus=..., eta_plus=..."),
     "mask": (lambda: fastopt.Lion(mask=None), 'write decay_params="matrices", or groups={...}'),
+    "no_prox": (lambda: fastopt.Adan(no_prox=False), "write proximal=True"),
     "mu_dtype": (lambda: Adam(mu_dtype="float32"), "leave it out: it is the parameter's"),
     "amsgrad": (lambda: Adam(amsgrad=True), "write fastopt.AMSGrad(...)"),
     "clipnorm": (lambda: Adam(clipnorm=1.0), "write clip_norm_each=..."),

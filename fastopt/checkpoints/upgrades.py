@@ -22,10 +22,11 @@ LATER_FIELDS: dict[str, Any] = {
 }
 # Arguments of rules that came later; with their defaults the rules are what they were.
 LATER_ARGUMENTS = (
-    "adjust_lr", "alpha_warmup", "beta3", "beta3_warmup", "bias_correction", "correction", "d_coef",
-    "eps_outside", "eps_root", "growth_rate", "initial_accumulator_value", "lr_decay",
-    "multiply_by_parameter_scale", "nesterov", "ns_coefficients", "proximal", "r", "rectify",
-    "relative_step", "safeguard_warmup", "threshold", "use_bias_correction", "weight_lr_power",
+    "adjust_lr", "alpha_warmup", "beta3", "beta3_warmup", "bias_correction", "corrected_eps",
+    "correction", "d_coef", "eps_outside", "eps_root", "growth_rate", "initial_accumulator_value",
+    "lr_decay", "multiply_by_parameter_scale", "nesterov", "ns_coefficients", "proximal", "r",
+    "rectify", "relative_step", "safeguard_warmup", "threshold", "use_bias_correction",
+    "weight_lr_power",
 )  # fmt: skip
 # States that a rule has had since then, and of which other one they are copies where they are new.
 LATER_STATES = {"Prodigy": {"d_max": "d"}}

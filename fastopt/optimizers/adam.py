@@ -203,6 +203,9 @@ class AMSGrad(BiasCorrectedRoot, Optimizer):
     correction : {"after", "before", "none"}, default "after"
         Where the bias is corrected: after the maximum is taken, as in PyTorch; before, so that v_max is the
         largest v̂, as in optax; or nowhere, not that of m either, as in the paper.
+    corrected_eps : bool, default True
+        Whether eps is added to the root of the corrected v_max, where the correction is after. In Keras'
+        ``Adam(amsgrad=True)`` it is to that of the uncorrected one.
 
     Attributes
     ----------
@@ -231,6 +234,7 @@ class AMSGrad(BiasCorrectedRoot, Optimizer):
     eps: float = hyperparameter(1e-8)
     eps_root: float = hyperparameter(0.0)
     correction: str = choice("after", "after", "before", "none")
+    corrected_eps: bool = choice(True, False, True)
     m = State()
     v = State()
     v_max = State()
@@ -238,7 +242,8 @@ class AMSGrad(BiasCorrectedRoot, Optimizer):
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give 1 − β₁, 1 − β₂, lr_t, eps, eps_root, and the factor with which v is in the maximum."""
         if self.correction == "after":
-            return *super().scalars(t), 1.0
+            *others, eps, eps_root = super().scalars(t)
+            return *others, eps if self.corrected_eps else self.eps, eps_root, 1.0
         lr_t, factor = self.lr, 1.0
         if self.correction == "before":
             lr_t, factor = self.lr / (1.0 - self.beta1**t), 1 / (1.0 - self.beta2**t)
@@ -422,6 +427,8 @@ class RAdam(Optimizer):
         Added to the corrected v inside of the root, at least 0: optax's.
     threshold : float, default 5.0
         The ρₜ above which steps are rectified, at least 4. PyTorch and optax have 5, the paper has 4.
+    corrected_eps : bool, default False
+        Whether eps is added to the root of the corrected v, as in optax.
 
     Attributes
     ----------
@@ -449,14 +456,17 @@ class RAdam(Optimizer):
     eps: float = hyperparameter(1e-8)
     eps_root: float = hyperparameter(0.0)
     threshold: float = hyperparameter(5.0, least=4)
+    corrected_eps: bool = choice(False, False, True)
     m = State()
     v = State()
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give 1 − β₁, 1 − β₂, lr_t, eps, eps_root·(1 − β₂ᵗ) and whether it is rectified."""
         lr_t, is_rectified = rectified(self, t, self.threshold)
-        eps_root = self.eps_root * (1.0 - self.beta2**t)
-        return 1.0 - self.beta1, 1.0 - self.beta2, lr_t, self.eps, eps_root, float(is_rectified)
+        correction = 1.0 - self.beta2**t
+        eps = self.eps * sqrt(correction) if self.corrected_eps else self.eps
+        eps_root = self.eps_root * correction
+        return 1.0 - self.beta1, 1.0 - self.beta2, lr_t, eps, eps_root, float(is_rectified)
 
 
 def rectified(own: "RAdam | AdaBelief", t: int, threshold: float) -> tuple[float, bool]:

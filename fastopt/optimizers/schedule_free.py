@@ -112,9 +112,9 @@ class ScheduleFreeSGD(ScheduleFree, Optimizer):
     warmup_steps : int, default 0
         Steps over which lr rises to its value.
     r : float, default 0.0
-        Power of t in the weight of a step in the average, at least 0: with more, early steps count less.
+        Power of t in the weight of a step in the average, from 0 to 10: with more, early steps count less.
     weight_lr_power : float, default 2.0
-        Power of the warm-up's factor of lr in that weight, at least 0.
+        Power of the warm-up's factor of lr in that weight, from 0 to 10.
 
     Attributes
     ----------
@@ -137,8 +137,8 @@ class ScheduleFreeSGD(ScheduleFree, Optimizer):
     beta: float = hyperparameter(0.9, above=0, most=1)
     warmup_steps: int = whole(0)
     _: KW_ONLY
-    r: float = hyperparameter(0.0)
-    weight_lr_power: float = hyperparameter(2.0)
+    r: float = hyperparameter(0.0, most=10)
+    weight_lr_power: float = hyperparameter(2.0, most=10)
     z = State(lambda self, param, grad: param)
 
     def scalars(self, t: int) -> tuple[float, ...]:
@@ -176,9 +176,9 @@ class ScheduleFreeAdamW(ScheduleFree, Optimizer):
     weight_decay : float, default 0.0
         Added to d, times p.
     r : float, default 0.0
-        Power of t in the weight of a step in the average, at least 0: with more, early steps count less.
+        Power of t in the weight of a step in the average, from 0 to 10: with more, early steps count less.
     weight_lr_power : float, default 2.0
-        Power of the warm-up's factor of lr in that weight, at least 0.
+        Power of the warm-up's factor of lr in that weight, from 0 to 10.
 
     Attributes
     ----------
@@ -206,8 +206,8 @@ class ScheduleFreeAdamW(ScheduleFree, Optimizer):
     beta2: float = hyperparameter(0.999, below=1)
     eps: float = hyperparameter(1e-8)
     weight_decay: float = hyperparameter(0.0)
-    r: float = hyperparameter(0.0)
-    weight_lr_power: float = hyperparameter(2.0)
+    r: float = hyperparameter(0.0, most=10)
+    weight_lr_power: float = hyperparameter(2.0, most=10)
     v = State()
     z = State(lambda self, param, grad: param)
 

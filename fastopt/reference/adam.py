@@ -132,6 +132,7 @@ class AMSGrad(RootedMoments):
 
     _: KW_ONLY
     correction: str = "after"
+    corrected_eps: bool = True
     v_max: Any = field(init=False, default=None)
 
     def update(self, params: Any, grads: Any) -> None:
@@ -140,6 +141,7 @@ class AMSGrad(RootedMoments):
             self.v_max = zeros(params)
         self.begin(params)
         lr_t, eps = self.corrected()
+        eps = eps if self.corrected_eps else self.eps
         factor, eps_root = 1.0, self.eps_root * (1 - self.beta2**self.iter)
         if self.correction == "before":
             lr_t, eps, eps_root = self.lr / (1 - self.beta1**self.iter), self.eps, self.eps_root
@@ -210,14 +212,16 @@ class RAdam(RootedMoments):
 
     _: KW_ONLY
     threshold: float = 5.0
+    corrected_eps: bool = False
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
         self.begin(params)
         lr_t, is_rectified = self.rectified(self.threshold)
+        eps = self.corrected()[1] if self.corrected_eps else self.eps
         for key, p, g in triples(params, grads):
             self.average(key, g)
-            divisor = self.root(self.v[key]) + self.eps if is_rectified else 1
+            divisor = self.root(self.v[key]) + eps if is_rectified else 1
             put(params, key, p - lr_t * self.m[key] / divisor)
 
 

@@ -81,11 +81,10 @@ OPTAX: Table = {
     "PaperAdam": ("adam", {"eps_root": 0.01}, {"eps_root": 0.01}),
     "AMSGrad": ("amsgrad", {"eps_root": 0.01}, {"correction": "before", "eps_root": 0.01}),
     "NAdam": ("nadam", {"eps_root": 0.01}, {"momentum_decay": 1e6, "eps_root": 0.01}),
-    # optax has eps elsewhere.
     "RAdam": (
         "radam",
-        {"eps": 0.0, "eps_root": 0.01, "threshold": 8.0},
-        {"eps": 0.0, "eps_root": 0.01, "threshold": 8.0},
+        {"eps": 0.01, "eps_root": 0.01, "threshold": 8.0},
+        {"eps": 0.01, "eps_root": 0.01, "threshold": 8.0, "corrected_eps": True},
     ),
     "OptimisticGD": ("optimistic_gradient_descent", {"beta": 0.5}, {"beta": 0.5}),
     "ScheduleFreeSGD": ("contrib.schedule_free_sgd", {}, {}),
@@ -116,6 +115,11 @@ FTRL = {  # numbers that Keras's float32 has exactly
 }
 KERAS: Table = {
     "FTRL": ("Ftrl", FTRL, {"lr": 0.0625, **FTRL}),
+    "AMSGrad": (
+        "Adam",
+        {"amsgrad": True, "epsilon": 0.125},
+        {"lr": 0.0625, "eps": 0.125, "corrected_eps": False},
+    ),
     "AdaMax": ("Adamax", {"epsilon": 0.125}, {"lr": 0.0625, "eps": 0.0, "eps_outside": 0.125}),
 }
 
