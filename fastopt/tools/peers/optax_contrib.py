@@ -1,5 +1,6 @@
 """The constructors in optax.contrib: for each its signature, and the same in fastopt."""
 
+from math import sqrt
 from typing import Any
 
 from fastopt.tools.peers.calls import Translation, found, refuse_unless
@@ -35,6 +36,44 @@ def contrib_prodigy(
         "Prodigy", lr=learning_rate, beta1=betas[0], beta2=betas[1], beta3=beta3, eps=eps, d0=estim_lr0,
         d_coef=estim_lr_coef, weight_decay=weight_decay, safeguard_warmup=safeguard_warmup,
     )  # fmt: skip
+
+
+def contrib_dadapt_adamw(
+    learning_rate: float = 1.0, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+    estim_lr0: float = 1e-6, weight_decay: float = 0.0,
+) -> Translation:  # fmt: skip
+    """Return DAdaptAdam."""
+    return found(
+        "DAdaptAdam", lr=learning_rate, beta1=betas[0], beta2=betas[1], eps=eps, d0=estim_lr0,
+        weight_decay=weight_decay,
+    )  # fmt: skip
+
+
+def contrib_dog(
+    learning_rate: float = 1.0, init_step: tuple[str, float] = ("heuristic", 1e-6), eps: float = 1e-8,
+    weight_decay: float | None = None, mask: Any = None,
+) -> Translation:  # fmt: skip
+    """Return DoG."""
+    refuse_unless(mask is None, NO_MASK)
+    kind, first = init_step
+    refuse_unless(
+        kind in ("heuristic", "distance"),
+        "the first step has no learning rate of its own; give init_step=('distance', r)",
+    )
+    return found(
+        "DoG", lr=learning_rate, reps_rel=first if kind == "heuristic" else 0.0,
+        r0=first if kind == "distance" else 0.0, eps=eps, weight_decay=weight_decay or 0.0,
+    )  # fmt: skip
+
+
+def contrib_dowg(
+    learning_rate: float = 1.0, init_estim_sq_dist: float | None = None, eps: float = 1e-4,
+    weight_decay: float | None = None, mask: Any = None,
+) -> Translation:  # fmt: skip
+    """Return DoWG."""
+    refuse_unless(mask is None, NO_MASK)
+    first = eps if init_estim_sq_dist is None else init_estim_sq_dist
+    return found("DoWG", lr=learning_rate, r0=sqrt(first), eps=eps, weight_decay=weight_decay or 0.0)
 
 
 def contrib_schedule_free_sgd(

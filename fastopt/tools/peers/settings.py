@@ -230,6 +230,18 @@ OPTAX = {
         "estim_lr0=0.1, eps=1e-3", "estim_lr0=0.1, estim_lr_coef=2.0", "estim_lr0=0.1, weight_decay=0.1",
         "estim_lr0=0.1, safeguard_warmup=True",
     ),
+    "contrib.dadapt_adamw": (
+        "", "estim_lr0=0.1", "0.5, estim_lr0=0.1, betas=(0.8, 0.99)", "estim_lr0=0.1, eps=1e-3",
+        "estim_lr0=0.1, weight_decay=0.1",
+    ),
+    "contrib.dog": (
+        "", "0.5, init_step=('heuristic', 0.1)", "init_step=('distance', 0.5)",
+        "init_step=('learning_rate', 0.1)", "init_step=('distance', 0.5), eps=1e-3",
+        "init_step=('distance', 0.5), weight_decay=0.1",
+    ),
+    "contrib.dowg": (
+        "", "0.5", "init_estim_sq_dist=0.25", "eps=1e-2", "init_estim_sq_dist=0.25, weight_decay=0.1",
+    ),
     "contrib.schedule_free_sgd": (
         "0.1", "0.1, warmup_steps=5", "0.1, b1=0.8", "0.1, weight_decay=0.1", "0.1, weight_lr_power=0.0",
     ),
