@@ -54,6 +54,7 @@ OF_RULES = {
     ("RMSprop", "alpha"): "write decay_rate=...",
     ("RMSprop", "momentum"): "write fastopt.RMSpropMomentum(...)",
     ("RMSpropMomentum", "alpha"): "write decay_rate=...",
+    **{(f"RMSprop{kind}", "decay"): "write decay_rate=..." for kind in ("", "Momentum", "Graves")},
     ("FTRL", "learning_rate_power"): "it is -0.5, as other powers have other bits in NumPy than compiled",
     ("RMSpropGraves", "alpha"): "write decay_rate=...",
     **{(rule, "nesterov"): "write fastopt.NAdam(...)" for rule in ("Adam", "PaperAdam", "AdamW")},
