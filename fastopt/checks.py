@@ -76,7 +76,7 @@ def instead(name: str, value: Any) -> str:
     if isinstance(value, type) and name == "lr":
         return f": write an object of it, lr={value.__name__}(...)"
     if callable(value) and name == "lr":
-        return ": write a schedule of fastopt.schedules, or assign optimizer.lr before each step"
+        return ": write lr=schedule(t), the value at this step"
     return ""
 
 
@@ -113,6 +113,7 @@ def hyperparameter(
     repr: bool = True,
     fixed: bool = False,
     of: str | None = None,
+    scheduled: bool = True,
     **bounds: float,
 ) -> Any:
     """Give the field of a rule for a finite number between bounds, those of `number`.
@@ -124,9 +125,11 @@ def hyperparameter(
     repr : bool
         Whether the optimizer shows it.
     fixed : bool
-        Whether it can no longer change after the first step.
+        Whether it can no longer change after the first step, and so have no schedule.
     of : str, optional
         The field without which it has no effect.
+    scheduled : bool
+        Whether it may have a schedule.
     **bounds : float
         ``least`` (0 if it isn't given), ``above``, ``most`` and ``below``.
     """
@@ -134,7 +137,8 @@ def hyperparameter(
     def check(name: str, value: Any) -> float | None:
         return None if value is None and default is None else number(name, value, **bounds)
 
-    return field(default=default, repr=repr, metadata={"check": check, "fixed": fixed, "of": of})
+    metadata = {"check": check, "fixed": fixed, "of": of, "scheduled": scheduled and not fixed}
+    return field(default=default, repr=repr, metadata=metadata)
 
 
 def whole(

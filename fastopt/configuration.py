@@ -17,13 +17,18 @@ from fastopt.options.cautious import CautiousFields
 from fastopt.options.clipping import Bounds, ClipNorm, ClippingFields, GradientCopies
 from fastopt.options.decay import DecayFields
 from fastopt.options.denormals import DenormalFields
-from fastopt.options.groups import GroupFields, Grouping, GroupViews, check_group_values
+from fastopt.options.groups import (
+    GroupFields,
+    Grouping,
+    GroupViews,
+    check_group_values,
+    group_schedules,
+)
 from fastopt.options.nonfinite import NonfiniteFields
-from fastopt.options.schedule import ScheduledRate
+from fastopt.options.schedule import ScheduledValues
 from fastopt.options.skipping import SkipLarge, SkippingFields
 from fastopt.options.sparse import SparseFields
 from fastopt.rule import UpdateRule
-from fastopt.schedules.base import Schedule
 from fastopt.stepping import Stepping
 
 __all__ = ["Configuration", "gradient_options"]
@@ -72,6 +77,8 @@ def gradient_options(owner: Any) -> list[Option]:
         options.append(own["accumulation"])
     if own["history"] is not None:
         options.append(own["history"])
+    if owner.schedules or group_schedules(own.get("groups")):
+        options.append(ScheduledValues(owner.schedules, owner.check_of))
     bounds = Bounds(*(getattr(owner, f"clip_{name}") for name in Bounds._fields))
     if any(bound is not None for bound in bounds[:4]):
         options.append(GradientCopies(bounds))
@@ -93,8 +100,6 @@ class Configuration(
     def arrange(self) -> None:
         """Note which options are on, in the order in which they act."""
         own, options = vars(self), gradient_options(self)
-        if own["rate_schedule"] is not None:
-            options.append(ScheduledRate(own["rate_schedule"], self.check_of("lr")))
         averaging = self.averaging_options()
         own |= {"options": (*options, *averaging), "averaging": averaging}
         own |= {"grad_sign": -1.0 if self.maximize else 1.0, "views": GroupViews()}
@@ -155,6 +160,7 @@ class Configuration(
         """Whether there is any weight decay that isn't a part of the rule's formula."""
         groups = (self.groups or {}).values()
         is_on = self.weight_decay or any(own.get("weight_decay") for own in groups)
+        is_on = is_on or "weight_decay" in self.schedules
         return bool(is_on) and self.default_decoupled is not None
 
     @classmethod
@@ -173,7 +179,7 @@ class Configuration(
     def check_options(self) -> None:
         """Raise ValueError or TypeError if options don't go together."""
         name = type(self).__name__
-        check_group_values(self.groups, self.group_names(), self.check_of, vars(self)["lr"])
+        self.check_groups(self.groups)
         if self.decoupled is not None and self.default_decoupled is None:
             raise ValueError(f"{name} has its weight decay in its formula: decoupled can't be chosen")
         if self.ema is not None and self.swa is not None:
@@ -185,20 +191,22 @@ class Configuration(
         shared -= {"weight_decay", "decoupled", "decay_max_lr"}
         return [known.name for known in fields(self) if known.name not in shared]
 
-    def checked(self, name: str, value: Any) -> dict[str, Any]:
-        """Return the attributes that a field's new value changes: with ``lr`` the schedule, too."""
-        if name != "lr":
-            return super().checked(name, value)
-        check = self.check_of("lr")
-        if isinstance(value, Schedule):
-            return {"lr": ScheduledRate(value, check).rate(self.iter), "rate_schedule": value}
-        changes = {"lr": check("lr", value)}
-        return changes | {"rate_schedule": None} if vars(self).get("rate_schedule") is not None else changes
+    def check_groups(self, groups: Any) -> None:
+        """Raise ValueError or TypeError if a group has what it can't have."""
+        lr = vars(self)["lr"]
+        check_group_values(groups, self.group_names(), self.check_of, lr, self.present_value)
+
+    def why_unscheduled(self, name: str) -> str | None:
+        """Return why a hyperparameter can't have a schedule, or None if it can."""
+        own = self.unscheduled.get("lr" if name == "lr_scale" else name)
+        if own is None and name in self.ungrouped:
+            own = "is the same for all parameters and steps"
+        return super().why_unscheduled(name) if own is None else own
 
     def check_change(self, name: str, changes: dict[str, Any]) -> None:
         """Raise ValueError or TypeError if a field can't change now, or not to this value."""
         if name == "groups":
-            check_group_values(changes[name], self.group_names(), self.check_of, vars(self)["lr"])
+            self.check_groups(changes[name])
         super().check_change(name, changes)
 
     def change_calls(self, name: str, changes: dict[str, Any]) -> Calls:
@@ -232,16 +240,24 @@ class Configuration(
             if self.accumulation is not None:
                 known |= self.accumulation.engine.memory.layout
             only_matrices = self.decay_params == "matrices"
-            grouping = Grouping(self.groups or {}, only_matrices, list(arrays.keys), arrays.params, known)
+            grouping = Grouping(
+                self.groups or {}, only_matrices, list(arrays.keys), arrays.params, known, self.check_of
+            )
             vars(self)["last_grouping"] = token, grouping
         return grouping
 
-    def group_views(self, grouping: Grouping | None, lr: float | None) -> list[Any]:
-        """Return an optimizer for each group, with its hyperparameters, to ask for scalars."""
-        if grouping is None and lr is None and not self.n_totals:
+    def group_views(self, grouping: Grouping | None, scheduled: Mapping[Any, float]) -> list[Any]:
+        """Return an optimizer for each group, with its hyperparameters, to ask for scalars.
+
+        ``scheduled`` are values by schedules, as a `Step` has them.
+        """
+        if grouping is None and not scheduled and not self.n_totals:
             return [self]
-        views: list[Any] = self.views.of(self, grouping, lr)
-        return views
+        return self.views.of(self, grouping, scheduled)
+
+    def shown_views(self, grouping: Grouping | None) -> list[Any]:
+        """Return the same with the values of the last step."""
+        return self.group_views(grouping, {name: vars(self)[name] for name in self.schedules})
 
     def calls_between(self) -> Callable[[Segment], Calls] | None:
         """Return what gives the calls between the statistics pass and the update, if there are any."""

@@ -1,12 +1,12 @@
 """Short texts of values, for `repr`."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING
 from typing import Any
 
 import numpy as np
 
-from fastopt.schedules.base import Schedule
+from fastopt.schedules.base import Schedule, fields_of, is_saved
 
 __all__ = ["format_call", "format_value"]
 
@@ -45,8 +45,11 @@ def format_value(value: Any) -> str:
 
 def format_schedule(schedule: Schedule) -> str:
     """Return the constructor call of a schedule, without arguments that have their default."""
+    if not is_saved(schedule):
+        own = type(schedule).__repr__ is not object.__repr__
+        return repr(schedule) if own else f"{type(schedule).__name__}(...)"
     positional, named = [], {}
-    for known in fields(schedule):  # type: ignore[arg-type]
+    for known in fields_of(schedule):
         value = getattr(schedule, known.name)
         if known.default is MISSING and not known.kw_only:
             positional.append(format_value(value))

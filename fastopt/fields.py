@@ -6,7 +6,6 @@ from inspect import CO_VARKEYWORDS
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fastopt.display import format_call
-from fastopt.schedules.base import Schedule
 from fastopt.state import State
 from fastopt.words import argument_hint, attribute_hint
 
@@ -71,8 +70,7 @@ class CheckedFields:
         ordered = sorted(fields(self), key=lambda known: known.kw_only is True)
         own, known = vars(self), {known.name: known for known in ordered}
         values = {name: own[name] for name in known if name in own and name not in hidden}
-        if own.get("rate_schedule") is not None:
-            values["lr"] = own["rate_schedule"]
+        values |= own.get("schedules", {})
         shown = {name: value for name, value in values.items() if known[name].repr and value is not None}
         shown |= {
             name: value
@@ -158,15 +156,28 @@ class CheckedFields:
 SHOWN = frozenset(
     (
         *("average", "averaged", "describe", "drop_state", "flush", "grad_norm", "iter", "load"),
-        *("load_state_dict", "record", "recorded", "save", "schedule", "skipped", "state_dict", "update"),
+        *(
+            "load_state_dict",
+            "record",
+            "recorded",
+            "save",
+            "schedule",
+            "schedules",
+            "skipped",
+            "state_dict",
+            "update",
+        ),
     )
 )
-FILES = "averaging checkpoints.saving configuration consistency fields optimizer partition rule stepping"
-HIDING = {f"fastopt.{name}" for name in FILES.split()}
+FILES = (
+    *("averaging", "checkpoints.saving", "configuration", "consistency", "fields", "optimizer", "partition"),
+    *("rule", "scheduling", "stepping"),
+)
+HIDING = {f"fastopt.{name}" for name in FILES}
 
 
 def is_same(old: Any, new: Any) -> bool:
-    """Whether two values of a field are the same, of the same type; schedules are compared by identity."""
-    if old is new or isinstance(new, Schedule):
-        return old is new
+    """Whether two values of a field are the same, of the same type."""
+    if old is new:
+        return True
     return type(old) is type(new) and bool(old == new)

@@ -67,7 +67,7 @@ def keep_step(plan: Plan, params: Any, grads: Any) -> KeptStep:
         # Other arrays than those of the last step are refused by compiled code.
         if step.token is not token or step.also or step.nonfinite_key is not None or not step.is_taken:
             return False
-        scalars = plan_scalars(optimizer, plan, grouping, step.lr, step.grad_scale)
+        scalars = plan_scalars(optimizer, plan, grouping, step.scheduled, step.grad_scale)
         is_done = drive(step.arrays.params, step.arrays.grads, scalars, count)
         if is_done is not False:
             step.end()

@@ -73,7 +73,7 @@ class Optimizer(Configuration):
     def describe_arrays(self, arrays: Arrays) -> str:
         """Return the table that `describe` returns."""
         grouping = self.grouping_of(arrays)
-        views = self.group_views(grouping, None)
+        views = self.shown_views(grouping)
         return describe_groups([*arrays.keys], arrays.params, grouping, views, self.group_names())
 
     # A step.
@@ -182,7 +182,7 @@ class Optimizer(Configuration):
                 "average() requires a parameter average; create the optimizer with ema=0.999 or swa=1000"
             )
         grouping = self.grouping_of(arrays) if grouping is None else grouping
-        views = self.group_views(grouping, None)
+        views = self.shown_views(grouping)
         which = [0 if grouping is None else max(grouping.which[key], 0) for key in arrays.keys]
         return averages_in(
             self.engine.memory, name, arrays, [partial(self.own_average, views[i]) for i in which]
@@ -202,8 +202,8 @@ class Optimizer(Configuration):
 
     def unused(self) -> Any:
         """Return an optimizer with the same hyperparameters and without state."""
-        changes: dict[str, Any] = {} if self.schedule is None else {"lr": self.schedule}
-        return replace(self, **changes)
+        schedules: dict[str, Any] = dict(self.schedules)
+        return replace(self, **schedules)
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()

@@ -279,8 +279,8 @@ class Partition(
         for part in step.parts:
             part.optimizer.finish(part)
         if step.is_taken:
-            rates = (vars(part.optimizer)["lr"] if part.lr is None else part.lr for part in step.parts)
-            step.lr = next(rates, nan)
+            rates = (part.value_of("lr") for part in step.parts)
+            step.scheduled = {**step.scheduled, "lr": next(rates, nan)}
             step.end()
             self._keep(step)
 
@@ -374,4 +374,5 @@ class Partition(
     def unused(self) -> "Partition":
         """Return a partition with the same hyperparameters and without state."""
         members: Any = {selector: member.unused() for selector, member in self.members.items()}
-        return replace(self, members=members)
+        schedules: dict[str, Any] = dict(self.schedules)
+        return replace(self, members=members, **schedules)

@@ -1,9 +1,9 @@
 """`UpdateRule`: what a class of optimizers says of its rule."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import Field, fields
 from functools import cache
-from types import CodeType
+from types import CodeType, MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -48,6 +48,8 @@ class UpdateRule:
     ungrouped: ClassVar[tuple[str, ...]] = ()
     # Hyperparameters with which, unless they have their default, scalars depend on the step.
     step_arguments: ClassVar[tuple[str, ...]] = ()
+    # Hyperparameters that can't have a schedule, as not each step depends on them, and why.
+    unscheduled: ClassVar[Mapping[str, str]] = MappingProxyType({})
     # Names of the states, in the order of the kernel's arguments.
     states: ClassVar[tuple[str, ...]] = ()
 

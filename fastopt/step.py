@@ -1,7 +1,8 @@
 """A step as a value: what it was given, what the options make of it, and what it shows afterwards."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cached_property
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,8 +42,8 @@ class Step:
     ----------
     number : int
         That of the update, from 1.
-    lr : float or None
-        The learning rate by a schedule.
+    scheduled : dict
+        Values by schedules: those of the optimizer by their names, those of groups by their `GroupSchedule`.
     grad_scale : float
         What the gradients are multiplied by.
     grad_norm : float or None
@@ -68,7 +69,7 @@ class Step:
     """
 
     # What most steps leave as it is needs no time when a step begins.
-    lr: float | None = None
+    scheduled: Mapping[Any, float] = MappingProxyType({})
     grad_norm: float | None = None
     also: Sequence[Callable[[], Any]] = ()
     guards: Sequence[Callable[[], Any]] = ()
@@ -186,6 +187,10 @@ class Step:
         """What is to be done: made anew, as a step that kept this would keep itself and its arrays alive."""
         return [(self.optimizer.engine, self)] if self.is_taken else self.other_jobs
 
+    def value_of(self, name: str) -> Any:
+        """Return the value of a hyperparameter in this step."""
+        return self.scheduled[name] if name in self.scheduled else vars(self.optimizer)[name]
+
     def show(self, name: str, value: Any) -> None:
         """Show a value in an attribute of the optimizer, now that the step was taken."""
         vars(self.optimizer)[name] = value
@@ -203,7 +208,9 @@ class Step:
 
     def scalars(self, plan: Plan) -> tuple[float, ...]:
         """Return the scalars of all sets of parameters."""
-        return plan_scalars(self.optimizer, plan, self.grouping, self.lr, self.grad_scale, self.maximum)
+        return plan_scalars(
+            self.optimizer, plan, self.grouping, self.scheduled, self.grad_scale, self.maximum
+        )
 
     def checked_scalars(self, plan: Plan) -> tuple[float, ...]:
         """Return the same as floats.
@@ -232,7 +239,7 @@ class Step:
         if not specs:
             return
         states = {spec.name: memory.views(spec.name) for spec in specs}
-        views = self.optimizer.group_views(self.grouping, self.lr)
+        views = self.optimizer.group_views(self.grouping, self.scheduled)
         for key, param, grad in new:
             dtype, view, l2 = memory.layout[key].dtype, self.optimizer, 0.0
             if self.grouping is None or not self.grouping.is_frozen(key):
@@ -252,7 +259,7 @@ def plan_scalars(
     optimizer: Any,
     plan: Plan,
     grouping: "Grouping | None",
-    lr: float | None = None,
+    scheduled: Mapping[Any, float] = MappingProxyType({}),
     grad_scale: float | None = None,
     maximum: Callable[[float], float] = float,
 ) -> tuple[float, ...]:
@@ -268,14 +275,14 @@ def plan_scalars(
         The plan.
     grouping : Grouping or None
         The groups of its parameters.
-    lr : float, optional
-        The learning rate by a schedule.
+    scheduled : dict, optional
+        Values by schedules, as a `Step` has them.
     grad_scale : float, optional
         What the gradients are multiplied by; by default 1, or with ``maximize`` −1.
     maximum : callable
         Returns the largest of a number over all ranks.
     """
-    views = optimizer.group_views(grouping, lr)
+    views = optimizer.group_views(grouping, scheduled)
     counts = plan.memory.counts
     if optimizer.n_totals:
         sets = [(views[own.group], counts.item(own.count_at) + 1) for own in plan.sets]

@@ -1,7 +1,6 @@
 """`Stepping`: what an optimizer, and several as one, share: their steps, what is shown, and assignments."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import fields
 from functools import partial
 from operator import is_
@@ -21,12 +20,14 @@ from fastopt.engine.plan import Arrays, run_calls
 from fastopt.engine.segment import Calls, Segment
 from fastopt.engine.table import NONFINITE
 from fastopt.engine.threads import n_threads_for, step_lock
-from fastopt.fields import CheckedFields
 from fastopt.options.accumulation import Accumulation
 from fastopt.options.base import Option
+from fastopt.options.groups import group_schedules
 from fastopt.options.history import Record, Recording
 from fastopt.options.nonfinite import describe_nonfinite, warn_of_nonfinite
-from fastopt.schedules.base import Schedule, resume_calls
+from fastopt.options.schedule import Schedules
+from fastopt.schedules.base import restore_calls
+from fastopt.scheduling import Scheduling
 from fastopt.step import Step
 
 __all__ = ["Flushing", "Stepping"]
@@ -67,7 +68,7 @@ class Flushing(Averaging):
         raise NotImplementedError
 
 
-class Stepping(CheckedFields, Flushing, Saving, Recording):
+class Stepping(Scheduling, Flushing, Saving, Recording):
     """The base of `Optimizer` and `Partition`.
 
     Attributes
@@ -84,8 +85,6 @@ class Stepping(CheckedFields, Flushing, Saving, Recording):
         The sums of micro-batches.
     history : Record or None
         What `record` keeps.
-    rate_schedule : Schedule or None
-        That of the learning rate.
     kept : object or None
         What takes the next step if it is like the last one.
     """
@@ -95,7 +94,6 @@ class Stepping(CheckedFields, Flushing, Saving, Recording):
     options: tuple[Option, ...]
     accumulation: Accumulation | None
     history: Record | None
-    rate_schedule: Schedule | None
     nonfinite: str
     skip_norm: float | None
     threads: int | None
@@ -104,7 +102,7 @@ class Stepping(CheckedFields, Flushing, Saving, Recording):
     grad_norm: ClassVar[float | None] = None
 
     def __post_init__(self) -> None:
-        vars(self).setdefault("rate_schedule", None)
+        vars(self).setdefault("schedules", Schedules())
         vars(self).update(lock=step_lock(self), token=object(), accumulation=None, history=None)
         vars(self).update(_skipped=0, _has_warned=False)
 
@@ -119,8 +117,9 @@ class Stepping(CheckedFields, Flushing, Saving, Recording):
         engines = [owner.engine for owner in self.inner.values() or (self,)]
         is_taken = any(engine.was_compiled is not None for engine in engines)
         how = (", compiled" if self.compiled else ", in plain NumPy") if is_taken else ""
-        rate = f", lr {format_value(vars(self)['lr'])}" if is_taken and self.schedule else ""
-        return f"{call}  # step {n}{how}{rate}"
+        own = {name: vars(self)[name] for name in sorted(self.schedules, key="lr".__ne__) if is_taken}
+        values = [f", {name} {format_value(value)}" for name, value in own.items()]
+        return f"{call}  # step {n}{how}{''.join(values)}"
 
     @property
     def iter(self) -> int:
@@ -160,11 +159,6 @@ class Stepping(CheckedFields, Flushing, Saving, Recording):
     def count_skipped(self) -> None:
         """Count a step that was left out."""
         vars(self)["_skipped"] += 1
-
-    @property
-    def schedule(self) -> Schedule | None:
-        """The schedule of the learning rate, if there is one."""
-        return self.rate_schedule
 
     def describe(self, params: Any) -> str:
         """Return a table (str) of the hyperparameters of each parameter.
@@ -316,9 +310,10 @@ class Stepping(CheckedFields, Flushing, Saving, Recording):
 
     def return_calls(self) -> Calls:
         """Return the C calls after which everything is as it is now, whatever a trial does until then."""
-        own, schedule = vars(self), self.rate_schedule
+        own = vars(self)
         calls: Calls = [partial(own.update, {"grad_norm": getattr(self, "grad_norm", None), **own})]
-        calls += (schedule and resume_calls(schedule, deepcopy(schedule))) or []
+        for schedule in (*self.schedules.values(), *group_schedules(own.get("groups"))):
+            calls += restore_calls(schedule)
         return calls + [call for other in self.inner.values() for call in other.return_calls()]
 
     def begin_trial(self) -> None:
@@ -369,10 +364,10 @@ class Stepping(CheckedFields, Flushing, Saving, Recording):
         return [] if self.accumulation is None else self.accumulation.drop_calls(key)
 
     def changed_attributes(
-        self, checked: Mapping[str, Any], schedule: Schedule | None, skipped: int
+        self, checked: Mapping[str, Any], schedules: Schedules, skipped: int
     ) -> dict[str, Any]:
         """Return all attributes that change with saved hyperparameters."""
-        changes = {**checked, "rate_schedule": schedule, "token": object()}
+        changes = {**checked, "schedules": schedules, "token": object()}
         return self.derived_attributes(changes) | {"_skipped": skipped}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -380,7 +375,7 @@ class Stepping(CheckedFields, Flushing, Saving, Recording):
             return {
                 "fields": {known.name: vars(self)[known.name] for known in fields(self)},
                 "shown": {name: vars(self).get(name) for name in ("history", "grad_norm", "_has_warned")},
-                "schedule": self.schedule,
+                "schedules": self.schedules,
                 # Members have their state with them.
                 "state": state_dict.capture(self, with_inner=False),
             }
@@ -389,7 +384,7 @@ class Stepping(CheckedFields, Flushing, Saving, Recording):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         defaults = {known.name: known.default for known in fields(self)}
-        vars(self).update({**defaults, **state["fields"], "rate_schedule": state["schedule"]})
+        vars(self).update({**defaults, **state["fields"], "schedules": state["schedules"]})
         self.__post_init__()
         vars(self).update(state["shown"])
         self.arrange()

@@ -96,6 +96,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "hyperparameters": {"groups": {"W": {}}},  # of which the rule's own are filled in
     "freeze": {"groups": {"b": {"freeze": True}}},
     "schedule": {"lr": schedules.Exponential(0.2, 0.5)},
+    # To which those of all the rule's own are added, and to the group.
+    "schedules": {
+        "weight_decay": schedules.Linear(0.25, 4, 0.5),
+        "groups": {"b": {"lr_scale": schedules.Linear(0.5, 3, 2.0)}},
+    },
     "lookahead": {"lookahead": (2, 0.3)},
     "ema": {"ema": 0.75},
     "ema_every": {"ema": 0.75, "ema_init": "first", "ema_every": 2, "ema_overwrite": 4},
@@ -166,11 +171,23 @@ class Case(NamedTuple):
 
 
 def has_option(rule: str, option: str) -> bool:
-    """Whether a rule has an option: some have their weight decay in their formula."""
+    """Whether a rule has an option: some have their weight decay in their formula, Rprop no schedule."""
     own = getattr(fastopt, rule)
+    if option in ("schedule", "schedules"):
+        return "lr" not in own.unscheduled
     if option == "decay_max_lr" and own.decay_scalars is not fastopt.Optimizer.decay_scalars:
         return False
     return option not in ("decoupled", "coupled", "decay_max_lr") or own.default_decoupled is not None
+
+
+def scheduled(rule: str, name: str, value: Any, first: float, last: float) -> Any:
+    """Return a schedule of a hyperparameter between two shares of it, or itself if it can't have one."""
+    is_number = isinstance(value, float) and value >= 0
+    if not is_number or getattr(fastopt, rule)().why_unscheduled(name) is not None:
+        return value
+    if value > 1:  # which may be bounded below
+        first, last = 2 - first, 2 - last
+    return schedules.Linear(first * value, 4, last * value)
 
 
 def combined(*options: str) -> dict[str, Any] | None:
@@ -207,6 +224,12 @@ def arguments_of(case: Case) -> dict[str, Any]:
         groups["W"] = {"lr_scale": 0.5} | groups["W"] | own_values
         if "warmup_steps" in values:
             groups["W"]["warmup_steps"] = 3
+    if "schedules" in case.options:
+        # Before other options, as two that give the same hyperparameter exclude each other.
+        given = [*values.items()]
+        values = {name: scheduled(case.rule, name, value, 1, 0.75) for name, value in given}
+        own_values = {name: scheduled(case.rule, name, value, 0.9, 1) for name, value in given}
+        groups["b"] |= {name: own for name, own in own_values.items() if callable(own) and name != "lr"}
     if case.layout == "thawed":
         groups["K"] = {"freeze": True}
     values |= options

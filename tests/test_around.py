@@ -512,7 +512,7 @@ def test_options_survive_a_save(by, tmp_path):
         (lambda: fastopt.Adam(clip_value="1"), TypeError, "clip_value must be a number, not '1'"),
         (lambda: fastopt.Adam(maximize=1), TypeError, "maximize must be False or True, not 1"),
         (lambda: fastopt.Adam(weight_decay=-1), ValueError, "weight_decay must be at least 0"),
-        (lambda: fastopt.Adam(lambda t: 0.1), TypeError, "lr must be a number, not a function"),
+        (lambda: fastopt.Adam(lambda t: "0.1"), TypeError, "lr must be a number, not '0.1'.*: that is <lam"),
     ],
 )  # fmt: skip
 def test_wrong_options(make, error, message):

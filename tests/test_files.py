@@ -64,10 +64,14 @@ HEADERS = {
         hyperparameter("lr", {"class": "Warmup", "schedule": {"class": "Schedule"}, "steps": 3}),
         "{'class': 'Schedule'} is no schedule",
     ),
-    "overflow": (
+    "infinite": (
         hyperparameter(
             "lr", {"class": "Exponential", "value": 0.001, "factor": 2.0, "steps": 1.0}, iter=10**5
         ),
+        r"lr must be at least 0 and finite, not inf: that is Exponential\(0.001, 2.0\) at step 100000",
+    ),
+    "overflow": (
+        hyperparameter("lr", {"class": "InverseTime", "value": 0.001, "rate": 2.0, "power": 1e5}, iter=10**5),
         "its lr can't be computed at step 100000",
     ),
     "iter": (lambda h: h.update(iter=2**63), "which is no number of steps"),

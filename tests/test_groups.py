@@ -302,12 +302,12 @@ def test_views_that_are_asked_for_while_they_are_made_are_complete():
         def __mul__(self, scale):
             if left:
                 left.pop()
-                seen.append(len(views.of(optimizer, grouping, None)))
+                seen.append(len(views.of(optimizer, grouping, {})))
             return float(self) * scale
 
     optimizer = fastopt.SGD(groups={"a": {"lr_scale": 0.5}})
     grouping = Grouping(optimizer.groups, False, ["a", "b"], [np.ones(1)] * 2)
     views = GroupViews()
     vars(optimizer)["lr"] = Rate(1.0)
-    assert len(views.of(optimizer, grouping, None)) == 2
+    assert len(views.of(optimizer, grouping, {})) == 2
     assert {*seen} == {2}

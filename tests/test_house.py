@@ -20,7 +20,7 @@ FLOORS = [
     ["options"],
     ["consistency"],
     ["checkpoints"],
-    ["averaging", "fields", "kept", "rule", "state", "step", "stepping"],
+    ["averaging", "fields", "kept", "rule", "scheduling", "state", "step", "stepping"],
     ["configuration"],
     ["optimizer"],
     ["optimizers"],

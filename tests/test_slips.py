@@ -50,7 +50,11 @@ SLIPS = {
     "a generator": (lambda: Adam(iter([W])), "optimizer.update(params, grads)"),
     "a misspelt option": (lambda: Adam(clip_nrom=1), "did you mean clip_norm or clip_"),
     "no such argument": (lambda: Adam(zzzz=1), "there are lr, beta1, beta2"),
-    "a function as lr": (lambda: Adam(lr=lambda t: 0.1), "write a schedule of fastopt.schedules, or assign"),
+    "a function without the step as lr": (
+        lambda: Adam(lr=lambda: 0.1),
+        "as lambda t: 0.1 / t does, but <lambda>",
+    ),
+    "a network as lr": (lambda: Adam(str.join), "a function of the step's number that returns one"),
     "a class as lr": (lambda: Adam(lr=Cosine), "write an object of it, lr=Cosine(...)"),
     "a text as lr": (lambda: Adam(lr="0.1"), "lr must be a number, not '0.1': write lr=0.1"),
     # Names.

@@ -130,9 +130,9 @@ def other_step(solver: Any, optimizer: Optimizer, params: list[Any], grads: list
         rule = solver.fastopt = optimizer.unused()
     names = {field.name for field in fields(optimizer)}
     wanted = {name: getattr(optimizer, name) for name in names}
-    if optimizer.schedule is not None:
-        del wanted["lr"]  # the copy has the schedule, and counts its own steps
-    elif hasattr(solver, "lr_schedule"):
+    for name in optimizer.schedules:
+        del wanted[name]  # the copy has the schedule, and counts its own steps
+    if "lr" in wanted and hasattr(solver, "lr_schedule"):
         wanted["lr"] *= solver.learning_rate / solver.learning_rate_init
     for name, value in wanted.items():
         if getattr(rule, name) != value:

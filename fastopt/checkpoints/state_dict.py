@@ -12,7 +12,8 @@ from fastopt.arrays.layout import Layout, order_of
 from fastopt.checkpoints.upgrades import SUMS, WANTED, upgraded
 from fastopt.checks import shortened
 from fastopt.engine.memory import Memory
-from fastopt.schedules.base import Schedule, resume_calls
+from fastopt.options.schedule import Schedules, checked_value
+from fastopt.schedules.base import Schedule, StepFunction, form_of, is_schedule, resume_calls
 
 __all__ = [
     "MAX_STEPS", "Calls", "capture", "copy_params", "param_calls", "parse", "restore_calls",
@@ -28,10 +29,9 @@ STATEFUL = frozenset(("accumulate", "ema", "lookahead", "swa"))
 
 def capture(optimizer: Any, *, with_inner: bool = True) -> dict[str, Any]:
     """Return the state dict of an optimizer, if need be without those of the optimizers inside."""
-    memory, schedule = optimizer.engine.memory, optimizer.schedule
+    memory = optimizer.engine.memory
     own = {name: getattr(optimizer, name) for name in optimizer.saved_fields()}
-    if schedule is not None:
-        own["lr"] = schedule.to_dict()
+    own |= {name: form_of(schedule) for name, schedule in optimizer.schedules.items()}
     state = captured_memory(memory, type(optimizer).__name__, own, optimizer.skipped)
     inner = {} if optimizer.accumulation is None else {SUMS: captured_sums(optimizer.accumulation)}
     if with_inner:
@@ -80,16 +80,16 @@ def restore_calls(optimizer: Any, state: Any) -> Calls:
     """Return the C calls that put a state dict in the place of an optimizer's state."""
     state = upgraded(state, optimizer)
     checked, saved, sums = parse(optimizer, state)
-    schedule = checked.get("lr")
-    schedule = schedule if isinstance(schedule, Schedule) else None
     calls: Calls = []
-    if schedule is not None:
-        checked["lr"] = optimizer.saved_fields()["lr"]("lr", rate_of(schedule, state["iter"]))
-        resumed = None if optimizer.schedule is None else resume_calls(optimizer.schedule, schedule)
+    schedules = {name: value for name, value in checked.items() if is_schedule(value)}
+    for name, schedule in schedules.items():
+        checked[name] = optimizer.saved_fields()[name](name, value_of(name, schedule, state["iter"]))
+        present = optimizer.schedules.get(name)
+        resumed = None if present is None else resume_calls(present, schedule)
         if resumed is not None:
             calls += resumed
-            schedule = optimizer.schedule
-    attributes = optimizer.changed_attributes(checked, schedule, state["skipped"])
+            schedules[name] = present
+    attributes = optimizer.changed_attributes(checked, Schedules(schedules), state["skipped"])
     calls.append(partial(vars(optimizer).update, attributes))
     calls += optimizer.engine.replace_calls(saved.memory(optimizer.engine.memory))
     accumulation = attributes["accumulation"]
@@ -101,12 +101,38 @@ def restore_calls(optimizer: Any, state: Any) -> Calls:
     return calls
 
 
-def rate_of(schedule: Schedule, steps: int) -> Any:
-    """Return the learning rate after so many steps."""
+def value_of(name: str, schedule: StepFunction, steps: int) -> Any:
+    """Return the value of a hyperparameter after so many steps."""
     try:
         return schedule(max(steps, 1))
     except ArithmeticError as error:
-        raise ValueError(f"its lr can't be computed at step {steps}: {error}") from None
+        raise ValueError(f"its {name} can't be computed at step {steps}: {error}") from None
+
+
+def check_saved(
+    optimizer: Any, check: Callable[[str, Any], Any], state: Mapping[str, Any], name: str, value: Any
+) -> Any:
+    """Return the saved value of a hyperparameter, or its schedule, if that gives such a value.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        Whose schedule may have functions, and classes, that the saved one needs.
+    check : callable
+        The check of its values.
+    state : dict
+        The state dict, whose number of updates is checked.
+    name : str
+        The hyperparameter.
+    value : object
+        What is saved.
+    """
+    if isinstance(value, Mapping):
+        value = Schedule.from_dict(value, optimizer.schedules.get(name))
+    elif not is_schedule(value):
+        return check(name, value)
+    checked_value(value_of(name, value, state["iter"]), value, max(state["iter"], 1), name, check)
+    return value
 
 
 class Saved(NamedTuple):
@@ -143,18 +169,9 @@ def parse(optimizer: Any, state: Any) -> tuple[dict[str, Any], Saved, Saved | No
     own = type(optimizer).__name__
     state = upgraded(state, optimizer)
     checks = dict(optimizer.saved_fields())
-    if "lr" in checks:
-        check_number = checks["lr"]
-
-        def check_lr(name: str, value: Any) -> Any:
-            if isinstance(value, Mapping):
-                value = Schedule.from_dict(value, optimizer.schedule)
-            elif not isinstance(value, Schedule):
-                return check_number(name, value)
-            check_number(name, rate_of(value, state["iter"]))
-            return value
-
-        checks["lr"] = check_lr
+    for name, known in type(optimizer).__dataclass_fields__.items():
+        if name in checks and known.metadata.get("scheduled") and optimizer.why_unscheduled(name) is None:
+            checks[name] = partial(check_saved, optimizer, checks[name], state)
     memory = optimizer.engine.memory
     checked, saved = parse_memory(state, own, memory, checks, optimizer.engine.rule.is_whole)
     inner = state.get("inner", {})

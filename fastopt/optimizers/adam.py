@@ -2,6 +2,7 @@
 
 from dataclasses import KW_ONLY, dataclass
 from math import exp, log, sqrt
+from typing import ClassVar
 
 from fastopt import kernels
 from fastopt.optimizer import Optimizer, State, choice, hyperparameter, whole
@@ -585,6 +586,7 @@ class Yogi(BiasCorrected, Optimizer):
     """
 
     kernel = kernels.yogi
+    unscheduled: ClassVar = {"initial_accumulator_value": "is where the states begin"}
     lr: float = hyperparameter(0.01)
     beta1: float = hyperparameter(0.9, below=1)
     beta2: float = hyperparameter(0.999, below=1)

@@ -2,6 +2,7 @@
 
 from dataclasses import KW_ONLY, dataclass
 from math import sqrt
+from typing import ClassVar
 
 from fastopt import kernels
 from fastopt.optimizer import Optimizer, State, choice, hyperparameter
@@ -345,6 +346,7 @@ class FTRL(Optimizer):
     """
 
     kernel = kernels.ftrl
+    unscheduled: ClassVar = {"initial_accumulator_value": "is where the states begin"}
     lr: float = hyperparameter(0.001, above=0)
     _: KW_ONLY
     initial_accumulator_value: float = hyperparameter(0.1)

@@ -137,8 +137,8 @@ class ScheduleFreeSGD(ScheduleFree, Optimizer):
     beta: float = hyperparameter(0.9, above=0, most=1)
     warmup_steps: int = whole(0)
     _: KW_ONLY
-    r: float = hyperparameter(0.0, most=10)
-    weight_lr_power: float = hyperparameter(2.0, most=10)
+    r: float = hyperparameter(0.0, most=10, scheduled=False)
+    weight_lr_power: float = hyperparameter(2.0, most=10, scheduled=False)
     z = State(lambda self, param, grad: param)
 
     def scalars(self, t: int) -> tuple[float, ...]:
@@ -206,8 +206,8 @@ class ScheduleFreeAdamW(ScheduleFree, Optimizer):
     beta2: float = hyperparameter(0.999, below=1)
     eps: float = hyperparameter(1e-8)
     weight_decay: float = hyperparameter(0.0)
-    r: float = hyperparameter(0.0, most=10)
-    weight_lr_power: float = hyperparameter(2.0, most=10)
+    r: float = hyperparameter(0.0, most=10, scheduled=False)
+    weight_lr_power: float = hyperparameter(2.0, most=10, scheduled=False)
     v = State()
     z = State(lambda self, param, grad: param)
 
@@ -278,8 +278,8 @@ class ScheduleFreeRAdam(ScheduleFree, Optimizer):
     beta2: float = hyperparameter(0.999, below=1)
     eps: float = hyperparameter(1e-8)
     weight_decay: float = hyperparameter(0.0)
-    r: float = hyperparameter(0.0)
-    weight_lr_power: float = hyperparameter(2.0)
+    r: float = hyperparameter(0.0, scheduled=False)
+    weight_lr_power: float = hyperparameter(2.0, scheduled=False)
     silent_sgd_phase: bool = choice(True, False, True)
     v = State()
     z = State(lambda self, param, grad: param)

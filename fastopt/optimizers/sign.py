@@ -1,6 +1,7 @@
 """Steps whose length doesn't depend on the size of the gradient."""
 
 from dataclasses import KW_ONLY, dataclass
+from typing import ClassVar
 
 from fastopt import kernels
 from fastopt.optimizer import Optimizer, State, hyperparameter
@@ -21,7 +22,7 @@ class Rprop(Optimizer):
     Parameters
     ----------
     lr : float, default 0.01
-        Size of the first step, at least 0.
+        Size of the first step, at least 0. It can't have a schedule; ``step_max`` can.
     eta_minus : float, default 0.5
         η₋, above 0 and below 1.
     eta_plus : float, default 1.2
@@ -50,6 +51,7 @@ class Rprop(Optimizer):
     """
 
     kernel = kernels.rprop
+    unscheduled: ClassVar = {"lr": "is the size of the first step only (step_max bounds the others)"}
     lr: float = hyperparameter(0.01)
     eta_minus: float = hyperparameter(0.5, above=0, below=1)
     eta_plus: float = hyperparameter(1.2, above=1)

@@ -93,27 +93,34 @@ class Bounds(NamedTuple):
     adaptive_eps: float
 
 
+CLIP_NAMES = [f"clip_{name}" for name in Bounds._fields]
+CLIPPING = frozenset(CLIP_NAMES)
+
+
 class GradientCopies(Option):
     """Clipping that the kernels' scalars can't express: it is done to copies of the gradients.
 
     Parameters
     ----------
     bounds : Bounds
-        The bounds, at least one of which there is.
+        The bounds, at least one of which there is. Those of a step by schedules take their place.
     """
 
     def __init__(self, bounds: Bounds) -> None:
         self.bounds = bounds
-        self.scalars = NEUTRAL_SCALARS + tuple(inf if bound is None else bound for bound in bounds[:3])
         self.copies = GradientPass(CLIP)
 
     def before(self, step: "Step") -> bool:
         """Put clipped copies in the place of the gradients."""
-        if self.bounds.adaptive is not None or not self.copies.replace(step, self.scalars):
-            self._clip_one_by_one(step)
+        bounds = self.bounds
+        if not CLIPPING.isdisjoint(step.scheduled):
+            bounds = Bounds(*map(step.scheduled.get, CLIP_NAMES, bounds))  # type: ignore[arg-type]
+        scalars = NEUTRAL_SCALARS + tuple(inf if bound is None else bound for bound in bounds[:3])
+        if bounds.adaptive is not None or not self.copies.replace(step, scalars):
+            self._clip_one_by_one(step, bounds)
         return True
 
-    def _clip_one_by_one(self, step: "Step") -> None:
+    def _clip_one_by_one(self, step: "Step", bounds: Bounds) -> None:
         """Clip copies of the gradients in NumPy."""
         step.split()
         keys, params, grads, _ = step.arrays
@@ -125,7 +132,7 @@ class GradientCopies(Option):
                     if not all_finite(values):
                         step.note_nonfinite(key)
             for param, values in zip(params, arrays, strict=True):
-                clip(values, param, self.bounds)
+                clip(values, param, bounds)
         step.replace_grads(copies)
 
 
@@ -144,7 +151,7 @@ class ClipNorm(Option):
     Parameters
     ----------
     bound : float
-        The largest norm.
+        The largest norm, where a step has no other by a schedule.
     order : {1.0, 2.0, inf}
         Which norm.
     """
@@ -157,7 +164,7 @@ class ClipNorm(Option):
         """Scale the gradients."""
         if step.grad_norm is None:
             step.grad_norm = self.norm.of(step)
-        step.grad_scale *= rate(self.bound, step.grad_norm)
+        step.grad_scale *= rate(step.scheduled.get("clip_norm", self.bound), step.grad_norm)
         return True
 
     def after(self, step: "Step") -> None:

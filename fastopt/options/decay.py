@@ -27,7 +27,8 @@ class DecayFields:
         The largest learning rate γ of the schedule, greater than 0. With it decoupled decay shrinks p by
         lr·(lr/γ)·λ·p, so that the gradients of layers which a normalization follows don't grow as the
         schedule ends (AdamC of Defazio 2025, arXiv:2506.02285, which leaves other layers as they are: give it
-        to groups for that). lr_scale multiplies γ, too; a group's own lr is its own γ.
+        to groups for that). lr_scale multiplies γ, too; a group's own lr is its own γ, if it is
+        a number.
     decay_params : {"all", "matrices"}, default "all"
         Parameters to which weight_decay applies: all, as in PyTorch, or arrays of at least two dimensions,
         which excludes biases and the parameters of normalization layers, unless they have two axes, such as
@@ -38,6 +39,6 @@ class DecayFields:
 
     weight_decay: float = hyperparameter(0.0, repr=False)
     decoupled: bool | None = choice(None, None, False, True)
-    decay_max_lr: float | None = hyperparameter(None, above=0, repr=False)
+    decay_max_lr: float | None = hyperparameter(None, above=0, repr=False, scheduled=False)
     decay_params: str = choice("all", "all", "matrices")
     maximize: bool = choice(False, False, True)

@@ -4,17 +4,22 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastopt.checks import kind, number
 from fastopt.display import format_value
 from fastopt.engine.plan import FROZEN
+from fastopt.schedules.base import StepFunction, is_schedule
 
-__all__ = ["GroupFields", "GroupViews", "Grouping", "check_group_values", "describe_groups", "selects"]
+__all__ = [
+    "GroupFields", "GroupSchedule", "GroupViews", "Grouping", "check_group_values", "describe_groups",
+    "group_schedules", "selects",
+]  # fmt: skip
 
 Selector = str | int | Callable[[Any, Any], bool]
+Check = Callable[[str, Any], Any]
 
 
 def check_groups(name: str, groups: Any) -> Mapping[Any, Mapping[str, Any]] | None:
@@ -52,15 +57,17 @@ class GroupFields:
         array that returns a bool. Of several groups that select a parameter, later ones take precedence. A
         group may contain:
 
-        - the rule's hyperparameters, weight_decay, decoupled and decay_max_lr. A group's own ``lr`` isn't
-          scheduled. All parameters share what sums over them depend on (Prodigy's ``beta2`` and ``d0``) and
-          what isn't a scalar of a kernel (Muon's ``ns_steps``);
-        - ``lr_scale``, a factor of the learning rate, also of a scheduled one;
+        - the rule's hyperparameters, weight_decay, decoupled and decay_max_lr. What a group has of its own
+          isn't that of the optimizer's schedule, but may be a schedule itself. All parameters share what sums
+          over them depend on (Prodigy's ``beta2`` and ``d0``) and what isn't a scalar of a kernel (Muon's
+          ``ns_steps``);
+        - ``lr_scale``, a factor of the learning rate, also of a scheduled one, or a schedule of that factor;
         - ``freeze``: whether the parameter stays unchanged. It needs a gradient as the others do, which
           doesn't count in ``clip_norm``. Its state and its count of steps begin when it is thawed.
 
         The dicts are copied and read-only: assign a new dict to ``groups`` to change them. Checkpoints don't
-        contain groups; create the optimizer with the same ones. `describe` returns a table of the result.
+        contain groups, nor what a `Plateau` in a group was told; create the optimizer with the same ones.
+        `describe` returns a table of the result.
     """
 
     groups: Mapping[Any, Mapping[str, Any]] | None = field(
@@ -73,6 +80,47 @@ def selects(selector: Selector, key: Hashable, param: Any) -> bool:
     if isinstance(selector, str):
         return selector == "*" or (isinstance(key, str) and (key == selector or fnmatchcase(key, selector)))
     return bool(selector(key, param)) if callable(selector) else selector == key
+
+
+class GroupSchedule:
+    """The schedule of a group's hyperparameter.
+
+    Parameters
+    ----------
+    label : str
+        What errors call it.
+    name : str
+        The hyperparameter, or "lr_scale".
+    schedule : Schedule or function
+        The schedule.
+    check : callable
+        The check of its values.
+    """
+
+    def __init__(self, label: str, name: str, schedule: StepFunction, check: Check) -> None:
+        self.label, self.name, self.schedule, self.check = label, name, schedule, check
+
+    def present_value(self, optimizer: Any) -> float:
+        """Return the value at the last update of an optimizer, or at the first."""
+        steps = optimizer.engine.memory.steps.item()
+        value: float = self.check(self.label, self.schedule(max(steps, 1)))
+        return value
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, GroupSchedule) or self.schedule is not other.schedule:
+            return False
+        return (self.label, self.name) == (other.label, other.name)
+
+    def __hash__(self) -> int:
+        return hash((self.label, self.name))
+
+    def __repr__(self) -> str:
+        return format_value(self.schedule)
+
+
+def group_schedules(groups: Mapping[Any, Mapping[str, Any]] | None) -> list[StepFunction]:
+    """Return all schedules in groups."""
+    return [value for own in (groups or {}).values() for value in own.values() if is_schedule(value)]
 
 
 class Grouping:
@@ -88,6 +136,8 @@ class Grouping:
         The parameters.
     known : iterable
         Keys of earlier steps, which a group may select as well.
+    check_of : callable, optional
+        Returns the check of a hyperparameter; needed if there are schedules.
 
     Attributes
     ----------
@@ -97,6 +147,8 @@ class Grouping:
         What differs from the optimizer's hyperparameters, each set once.
     which : dict
         For each key the position in ``sets``; FROZEN for those that stay as they are.
+    schedules : list of GroupSchedule
+        What stands in the sets for values that differ from step to step.
 
     Raises
     ------
@@ -111,8 +163,10 @@ class Grouping:
         keys: Sequence[Hashable],
         params: Sequence[Any],
         known: Iterable[Hashable] = (),
+        check_of: Callable[[str], Check] | None = None,
     ) -> None:
         self.keys: list[Hashable] = list(keys)
+        self.schedules: list[GroupSchedule] = []
         self.sets: list[dict[str, Any]] = []
         self.which: dict[Hashable, int] = {}
         earlier = list(known)
@@ -121,9 +175,12 @@ class Grouping:
                 selects(selector, key, None) for key in earlier if not callable(selector)
             ):
                 raise ValueError(f"groups: {selector!r} selects none of the parameters {self.keys}")
+        items = [*groups.items()]
+        if check_of is not None and group_schedules(groups):
+            items = [(selector, self._with_schedules(selector, own, check_of)) for selector, own in items]
         for key, param in zip(keys, params, strict=True):
             own: dict[str, Any] = {"weight_decay": 0.0} if only_matrices and np.ndim(param) < 2 else {}
-            for selector, values in groups.items():
+            for selector, values in items:
                 if selects(selector, key, param):
                     own |= values
             if own.pop("freeze", False):
@@ -132,6 +189,18 @@ class Grouping:
             if own not in self.sets:
                 self.sets.append(own)
             self.which[key] = self.sets.index(own)
+
+    def _with_schedules(
+        self, selector: Any, values: Mapping[str, Any], check_of: Callable[[str], Check]
+    ) -> dict[str, Any]:
+        """Return a group with what stands for its schedules in their place; note these."""
+        result = dict(values)
+        for name, value in values.items():
+            if is_schedule(value):
+                check = number if name == "lr_scale" else check_of(name)
+                result[name] = GroupSchedule(label_of(selector, name), name, value, check)
+                self.schedules.append(result[name])
+        return result
 
     def __eq__(self, other: object) -> bool:
         """Whether the parameters have the same hyperparameters, as functions may choose otherwise later."""
@@ -146,11 +215,17 @@ class Grouping:
         return self.which[key] == FROZEN
 
 
+def label_of(selector: Any, name: str) -> str:
+    """Return what errors call a group's hyperparameter."""
+    return f"groups: {name} of {selector!r}"
+
+
 def check_group_values(
     groups: Mapping[Any, Mapping[str, Any]] | None,
     names: Sequence[str],
-    check_of: Callable[[str], Callable[[str, Any], Any]],
+    check_of: Callable[[str], Check],
     lr: float,
+    present_value: Callable[[str, str, StepFunction], Any],
 ) -> None:
     """Raise ValueError or TypeError if a group has what it can't have.
 
@@ -164,10 +239,15 @@ def check_group_values(
         Returns the check of a hyperparameter.
     lr : float
         The learning rate that ``lr_scale`` multiplies.
+    present_value : callable
+        Returns the present value of a schedule, given what errors call it and the name of the hyperparameter,
+        or raises an error if that can't have one.
     """
     for selector, values in (groups or {}).items():
         for name, value in values.items():
-            where = f"groups: {name} of {selector!r}"
+            where = label_of(selector, name)
+            if is_schedule(value) and name in {*names, "lr_scale"}:
+                value = present_value(where, name, value)
             if name == "freeze":
                 if not isinstance(value, bool):
                     raise TypeError(f"{where} must be False or True, not {value!r}")
@@ -180,17 +260,60 @@ def check_group_values(
                 raise ValueError(f"groups: {selector!r} can't have {name!r}; there are {there}")
 
 
+class View(NamedTuple):
+    """The hyperparameters of a group, and what a step by schedules changes of them.
+
+    Attributes
+    ----------
+    optimizer : Optimizer
+        What has them, and is asked for scalars only.
+    shared : frozenset of str
+        The names of those that are the optimizer's.
+    schedules : dict
+        The group's own schedules, by name.
+    lr : float
+        The learning rate, if it has no schedule.
+    max_lr : float or None
+        That of ``decay_max_lr``.
+    lr_scale : float
+        The factor of both, if it has no schedule.
+    """
+
+    optimizer: Any
+    shared: frozenset[str]
+    schedules: dict[str, GroupSchedule]
+    lr: float
+    max_lr: float | None
+    lr_scale: float
+
+    def set_values(self, scheduled: Mapping[Any, float]) -> None:
+        """Set the values of a step, and present ones of the group's schedules that have none there."""
+        lr, scale, values = self.lr, self.lr_scale, vars(self.optimizer)
+        for name, value in scheduled.items():
+            if name in self.shared:
+                values[name] = value
+        lr = scheduled["lr"] if "lr" in scheduled and "lr" in self.shared else lr
+        for name, own in self.schedules.items():
+            value = scheduled[own] if own in scheduled else own.present_value(self.optimizer)
+            values[name] = value
+            lr, scale = value if name == "lr" else lr, value if name == "lr_scale" else scale
+        values["lr"] = lr * scale
+        if self.max_lr is not None:
+            values["decay_max_lr"] = self.max_lr * scale
+
+
 class GroupViews:
     """Optimizers with the hyperparameters of each group, which are asked for scalars only."""
 
     def __init__(self) -> None:
-        # The grouping, its views, and what a schedule changes of these. A signal's handler finds all or none.
-        self.known: tuple[Grouping | None, list[Any], list[tuple[dict[str, Any], float]]] = None, [], []
+        # The grouping, its views, and what schedules may change. A signal's handler finds all or none.
+        self.known: tuple[Grouping | None, list[Any], list[View]] = None, [], []
 
-    def of(self, optimizer: Any, grouping: Grouping | None, lr: float | None) -> list[Any]:
+    def of(self, optimizer: Any, grouping: Grouping | None, scheduled: Mapping[Any, float]) -> list[Any]:
         """Return one for each set of a grouping.
 
-        A group's own lr isn't scheduled; ``lr_scale`` multiplies the scheduled one.
+        What a group has of its own isn't that of the optimizer's schedule; ``lr_scale`` multiplies the
+        learning rate of the step.
 
         Parameters
         ----------
@@ -198,31 +321,35 @@ class GroupViews:
             Whose hyperparameters they have where a group has no own.
         grouping : Grouping or None
             None: there is one set, of all parameters.
-        lr : float or None
-            The learning rate by a schedule.
+        scheduled : dict
+            Values by schedules: those of the optimizer by their names, those of groups by their
+            `GroupSchedule`.
         """
-        last, views, scheduled = self.known
-        if last is not grouping or not views:
+        last, optimizers, views = self.known
+        if last is not grouping or not optimizers:
             own, fields = vars(optimizer), type(optimizer).__dataclass_fields__
             common = {name: own[name] for name in fields if name in own} | {"engine": own["engine"]}
-            views, scheduled = [], []
-            for different in [{}] if grouping is None else grouping.sets:
-                view = object.__new__(type(optimizer))
-                vars(view).update(common | different)
-                scale = different.get("lr_scale", 1.0)
-                vars(view)["lr"] *= scale
-                if view.decay_max_lr is not None:
-                    is_own = "lr" in different and "decay_max_lr" not in different
-                    most = different["lr"] if is_own else view.decay_max_lr
-                    vars(view)["decay_max_lr"] = most * scale
-                views.append(view)
-                if "lr" not in different:
-                    scheduled.append((vars(view), scale))
-            self.known = grouping, views, scheduled
-        if lr is not None:
-            for hyperparameters, scale in scheduled:
-                hyperparameters["lr"] = lr * scale
-        return views
+            sets: list[dict[str, Any]] = [{}] if grouping is None else grouping.sets
+            views = [view_of(type(optimizer), common, different) for different in sets]
+            optimizers = [view.optimizer for view in views]
+            self.known = grouping, optimizers, views
+        if scheduled or (grouping is not None and grouping.schedules):
+            for view in views:
+                view.set_values(scheduled)
+        return optimizers
+
+
+def view_of(cls: type, common: Mapping[str, Any], own: Mapping[str, Any]) -> View:
+    """Return the view of a group, given the optimizer's hyperparameters and the group's own."""
+    schedules = {name: value for name, value in own.items() if isinstance(value, GroupSchedule)}
+    numbers = {name: value for name, value in own.items() if name not in schedules}
+    values = {**common, **numbers}
+    scale, lr, max_lr = values.pop("lr_scale", 1.0), values["lr"], values["decay_max_lr"]
+    if max_lr is not None and "lr" in numbers and "decay_max_lr" not in own:
+        max_lr = lr
+    view: Any = object.__new__(cls)
+    vars(view).update(values, lr=lr * scale, decay_max_lr=None if max_lr is None else max_lr * scale)
+    return View(view, frozenset({*common} - {*own}), schedules, lr, max_lr, scale)
 
 
 def describe_groups(

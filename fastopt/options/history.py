@@ -101,9 +101,8 @@ class Record(Option):
         if not step.is_packed:  # numbers are others now
             params = [step.arrays.container[key] for key in keys]
         self.steps.append(step.number)
-        optimizer: Any = step.optimizer
-        self.lr.append(optimizer.lr if step.lr is None else step.lr)
-        self.skipped.append(optimizer.skipped)
+        self.lr.append(step.value_of("lr"))
+        self.skipped.append(step.optimizer.skipped)
         for key, value, (kept, grad_norm, zero_fraction) in zip(keys, params, before, strict=True):
             trace = self.arrays.setdefault(key, Trace())
             scale, moved = scale_of(np.size(value)), sample(value, kept.dtype) - kept

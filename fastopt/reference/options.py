@@ -2,7 +2,7 @@
 
 Every parameter has its own history: an instance of the rule with its own count of steps, averages and
 micro-batches. So a parameter that comes late, was frozen or takes turns with others is updated as by a new
-optimizer of its own. Three things belong to the whole optimizer: the schedule, which goes by the number of
+optimizer of its own. Three things belong to the whole optimizer: schedules, which go by the number of
 updates; the norm of all gradients; and what rules that find their learning rate have in common for all
 parameters (Prodigy's r and d), with which a late one starts.
 
@@ -33,9 +33,10 @@ class Optimizer:
     rule : type
         A class of `fastopt.reference`.
     lr : float or callable, optional
-        The learning rate, or a schedule: a function of the number of the update, from 1.
+        The learning rate.
     **hyperparameters
-        The rule's other arguments, and ``weight_decay`` and ``decoupled``.
+        The rule's other arguments, and ``weight_decay`` and ``decoupled``. Each may be a schedule: a function
+        of the number of the update, from 1; so may bounds of clipping, and what groups have.
     """
 
     def __init__(
@@ -70,9 +71,8 @@ class Optimizer:
         defaults = {name: argument.default for name, argument in signature(rule).parameters.items()}
         self.rule, self.decays_itself = rule, "weight_decay" in defaults
         self.hyperparameters = {"weight_decay": 0.0, **defaults, **hyperparameters}
-        self.schedule = lr if callable(lr) else None
-        self.lr = lr(1) if callable(lr) else defaults["lr"] if lr is None else lr
-        self.decay_max_lr = decay_max_lr
+        self.hyperparameters |= {"lr": defaults["lr"] if lr is None else lr, "decay_max_lr": decay_max_lr}
+        self.lr = at(self.hyperparameters["lr"], 1)
         self.decay_params, self.groups, self.maximize = decay_params, groups, maximize
         self.clip_value, self.clip_norm_each, self.clip_adaptive = clip_value, clip_norm_each, clip_adaptive
         self.clip_rms, self.clip_adaptive_eps = clip_rms, clip_adaptive_eps
@@ -108,8 +108,7 @@ class Optimizer:
         g = self.add(batch)
         if batch and not g:
             return False
-        lr = self.schedule(self.iter + 1) if self.schedule else self.lr
-        chosen = {key: self.hyperparameters_of(key, params[key], lr) for key in g}
+        chosen = {key: self.hyperparameters_of(key, params[key]) for key in g}
         keys = [key for key in g if not chosen[key].pop("freeze", False)]
         p = {key: np.array(params[key], g[key].dtype, order="C") for key in keys}
         clipped = {key: self.clip(g[key], p[key]) for key in keys}
@@ -117,7 +116,7 @@ class Optimizer:
         grad_norm = None
         if self.clip_norm is not None:
             grad_norm = norm_of([*clipped.values()], self.clip_norm_type)
-            scale *= rate(self.clip_norm, grad_norm)
+            scale *= rate(at(self.clip_norm, self.iter + 1), grad_norm)
         for key in keys:
             self.begin(key, p[key])
             g[key] = self.decayed(g[key].dtype.type(scale) * clipped[key], p[key], chosen[key])
@@ -129,8 +128,8 @@ class Optimizer:
         for key in keys:
             self.average(key, p[key])
             put(params, key, p[key])
-        self.lr, self.grad_norm = lr, grad_norm
         self.iter += 1
+        self.lr, self.grad_norm = at(self.hyperparameters["lr"], self.iter), grad_norm
         return True
 
     def add(self, batch: dict[Any, np.ndarray]) -> dict[Any, np.ndarray]:
@@ -141,18 +140,19 @@ class Optimizer:
         full = [key for key in batch if self.sums[key][1] == self.accumulate]
         return {key: self.sums.pop(key)[0] / self.accumulate for key in full}
 
-    def hyperparameters_of(self, key: Any, param: Any, lr: float) -> dict[str, Any]:
-        """Return a parameter's hyperparameters. A group's own lr isn't scheduled, but scaled by lr_scale."""
-        own = {**self.hyperparameters, "lr": lr, "decay_max_lr": self.decay_max_lr}
+    def hyperparameters_of(self, key: Any, param: Any) -> dict[str, Any]:
+        """Return a parameter's hyperparameters in this step; lr_scale multiplies also a group's own lr."""
+        own = dict(self.hyperparameters)
         if self.decay_params == "matrices" and np.ndim(param) < 2:
             own["weight_decay"] = 0.0
         of_groups: dict[str, Any] = {}
         for selector, values in (self.groups or {}).items():
             if selects(selector, key, param):
                 of_groups |= values  # later groups take precedence
-        if "lr" in of_groups and own["decay_max_lr"] is not None:
+        has_number = "lr" in of_groups and not callable(of_groups["lr"])
+        if has_number and own["decay_max_lr"] is not None:
             own["decay_max_lr"] = of_groups["lr"]
-        own |= of_groups
+        own = {name: at(value, self.iter + 1) for name, value in (own | of_groups).items()}
         scale = own.pop("lr_scale", 1.0)
         own["lr"] *= scale
         if own["decay_max_lr"] is not None:
@@ -161,18 +161,26 @@ class Optimizer:
 
     def clip(self, g: np.ndarray, p: np.ndarray) -> np.ndarray:
         """Return the gradient clipped by element, then by array, then by unit."""
-        if self.clip_value is not None:
-            g = np.clip(g, -self.clip_value, self.clip_value)
-        if self.clip_norm_each is not None or self.clip_rms is not None:
+        bounds = (
+            self.clip_value,
+            self.clip_norm_each,
+            self.clip_rms,
+            self.clip_adaptive,
+            self.clip_adaptive_eps,
+        )
+        value, each, rms_bound, adaptive, adaptive_eps = (at(bound, self.iter + 1) for bound in bounds)
+        if value is not None:
+            g = np.clip(g, -value, value)
+        if each is not None or rms_bound is not None:
             norm, factor = sqrt(sum_of_squares(g)), 1.0
-            if self.clip_norm_each is not None:
-                factor = rate(self.clip_norm_each, norm)
-            if self.clip_rms is not None and factor * norm > 0:
+            if each is not None:
+                factor = rate(each, norm)
+            if rms_bound is not None and factor * norm > 0:
                 rms = factor * norm / sqrt(g.size)
-                factor *= min(self.clip_rms / rms, 1.0)
+                factor *= min(rms_bound / rms, 1.0)
             g = g.dtype.type(factor) * g
-        if self.clip_adaptive is not None:
-            most = self.clip_adaptive * np.maximum(unit_norms(p), self.clip_adaptive_eps)
+        if adaptive is not None:
+            most = adaptive * np.maximum(unit_norms(p), adaptive_eps)
             norms = unit_norms(g)
             g = np.where(norms > most, g * (most / np.maximum(norms, 1e-6)), g)
         return g
@@ -256,6 +264,11 @@ class Optimizer:
             follow(average, p, (1 - self.ema) / (1 - self.ema**n) if is_corrected else 1 - self.ema)
         if self.ema_overwrite is not None and t % self.ema_overwrite == 0:
             p[...] = average
+
+
+def at(value: Any, t: int) -> Any:
+    """Return a hyperparameter at update t: what its schedule gives, if it has one."""
+    return value(t) if callable(value) else value
 
 
 def selects(selector: Any, key: Any, param: Any) -> bool:

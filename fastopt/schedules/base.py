@@ -1,7 +1,7 @@
 """What all schedules share: checked fields, their form in a checkpoint, and time in steps or epochs."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import KW_ONLY, dataclass, field, fields
+from dataclasses import KW_ONLY, Field, dataclass, field, fields, is_dataclass
 from functools import partial
 from math import floor, inf
 from typing import Any, ClassVar
@@ -9,13 +9,23 @@ from typing import Any, ClassVar
 from fastopt.checks import integer, kind, number, renamed, shortened
 
 __all__ = [
-    "Schedule", "Timed", "check_boundaries", "check_schedule", "checked", "count_periods", "length",
-    "resume_calls", "scaled_power", "several",
+    "Schedule", "StepFunction", "Timed", "check_boundaries", "check_schedule", "checked", "count_periods",
+    "fields_of", "form_of", "is_saved", "is_schedule", "length", "restore_calls", "resume_calls",
+    "scaled_power", "several",
 ]  # fmt: skip
+
+# What gives a value at step t = 1, 2, ...: a Schedule, or any function.
+StepFunction = Callable[[int], float]
+
+# What a checkpoint has as the class of a function, which it can't have itself.
+FUNCTION = "function"
 
 
 class Schedule:
     """A function of the step. A subclass is a dataclass of numbers, so that a checkpoint can have it.
+
+    Any function of the step will do as a schedule; a subclass is what a checkpoint can have. If it is no
+    dataclass, it is to a checkpoint what a function is: the optimizer that loads it must have it already.
 
     A checkpoint with a schedule of your own is loaded by an optimizer that has one of this class, or after
     ``Schedule.register``, which is also a decorator:
@@ -36,7 +46,7 @@ class Schedule:
     old_names: ClassVar[dict[str, str]] = {}
 
     def __post_init__(self) -> None:
-        for known in fields(self):  # type: ignore[arg-type]
+        for known in fields_of(self):
             if (check := known.metadata.get("check")) is not None:
                 object.__setattr__(self, known.name, check(known.name, getattr(self, known.name)))
 
@@ -46,9 +56,10 @@ class Schedule:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the name of the class and its arguments, in types that JSON has."""
+        if not is_saved(self):
+            return {"class": FUNCTION, "name": name_of(self)}
         return {"class": type(self).__name__} | {
-            known.name: plain(getattr(self, known.name))
-            for known in fields(self)  # type: ignore[arg-type]
+            known.name: plain(getattr(self, known.name)) for known in fields_of(self)
         }
 
     @staticmethod
@@ -71,20 +82,22 @@ class Schedule:
         return schedule
 
     @staticmethod
-    def from_dict(data: Any, like: "Schedule | None" = None) -> "Schedule":
+    def from_dict(data: Any, like: StepFunction | None = None) -> StepFunction:
         """Return the schedule that `to_dict` was called on, today or at commit 9d3eba2.
 
         Parameters
         ----------
         data : dict
             What `to_dict` returned.
-        like : Schedule, optional
-            One whose classes may be made, besides those of fastopt and the registered ones.
+        like : Schedule or function, optional
+            One whose classes may be made, besides those of fastopt and the registered ones. It also has the
+            functions, which a dict can't have.
 
         Raises
         ------
         ValueError, TypeError
-            If the class isn't known, or has other arguments.
+            If the class isn't known, or has other arguments; or there is a function in the dict where
+            ``like`` has none.
         """
         from fastopt import schedules  # late, as its modules import this one
 
@@ -93,7 +106,7 @@ class Schedule:
         abstract = "Schedule", "Timed"
         known = {name: getattr(schedules, name) for name in schedules.__all__ if name not in abstract}
         known |= Schedule.registered | {cls.__name__: cls for cls in classes_of(like)}
-        result: Schedule = built(data, known)
+        result: StepFunction = built(data, known, like)
         return result
 
     @classmethod
@@ -102,23 +115,61 @@ class Schedule:
         arguments = renamed(data, cls.old_names, {known.name for known in fields(cls)})
         if "larger" in {*data} & {*cls.old_names} and isinstance(arguments.get("mode"), bool):
             arguments["mode"] = "max" if arguments["mode"] else "min"
-        return cls(**arguments)
+        result: Schedule = cls(**arguments)
+        return result
 
 
-def resume_calls(schedule: Schedule, saved: Schedule) -> list[Callable[[], Any]] | None:
+def is_schedule(value: Any) -> bool:
+    """Whether a value is a function of the step; a class isn't, but its objects may be."""
+    return callable(value) and not isinstance(value, type)
+
+
+def name_of(schedule: StepFunction) -> str:
+    """Return the name of a function, or that of the class of a schedule."""
+    return str(getattr(schedule, "__name__", type(schedule).__name__))
+
+
+def fields_of(schedule: StepFunction) -> tuple[Field[Any], ...]:
+    """Return the fields of a schedule; those of a function are none."""
+    return fields(schedule) if is_dataclass(schedule) else ()
+
+
+def is_saved(schedule: StepFunction) -> bool:
+    """Whether a checkpoint can have a schedule: if a dataclass' constructor makes it from its fields."""
+    own: Any = type(schedule)
+    made_by = next((cls for cls in own.__mro__ if "__dataclass_params__" in vars(cls)), None)
+    return isinstance(schedule, Schedule) and made_by is not None and own.__init__ is made_by.__init__
+
+
+def form_of(schedule: StepFunction) -> dict[str, Any]:
+    """Return what a checkpoint has of a schedule, in types that JSON has: of a function it is the name."""
+    if isinstance(schedule, Schedule):
+        return schedule.to_dict()
+    return {"class": FUNCTION, "name": name_of(schedule)}
+
+
+def is_frozen(schedule: StepFunction) -> bool:
+    """Whether a schedule that a checkpoint can have never changes."""
+    own: Any = type(schedule)
+    return bool(own.__dataclass_params__.frozen)
+
+
+def resume_calls(schedule: StepFunction, saved: StepFunction) -> list[Callable[[], Any]] | None:
     """Return the C calls after which a schedule, and those in it, have the values of a saved one.
 
     So the object on which the caller calls ``report`` stays in use. None if a frozen one has other values.
     """
-    if type(schedule) is not type(saved):
+    if schedule is saved:
+        return []
+    if type(schedule) is not type(saved) or not is_saved(schedule):
         return None
-    is_frozen = vars(type(schedule))["__dataclass_params__"].frozen
+    is_constant = is_frozen(schedule)
     calls: list[Callable[[], Any]] = []
     values = {}
     for name, new in vars(saved).items():
         old = vars(schedule).get(name)
         olds, news = (old, new) if isinstance(old, tuple) and isinstance(new, tuple) else ((old,), (new,))
-        if any(isinstance(value, Schedule) for value in olds):
+        if any(map(is_schedule, olds)):
             if len(olds) != len(news):
                 return None
             for pair in zip(olds, news, strict=True):
@@ -126,17 +177,29 @@ def resume_calls(schedule: Schedule, saved: Schedule) -> list[Callable[[], Any]]
                 if inner is None:
                     return None
                 calls += inner
-        elif is_frozen and old != new:
+        elif is_constant and old != new:
             return None
         else:
             values[name] = new
-    return calls if is_frozen else [*calls, partial(vars(schedule).update, values)]
+    return calls if is_constant else [*calls, partial(vars(schedule).update, values)]
+
+
+def restore_calls(schedule: StepFunction) -> list[Callable[[], Any]]:
+    """Return the C calls after which a schedule, and those in it, are as now; functions are left alone."""
+    if not is_saved(schedule):
+        return []
+    own = vars(schedule)
+    calls: list[Callable[[], Any]] = [] if is_frozen(schedule) else [partial(own.update, dict(own))]
+    for value in own.values():
+        for inner in value if isinstance(value, tuple) else (value,):
+            calls += restore_calls(inner) if is_schedule(inner) else []
+    return calls
 
 
 def plain(value: Any) -> Any:
     """Return a schedule's argument in types that JSON has."""
-    if isinstance(value, Schedule):
-        return value.to_dict()
+    if is_schedule(value):
+        return form_of(value)
     return [plain(item) for item in value] if isinstance(value, tuple) else value
 
 
@@ -149,13 +212,21 @@ def classes_of(value: Any) -> Iterator[type[Schedule]]:
         yield from classes_of(item)
 
 
-def built(value: Any, known: Mapping[str, type[Schedule]]) -> Any:
-    """Return the argument that `plain` was called on."""
+def built(value: Any, known: Mapping[str, type[Schedule]], like: Any) -> Any:
+    """Return the argument that `plain` was called on, with functions from a similar one."""
     if isinstance(value, list):
-        return tuple(built(item, known) for item in value)
+        likes = like if isinstance(like, tuple) and len(like) == len(value) else [None] * len(value)
+        return tuple(built(item, known, own) for item, own in zip(value, likes, strict=True))
     if not isinstance(value, Mapping):
         return value
     name = value.get("class")
+    if name == FUNCTION:
+        if is_schedule(like) and not is_saved(like):
+            return like
+        raise ValueError(
+            f"it was saved with the function {shortened(value.get('name'))}, which a file can't have: load "
+            "it into an optimizer that has the function in the same place"
+        )
     if not isinstance(name, str) or name not in known:
         shown = shortened(dict(value))
         raise ValueError(
@@ -163,7 +234,11 @@ def built(value: Any, known: Mapping[str, type[Schedule]]) -> Any:
             "fastopt.schedules.Schedule.register(...)"
         )
     return known[name].from_arguments(
-        {key: built(own, known) for key, own in value.items() if key != "class"}
+        {
+            key: built(own, known, getattr(like, key, None) if type(like).__name__ == name else None)
+            for key, own in value.items()
+            if key != "class"
+        }
     )
 
 
@@ -174,11 +249,12 @@ def several(check: Callable[[str, Any], Any], name: str, values: Any) -> tuple[A
     return tuple(check(f"{name}[{i}]", value) for i, value in enumerate(values))
 
 
-def check_schedule(name: str, value: Any) -> Schedule:
+def check_schedule(name: str, value: Any) -> StepFunction:
     """Return a schedule, or say that it is none."""
-    if not isinstance(value, Schedule):
+    if not is_schedule(value):
         raise TypeError(f"{name} must be a schedule, not {kind(value)}")
-    return value
+    result: StepFunction = value
+    return result
 
 
 def checked(check: Callable[[str, Any], Any] = number, **arguments: Any) -> Any:

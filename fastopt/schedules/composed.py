@@ -5,7 +5,15 @@ from functools import partial
 from math import prod
 
 from fastopt.checks import number
-from fastopt.schedules.base import Schedule, Timed, check_boundaries, check_schedule, checked, several
+from fastopt.schedules.base import (
+    Schedule,
+    StepFunction,
+    Timed,
+    check_boundaries,
+    check_schedule,
+    checked,
+    several,
+)
 
 __all__ = ["Join", "Product", "Warmup"]
 
@@ -18,7 +26,7 @@ class Warmup(Timed):
 
     Parameters
     ----------
-    schedule : Schedule
+    schedule : Schedule or function
         What follows; if it counts epochs, it has a ``steps_per_epoch`` of its own.
     steps : float
         After so many steps, or epochs, it follows; with 0 at once.
@@ -26,7 +34,7 @@ class Warmup(Timed):
         At the first step.
     """
 
-    schedule: Schedule = checked(check_schedule)  # noqa: RUF009 (it gives a field)
+    schedule: StepFunction = checked(check_schedule)  # noqa: RUF009 (it gives a field)
     steps: float = checked()
     start: float = checked(default=0.0)
 
@@ -44,14 +52,14 @@ class Join(Timed):
 
     Parameters
     ----------
-    schedules : list of Schedule
+    schedules : list of Schedule or function
         If they count epochs, they have a ``steps_per_epoch`` of their own.
     boundaries : list of float
         After so many steps, or epochs, the next one begins; increasing. The first may be 0: then the first
         schedule isn't used.
     """
 
-    schedules: tuple[Schedule, ...] = checked(partial(several, check_schedule))
+    schedules: tuple[StepFunction, ...] = checked(partial(several, check_schedule))
     boundaries: tuple[float, ...] = checked(partial(several, number))
 
     def __post_init__(self) -> None:
@@ -73,11 +81,11 @@ class Product(Schedule):
 
     Parameters
     ----------
-    schedules : list of Schedule
+    schedules : list of Schedule or function
         The factors.
     """
 
-    schedules: tuple[Schedule, ...] = checked(partial(several, check_schedule))
+    schedules: tuple[StepFunction, ...] = checked(partial(several, check_schedule))
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -14,6 +14,8 @@ from fastopt.engine.engine import find_nonfinite
 from fastopt.engine.plan import Arrays
 from fastopt.options.groups import Grouping
 from fastopt.options.nonfinite import describe_nonfinite
+from fastopt.options.schedule import value_at
+from fastopt.schedules.base import form_of
 
 __all__ = ["WHOLE", "Agreement", "nonfinite_key"]
 
@@ -140,11 +142,14 @@ class Agreement:
         if optimizer.groups is None and optimizer.decay_params == "all":
             return None
         keys, values = keys_and_values(params)
-        return Grouping(optimizer.groups or {}, optimizer.decay_params == "matrices", keys, values)
+        return Grouping(
+            optimizer.groups or {}, optimizer.decay_params == "matrices", keys, values,
+            check_of=optimizer.check_of,
+        )  # fmt: skip
 
     def _common(self, call: str, is_step: bool) -> dict[str, Any]:
         """Return what must be the same on all ranks, besides the parameters."""
-        optimizer, schedule = self.optimizer, self.optimizer.schedule
+        optimizer = self.optimizer
         common: dict[str, Any] = {
             "the call": call,
             "the rule": type(optimizer).__name__,
@@ -152,13 +157,15 @@ class Agreement:
         }
         common |= {"iter": optimizer.iter, "the number of micro-batches": self.n_accumulated}
         common |= {label: getattr(optimizer, name) for label, name in self._fields.items()}
-        if schedule is not None:
-            common[f"{type(optimizer).__name__}'s lr"] = schedule.to_dict()
+        t = optimizer.iter + 1
+        for name, schedule in optimizer.schedules.items():
+            common[f"{type(optimizer).__name__}'s {name}"] = form_of(schedule)
             if is_step:
-                lr = schedule(optimizer.iter + 1)
-                common["the lr of the schedule"] = optimizer.saved_fields()["lr"]("lr", lr)
+                common[f"the {name} of the schedule"] = value_at(schedule, t, name, optimizer.check_of(name))
         grouping = self.grouping
         groups = "none" if grouping is None else f"{grouping.sets} for {grouping.which}"
+        for own in () if grouping is None or not is_step else grouping.schedules:
+            common[own.label] = value_at(own.schedule, t, own.label, own.check)
         return common | {"groups": groups}
 
 

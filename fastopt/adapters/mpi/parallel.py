@@ -37,7 +37,7 @@ from fastopt.stepping import Flushing
 __all__ = ["DataParallel"]
 
 # Attributes that are the optimizer's, besides its hyperparameters.
-FORWARDED = frozenset(("iter", "skipped", "grad_norm", "schedule", "describe"))
+FORWARDED = frozenset(("iter", "skipped", "grad_norm", "schedule", "schedules", "describe"))
 
 
 class Closed(Consensus):
@@ -66,8 +66,8 @@ class DataParallel(Flushing):
     ----------
     optimizer : Optimizer
         The update rule. Its state is that of slices of the parameters: ``'W1'[0:1856]`` is the first 1,856
-        elements of ``params["W1"]``. Its hyperparameters, ``iter``, ``skipped``, ``grad_norm``, ``schedule``
-        and ``describe`` are the DataParallel's, too; assign them on all ranks alike.
+        elements of ``params["W1"]``. Its hyperparameters, ``iter``, ``skipped``, ``grad_norm``, ``schedule``,
+        ``schedules`` and ``describe`` are the DataParallel's, too; assign them on all ranks alike.
     comm : mpi4py.MPI.Comm
         The duplicate.
     reduce_dtype : dtype or None
