@@ -186,11 +186,11 @@ class Layer:
         ),
         (
             lambda: fastopt.FTRL(initial_accumulator_value=Constant(1)),
-            "it is where the states begin; give it",
+            "initial_accumulator_value can't have a schedule",
         ),
         (
             lambda: fastopt.Yogi(initial_accumulator_value=Constant(1)),
-            "it is where the states begin; give it",
+            "initial_accumulator_value can't have a schedule",
         ),
         (
             lambda: fastopt.Prodigy(beta2=Constant(0.9)),

@@ -2,7 +2,6 @@
 
 from dataclasses import KW_ONLY, dataclass
 from math import exp, log, sqrt
-from typing import ClassVar
 
 from fastopt import kernels
 from fastopt.optimizer import Optimizer, State, choice, hyperparameter, whole
@@ -586,13 +585,12 @@ class Yogi(BiasCorrected, Optimizer):
     """
 
     kernel = kernels.yogi
-    unscheduled: ClassVar = {"initial_accumulator_value": "is where the states begin"}
     lr: float = hyperparameter(0.01)
     beta1: float = hyperparameter(0.9, below=1)
     beta2: float = hyperparameter(0.999, below=1)
     _: KW_ONLY
     eps: float = hyperparameter(1e-3)
-    initial_accumulator_value: float = hyperparameter(1e-6)
+    initial_accumulator_value: float = hyperparameter(1e-6, scheduled=False)
     m = State(lambda self, param, grad: self.initial_accumulator_value)
     v = State(lambda self, param, grad: self.initial_accumulator_value)
 

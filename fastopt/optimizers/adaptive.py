@@ -2,7 +2,6 @@
 
 from dataclasses import KW_ONLY, dataclass
 from math import sqrt
-from typing import ClassVar
 
 from fastopt import kernels
 from fastopt.optimizer import Optimizer, State, choice, hyperparameter
@@ -55,7 +54,7 @@ class AdaGrad(Optimizer):
     _: KW_ONLY
     eps: float = hyperparameter(1e-7)
     eps_root: float = hyperparameter(0.0)
-    initial_accumulator_value: float = hyperparameter(0.0)
+    initial_accumulator_value: float = hyperparameter(0.0, scheduled=False)
     lr_decay: float = hyperparameter(0.0)
     h = State(lambda self, param, grad: self.initial_accumulator_value)
 
@@ -159,7 +158,7 @@ class RMSprop(Optimizer):
     _: KW_ONLY
     eps: float = hyperparameter(1e-7)
     eps_root: float = hyperparameter(0.0)
-    initial_accumulator_value: float = hyperparameter(0.0)
+    initial_accumulator_value: float = hyperparameter(0.0, scheduled=False)
     bias_correction: bool = choice(False, False, True)
     h = State(lambda self, param, grad: self.initial_accumulator_value)
 
@@ -220,7 +219,7 @@ class RMSpropMomentum(Optimizer):
     _: KW_ONLY
     eps: float = hyperparameter(1e-8)
     eps_root: float = hyperparameter(0.0)
-    initial_accumulator_value: float = hyperparameter(0.0)
+    initial_accumulator_value: float = hyperparameter(0.0, scheduled=False)
     bias_correction: bool = choice(False, False, True)
     h = State(lambda self, param, grad: self.initial_accumulator_value)
     v = State()
@@ -292,7 +291,7 @@ class RMSpropGraves(Optimizer):
     _: KW_ONLY
     eps: float = hyperparameter(1e-8)
     eps_root: float = hyperparameter(0.0)
-    initial_accumulator_value: float = hyperparameter(0.0)
+    initial_accumulator_value: float = hyperparameter(0.0, scheduled=False)
     h = State(lambda self, param, grad: self.initial_accumulator_value)
     m = State()
     v = State()
@@ -346,10 +345,9 @@ class FTRL(Optimizer):
     """
 
     kernel = kernels.ftrl
-    unscheduled: ClassVar = {"initial_accumulator_value": "is where the states begin"}
     lr: float = hyperparameter(0.001, above=0)
     _: KW_ONLY
-    initial_accumulator_value: float = hyperparameter(0.1)
+    initial_accumulator_value: float = hyperparameter(0.1, scheduled=False)
     l1_regularization_strength: float = hyperparameter(0.0)
     l2_regularization_strength: float = hyperparameter(0.0)
     l2_shrinkage_regularization_strength: float = hyperparameter(0.0)

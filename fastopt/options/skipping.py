@@ -29,7 +29,7 @@ class SkippingFields:
         The norm is that of the gradients as they are given; frozen arrays don't count.
     """
 
-    skip_norm: float | None = hyperparameter(None, above=0, repr=False)
+    skip_norm: float | None = hyperparameter(None, above=0, repr=False, scheduled=False)
 
 
 class SkipLarge(Option):

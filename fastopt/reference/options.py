@@ -100,7 +100,7 @@ class Optimizer:
             self.skipped += 1
             return False
         if self.skip_norm is not None:
-            frozen = {key for key in batch if self.hyperparameters_of(key, params[key], 0.0).get("freeze")}
+            frozen = {key for key in batch if self.hyperparameters_of(key, params[key]).get("freeze")}
             norm = norm_of([g for key, g in batch.items() if key not in frozen], 2)
             if not norm <= self.skip_norm:
                 self.skipped += 1
