@@ -19,6 +19,7 @@ from fastopt.demo.surfaces import SURFACES
 from fastopt.fields import SHOWN
 from fastopt.kernels import adaptive
 from fastopt.optimizer import Optimizer
+from fastopt.optimizers import schedule_free
 from fastopt.reference.common import column_totals, cube_root, row_totals, total
 from fastopt.tools import equivalents
 
@@ -367,6 +368,22 @@ def test_average_of_schedule_free_radam_is_that_of_its_authors():
         [0.2723462970588462, 2.999035895650155, -1.5278291517521077],
     ]
     np.testing.assert_allclose(optimizer.average(params)[0], expected, 1e-12)
+
+
+def test_weights_of_a_long_schedule_free_run():
+    own = fastopt.ScheduleFreeSGD(warmup_steps=7, r=0.5, weight_lr_power=1.5)
+    weights = [t**0.5 * min(t / 7, 1) ** 1.5 for t in range(1, 1501)]
+    total, found = 0.0, []
+    for t, weight in enumerate(weights, 1):
+        total += weight
+        found.append(own.scalars(t)[0])
+        assert found[-1] == weight / total
+    # A run that is resumed, or a parameter that is late, has the same.
+    assert [own.scalars(t)[0] for t in (2, 700, 1500)] == [found[1], found[699], found[1499]]
+    for i in range(300):  # powers that change at each step
+        own.r = i / 300
+        own.scalars(3)
+    assert len(schedule_free.SUMS) <= 101
 
 
 # In some (Prodigy) a parameter's step depends on all parameters.

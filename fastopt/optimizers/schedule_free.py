@@ -56,14 +56,16 @@ def sum_of_weights(t: int, kind: Hashable, weight: Callable[[int], float]) -> fl
     weight : callable
         Returns the weight of a step.
     """
+    if len(SUMS) > 100:
+        SUMS.clear()
     known = SUMS.setdefault(kind, {})
     if t not in known:
         last = t - 1 if t - 1 in known else 0
         total = known.get(last, 0.0)
         for i in range(last + 1, t + 1):
             total += weight(i)
-        if len(known) > 100:
-            SUMS[kind] = known = dict([*known.items()][-50:])
+        if len(known) > 1000:
+            SUMS[kind] = known = dict([*known.items()][-500:])
         known[t] = total
     return known[t]
 
