@@ -50,6 +50,8 @@ class Derived:
         Whether the next step may be kept: all that differs is what the options do, and scalars.
     is_plain, is_neutral : bool
         Whether options change no more than scalars; and whether these are the rule's alone.
+    restart_every : int
+        Number of steps after which the rule of a parameter begins anew, or 0.
     views : GroupViews
         The hyperparameters of groups.
     last_grouping : tuple
@@ -61,6 +63,7 @@ class Derived:
     is_repeatable: bool
     is_plain: bool
     is_neutral: bool
+    restart_every: int
     views: GroupViews
     last_grouping: tuple[object, Grouping | None]
 
@@ -104,7 +107,8 @@ class Configuration(
         own |= {"options": (*options, *averaging), "averaging": averaging}
         own |= {"grad_sign": -1.0 if self.maximize else 1.0, "views": GroupViews()}
         own["is_repeatable"] = own["accumulation"] is None and self.n_totals == 0
-        own["is_plain"] = not options
+        own["restart_every"] = self.lookahead[0] if self.lookahead and self.lookahead_reset else 0
+        own["is_plain"] = not options and not own["restart_every"]
         own["is_neutral"] = not (
             options
             or averaging
@@ -119,7 +123,7 @@ class Configuration(
         """Make the options that keep an average, in the order in which they act."""
         averaging: list[Option] = []
         if self.lookahead is not None:
-            averaging.append(Lookahead(self.lookahead))
+            averaging.append(Lookahead(self.lookahead, self.lookahead_reset))
         if self.ema is not None:
             averaging.append(MovingAverage(self.ema, self.ema_init, self.ema_every, self.ema_overwrite))
         if self.swa is not None:
@@ -182,6 +186,11 @@ class Configuration(
         self.check_groups(self.groups)
         if self.decoupled is not None and self.default_decoupled is None:
             raise ValueError(f"{name} has its weight decay in its formula: decoupled can't be chosen")
+        is_shared = any(getattr(type(self), state).spec.is_shared for state in type(self).states)
+        if self.lookahead_reset and (is_shared or self.n_totals):
+            raise ValueError(
+                f"lookahead_reset can't be had with {name}, whose parameters share a part of the state"
+            )
         if self.ema is not None and self.swa is not None:
             raise ValueError("ema and swa are two averages: choose one")
 

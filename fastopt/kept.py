@@ -5,7 +5,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from fastopt.arrays.layout import Layout
-from fastopt.engine.engine import NonfiniteGradientError
+from fastopt.engine.finite import NonfiniteGradientError
 from fastopt.engine.plan import Arrays, Plan
 from fastopt.options.base import NEUTRAL_SCALARS
 from fastopt.step import Step, plan_scalars
@@ -65,7 +65,9 @@ def keep_step(plan: Plan, params: Any, grads: Any) -> KeptStep:
         except NonfiniteGradientError:
             return False
         # Other arrays than those of the last step are refused by compiled code.
-        if step.token is not token or step.also or step.nonfinite_key is not None or not step.is_taken:
+        if step.token is not token or step.also or step.nonfinite_key is not None:
+            return False
+        if step.restarts or not step.is_taken:
             return False
         scalars = plan_scalars(optimizer, plan, grouping, step.scheduled, step.grad_scale)
         is_done = drive(step.arrays.params, step.arrays.grads, scalars, count)

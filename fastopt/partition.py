@@ -75,7 +75,7 @@ class Partition(
         or a function of key and array that returns a bool.
     threads, nonfinite, denormals, maximize, rows : optional
         As for an `Optimizer`; all members get these values.
-    lookahead, ema, ema_init, ema_every, ema_overwrite, swa, swa_every : optional
+    lookahead, lookahead_reset, ema, ema_init, ema_every, ema_overwrite, swa, swa_every : optional
         As for an `Optimizer`; all members get these values.
     clip_value, clip_norm_each, clip_rms, clip_adaptive, clip_adaptive_eps, accumulate : optional
         As for an `Optimizer`.

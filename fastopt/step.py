@@ -1,6 +1,6 @@
 """A step as a value: what it was given, what the options make of it, and what it shows afterwards."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -9,8 +9,9 @@ import numpy as np
 
 from fastopt.arrays.layout import Layout
 from fastopt.arrays.rows import Rows
-from fastopt.engine.engine import CHANGED, Engine, NonfiniteGradientError, OutdatedStepError
-from fastopt.engine.memory import Memory
+from fastopt.engine.engine import CHANGED, Engine, OutdatedStepError
+from fastopt.engine.finite import NonfiniteGradientError
+from fastopt.engine.memory import Memory, StateSpec
 from fastopt.engine.plan import Arrays, Plan
 from fastopt.engine.rules import Rule
 from fastopt.engine.segment import Calls, Segment
@@ -52,6 +53,8 @@ class Step:
         C calls that belong to the step, from `add`.
     guards : sequence of callables
         C calls before it, which return REFUSED if it is outdated.
+    restarts : collection of hashable
+        The keys of parameters whose rule begins anew with this step.
     is_taken : bool
         Whether the step itself is to be done once the options have changed it.
     is_skipped : bool
@@ -73,6 +76,7 @@ class Step:
     grad_norm: float | None = None
     also: Sequence[Callable[[], Any]] = ()
     guards: Sequence[Callable[[], Any]] = ()
+    restarts: Collection[Hashable] = ()
     is_taken = False
     is_skipped = False
     other_jobs: Sequence[tuple[Engine, Any]] = ()
@@ -233,9 +237,11 @@ class Step:
         """Return the number of threads for a number of elements."""
         return self.optimizer.threads_for(n_elements)
 
-    def initialize(self, memory: Memory, new: Sequence[tuple[Hashable, Any, Any]]) -> None:
-        """Give the states of new parameters their first values."""
-        specs = [spec for spec in memory.specs if spec.init is not None]
+    def initialize(
+        self, memory: Memory, new: Sequence[tuple[Hashable, Any, Any]], specs: Sequence[StateSpec]
+    ) -> None:
+        """Give these states of new parameters, which are 0, their first values."""
+        specs = [spec for spec in specs if spec.init is not None]
         if not specs:
             return
         states = {spec.name: memory.views(spec.name) for spec in specs}
@@ -290,11 +296,12 @@ def plan_scalars(
     scale = optimizer.grad_sign if grad_scale is None else grad_scale
     is_decayed = optimizer.default_decoupled is not None
     result: tuple[float, ...] = ()
-    averaging = optimizer.averaging
+    averaging, period = optimizer.averaging, optimizer.restart_every
     for group, position in plan.sets:
         view, t = views[group], counts.item(position) + 1
         decay = view.weight_decay if is_decayed else 0.0
-        result += (scale, *(view.decay_scalars(decay) if decay else (0.0, 1.0)), *view.scalars(t))
+        own = view.scalars((t - 1) % period + 1 if period else t)
+        result += (scale, *(view.decay_scalars(decay) if decay else (0.0, 1.0)), *own)
         for option in averaging:
             result += option.average_scalars(t)
     return result

@@ -15,7 +15,8 @@ from fastopt.checkpoints import state_dict
 from fastopt.checkpoints.saving import Saving
 from fastopt.consistency import MAX_ATTEMPTS
 from fastopt.display import format_value
-from fastopt.engine.engine import Engine, NonfiniteGradientError, OutdatedStepError, find_nonfinite
+from fastopt.engine.engine import Engine, OutdatedStepError
+from fastopt.engine.finite import NonfiniteGradientError, find_nonfinite
 from fastopt.engine.plan import Arrays, run_calls
 from fastopt.engine.segment import Calls, Segment
 from fastopt.engine.table import NONFINITE
@@ -35,7 +36,7 @@ __all__ = ["Flushing", "Stepping"]
 # What `arrange` assigns.
 ARRANGED = {
     *("accumulation", "averaging", "grad_sign", "is_neutral", "is_plain", "is_repeatable"),
-    *("kept", "options", "views"),
+    *("kept", "options", "restart_every", "views"),
 }
 
 

@@ -102,6 +102,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "groups": {"b": {"lr_scale": schedules.Linear(0.5, 3, 2.0)}},
     },
     "lookahead": {"lookahead": (2, 0.3)},
+    "lookahead_reset": {"lookahead": (2, 0.3), "lookahead_reset": True},
     "ema": {"ema": 0.75},
     "ema_every": {"ema": 0.75, "ema_init": "first", "ema_every": 2, "ema_overwrite": 4},
     "ema_overwrite": {"ema": 0.75, "ema_init": "initial", "ema_overwrite": 3},
@@ -117,11 +118,15 @@ OPTIONS: dict[str, dict[str, Any]] = {
 # Other values of what an option above has, which change numbers and no code: each rule has them in some
 # containers, and no pairs are made with them.
 VARIANTS = {
-    *("decay_max_lr", "clip_adaptive_eps", "clip_norm_type", "largest"),
+    *("lookahead_reset", "decay_max_lr", "clip_adaptive_eps", "clip_norm_type", "largest"),
     *("ema_every", "ema_overwrite", "swa_every"),
 }
 # But for these.
-VARIANT_PAIRS = [("decay_max_lr", "groups"), ("decay_max_lr", "schedule")]
+VARIANT_PAIRS = [
+    *(("decay_max_lr", "groups"), ("decay_max_lr", "schedule")),
+    *(("clip_norm", "lookahead_reset"), ("groups", "lookahead_reset"), ("lookahead_reset", "ema")),
+    *(("lookahead_reset", "accumulate"), ("lookahead_reset", "skip")),
+]
 
 SHAPES = {"W": (3, 5), "b": (4,), "s": (), "K": (2, 1, 2, 3)}
 MATRICES = {"W": (3, 5), "b": (5, 3), "s": (2, 2), "K": (1, 4)}
@@ -175,6 +180,9 @@ def has_option(rule: str, option: str) -> bool:
     own = getattr(fastopt, rule)
     if option in ("schedule", "schedules"):
         return "lr" not in own.unscheduled
+    shared = any(getattr(own, state).spec.is_shared for state in own.states)
+    if option == "lookahead_reset" and (shared or own.n_totals):
+        return False
     if option == "decay_max_lr" and own.decay_scalars is not fastopt.Optimizer.decay_scalars:
         return False
     return option not in ("decoupled", "coupled", "decay_max_lr") or own.default_decoupled is not None

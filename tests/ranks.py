@@ -200,6 +200,7 @@ def around():
     for options, check in (
         ({"lr": cosine, "weight_decay": 0.1, "maximize": True}, same),
         ({"ema": 0.75, "lookahead": (2, 0.5)}, same),
+        ({"lookahead": (2, 0.5), "lookahead_reset": True, "ema": 0.5, "ema_every": 2}, same),
         ({"clip_value": 0.5}, same),
         ({"clip_norm_each": 0.5, "clip_adaptive": 0.25}, same),
         ({"clip_norm": 0.5}, close),

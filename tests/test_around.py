@@ -321,6 +321,14 @@ def test_clipping_agrees_with_optax(options, clip):
     assert not np.allclose(params[0], stepped(fastopt.SGD(0.1))[0])
 
 
+def test_the_root_mean_square_of_rows_is_that_of_the_whole_gradient():
+    params = [np.zeros((8, 2))]
+    fastopt.SGD(1.0, clip_rms=0.5).update(params, [fastopt.Rows([5, 0], [[4.0, 4.0], [4.0, 4.0]])])
+    expected = np.zeros((8, 2))
+    expected[[0, 5]] = -1.0  # 64 / 16 is the square of 2
+    assert np.array_equal(params[0], expected)
+
+
 @pytest.mark.parametrize("order", [1, 2, inf])
 @pytest.mark.parametrize("kind", ["arrays", "rows"])
 def test_norms_of_gradients_with_nan(order, kind):

@@ -195,7 +195,7 @@ def test_options_drop_what_they_know_of_a_dropped_parameter():
         optimizer.drop_state(key)
     copies, norm = optimizer.options
     assert not copies.copies.engine.memory.layout
-    assert not norm.norm.engine.memory.layout
+    assert not norm.norm.sums.engine.memory.layout
 
 
 def test_a_refused_step_replaces_no_number():

@@ -1,6 +1,6 @@
 """The engine: the state of some parameters, and the plans by which steps update them."""
 
-from collections.abc import Callable, Hashable, Mapping, MutableMapping, MutableSequence, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, MutableMapping, MutableSequence, Sequence
 from functools import partial
 from itertools import takewhile
 from operator import call, is_not, setitem
@@ -13,19 +13,16 @@ from fastopt.arrays.containers import check_grad, check_param
 from fastopt.arrays.layout import Layout, order_of
 from fastopt.arrays.packing import Packed
 from fastopt.arrays.rows import Rows
+from fastopt.engine.finite import check_finite
 from fastopt.engine.memory import Memory, StateSpec
 from fastopt.engine.overlap import overlapping_jobs, take_on_copies
-from fastopt.engine.plain import all_finite
 from fastopt.engine.plan import FROZEN, Arrays, Plan, run_calls
 from fastopt.engine.planning import make_plan
 from fastopt.engine.rules import Rule
 from fastopt.engine.segment import Calls, Segment
 from fastopt.engine.table import CHECK, DONE, NONFINITE
 
-__all__ = [
-    "CHANGED", "Engine", "Job", "NonfiniteGradientError", "OutdatedStepError", "find_nonfinite",
-    "take_together",
-]  # fmt: skip
+__all__ = ["CHANGED", "Engine", "Job", "OutdatedStepError", "take_together"]
 
 CHANGED = "params, grads and options must not change while update() runs; no step was taken"
 
@@ -40,16 +37,14 @@ class OutdatedStepError(RuntimeError):
     """Another step was taken, by a signal's handler, after this one had begun."""
 
 
-class NonfiniteGradientError(FloatingPointError):
-    """A gradient has NaN, infinity, or a value whose square overflows."""
-
-
 class Job(Protocol):
     """What the engine asks of a step."""
 
     arrays: Arrays
     also: Sequence[Callable[[], Any]]
     guards: Sequence[Callable[[], Any]]
+    # Parameters whose states get their first values again.
+    restarts: Collection[Hashable]
     token: object
     grouping: Any
     is_strict: bool
@@ -73,8 +68,10 @@ class Job(Protocol):
     def n_threads(self, n_elements: int) -> int:
         """Return the number of threads for a number of elements."""
 
-    def initialize(self, memory: Memory, new: Sequence[tuple[Hashable, Any, Any]]) -> None:
-        """Give the states of new parameters their first values."""
+    def initialize(
+        self, memory: Memory, new: Sequence[tuple[Hashable, Any, Any]], specs: Sequence[StateSpec]
+    ) -> None:
+        """Give these states of new parameters, which are 0, their first values."""
 
 
 class Engine:
@@ -101,6 +98,7 @@ class Engine:
 
     def __init__(self, rule: Rule, specs: Sequence[StateSpec], n_averages: int = 0) -> None:
         self.rule, self.n_averages = rule, n_averages
+        self.own_specs = specs[: len(specs) - n_averages]
         self.has_shared = any(spec.is_shared for spec in specs)
         self.memory = Memory(specs)
         self.plan: Plan | None = None
@@ -125,6 +123,9 @@ class Engine:
             plan = self.plans.get(tuple(keys))
             if plan is None or plan.keys != keys:
                 return None
+        # New values that are drafted, or first ones that are computed, take the states as they are.
+        if job.restarts and (plan.is_drafted or any(spec.init for spec in self.own_specs)):
+            return None
         return plan if plan.token is job.token and plan.grouping == job.grouping and plan.recount() else None
 
     def repeat(
@@ -187,6 +188,7 @@ class Engine:
             known is not None
             and drive is not None
             and not job.guards
+            and not job.restarts
             and (known.is_small or known.fits(arrays, job.n_threads))
         ):
             self.plan = known
@@ -215,8 +217,10 @@ class Engine:
         Raises what `take` does.
         """
         also, first = job.also, [*job.guards]
+        restart: Calls = []
         if known is not None and known.fits(job.arrays, job.n_threads):
             self.plan = known
+            restart = known.memory.clear_calls(job.restarts, self.own_specs)
         else:
             first += self.unchanged_calls()
             known, adopt = self._make_plan(job)
@@ -227,10 +231,10 @@ class Engine:
             raise OutdatedStepError(CHANGED)
         scalars = job.checked_scalars(known)
         also = [*self._share_calls(known), *also]
-        if is_alone:
+        if is_alone and not restart:
             return known, first, known.calls(job.arrays, scalars, count, also, CHECK)
         first += known.check_calls(job.arrays, scalars, count)
-        return known, first, known.calls(job.arrays, scalars, count, also, 0)
+        return known, first, [*restart, *known.calls(job.arrays, scalars, count, also, 0)]
 
     def unchanged_calls(self) -> Calls:
         """Return the C calls that refuse the step if the state isn't what it is now."""
@@ -251,10 +255,14 @@ class Engine:
         groups = job.groups()
         frozen = {key for key, group in zip(arrays.keys, groups, strict=True) if group == FROZEN}
         started: list[Hashable] = []
-        if new or memory.container is None:
+        if new or job.restarts or memory.container is None:
             memory = memory.extended(layout, container)
             memory.unstarted |= {key for key, _, _ in new if key in frozen}
             self._initialize(memory, new, job)
+        if job.restarts:
+            restarted = [item for item in zip(*arrays.by_array(), strict=True) if item[0] in job.restarts]
+            run_calls(memory.clear_calls(job.restarts, self.own_specs))
+            job.initialize(memory, restarted, self.own_specs)
         if memory.unstarted and not isinstance(arrays.keys, Layout):
             # The state of a frozen parameter begins when it is thawed.
             thawed = [
@@ -313,7 +321,7 @@ class Engine:
 
     def _initialize(self, memory: Memory, items: Sequence[tuple[Hashable, Any, Any]], job: Job) -> None:
         """Give parameters their first values, and the present ones of states that all have alike."""
-        job.initialize(memory, items)
+        job.initialize(memory, items, memory.specs)
         starting = {key for key, _, _ in items}
         source = next((key for key in memory.layout if key not in starting), None)
         for spec in memory.specs if source is not None else ():
@@ -378,20 +386,3 @@ def run_together(jobs: Sequence[tuple[Engine, Job]], known: Sequence[Plan | None
         if run_calls(calls):
             return statuses or [NONFINITE if plan.found_nonfinite else DONE for plan, _, _ in prepared]
     raise RuntimeError(CHANGED)
-
-
-def check_finite(arrays: Arrays, layout: Layout) -> None:
-    """Raise NonfiniteGradientError if a gradient isn't finite."""
-    key = find_nonfinite(arrays, layout)
-    if key is not None:
-        raise NonfiniteGradientError(key)
-
-
-def find_nonfinite(arrays: Arrays, layout: Layout) -> Hashable | None:
-    """Return the key of the first gradient that, in its parameter's dtype, isn't finite."""
-    for key, _, grad in zip(*arrays.by_array(), strict=True):
-        values = grad.values if isinstance(grad, Rows) else grad
-        with np.errstate(all="ignore"):
-            if not all_finite(np.asarray(values, layout[key].dtype)):
-                return key
-    return None

@@ -1,6 +1,6 @@
 """The state of an optimizer: flat buffers, and how many steps each parameter has taken."""
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from functools import partial
 from operator import setitem
 from typing import Any, NamedTuple
@@ -137,6 +137,14 @@ class Memory:
             partial(setitem, self.steps, ..., other.steps),
         ]
         return [*calls, partial(self.unstarted.intersection_update, other.unstarted)]
+
+    def clear_calls(self, keys: Collection[Hashable], specs: Sequence[StateSpec]) -> list[Callable[[], Any]]:
+        """Return the C calls that set some states, the first ones, of some parameters to 0."""
+        if len(keys) == len(self.layout):
+            flats = [flat for buffers in self.buffers.values() for flat in buffers[: len(specs)]]
+        else:
+            flats = [self.flat_states(key)[k] for key in keys for k in range(len(specs))]
+        return [partial(flat.fill, 0) for flat in flats]
 
     def flat_states(self, key: Hashable) -> tuple[np.ndarray, ...]:
         """Return flat views of the states of one parameter."""

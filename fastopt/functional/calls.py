@@ -241,6 +241,6 @@ class Calls:
             grad = [np.zeros_like(p) for p in param] if isinstance(param, list) else np.zeros_like(param)
         arrays = arrays_of(param, grad)
         memory = optimizer.engine.memory.extended(layout_of(arrays, optimizer.engine.rule.is_whole), dict)
-        Step(optimizer, arrays).initialize(memory, list(zip(*arrays[:3], strict=True)))
+        Step(optimizer, arrays).initialize(memory, list(zip(*arrays[:3], strict=True)), memory.specs)
         found = [[view.copy("K") for view in memory.views(name).values()] for name in self.rule.states]
         return tuple(values if isinstance(param, list) else values[0] for values in found)

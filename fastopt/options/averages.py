@@ -1,11 +1,14 @@
 """Averages of the parameters: exponential moving average, stochastic weight averaging, Lookahead."""
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from fastopt.checks import choice, hyperparameter, integer, number, whole
 from fastopt.engine.memory import StateSpec
 from fastopt.options.base import Option
+
+if TYPE_CHECKING:
+    from fastopt.step import Step
 
 __all__ = ["AverageFields", "Lookahead", "MovingAverage", "WeightAverage"]
 
@@ -46,6 +49,10 @@ class AverageFields:
 
         slow ← slow + α·(p − slow)
         p ← slow
+    lookahead_reset : bool, default False
+        Whether the rule of a parameter begins anew after each of these synchronizations: its next step is
+        like that of a new optimizer, with the first values of the states and t = 1 (optax's
+        ``reset_state``). `Prodigy` and other rules whose parameters share numbers can't.
     ema : float, optional
         Decay d of an exponential moving average of the parameters, in (0, 1). By default the average is
         corrected for its start and updated after every step. It can't be combined with ``swa``.
@@ -74,6 +81,7 @@ class AverageFields:
     lookahead: tuple[int, float] | None = field(
         default=None, repr=False, metadata={"check": check_lookahead, "fixed": True}
     )
+    lookahead_reset: bool = choice(False, False, True, fixed=True, of="lookahead")
     ema: float | None = hyperparameter(None, above=0, below=1, repr=False, fixed=True)
     ema_init: str = choice("corrected", "corrected", "first", "initial", fixed=True, of="ema")
     ema_every: int = whole(1, least=1, repr=False, fixed=True, of="ema")
@@ -83,12 +91,36 @@ class AverageFields:
 
 
 class Lookahead(Option):
-    """Every k-th step of a parameter p ← slow ← slow + α·(p − slow)."""
+    """Every k-th step of a parameter p ← slow ← slow + α·(p − slow).
+
+    Parameters
+    ----------
+    pair : tuple of int and float
+        k and α.
+    resets : bool
+        Whether the rule begins anew after such a step.
+    """
 
     averages: ClassVar = (StateSpec("lookahead.slow", first_param),)
 
-    def __init__(self, pair: tuple[int, float]) -> None:
+    def __init__(self, pair: tuple[int, float], resets: bool) -> None:
         self.k, self.alpha = pair
+        self.resets = resets
+
+    def before(self, step: "Step") -> bool:
+        """Note the parameters whose last step was such a one."""
+        if self.resets:
+            counts, positions = step.memory.counts, step.memory.positions
+            was_last = (counts > 0) & (counts % self.k == 0)
+            if was_last.any():
+                step.restarts = {
+                    key
+                    for key in step.arrays.keys
+                    if key in positions
+                    and was_last[positions[key]]
+                    and not (step.grouping is not None and step.grouping.is_frozen(key))
+                }
+        return True
 
     def average_scalars(self, t: int) -> tuple[float, ...]:
         """Return α and 1 at every k-th step, else 0 and 0."""

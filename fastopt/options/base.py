@@ -1,12 +1,13 @@
 """What an option may do in a step."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fastopt.arrays.containers import compute_dtype
 from fastopt.arrays.layout import Layout
 from fastopt.arrays.rows import Rows
-from fastopt.engine.engine import Engine, find_nonfinite
+from fastopt.engine.engine import Engine
+from fastopt.engine.finite import find_nonfinite
 from fastopt.engine.memory import Memory, StateSpec
 from fastopt.engine.plan import Arrays, Plan
 from fastopt.engine.rules import Rule
@@ -75,6 +76,7 @@ class Pass:
     between: Callable[[Segment], Calls] | None = None
     also: Sequence[Callable[[], Any]] = ()
     guards: Sequence[Callable[[], Any]] = ()
+    restarts: Collection[Hashable] = ()
 
     def __init__(
         self,
@@ -108,7 +110,9 @@ class Pass:
     def check_current(self) -> None:
         """Do nothing: the step that it belongs to is checked."""
 
-    def initialize(self, memory: Memory, new: Sequence[tuple[Hashable, Any, Any]]) -> None:
+    def initialize(
+        self, memory: Memory, new: Sequence[tuple[Hashable, Any, Any]], specs: Sequence[StateSpec]
+    ) -> None:
         """Leave the states 0."""
 
 

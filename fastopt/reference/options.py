@@ -56,6 +56,7 @@ class Optimizer:
         clip_norm: float | None = None,
         clip_norm_type: float = 2.0,
         lookahead: tuple[int, float] | None = None,
+        lookahead_reset: bool = False,
         ema: float | None = None,
         ema_init: str = "corrected",
         ema_every: int = 1,
@@ -78,6 +79,7 @@ class Optimizer:
         self.clip_rms, self.clip_adaptive_eps = clip_rms, clip_adaptive_eps
         self.clip_norm, self.clip_norm_type = clip_norm, clip_norm_type
         self.grad_norm: float | None = None
+        self.lookahead_reset = lookahead_reset
         self.lookahead, self.ema, self.swa, self.swa_every = lookahead, ema, swa, swa_every
         self.ema_init, self.ema_every, self.ema_overwrite = ema_init, ema_every, ema_overwrite
         self.accumulate, self.nonfinite, self.cautious = accumulate, nonfinite, cautious
@@ -202,8 +204,11 @@ class Optimizer:
         return g + p.dtype.type(decay) * p if decay else g
 
     def begin(self, key: Any, p: np.ndarray) -> None:
-        """Begin the history of a parameter that has none."""
+        """Begin the history of a parameter that has none, or that of its rule after a synchronization."""
         if key in self.rules:
+            t = self.counts[key]
+            if self.lookahead is not None and self.lookahead_reset and t > 0 and t % self.lookahead[0] == 0:
+                self.rules[key] = self.rule()
             return
         rule = self.rule()
         first = next(iter(self.rules.values()), None)

@@ -10,7 +10,7 @@ from fastopt.adapters.mpi.consensus import Consensus
 from fastopt.adapters.mpi.distribution import Distribution
 from fastopt.arrays.containers import keys_and_values, match_grads
 from fastopt.arrays.layout import Layout
-from fastopt.engine.engine import find_nonfinite
+from fastopt.engine.finite import find_nonfinite
 from fastopt.engine.plan import Arrays
 from fastopt.options.groups import Grouping
 from fastopt.options.nonfinite import describe_nonfinite

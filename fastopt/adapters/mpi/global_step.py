@@ -37,7 +37,7 @@ class GlobalStep:
         is_strict = optimizer.nonfinite != "warn"
         # Whether all elements have to be known before any changes; all state is made at once, at first.
         is_joint = is_strict or optimizer.clip_norm is not None or optimizer.skip_norm is not None
-        is_joint = is_joint or sharding.is_joint or not agreement.has_stepped
+        is_joint = is_joint or sharding.is_joint or not agreement.has_stepped or optimizer.restart_every > 0
         is_finite = True
         with abort_on_error(self.comm):
             also: Calls = []
