@@ -60,6 +60,15 @@ OF_RULES = {
     **{(rule, "nesterov"): "write fastopt.NAdam(...)" for rule in ("Adam", "PaperAdam", "AdamW")},
     ("SGD", "dampening"): "write fastopt.SGDM(lr, momentum, dampening)",
     ("AdaGrad", "momentum"): "it has none; fastopt.Adam(...) has an average of the gradients",
+    ("AdamP", "nesterov"): "it has none; fastopt.NAdam(...) has",
+    (
+        "MARS",
+        "optimize_1d",
+    ): "leave it out: all arrays are updated; fastopt.Partition has other rules for some",
+    ("DoG", "init_step"): "write reps_rel=... for a heuristic one, r0=... for a distance",
+    ("DoWG", "init_estim_sq_dist"): "write r0=..., its root",
+    **{(rule, "estim_lr0"): "write d0=..." for rule in ("Prodigy", "DAdaptAdam")},
+    **{(rule, "decouple"): "leave it out: it always is" for rule in ("Prodigy", "DAdaptAdam")},
 }
 
 # Methods and attributes.

@@ -415,7 +415,7 @@ def test_every_place_names_the_same_rules():
         assert set(cls.states) == set(CASES[rule].states)
 
 
-FAMILIES = ("sgd", "adaptive", "adam", "schedule_free", "sign")
+FAMILIES = ("sgd", "adaptive", "adam", "schedule_free", "sign", "layerwise_adam", "learning_rate_free")
 
 
 @pytest.mark.parametrize("rule", [rule for family in FAMILIES for rule in optimizers.FAMILIES[family]])

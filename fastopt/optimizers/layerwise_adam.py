@@ -90,7 +90,7 @@ class MARS(BiasCorrected, Optimizer):
     the paper's x₁ = x₀; in the authors' code it begins as 0. All arrays are updated like this, as with their
     ``optimize_1d=True``.
 
-    Take it in the place of AdamW for long runs on noisy gradients, with its own larger learning rate.
+    Take it when gradients are noisy and the run is long, with a larger learning rate than AdamW's.
 
     Parameters
     ----------
@@ -164,7 +164,7 @@ class AdaMini(BiasCorrected, Optimizer):
     of ``x @ W`` output units are the columns of W: for blocks of these hand over ``W.T`` and ``dW.T``, views
     through which W is updated. In a table of embeddings rows are right, one for each token.
 
-    Take it for large networks: it has half the state of Adam, with the learning rate of AdamW.
+    Take it when memory is scarce: it has half the state of AdamW, and its learning rate.
 
     Parameters
     ----------
@@ -230,7 +230,7 @@ class AdamP(Optimizer):
     over ``W.T`` and ``dW.T``, views through which W is updated. Arrays with less than two dimensions have no
     channels, and AdamW's steps.
 
-    Take it for networks with batch or layer normalization after most of their layers.
+    Take it when batch or layer normalization follows most of the layers.
 
     Parameters
     ----------

@@ -20,9 +20,9 @@ class DoG(Optimizer):
 
     r ← max(r, ‖p₀ − p‖, r0, reps_rel·(1 + ‖p₀‖)); h ← h + ‖g‖²; p ← p − (lr·r / √(h + eps))·g
 
-    Norms run over all parameters; p₀ is where they started. Take it for SGD without a search for a learning
-    rate: leave lr at 1, without a schedule, and evaluate an average (``ema``), which its authors hold to be
-    crucial.
+    Norms run over all parameters; p₀ is where they started. Take it when you want SGD without a search for a
+    learning rate: leave lr at 1, without a schedule, and evaluate an average (``ema``), which its authors
+    hold to be crucial.
 
     Parameters
     ----------
@@ -85,8 +85,8 @@ class DoWG(Optimizer):
 
     r ← max(r, ‖p₀ − p‖, r0); v ← v + r²·‖g‖²; p ← p − (lr·r² / (√v + eps))·g
 
-    Norms run over all parameters; p₀ is where they started. Take it for SGD without a search for a learning
-    rate, where `DoG` is too slow: its steps are larger. Leave lr at 1.
+    Norms run over all parameters; p₀ is where they started. Take it when `DoG` is too slow: its steps are
+    larger. Leave lr at 1.
 
     Parameters
     ----------

@@ -65,10 +65,10 @@ class MARS(Moments):
         self.begin(params)
         lr_t, eps_t = self.corrected()
         weight = self.gamma * self.beta1 / (1 - self.beta1)
+        norms = {key: norm(g + weight * (g - self.prev_grad[key])) for key, _, g in triples(params, grads)}
         for key, p, g in triples(params, grads):
             c = g + weight * (g - self.prev_grad[key])
-            length = norm(c)
-            self.average(key, (1 / length if length > 1 else 1.0) * c)
+            self.average(key, (1 / norms[key] if norms[key] > 1 else 1.0) * c)
             self.prev_grad[key][...] = g
             kept = (1 - self.lr * self.weight_decay) * p
             put(params, key, kept - lr_t * self.m[key] / (np.sqrt(self.v[key]) + eps_t))
@@ -92,14 +92,14 @@ class AdaMini(Betas):
             self.m, self.v = zeros(params), zeros(params, blocks)
         self.iter += 1
         lr_t, eps_t = self.corrected()
+        for key, _, g in triples(params, grads):
+            if g.size:
+                v = self.v[key]
+                sums = row_totals(np.square(double(g)).reshape(v.size, -1)).reshape(v.shape)
+                v[...] = double(v) + (1 - self.beta2) * (sums / (g.size // v.size) - double(v))
         for key, p, g in triples(params, grads):
-            if not g.size:
-                continue
             self.m[key] += (1 - self.beta1) * (g - self.m[key])
-            v = self.v[key]
-            mean = row_totals(np.square(double(g)).reshape(v.size, -1)).reshape(v.shape) / (g.size // v.size)
-            v[...] = double(v) + (1 - self.beta2) * (mean - double(v))
-            divisor = (np.sqrt(double(v)) + eps_t).astype(g.dtype)
+            divisor = (np.sqrt(double(self.v[key])) + eps_t).astype(g.dtype)
             put(params, key, (1 - self.lr * self.weight_decay) * p - lr_t * self.m[key] / divisor)
 
 
@@ -127,19 +127,27 @@ class AdamP(Moments):
         """Take a step."""
         self.begin(params)
         lr_t, eps_t = self.corrected()
+        factors = {}
         for key, p, g in triples(params, grads):
             self.average(key, g)
+            factors[key] = self.parts_along(p, g, self.m[key] / (np.sqrt(self.v[key]) + eps_t))
+        for key, p, _ in triples(params, grads):
             u = self.m[key] / (np.sqrt(self.v[key]) + eps_t)
             decay = self.lr * self.weight_decay
-            for totals in (self.totals_of_channels, self.totals_of_layer) if g.ndim > 1 and g.size else ():
-                pg, pu, pp, gg, n = totals(p, g, u)
-                norms = np.maximum(np.sqrt(pp), self.eps) * np.maximum(np.sqrt(gg), self.eps)
-                if np.max(abs(pg) / norms) < self.delta / sqrt(n):
-                    factors = (pu / np.square(np.sqrt(pp) + self.eps)).astype(g.dtype)
-                    u = u - factors.reshape(-1, *one(p)[1:]) * p
-                    decay = self.lr * self.weight_decay * self.wd_ratio
-                    break
+            if factors[key] is not None:
+                u = u - factors[key] * p
+                decay = self.lr * self.weight_decay * self.wd_ratio
             put(params, key, (1 - decay) * p - lr_t * u)
+
+    def parts_along(self, p: np.ndarray, g: np.ndarray, u: np.ndarray) -> np.ndarray | None:
+        """Return what p is multiplied by to give the part of u along it, or None if that isn't taken away."""
+        for totals in (self.totals_of_channels, self.totals_of_layer) if g.ndim > 1 and g.size else ():
+            pg, pu, pp, gg, n = totals(p, g, u)
+            norms = np.maximum(np.sqrt(pp), self.eps) * np.maximum(np.sqrt(gg), self.eps)
+            if np.max(abs(pg) / norms) < self.delta / sqrt(n):
+                factors: np.ndarray = (pu / np.square(np.sqrt(pp) + self.eps)).astype(g.dtype)
+                return factors.reshape(-1, *one(p)[1:])
+        return None
 
     @staticmethod
     def totals_of_channels(p: np.ndarray, g: np.ndarray, u: np.ndarray) -> tuple[Any, Any, Any, Any, int]:
