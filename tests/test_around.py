@@ -299,7 +299,7 @@ def test_corrected_decay_of_some_layers():
         ),
         ({"clip_rms": 0.4}, lambda optax: optax.clip_by_block_rms(0.4)),
     ],
-    ids=str,
+    ids=["clip_adaptive", "clip_adaptive_eps", "clip_rms"],
 )
 def test_clipping_agrees_with_optax(options, clip):
     jax, optax = pytest.importorskip("jax"), pytest.importorskip("optax")
