@@ -56,6 +56,8 @@ class Optimizer(Configuration):
     ----------
     iter : int
         Number of updates taken. Schedules go by it.
+    schedules : dict
+        The schedules of hyperparameters by name, read-only: `fastopt.schedules`. ``schedule`` is that of lr.
     compiled : bool
         Whether the last step was taken by compiled code; else it was taken in plain NumPy.
     skipped : int

@@ -194,6 +194,12 @@ def kinds():
     sharding.BUCKET_SIZE = usual
 
 
+SCHEDULED_GROUPS = {
+    "W*": {"lr": fastopt.schedules.Linear(0.25, 4, 0.1)},
+    "b1": {"lr_scale": lambda t: 0.5 * t},
+}
+
+
 def around():
     """What is around the rule: decay, schedules, averages, clipping; what can't be had is refused."""
     cosine = fastopt.schedules.Exponential(0.1, 2, 0.5)
@@ -210,6 +216,7 @@ def around():
         ({"clip_norm_each": 0.5, "clip_norm": 0.5}, close),
         ({"decay_params": "matrices", "weight_decay": 0.5}, same),
         ({"groups": GROUPS}, same),
+        ({"groups": SCHEDULED_GROUPS, "lr": lambda t: 0.1 / t, "eps": cosine}, same),
         ({"groups": GROUPS, "clip_norm": 0.5, "decay_params": "matrices", "weight_decay": 0.5}, close),
     ):
         for name in ("Adam", "SM3", "LAMB"):
@@ -224,7 +231,7 @@ def around():
                 plain.update(ref, mean)
             check(params, ref)
             same_state(opt, plain, check)
-            for key in ("b1",) if "groups" in options else ():
+            for key in ("b1",) if options.get("groups") is GROUPS else ():
                 assert np.array_equal(params[key], start()[key])
             if "ema" in options:
                 check(opt.average(params), plain.average(ref))

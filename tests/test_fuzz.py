@@ -25,7 +25,7 @@ import pytest
 from cases import RULES, same_bits, takes
 
 import fastopt
-from fastopt.schedules import Cosine, Exponential, Warmup
+from fastopt.schedules import Cosine, Exponential, Linear, Warmup
 
 SECONDS = float(os.environ.get("FASTOPT_FUZZ_SECONDS", "300"))
 SEED = int(os.environ.get("FASTOPT_FUZZ_SEED", "0"))
@@ -109,9 +109,11 @@ class History:
         """Return random options that go together."""
         choose, options = self.choose, {}
         some = {
-            "clip_norm": 1.0, "clip_value": 0.5, "clip_norm_each": 0.5, "clip_adaptive": 0.5,
+            "clip_norm": choose.choice([1.0, Linear(1.0, 9, 0.2)]), "clip_value": 0.5,
+            "clip_norm_each": 0.5, "clip_adaptive": 0.5,
             "maximize": True, "ema": 0.9, "lookahead": (2, 0.5), "accumulate": 2, "nonfinite": "skip",
-            "weight_decay": 0.1, "decay_params": "matrices", "groups": {"0": {"lr_scale": 0.5}}, "swa": 2,
+            "weight_decay": choose.choice([0.1, Linear(0.1, 9, 0.3)]), "decay_params": "matrices",
+            "groups": {"0": {"lr_scale": choose.choice([0.5, Linear(1.0, 9, 0.2)])}}, "swa": 2,
             "lr": choose.choice([0.01, Cosine(0.1, 9, end=0.001), Warmup(Exponential(0.1, 0.9), 3)]),
             "rows": "lazy", "denormals": "flush", "cautious": True,
         }  # fmt: skip
@@ -122,7 +124,7 @@ class History:
         if self.mode == "never":
             options.pop("denormals", None)
         if "groups" in options and self.container == "list":
-            options["groups"] = {0: {"lr_scale": 0.5}}
+            options["groups"] = {0: options["groups"]["0"]}
         while True:
             try:
                 self.chosen = options
