@@ -21,8 +21,8 @@ class State:
         Returns the values before a parameter's first step, from the optimizer, the parameter and its
         gradient; without it they are 0.
     shape : callable, optional
-        Returns the shape of the state from that of the parameter; without it they are equal. The shapes of
-        all states of a parameter, broadcast, are its own.
+        Returns the shape of the state from that of the parameter; without it they are equal. If no state has
+        the parameter's shape, those of all its states, broadcast, are that shape.
     is_shared : bool
         Whether all parameters have the same values, which a step computes from all of them.
     """

@@ -474,6 +474,23 @@ CASES = {
             "v": (diagonal(SIGN**2 / 4, SIGN**2 / 4), diagonal(SIGN**2 * 7 / 16, SIGN**2 * 7 / 16)),
         },
     ),
+    # left and right are diag(9, 16) / 4, so that both bases are (0 1; 1 0)
+    "SOAP": Case(
+        {"lr": 0.1, "weight_decay": 0.5, "beta1": 0.5, "beta2": 0.75, "eps": 1},
+        (diagonal(3, 4), [[1, 2], [3, 4]]),
+        (
+            0.95,
+            [[0.9025 - 0.1 / 3, 0.9025 - 0.05], [0.9025 - 0.06, 0.9025 - 0.2 / 3]],
+        ),
+        {
+            "m": (0, [[2, 1.5], [1, 0.5]]),
+            "v": (0, [[4, 2.25], [1, 0.25]]),
+            "left": (diagonal(2.25, 4), [[2.9375, 2.75], [2.75, 9.25]]),
+            "right": (diagonal(2.25, 4), [[4.1875, 3.5], [3.5, 8]]),
+            "q_left": (0, [[0, 1], [1, 0]]),
+            "q_right": (0, [[0, 1], [1, 0]]),
+        },
+    ),
 }
 RULES = list(CASES)
 FOR_MATRICES = ["Muon", "AdaMuon"]

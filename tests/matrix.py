@@ -54,6 +54,8 @@ HYPERPARAMETERS = {
     "initial_accumulator_value": 0.2,
     "nu1": 0.72,
     "nu2": 0.83,
+    "shampoo_beta": 0.7,
+    "precondition_frequency": 2,
     "final_lr": 0.02,
     "gamma": 0.4,
     "delta": 0.6,

@@ -38,7 +38,7 @@ USING_COUNTS = {
     "Adam", "PaperAdam", "AdamW", "AMSGrad", "AdaMax", "NAdam", "RAdam", "AdaBelief", "Yogi", "Adan",
     "AdEMAMix", "AdaBound", "MADGRAD", "LaProp", "ADOPT", "QHAdam", "ASGD", "ScheduleFreeSGD",
     "ScheduleFreeAdamW", "LAMB", "NovoGrad", "Adafactor", "Prodigy", "AdafactorMomentum",
-    "ScheduleFreeRAdam",
+    "ScheduleFreeRAdam", "SOAP",
 }  # fmt: skip
 
 

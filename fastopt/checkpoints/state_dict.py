@@ -268,6 +268,7 @@ def parse_layout(
             shape = np.broadcast_shapes(*(array.shape for array in arrays.values()))
         except ValueError:
             shape = one.shape
+        shape = next((array.shape for name, array in arrays.items() if specs[name].shape is None), shape)
         for name, array in arrays.items():
             wanted = specs[name].shape
             if (array.shape, array.dtype) != (wanted(shape) if wanted else shape, one.dtype):

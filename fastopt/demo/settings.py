@@ -76,4 +76,5 @@ SETTINGS = {
     "Prodigy": Setting("#FDB863", 1.0, 1.8, 1.0, 1.0),
     "Muon": Setting("#B2182B", 0.03),
     "AdaMuon": Setting("#D6604D", 0.03),
+    "SOAP": Setting("#F4A6A0", 0.005, 0.3, 0.4, 0.3),
 }

@@ -135,6 +135,8 @@ class CompiledPlan(Plan):
             calls += self.main.row_calls(grads)
         for part in self.apart:
             part.segment.scalars[:] = scalars
+        if self.between is not None:  # which may read them
+            self.main.scalars[:] = scalars
         if self.rule.is_whole and self.apart:
             calls += self._calls_of_two_passes(given, check)
             update = UPDATE

@@ -70,7 +70,7 @@ from fastopt.kernels.learning_rate_free import (
     prodigy,
     prodigy_measure,
 )
-from fastopt.kernels.matrix import ada_muon, ada_muon_measure, muon, muon_measure
+from fastopt.kernels.matrix import ada_muon, ada_muon_measure, muon, muon_measure, soap, soap_measure
 from fastopt.kernels.schedule_free import schedule_free_adamw, schedule_free_radam, schedule_free_sgd
 from fastopt.kernels.sgd import aggmo, asgd, momentum, nag, nesterov, optimistic_gd, sgd, sgdm
 from fastopt.kernels.sign import lion, rprop, signum
@@ -84,5 +84,5 @@ __all__ = [
     "muon", "muon_measure", "nadam", "nag", "nesterov", "novograd", "novograd_measure", "optimistic_gd",
     "prodigy", "prodigy_measure", "qhadam", "radam", "rmsprop", "rmsprop_graves", "rmsprop_momentum",
     "rprop", "schedule_free_adamw", "schedule_free_radam", "schedule_free_sgd", "sgd", "sgdm", "signum",
-    "sm3", "sm3_measure", "stable_adamw", "stable_adamw_measure", "yogi",
+    "sm3", "sm3_measure", "soap", "soap_measure", "stable_adamw", "stable_adamw_measure", "yogi",
 ]  # fmt: skip

@@ -4,8 +4,9 @@ import numpy as np
 from numpy import sqrt
 
 from fastopt.kernels.common import choose, decayed, gradient, kernel, lane_sum, signed, square_sums
+from fastopt.kernels.jit import compiled
 
-__all__ = ["ada_muon", "ada_muon_measure", "muon", "muon_measure"]
+__all__ = ["ada_muon", "ada_muon_measure", "muon", "muon_measure", "soap", "soap_measure"]
 
 
 @kernel
@@ -93,3 +94,50 @@ def ada_muon(
     step = own(0.2 * lr * sqrt(np.float64(param.size)) / (sqrt(lane_sum(sums, 0)) + eps))
     for i in range(param.size):
         param[i] = decayed(kept, param[i]) - step * u[i]
+
+
+def taken_in_numpy(target, values, first):
+    """Assign an array the values from a place on."""
+    target[...] = values[first : first + target.size].astype(target.dtype)
+    return first + target.size
+
+
+@compiled(numpy=taken_in_numpy)
+def taken(target, values, first):
+    """Assign an array the values from a place on. Returns the place after them."""
+    for i in range(target.size):
+        target[i] = values[first + i]
+    return first + target.size
+
+
+@kernel
+def soap_measure(
+    rows, cols, param, grad, m, v, left, right, q_left, q_right, u, m_new, v_new, sums, totals,
+    grad_scale, l2, keep, one_minus_beta1, one_minus_beta2, one_minus_beta3, step, eps,
+):  # fmt: skip
+    """Compute the gradient u."""
+    own = param.dtype.type
+    scale, decay = own(grad_scale), own(l2)
+    for i in range(param.size):
+        u[i] = gradient(grad[i], param[i], scale, decay)
+
+
+@kernel
+def soap(
+    rows, cols, param, grad, m, v, left, right, q_left, q_right, u, m_new, v_new, sums, totals,
+    grad_scale, l2, keep, one_minus_beta1, one_minus_beta2, one_minus_beta3, step, eps,
+):  # fmt: skip
+    """Vyas et al. 2024, algorithm 3: p ← p − step·u; what has been computed in between becomes the state.
+
+    u is Adam's direction, turned back; sums has left, right, q_left and q_right.
+    """
+    own = param.dtype.type
+    kept, length = own(keep), own(step)
+    first = taken(left, sums, 0)
+    first = taken(right, sums, first)
+    first = taken(q_left, sums, first)
+    first = taken(q_right, sums, first)
+    for i in range(param.size):
+        m[i] = m_new[i]
+        v[i] = v_new[i]
+        param[i] = decayed(kept, param[i]) - length * u[i]

@@ -3,7 +3,7 @@
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
-from math import inf
+from math import inf, prod, sqrt
 from operator import setitem
 from typing import Any, ClassVar
 
@@ -14,8 +14,10 @@ from fastopt.checks import choice, listed, number
 from fastopt.engine.segment import Calls, Segment
 from fastopt.kernels.common import LANES
 from fastopt.optimizer import Optimizer, State, hyperparameter, whole
+from fastopt.optimizers.common import Shape
+from fastopt.optimizers.turning import TurnedStep
 
-__all__ = ["AdaMuon", "Muon"]
+__all__ = ["SOAP", "AdaMuon", "Muon"]
 
 # The coefficients of Newton-Schulz's quintic: a·x + b·x³ + c·x⁵ for each singular value x.
 QUINTIC = (3.4445, -4.7750, 2.0315)
@@ -237,3 +239,139 @@ class AdaMuon(Orthogonalizing, Optimizer):
         """Return how far u looks ahead, 1 − μ, 1 − β₂, lr and eps."""
         ahead = self.momentum if self.nesterov else 1.0
         return ahead, 1 - self.momentum, 1 - self.beta2, self.lr, self.eps
+
+
+# The longest side that has an eigenbasis; that of a longer one would need more memory than the parameter.
+LONGEST = 10_000
+
+
+def sides(shape: Shape) -> tuple[int, int]:
+    """Return the lengths of both sides of an array as a matrix; 0 for a side without an eigenbasis."""
+    if len(shape) < 2 or not prod(shape):
+        return 0, 0
+    rows, columns = (n if n <= LONGEST else 0 for n in (shape[0], prod(shape[1:])))
+    return rows, columns
+
+
+def left_square(shape: Shape) -> Shape:
+    """Return the shape of what belongs to the rows."""
+    return (sides(shape)[0],) * 2
+
+
+def right_square(shape: Shape) -> Shape:
+    """Return the shape of what belongs to the columns."""
+    return (sides(shape)[1],) * 2
+
+
+@dataclass(eq=False)
+class SOAP(Optimizer):
+    """Adam in the eigenbases of Shampoo's preconditioner.
+
+    g' = Qₗᵀ·g·Qᵣ; m and v as Adam of g'; p ← (1 − lr·weight_decay)·p − lr_t·Qₗ·(m / (√v + eps))·Qᵣᵀ,
+    where lr_t = lr·√(1 − β₂ᵏ) / (1 − β₁ᵏ) with k = t − 1;
+    then left ← left + (1 − β₃)(g·gᵀ − left) and right ← right + (1 − β₃)(gᵀ·g − right)
+
+    Qₗ and Qᵣ are the eigenvectors of left and right, renewed by a step of power iteration and a QR
+    decomposition every precondition_frequency steps, each parameter by its own count. As in the authors'
+    program, a parameter's first gradient only gives it its bases; but weight decay acts there, too, and
+    comes before the step.
+
+    Arrays of more than two dimensions are taken as matrices of their first one and all others. Vectors,
+    numbers, and sides longer than 10,000 have no bases: they are updated as by Adam.
+
+    Take it for the weight matrices of a network that you train for long: it needs fewer steps than `AdamW`,
+    each of which costs some products of matrices, and memory for two squares a side.
+
+    Parameters
+    ----------
+    lr : float, default 0.003
+        Learning rate, at least 0.
+    beta1 : float, default 0.95
+        Decay of the moving average of the gradients, from 0 to below 1.
+    beta2 : float, default 0.95
+        Decay of that of their squares, from 0 to below 1.
+    shampoo_beta : float or None, default None
+        β₃, decay of left and right, from 0 to below 1; None, the authors' −1, is beta2.
+    eps : float, default 1e-8
+        Added to the root.
+    weight_decay : float, default 0.01
+        Decoupled: p shrinks by lr·weight_decay of itself, whatever the gradient.
+    precondition_frequency : int, default 10
+        Steps between two changes of the bases, at least 1.
+    bias_correction : bool, default True
+        Whether lr_t is corrected for the start; else it is lr. The authors' ``correct_bias``.
+
+    Attributes
+    ----------
+    m : dict or list of arrays, or None
+        Moving average of the gradients, in the present bases.
+    v : dict or list of arrays, or None
+        Moving average of their squares, in the present bases.
+    left : dict or list of arrays, or None
+        Moving average of g·gᵀ.
+    right : dict or list of arrays, or None
+        Moving average of gᵀ·g.
+    q_left : dict or list of arrays, or None
+        Eigenvectors of left, in columns.
+    q_right : dict or list of arrays, or None
+        Eigenvectors of right, in columns.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a hyperparameter is no number or out of range, here or when it is assigned later.
+
+    References
+    ----------
+    Vyas et al. 2024, *SOAP: improving and stabilizing Shampoo using Adam* (arXiv:2409.11321), algorithm 3.
+    """
+
+    kernel = kernels.soap
+    statistics_kernel = kernels.soap_measure
+    n_work = 3
+    default_decoupled = True
+    ungrouped = ("precondition_frequency",)
+    lr: float = hyperparameter(0.003)
+    beta1: float = hyperparameter(0.95, below=1)
+    beta2: float = hyperparameter(0.95, below=1)
+    _: KW_ONLY
+    shampoo_beta: float | None = hyperparameter(None, below=1)
+    eps: float = hyperparameter(1e-8)
+    weight_decay: float = hyperparameter(0.01)
+    precondition_frequency: int = whole(10, least=1)
+    bias_correction: bool = choice(True, False, True)
+    m = State()
+    v = State()
+    left = State(shape=left_square)
+    right = State(shape=right_square)
+    q_left = State(shape=left_square)
+    q_right = State(shape=right_square)
+
+    def scalars(self, t: int) -> tuple[float, ...]:
+        """Return 1 − β₁, 1 − β₂, 1 − β₃, lr_t (0 at first) and eps."""
+        beta3 = self.beta2 if self.shampoo_beta is None else self.shampoo_beta
+        step = self.lr if t > 1 else 0.0
+        if t > 1 and self.bias_correction:
+            step = self.lr * sqrt(1 - self.beta2 ** (t - 1)) / (1 - self.beta1 ** (t - 1))
+        return 1 - self.beta1, 1 - self.beta2, 1 - beta3, step, self.eps
+
+    def n_statistics(self, shape: Shape) -> int:
+        """Return the number of elements of left, right, q_left and q_right."""
+        rows, columns = sides(shape)
+        return 2 * (rows * rows + columns * columns)
+
+    def intermediate_calls(self, segment: Segment) -> Calls:
+        """Return the changes of basis, with Adam's step between them.
+
+        New bases are computed here, in Python, from the state before the step, which nothing changes before
+        the calls are made; and these leave to the kernel what becomes the state.
+        """
+        calls: Calls = []
+        for i, (entry, (u, m_new, v_new, *_)) in enumerate(zip(segment.entries, segment.work, strict=True)):
+            if entry.is_frozen or not entry.slot.size:
+                continue
+            shape = entry.slot.shape
+            shape = (shape[0], -1) if len(shape) > 1 else shape
+            step = TurnedStep(segment, i, [array.reshape(shape) for array in (u, m_new, v_new)])
+            calls += step.calls(segment.memory.counts.item(entry.count_at), self.precondition_frequency)
+        return calls

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from fastopt.reference.common import norm, pairs, put, triples, zeros
+from fastopt.reference.adam import Betas
+from fastopt.reference.common import double, norm, pairs, put, triples, zeros
 
-__all__ = ["AdaMuon", "Muon"]
+__all__ = ["SOAP", "AdaMuon", "Muon"]
 
 
 @dataclass(eq=False)
@@ -114,3 +115,115 @@ def newton_schulz(x: np.ndarray, iterations: Sequence[tuple[float, float, float]
         np.multiply(x, a, out=x)
         np.add(x, product, out=x)
     return x
+
+
+# The longest side that has an eigenbasis.
+LONGEST = 10_000
+
+
+@dataclass(eq=False)
+class SOAP(Betas):
+    """p ← (1 − lr·weight_decay)·p − lr_t·Qₗ·(m / (√v + eps))·Qᵣᵀ; m and v as Adam of Qₗᵀ·g·Qᵣ.
+
+    left ← β₃·left + (1 − β₃)·g·gᵀ and right, with gᵀ·g, follow after that. Qₗ are left's eigenvectors: before
+    the second step, which is Adam's first, those of an exact decomposition, and then, every
+    precondition_frequency steps, those of a QR decomposition of left·Qₗ.
+    """
+
+    lr: float = 0.003
+    beta1: float = 0.95
+    beta2: float = 0.95
+    _: KW_ONLY
+    shampoo_beta: float | None = None
+    eps: float = 1e-8
+    weight_decay: float = 0.01
+    precondition_frequency: int = 10
+    bias_correction: bool = True
+    v: Any = field(init=False, default=None)
+    left: Any = field(init=False, default=None)
+    right: Any = field(init=False, default=None)
+    q_left: Any = field(init=False, default=None)
+    q_right: Any = field(init=False, default=None)
+
+    def update(self, params: Any, grads: Any) -> None:
+        """Take a step."""
+        if self.m is None:
+            self.m, self.v = zeros(params), zeros(params)
+            self.left, self.q_left = (zeros(params, lambda p: sides(p)[0]) for _ in range(2))
+            self.right, self.q_right = (zeros(params, lambda p: sides(p)[1]) for _ in range(2))
+        self.iter += 1
+        t = self.iter - 1
+        step = 0.0 if t == 0 else self.lr
+        if t and self.bias_correction:
+            step = self.lr * sqrt(1 - self.beta2**t) / (1 - self.beta1**t)
+        for key, p, g in triples(params, grads):
+            g = np.array(g, order="C")
+            g = g.reshape(len(g), -1) if g.ndim > 1 and g.size else g
+            u = np.zeros_like(g)
+            if t:
+                self.turn(key, t, g.shape)
+                m, v = self.m[key].reshape(g.shape), self.v[key].reshape(g.shape)
+                turned = into(g, self.q_left[key], self.q_right[key])
+                m += (1 - self.beta1) * (turned - m)
+                v += (1 - self.beta2) * (turned * turned - v)
+                u = back(m / (np.sqrt(v) + self.eps), self.q_left[key], self.q_right[key])
+            beta3 = self.beta2 if self.shampoo_beta is None else self.shampoo_beta
+            if self.left[key].size:
+                self.left[key] += (1 - beta3) * (g @ g.T - self.left[key])
+            if self.right[key].size:
+                self.right[key] += (1 - beta3) * (g.T @ g - self.right[key])
+            put(params, key, (1 - self.lr * self.weight_decay) * p - step * u.reshape(p.shape))
+
+    def turn(self, key: Any, t: int, shape: tuple[int, ...]) -> None:
+        """Replace the bases before Adam's step t, if it is time, and what is relative to them."""
+        old = self.q_left[key], self.q_right[key]
+        pairs_of_sides = (self.left[key], old[0]), (self.right[key], old[1])
+        if t == 1:
+            self.q_left[key], self.q_right[key] = (eigenvectors(x) for x, _ in pairs_of_sides)
+        elif (t - 1) % self.precondition_frequency == 0:
+            (q_left, rows), (q_right, columns) = (improved(x, q) for x, q in pairs_of_sides)
+            m, v = self.m[key].reshape(shape), self.v[key].reshape(shape)
+            m[...] = into(np.array(back(m, *old)), q_left, q_right)
+            v[...] = v[rows] if old[0].size else v
+            v[...] = v[:, columns] if old[1].size else v
+            self.q_left[key], self.q_right[key] = q_left, q_right
+
+
+def sides(param: Any) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return the shapes of the bases of both sides; (0, 0) for none."""
+    shape = np.shape(param)
+    size = int(np.prod(shape))
+    if len(shape) < 2 or not size:
+        return (0, 0), (0, 0)
+    rows, columns = (n if n <= LONGEST else 0 for n in (shape[0], size // shape[0]))
+    return (rows, rows), (columns, columns)
+
+
+def into(x: np.ndarray, q_left: np.ndarray, q_right: np.ndarray) -> np.ndarray:
+    """Return Qₗᵀ·x·Qᵣ."""
+    x = np.matmul(q_left.T, x) if q_left.size else x
+    return np.matmul(x, q_right) if q_right.size else x
+
+
+def back(x: np.ndarray, q_left: np.ndarray, q_right: np.ndarray) -> np.ndarray:
+    """Return Qₗ·x·Qᵣᵀ."""
+    x = np.matmul(q_left, x) if q_left.size else x
+    return np.matmul(x, q_right.T) if q_right.size else x
+
+
+def eigenvectors(x: np.ndarray) -> np.ndarray:
+    """Return the eigenvectors of a symmetric matrix, those of the largest eigenvalues first."""
+    if not np.isfinite(x).all() or not x.size:
+        return np.full_like(x, np.nan)
+    return np.array(np.linalg.eigh(double(x))[1][:, ::-1], x.dtype, order="C")
+
+
+def improved(x: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return better eigenvectors by a power iteration, and in which order the old ones were taken."""
+    if not x.size:
+        return q, np.arange(0)
+    if not (np.isfinite(x).all() and np.isfinite(q).all()):
+        return np.full_like(q, np.nan), np.arange(len(q))
+    x64, q64 = double(x), double(q)
+    order = np.argsort(-np.diag(q64.T @ x64 @ q64), kind="stable")
+    return np.array(np.linalg.qr(x64 @ q64[:, order])[0], q.dtype, order="C"), order
