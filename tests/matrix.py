@@ -117,17 +117,18 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "skip_norm": {"skip_norm": 5.5},
 }
 
-# Other values of what an option above has, which change numbers and no code: each rule has them in some
-# containers, and no pairs are made with them.
+# What changes numbers, or decides on a step, in the same way for all rules: each has one of the containers
+# with it, and of the pairs only those below are made.
 VARIANTS = {
-    *("lookahead_reset", "decay_max_lr", "clip_adaptive_eps", "clip_norm_type", "largest"),
-    *("ema_every", "ema_overwrite", "swa_every"),
+    *("decay_max_lr", "clip_rms", "clip_adaptive_eps", "clip_norm_type", "largest", "lookahead_reset"),
+    *("ema_every", "ema_overwrite", "swa_every", "skip_norm"),
 }
-# But for these.
 VARIANT_PAIRS = [
     *(("decay_max_lr", "groups"), ("decay_max_lr", "schedule")),
-    *(("clip_norm", "lookahead_reset"), ("groups", "lookahead_reset"), ("lookahead_reset", "ema")),
-    *(("lookahead_reset", "accumulate"), ("lookahead_reset", "skip")),
+    *(("clip_value", "clip_rms"), ("clip_norm_each", "clip_rms"), ("clip_rms", "clip_adaptive")),
+    *(("clip_rms", "clip_norm"), ("clip_norm", "lookahead_reset"), ("groups", "lookahead_reset")),
+    *(("lookahead_reset", "ema"), ("lookahead_reset", "accumulate"), ("lookahead_reset", "skip")),
+    *(("accumulate", "skip_norm"), ("skip", "skip_norm"), ("raise", "skip_norm"), ("freeze", "skip_norm")),
 ]
 
 SHAPES = {"W": (3, 5), "b": (4,), "s": (), "K": (2, 1, 2, 3)}

@@ -9,6 +9,7 @@ compiled code checks each address.
 """
 
 import copy
+import math
 import os
 import pickle
 import random
@@ -115,12 +116,23 @@ class History:
             "weight_decay": choose.choice([0.1, Linear(0.1, 9, 0.3)]), "decay_params": "matrices",
             "groups": {"0": {"lr_scale": choose.choice([0.5, Linear(1.0, 9, 0.2)])}}, "swa": 2,
             "lr": choose.choice([0.01, Cosine(0.1, 9, end=0.001), Warmup(Exponential(0.1, 0.9), 3)]),
-            "rows": "lazy", "denormals": "flush", "cautious": True,
+            "rows": "lazy", "denormals": "flush", "cautious": True, "clip_rms": 0.5, "skip_norm": 5.0,
         }  # fmt: skip
+        # How some of them are meant, which has no effect without these.
+        how = {
+            "clip_norm": {"clip_norm_type": choose.choice([1, math.inf])},
+            "lookahead": {"lookahead_reset": True},
+            "ema": {"ema_every": 2, "ema_init": choose.choice(["first", "initial"]), "ema_overwrite": 3},
+            "swa": {"swa_every": 2},
+        }
         for name in choose.sample(sorted(some), choose.randint(0, 4)):
             options[name] = some[name]
+            for further, value in how.get(name, {}).items():
+                if choose.random() < 0.5:
+                    options[further] = value
         if "ema" in options:
             options.pop("swa", None)
+            options.pop("swa_every", None)
         if self.mode == "never":
             options.pop("denormals", None)
         if "groups" in options and self.container == "list":
@@ -241,8 +253,8 @@ class History:
     def another_option(self):
         """Change an option on the way, if that is allowed."""
         changes = {"clip_norm": [None, 0.5], "nonfinite": ["skip", "warn"], "maximize": [True, False],
-                   "clip_value": [None, 0.25], "weight_decay": [0.0, 0.1], "accumulate": [1, 3],
-                   "cautious": [False, True]}  # fmt: skip
+                   "clip_value": [None, 0.25], "skip_norm": [None, 3.0], "clip_rms": [None, 0.25],
+                   "weight_decay": [0.0, 0.1], "accumulate": [1, 3], "cautious": [False, True]}  # fmt: skip
         name = self.choose.choice(sorted(changes))
         value, outcomes = self.choose.choice(changes[name]), []
         for optimizer in (self.plain, self.other):
@@ -301,7 +313,9 @@ class History:
         grads = self.contain(self.arrays(grads), self.plain_kind)
         key = self.choose.choice([*grads] if isinstance(grads, dict) else range(len(grads)))
         kinds = ["missing", "shape", "none", "complex", "text", "read-only"]
-        kind = self.choose.choice(kinds[: 5 if self.other.accumulate > 1 else 6])  # sums write no parameter
+        # Sums write no parameter, nor does a step that is left out.
+        is_writing = self.other.accumulate == 1 and self.other.skip_norm is None
+        kind = self.choose.choice(kinds[: 6 if is_writing else 5])
         frozen = None
         if kind == "missing":
             grads = grads[:-1] if isinstance(grads, list) else {k: g for k, g in grads.items() if k != key}

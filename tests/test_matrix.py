@@ -84,6 +84,8 @@ def singles(is_full):
         own = [(), *((option,) for option in OPTIONS if has_option(rule, option))]
         for j, options in enumerate(own):
             scenarios = {"dict", "mixed", LAYOUTS[(i + j) % len(LAYOUTS)], sorted(HISTORIES)[(i + j) % 4]}
+            if VARIANTS & {*options} and rule not in MAIN:
+                scenarios = {SCENARIOS[(i + j) % len(SCENARIOS)]}
             has_all = is_full or (rule in MAIN and not VARIANTS & {*options})
             for scenario in SCENARIOS:
                 if (has_all or scenario in scenarios) and has_exact_sums(options, scenario):

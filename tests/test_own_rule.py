@@ -84,6 +84,7 @@ def test_it_has_the_bits_of_plain_numpy(qhm, dtype):
         {"clip_norm": 0.5, "ema": 0.9},
         {"clip_value": 0.5, "clip_norm_each": 1.0, "clip_adaptive": 0.1, "swa": 2},
         {"accumulate": 3, "lookahead": (2, 0.25)},
+        {"lookahead": (2, 0.25), "lookahead_reset": True, "ema": 0.9, "ema_every": 2, "clip_rms": 0.5},
         {"groups": {"b": {"lr_scale": 0.5, "nu": 0.2}, "filters": {"freeze": True}}, "lr": Cosine(0.1, 6)},
     ],
     ids=lambda chosen: " ".join(chosen),
