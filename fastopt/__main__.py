@@ -293,7 +293,8 @@ def build_parser() -> Parser:
         metavar=("LIBRARY", "CALL"),
         dest="call",
         help="say what to write instead of another library's constructor, such as "
-        "--from torch 'SGD(lr=0.1, momentum=0.9)'; libraries: torch, optax, keras, mlx",
+        "--from torch 'SGD(lr=0.1, momentum=0.9)'; libraries: torch, optax, keras, mlx, or authors for "
+        "packages such as schedulefree",
     )
     add(
         "--peers",

@@ -2,6 +2,7 @@
 
 import inspect
 from importlib import import_module
+from importlib.util import find_spec
 from operator import attrgetter
 
 import numpy as np
@@ -11,25 +12,31 @@ from test_demo import refused
 
 from fastopt.__main__ import main
 from fastopt.demo import constructors
-from fastopt.tools.peers import trial
-from fastopt.tools.peers.calls import Refusal
+from fastopt.tools.peers.author_rules import PACKAGES
+from fastopt.tools.peers.calls import Refusal, signature_of
+from fastopt.tools.peers.runs import can_run
 from fastopt.tools.peers.settings import SETTINGS, calls
-from fastopt.tools.peers.translation import LIBRARIES, read, translate
+from fastopt.tools.peers.translation import LIBRARIES, read, rules_of, translate
+from fastopt.tools.peers.translation import constructors as constructors_of
+from fastopt.tools.peers.trial import SLOW, try_call
 
-# Which take long: what they compute is compiled, or each operation takes as long as all of PyTorch's step.
-SLOW = ("optax", "keras")
-# MLX belongs to no extra: it is compared where it is.
-COMPARED = [name for name in SETTINGS if name != "mlx" or constructors.version_of(name)]
+# What belongs to no extra is compared where it is.
+COMPARED = {
+    name: [
+        text
+        for text in calls(name)
+        if name in ("torch", *SLOW) or can_run(name, constructors.constructor(text))
+    ]
+    for name in SETTINGS
+}
 MODULES = {"torch": "torch.optim", "optax": "optax", "keras": "keras.optimizers", "mlx": "mlx.optimizers"}
 # How many settings are tried and refused. PyTorch's own tests have 129 of those tried here.
-COUNTS = {"torch": (176, 6), "optax": (192, 29), "keras": (111, 7), "mlx": (44, 7)}
+COUNTS = {"torch": (176, 6), "optax": (192, 28), "keras": (111, 7), "mlx": (44, 7), "authors": (94, 9)}
 
 
-def module_of(library):
-    if not constructors.version_of(library):
+def need(library):
+    if not all(map(find_spec, LIBRARIES[library].packages)):
         pytest.skip(f"{library} is not installed")
-    pytest.importorskip(LIBRARIES[library].packages[0])
-    return import_module(MODULES[library])
 
 
 @pytest.mark.parametrize(
@@ -38,13 +45,13 @@ def module_of(library):
         pytest.param(
             library, text, marks=[pytest.mark.long] if library in SLOW else [], id=f"{library}-{text}"
         )
-        for library in COMPARED
-        for text in calls(library)
+        for library, texts in COMPARED.items()
+        for text in texts
     ],
 )
 def test_the_same_steps_or_a_reason_why_not(library, text):
-    module_of(library)
-    outcome = trial.try_call(library, text)
+    need(library)
+    outcome = try_call(library, text)
     assert outcome.agrees, (outcome.translation, outcome.differences)
     assert outcome.translation or len(outcome.reason) > 10
 
@@ -80,19 +87,20 @@ def test_each_argument_is_tried(library):
 @pytest.mark.parametrize(
     "library", [pytest.param(name, marks=[pytest.mark.long] * (name in SLOW)) for name in COMPARED]
 )
-def test_signatures_are_the_librarys(library):
-    module = module_of(library)
-    for name in SETTINGS[library]:
+def test_signatures_are_the_librarys(library, monkeypatch):
+    need(library)
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    for name in {constructors.constructor(text): None for text in COMPARED[library]}:
+        module = import_module(PACKAGES[name] if library == "authors" else MODULES[library])
         theirs = inspect.signature(attrgetter(name)(module)).parameters
-        ours = read(library, f"{name}(learning_rate=0.1)" if library != "torch" else f"{name}()").arguments
-        for argument, value in ours.items():
-            default = theirs[argument].default
-            if (
-                isinstance(default, int | float | str | bool | tuple | list | None)
-                and argument != "learning_rate"
-            ):
-                assert value == (tuple(default) if isinstance(default, list) else default), (name, argument)
+        known = constructors_of(library)[name]
+        ours = signature_of(known, getattr(rules_of(library), "common", None)).parameters
         assert {*theirs} - {"params", "kwargs"} == {*ours}, name
+        for argument in ours:
+            default = theirs[argument].default
+            if isinstance(default, int | float | str | bool | tuple | list | None):
+                expected = tuple(default) if isinstance(default, list) else default
+                assert ours[argument].default == expected, (name, argument)
 
 
 @pytest.mark.parametrize("text", FIVE_STEPS)

@@ -2,11 +2,11 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from importlib.metadata import PackageNotFoundError, version
 from textwrap import wrap
 
 from fastopt.demo.report import paragraph, table
 from fastopt.tools.peers.calls import Refusal
+from fastopt.tools.peers.runs import can_run
 from fastopt.tools.peers.settings import calls
 from fastopt.tools.peers.translation import LIBRARIES, translate
 from fastopt.tools.peers.trial import Outcome, try_call
@@ -33,20 +33,11 @@ def answer(library: str, call: str) -> str:
     return "\n".join([found.line(), *(paragraph(f"- {remark}") for remark in remarks)])
 
 
-def version_of(library: str) -> str | None:
-    """Return the version of a library that is installed, or None."""
-    try:
-        own, *_ = map(version, LIBRARIES[library].packages)
-    except PackageNotFoundError:
-        return None
-    return own.partition("+")[0]
-
-
 def outcomes() -> list[Outcome]:
     """Try all settings of the libraries that are installed."""
     from tqdm import tqdm
 
-    texts = [(library, text) for library in LIBRARIES if version_of(library) for text in calls(library)]
+    texts = [(name, text) for name in LIBRARIES for text in calls(name) if can_run(name, constructor(text))]
     return [try_call(library, text) for library, text in tqdm(texts)]
 
 
@@ -58,7 +49,7 @@ def summary(found: Iterable[Outcome]) -> tuple[str, bool]:
     reasons: dict[str, list[str]] = {}
     wrong = []
     for outcome in found:
-        key = f"{LIBRARIES[outcome.library].title}\t{read_name(outcome)}"
+        key = f"{LIBRARIES[outcome.library].title}\t{constructor(outcome.text)}"
         tried[key] += 1
         if outcome.translation is None:
             refused[key] += 1
@@ -81,12 +72,17 @@ def summary(found: Iterable[Outcome]) -> tuple[str, bool]:
     for reason, texts in reasons.items():
         lines = wrap(f"{', '.join(texts)}: {reason}", 76, break_long_words=False)
         parts.append("\n".join(("- " if i == 0 else "  ") + line for i, line in enumerate(lines)))
-    missing = [library.title for key, library in LIBRARIES.items() if not version_of(key)]
+    missing = {
+        LIBRARIES[name].title
+        for name in LIBRARIES
+        for text in calls(name)
+        if not can_run(name, constructor(text))
+    }
     if missing:
-        parts.append(f"not installed: {', '.join(missing)}")
+        parts.append(f"not installed, or not all: {', '.join(sorted(missing))}")
     return "\n\n".join([parts[0], "\n".join(parts[1:]), *wrong]).rstrip(), not wrong
 
 
-def read_name(outcome: Outcome) -> str:
-    """Return the name of a setting's constructor."""
-    return outcome.text.partition("(")[0]
+def constructor(text: str) -> str:
+    """Return the name of the constructor that a setting calls."""
+    return text.partition("(")[0]

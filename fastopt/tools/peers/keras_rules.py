@@ -89,11 +89,7 @@ def Adam(
     own = {"lr": learning_rate, "beta1": beta_1, "beta2": beta_2, "eps": epsilon}
     if not amsgrad:
         return same("Adam", kwargs, **own)
-    refuse_unless(
-        epsilon <= 1e-6, "eps is added to the root of the uncorrected v there, here to the corrected"
-    )
-    result = same("AMSGrad", kwargs, **own)
-    return result._replace(tolerance=1e-4).remark("in Keras eps is larger at the start, by 1 / √(1 − β₂ᵗ)")
+    return same("AMSGrad", kwargs, **own, corrected_eps=False)
 
 
 def AdamW(

@@ -168,13 +168,10 @@ def radam(
 ) -> Translation:  # fmt: skip
     """Return RAdam."""
     refuse_unless(not nesterov, "RAdam has no Nesterov's momentum; NAdam has")
-    refuse_unless(eps <= 1e-6, "eps is added to the root of the corrected v there, here to that of v")
-    result = found(
-        "RAdam", lr=learning_rate, beta1=b1, beta2=b2, eps=eps, eps_root=eps_root, threshold=threshold
-    )
-    if not eps:
-        return result
-    return result._replace(tolerance=1e-4).remark("in optax eps is smaller at the start, by √(1 − β₂ᵗ)")
+    return found(
+        "RAdam", lr=learning_rate, beta1=b1, beta2=b2, eps=eps, eps_root=eps_root, threshold=threshold,
+        corrected_eps=True,
+    )  # fmt: skip
 
 
 def adabelief(

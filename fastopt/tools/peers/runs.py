@@ -2,15 +2,20 @@
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
+from importlib import import_module
+from importlib.util import find_spec
 from operator import attrgetter
 from typing import Any
+from warnings import catch_warnings, simplefilter
 
 import numpy as np
 
 from fastopt.tools.equivalents import unrounded
-from fastopt.tools.peers.translation import Setting
+from fastopt.tools.peers.author_rules import PACKAGES
+from fastopt.tools.peers.translation import LIBRARIES, Setting
 
-__all__ = ["RUNS"]
+__all__ = ["RUNS", "can_run"]
 
 Arrays = Sequence[np.ndarray]
 # The learning rates of all steps, if they change.
@@ -28,7 +33,25 @@ CONDITIONAL = ("novograd", "contrib.muon")
 def run_torch(
     setting: Setting, params: Arrays, grads: Sequence[Arrays], rates: Rates
 ) -> list[list[np.ndarray]]:
-    """Take steps by PyTorch; Muon without its rounding to bfloat16."""
+    """Take steps by PyTorch, Muon without its rounding to bfloat16."""
+    import torch
+
+    return run_module(torch.optim, setting, params, grads, rates)
+
+
+def run_authors(
+    setting: Setting, params: Arrays, grads: Sequence[Arrays], rates: Rates
+) -> list[list[np.ndarray]]:
+    """Take steps by an author's package for PyTorch."""
+    with catch_warnings():
+        simplefilter("ignore")  # of methods that were called in another way once
+        return run_module(import_module(PACKAGES[setting.name]), setting, params, grads, rates)
+
+
+def run_module(
+    module: Any, setting: Setting, params: Arrays, grads: Sequence[Arrays], rates: Rates
+) -> list[list[np.ndarray]]:
+    """Take steps by an optimizer of PyTorch's kind."""
     import torch
 
     before, found = torch.get_default_dtype(), []
@@ -36,11 +59,14 @@ def run_torch(
     try:
         tensors = [torch.nn.Parameter(torch.from_numpy(param.copy())) for param in params]
         given = {name: value for name, value in setting.given.items() if name not in FLAGS}
-        optimizer = getattr(torch.optim, setting.name)(tensors, **given)
+        with redirect_stdout(None):  # some tell what they were given
+            optimizer = getattr(module, setting.name)(tensors, **given)
+        if hasattr(optimizer, "train"):  # the schedule-free ones
+            optimizer.train()
         with unrounded():
             for t, own in enumerate(grads):
                 for tensor, grad in zip(tensors, own, strict=True):
-                    dense = torch.from_numpy(grad)
+                    dense = torch.from_numpy(grad.copy())  # as some add their weight decay to it
                     tensor.grad = dense.to_sparse(1) if setting.name == "SparseAdam" else dense
                 if rates:
                     optimizer.param_groups[0]["lr"] = rates[t]
@@ -126,4 +152,16 @@ def run_mlx(
     return found
 
 
-RUNS: dict[str, Run] = {"torch": run_torch, "optax": run_optax, "keras": run_keras, "mlx": run_mlx}
+RUNS: dict[str, Run] = {
+    "torch": run_torch,
+    "optax": run_optax,
+    "keras": run_keras,
+    "mlx": run_mlx,
+    "authors": run_authors,
+}
+
+
+def can_run(library: str, name: str) -> bool:
+    """Whether the packages are installed that a library's constructor takes."""
+    own = (PACKAGES[name],) if library == "authors" else ()
+    return all(find_spec(package.partition(".")[0]) for package in LIBRARIES[library].packages + own)

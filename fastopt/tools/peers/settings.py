@@ -268,7 +268,7 @@ KERAS = {
         "0.1, weight_decay=0.1"),
     "Adadelta": ("", "1.0", "1.0, rho=0.8", "1.0, epsilon=1e-3", "1.0, weight_decay=0.1"),
     "Adam": (
-        "", "0.01", "beta_1=0.8", "beta_2=0.9", "epsilon=1e-3", "amsgrad=True", "amsgrad=True, epsilon=0.0",
+        "", "0.01", "beta_1=0.8", "beta_2=0.9", "epsilon=1e-3", "amsgrad=True", "amsgrad=True, epsilon=1e-3",
         "weight_decay=0.1", "clipvalue=0.5", "gradient_accumulation_steps=4",
         "0.01, use_ema=True, ema_momentum=0.9, ema_overwrite_frequency=2",
     ),
@@ -327,11 +327,71 @@ MLX = {
     ),
 }  # fmt: skip
 
+# Each argument of the constructors of authors' packages.
+AUTHORS = {
+    "SGDScheduleFree": (
+        "", "lr=0.1", "lr=0.1, momentum=0.8", "lr=0.1, weight_decay=0.1", "lr=0.1, warmup_steps=5",
+        "lr=0.1, warmup_steps=5, r=1.0", "lr=0.1, warmup_steps=5, weight_lr_power=0.0, foreach=False",
+    ),
+    "AdamWScheduleFree": (
+        "", "lr=0.01", "betas=(0.8, 0.9)", "eps=1e-3", "weight_decay=0.1", "warmup_steps=5",
+        "warmup_steps=5, r=1.0", "warmup_steps=5, weight_lr_power=0.0, foreach=False",
+    ),
+    "RAdamScheduleFree": (
+        "", "lr=0.01", "betas=(0.8, 0.99)", "eps=1e-3", "weight_decay=0.1", "r=1.0",
+        "weight_lr_power=0.0, foreach=False", "silent_sgd_phase=False",
+    ),
+    "Prodigy": (
+        "", "d0=0.1", "lr=0.5, d0=0.1, betas=(0.8, 0.99)", "d0=0.1, beta3=0.9", "d0=0.1, eps=1e-3",
+        "d0=0.1, d_coef=2.0", "d0=0.1, weight_decay=0.1", "d0=0.1, weight_decay=0.1, decouple=False",
+        "d0=0.1, use_bias_correction=True", "d0=0.1, safeguard_warmup=True", "d0=0.01, growth_rate=1.02",
+        "slice_p=11", "fsdp_in_use=False",
+    ),
+    "Lion": (
+        "", "lr=0.001", "betas=(0.8, 0.9)", "weight_decay=0.1", "use_triton=False",
+        "lr=0.001, weight_decay=0.001, decoupled_weight_decay=True",
+    ),
+    "MADGRAD": (
+        "", "lr=0.1", "momentum=0.5", "weight_decay=0.1", "eps=1e-3", "weight_decay=0.1, decouple_decay=True",
+    ),
+    "AdaBound": (
+        "", "lr=0.01", "betas=(0.8, 0.9)", "final_lr=0.01", "gamma=0.1", "eps=1e-3", "weight_decay=0.1",
+        "amsbound=True",
+    ),
+    "DoG": (
+        "", "lr=0.5, reps_rel=0.1", "reps_rel=0.1, eps=1e-3", "reps_rel=0.1, weight_decay=0.1",
+        "init_eta=0.1",
+    ),
+    "DAdaptAdam": (
+        "", "lr=0.5, d0=0.1", "d0=0.1, betas=(0.8, 0.99)", "d0=0.1, eps=1e-3",
+        "d0=0.1, weight_decay=0.1", "d0=0.1, weight_decay=0.1, decouple=True, log_every=0",
+        "d0=0.1, use_bias_correction=True", "d0=0.01, growth_rate=1.02, fsdp_in_use=False",
+    ),
+    "QHAdam": (
+        "", "lr=0.01", "betas=(0.995, 0.99)", "nus=(0.7, 0.9)", "weight_decay=0.1", "eps=1e-3",
+        "weight_decay=0.1, decouple_weight_decay=True",
+    ),
+    "AdamP": (
+        "", "lr=0.01", "betas=(0.8, 0.9)", "eps=1e-3", "weight_decay=0.1", "delta=10.0, weight_decay=0.1",
+        "delta=10.0, wd_ratio=0.5, weight_decay=0.1", "nesterov=True",
+    ),
+    "AdaBelief": (
+        "print_change_log=False", "lr=0.01, print_change_log=False",
+        "betas=(0.8, 0.99), print_change_log=False", "eps=1e-3, print_change_log=False",
+        "weight_decay=0.1, print_change_log=False",
+        "weight_decay=0.1, weight_decouple=False, print_change_log=False",
+        "weight_decay=0.001, fixed_decay=True, print_change_log=False",
+        "rectify=False, print_change_log=False", "amsgrad=True, print_change_log=False",
+        "degenerated_to_sgd=False, print_change_log=False",
+    ),
+}  # fmt: skip
+
 SETTINGS: dict[str, dict[str, tuple[str, ...]]] = {
     "torch": {name: own + TORCH_TOO[name] for name, own in TORCH.items()},
     "optax": OPTAX,
     "keras": KERAS,
     "mlx": MLX,
+    "authors": AUTHORS,
 }  # fmt: skip
 
 

@@ -173,10 +173,11 @@ def Rprop(
     capturable: bool = False, foreach: Any = None, maximize: bool = False, differentiable: bool = False,
 ) -> Translation:  # fmt: skip
     """Return Rprop."""
-    return found(
+    same = found(
         "Rprop", lr=lr, eta_minus=etas[0], eta_plus=etas[1], step_min=step_sizes[0], step_max=step_sizes[1],
         maximize=maximize,
     )  # fmt: skip
+    return same._replace(constant="lr is the size of the first step only, so that a schedule is refused")
 
 
 def SparseAdam(

@@ -6,10 +6,11 @@ from functools import cache
 from importlib import import_module
 from typing import Any, NamedTuple
 
+from fastopt.tools.peers.author_rules import PACKAGES
 from fastopt.tools.peers.calls import Refusal, Translation, bound, parse, signature_of
 from fastopt.words import near
 
-__all__ = ["LIBRARIES", "Library", "Setting", "read", "translate"]
+__all__ = ["LIBRARIES", "Library", "Setting", "constructors", "read", "rules_of", "translate"]
 
 
 class Library(NamedTuple):
@@ -41,6 +42,13 @@ LIBRARIES = {
     "optax": Library("optax", ("optax", "jax"), ("optax",), ("optax_rules", "optax_contrib")),
     "keras": Library(
         "Keras", ("keras", "jax"), ("tf.keras.optimizers", "keras.optimizers", "optimizers"), ("keras_rules",)
+    ),
+    "authors": Library(
+        "authors' packages",
+        ("torch",),
+        (*dict.fromkeys(PACKAGES.values()),),
+        ("author_rules",),
+        takes_params=True,
     ),
     "mlx": Library("MLX", ("mlx",), ("mlx.optimizers", "optimizers", "optim"), ("mlx_rules",)),
 }
