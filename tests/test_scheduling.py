@@ -72,6 +72,19 @@ def test_lr_scale_multiplies_a_groups_own_lr():
         assert p["w"] == expected
 
 
+@pytest.mark.parametrize(
+    ("group", "expected"),
+    # g = 0; p ← p − lr·(lr / γ)·p / 2: lr = 1, 2 and γ = 2, 4; or lr = 1, 2 and γ = 2, as lr has a schedule
+    [({"lr_scale": lambda t: t}, [0.75, 0.375]), ({"lr": lambda t: t}, [0.75, 0.0])],
+)
+def test_the_largest_rate_of_a_corrected_decay_follows_lr_scale(group, expected):
+    optimizer = fastopt.SGD(1, weight_decay=0.5, decoupled=True, decay_max_lr=2, groups={"*": group})
+    p = {"w": np.ones(1)}
+    for value in expected:
+        optimizer.update(p, {"w": np.zeros(1)})
+        assert p["w"] == value
+
+
 def test_groups_with_equal_schedules_stay_two():
     """What one is told isn't told to the other."""
     plateaus = [Plateau(1, 0.5, patience=0) for _ in range(2)]
