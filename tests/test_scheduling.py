@@ -72,6 +72,14 @@ def test_lr_scale_multiplies_a_groups_own_lr():
         assert p["w"] == expected
 
 
+def test_a_groups_own_number_is_not_scheduled():
+    """v ← μ·v − g with μ = 1/2, 1/4 and g = 1, but 1/8 for "b"."""
+    optimizer = fastopt.Momentum(1, Step(0.5, 1, 0.5), groups={"b": {"momentum": 0.125}})
+    for _ in range(2):
+        optimizer.update({"a": np.zeros(1), "b": np.zeros(1)}, {"a": np.ones(1), "b": np.ones(1)})
+    assert (optimizer.v["a"], optimizer.v["b"]) == (-1.25, -1.125)
+
+
 @pytest.mark.parametrize(
     ("group", "expected"),
     # g = 0; p ← p − lr·(lr / γ)·p / 2: lr = 1, 2 and γ = 2, 4; or lr = 1, 2 and γ = 2, as lr has a schedule
@@ -364,6 +372,7 @@ def test_copies_go_on_with_the_same_bits(way, make, tmp_path):
     assert repr(other).split("#")[0] == repr(one).split("#")[0]
     assert other.state_dict()["hyperparameters"] == one.state_dict()["hyperparameters"]
     assert stepped(other, again, 3, 8) == stepped(one, p, 3, 8)
+    assert repr(one.unused()) == repr(make())
 
 
 def test_a_function_is_kept_by_the_optimizer_that_loads(tmp_path):
@@ -383,8 +392,10 @@ def test_a_function_is_kept_by_the_optimizer_that_loads(tmp_path):
     assert saved["lr"]["schedule"] == {"class": "function", "name": "cooled"}
     for wrong in (
         fastopt.Momentum(),
+        fastopt.Momentum(Warmup(cooled, 2)),
+        fastopt.Momentum(Warmup(cooled, 2), Constant(0.5)),
         fastopt.Momentum(cooled, cooled),
-        fastopt.Momentum(Warmup(Constant(1), 2)),
+        fastopt.Momentum(Warmup(Constant(1), 2), cooled),
     ):
         before = repr(wrong)
         with pytest.raises(
@@ -392,10 +403,21 @@ def test_a_function_is_kept_by_the_optimizer_that_loads(tmp_path):
         ):
             wrong.load(tmp_path / "a.npz")
         assert repr(wrong) == before
-    # A number that was saved ends it.
+    # A number that was saved ends a function.
     plain = fastopt.Momentum(0.125)
     stepped(plain, params(), 0, 1)
     assert loaded(plain, made(), tmp_path).lr == 0.125
+
+
+def test_the_callers_plateau_stays_in_use(tmp_path):
+    plateau = Plateau(0.9, 0.5, patience=0)
+    optimizer = fastopt.Momentum(0.1, Warmup(plateau, 1))
+    optimizer.save(tmp_path / "a.npz")
+    plateau.report(1)
+    plateau.report(1)
+    optimizer.load(tmp_path / "a.npz")
+    assert (plateau.value, plateau.best) == (0.9, None)
+    assert optimizer.schedules["momentum"].schedule is plateau
 
 
 class Undecorated(Schedule):
