@@ -45,6 +45,19 @@ def test_d_adaptation_as_its_authors_have_it(growth_rate):
     np.testing.assert_allclose(optimizer.d[0].item(), d, 1e-12)
 
 
+def test_layer_wise_dog_as_its_authors_have_it():
+    """After eight steps of dog 1.0.3, LDoG(params, 0.01, eps=1e-3), with tensors of the same numbers."""
+    optimizer, params = fastopt.LDoG(reps_rel=0.01, eps=1e-3), [np.array(START), np.array([0.5, -0.25])]
+    for t in range(8):
+        optimizer.update(params, [np.array(GRAD) * (1 + t % 3), np.array([2.0, -3.0]) * (2 + t % 2)])
+    expected = [
+        [0.8555046962516517, -1.7110093925033034, -0.07798121499339317],
+        [0.32224765187417415, 2.9638761740629125, -1.933485911245045],
+    ]
+    np.testing.assert_allclose(params[0], expected, 1e-12)
+    np.testing.assert_allclose(params[1], [0.36043689362714065, -0.04065534044071092], 1e-12)
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     ("rule", "ours", "theirs", "number", "growth"),
@@ -76,10 +89,12 @@ def test_what_grows_is_that_of_all_arrays(rule, ours, theirs, number, growth):
         assert own.item() == getattr(optimizer, number)[0].item()
 
 
-@pytest.mark.parametrize(("rule", "first"), [("DoG", {"r0": 0.5, "reps_rel": 0.0}), ("DoWG", {"r0": 0.5})])
+@pytest.mark.parametrize(
+    ("rule", "first"), [("DoG", {"reps_rel": 0.0}), ("LDoG", {"reps_rel": 0.0}), ("DoWG", {})]
+)
 def test_distance_is_that_of_the_present_and_of_the_past(rule, first):
     """It never shrinks, whatever way the parameters go, and zero gradients move nothing."""
-    optimizer, params = getattr(fastopt, rule)(**first), {"W": np.ones((2, 2)), "b": np.zeros(3)}
+    optimizer, params = getattr(fastopt, rule)(r0=0.5, **first), {"W": np.ones((2, 2)), "b": np.zeros(3)}
     seen = []
     for sign in (1, 1, -1, -1, 0):
         before = {key: p.copy() for key, p in params.items()}

@@ -322,6 +322,7 @@ ROSENBROCK = {
     "Adan": 0.02, "AdEMAMix": 0.007, "ScheduleFreeAdamW": 0.05, "Rprop": 0.01, "Signum": 0.0015,
     "Lion": 0.002, "LARS": 0.5, "LAMB": 0.005, "NovoGrad": 0.001, "SM3": 0.5, "Adafactor": 0.02,
     "DoG": 1.0, "DoWG": 1.0, "DAdaptAdam": 0.3,
+    "LDoG": 1.0,
     "AdaMini": 0.02, "AdamP": 0.02, "StableAdamW": 0.02, "MARS": 0.02, "Prodigy": 0.1, "Muon": 0.002,
     "AdaMuon": 0.02, "SOAP": 0.02,
     "AdaBound": 0.02, "RMSpropMomentum": 0.0005, "AggMo": 0.0001, "MADGRAD": 0.05, "LaProp": 0.02,

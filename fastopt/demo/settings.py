@@ -71,6 +71,7 @@ SETTINGS = {
     "AdamP": Setting("#003C30", 0.005, 0.3, 0.4, 0.3),
     "AdafactorMomentum": Setting("#4393C3", 0.03, 0.6, 1.0, 0.1),
     "DoG": Setting("#B2ABD2", 1.0, 1.0, 1.0, 1.0, {"reps_rel": 0.3}),
+    "LDoG": Setting("#542788", 1.0, 1.0, 1.0, 1.0, {"reps_rel": 0.1}),
     "DoWG": Setting("#8073AC", 1.0, 1.0, 1.0, 1.0, {"r0": 1.0}),
     "DAdaptAdam": Setting("#E08214", 1.0, 1.0, 1.0, 1.0, {"d0": 0.001}),
     "Prodigy": Setting("#FDB863", 1.0, 1.8, 1.0, 1.0),

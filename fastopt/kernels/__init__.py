@@ -67,6 +67,7 @@ from fastopt.kernels.learning_rate_free import (
     dog_measure,
     dowg,
     dowg_measure,
+    ldog,
     prodigy,
     prodigy_measure,
 )
@@ -80,9 +81,10 @@ __all__ = [
     "adafactor", "adafactor_measure", "adafactor_momentum", "adafactor_momentum_measure", "adagrad", "adam",
     "adamax", "adamp", "adamp_measure", "adan", "ademamix", "adopt", "aggmo", "amsgrad", "asgd",
     "dadapt_adam", "dadapt_adam_measure", "dog", "dog_measure", "dowg", "dowg_measure", "ftrl", "lamb",
-    "lamb_measure", "laprop", "lars", "lars_measure", "lion", "madgrad", "mars", "mars_measure", "momentum",
-    "muon", "muon_measure", "nadam", "nag", "nesterov", "novograd", "novograd_measure", "optimistic_gd",
-    "prodigy", "prodigy_measure", "qhadam", "radam", "rmsprop", "rmsprop_graves", "rmsprop_momentum",
-    "rprop", "schedule_free_adamw", "schedule_free_radam", "schedule_free_sgd", "sgd", "sgdm", "signum",
-    "sm3", "sm3_measure", "soap", "soap_measure", "stable_adamw", "stable_adamw_measure", "yogi",
+    "lamb_measure", "laprop", "lars", "lars_measure", "ldog", "lion", "madgrad", "mars", "mars_measure",
+    "momentum", "muon", "muon_measure", "nadam", "nag", "nesterov", "novograd", "novograd_measure",
+    "optimistic_gd", "prodigy", "prodigy_measure", "qhadam", "radam", "rmsprop", "rmsprop_graves",
+    "rmsprop_momentum", "rprop", "schedule_free_adamw", "schedule_free_radam", "schedule_free_sgd", "sgd",
+    "sgdm", "signum", "sm3", "sm3_measure", "soap", "soap_measure", "stable_adamw", "stable_adamw_measure",
+    "yogi",
 ]  # fmt: skip

@@ -16,9 +16,10 @@ from fastopt.kernels.common import (
     square_sums,
     two_lane_sums,
 )
+from fastopt.kernels.jit import compiled
 
 __all__ = [
-    "dadapt_adam", "dadapt_adam_measure", "dog", "dog_measure", "dowg", "dowg_measure", "prodigy",
+    "dadapt_adam", "dadapt_adam_measure", "dog", "dog_measure", "dowg", "dowg_measure", "ldog", "prodigy",
     "prodigy_measure",
 ]  # fmt: skip
 
@@ -41,26 +42,38 @@ def dog_measure(rows, cols, param, grad, p0, r, h, sums, totals, grad_scale, l2,
     sums[0], sums[1], sums[2] = lane_sum(sums, 0), lane_sum(sums, LANES), lane_sum(sums, 2 * LANES)
 
 
-@kernel
-def dog(rows, cols, param, grad, p0, r, h, sums, totals, grad_scale, l2, keep, lr, reps_rel, r0, eps):
-    """Ivgi, Hinder and Carmon 2023, equation 1: p ← p − (lr·r / √(h + eps))·g.
-
-    r ← max(r, ‖p₀ − p‖, r₀, reps_rel·(1 + ‖p₀‖)); h ← h + ‖g‖²
-    """
+@compiled
+def dog_step(param, grad, r, h, numbers, grad_scale, l2, keep, lr, reps_rel, r0, eps):
+    """Move an array, given ‖p₀ − p‖², ‖g‖² and ‖p₀‖²."""
     own = param.dtype.type
-    if r.size == 0:
-        return
     scale, decay, kept = own(grad_scale), own(l2), own(keep)
-    new_r, first, distance = np.float64(r[0]), reps_rel * (1 + sqrt(totals[2])), sqrt(totals[0])
+    new_r, first, distance = np.float64(r[0]), reps_rel * (1 + sqrt(numbers[2])), sqrt(numbers[0])
     new_r = r0 if r0 > new_r else new_r
     new_r = first if first > new_r else new_r
     new_r = distance if distance > new_r else new_r
-    new_h = np.float64(h[0]) + totals[1]
+    new_h = np.float64(h[0]) + numbers[1]
     r[0], h[0] = new_r, new_h
     step = own(lr * new_r / sqrt(new_h + eps))
     for i in range(param.size):
         p = decayed(kept, param[i])
         param[i] = p - step * gradient(grad[i], param[i], scale, decay)
+
+
+@kernel
+def dog(rows, cols, param, grad, p0, r, h, sums, totals, grad_scale, l2, keep, lr, reps_rel, r0, eps):
+    """Ivgi, Hinder and Carmon 2023: p ← p − (lr·r / √(h + eps))·g, with the norms of all arrays together.
+
+    r ← max(r, ‖p₀ − p‖, r₀, reps_rel·(1 + ‖p₀‖)); h ← h + ‖g‖²
+    """
+    if r.size != 0:
+        dog_step(param, grad, r, h, totals, grad_scale, l2, keep, lr, reps_rel, r0, eps)
+
+
+@kernel
+def ldog(rows, cols, param, grad, p0, r, h, sums, totals, grad_scale, l2, keep, lr, reps_rel, r0, eps):
+    """Ivgi, Hinder and Carmon 2023, L-DoG: the same with the norms of each array."""
+    if r.size != 0:
+        dog_step(param, grad, r, h, sums, grad_scale, l2, keep, lr, reps_rel, r0, eps)
 
 
 @kernel

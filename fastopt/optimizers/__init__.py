@@ -23,15 +23,15 @@ FAMILIES = {
     "sign": ("Rprop", "Signum", "Lion"),
     "layerwise": ("LARS", "LAMB", "NovoGrad", "SM3", "Adafactor", "AdafactorMomentum"),
     "layerwise_adam": ("StableAdamW", "MARS", "AdaMini", "AdamP"),
-    "learning_rate_free": ("Prodigy", "DoG", "DoWG", "DAdaptAdam"),
+    "learning_rate_free": ("Prodigy", "DoG", "DoWG", "DAdaptAdam", "LDoG"),
     "matrix": ("Muon", "AdaMuon", "SOAP"),
 }
 # The same without families, as type checkers read no other list than this.
 __all__ = [
     "ADOPT", "ASGD", "FTRL", "LAMB", "LARS", "MADGRAD", "MARS", "NAG", "SGD", "SGDM", "SM3", "SOAP",
     "AMSGrad", "AdEMAMix", "AdaBelief", "AdaBound", "AdaDelta", "AdaGrad", "AdaMax", "AdaMini", "AdaMuon",
-    "Adafactor", "AdafactorMomentum", "Adam", "AdamP", "AdamW", "Adan", "AggMo", "DAdaptAdam", "DoG",
-    "DoWG", "LaProp", "Lion", "Momentum", "Muon", "NAdam", "Nesterov", "NovoGrad", "OptimisticGD",
+    "Adafactor", "AdafactorMomentum", "Adam", "AdamP", "AdamW", "Adan", "AggMo", "DAdaptAdam", "DoG", "DoWG",
+    "LDoG", "LaProp", "Lion", "Momentum", "Muon", "NAdam", "Nesterov", "NovoGrad", "OptimisticGD",
     "PaperAdam", "Prodigy", "QHAdam", "RAdam", "RMSprop", "RMSpropGraves", "RMSpropMomentum", "Rprop",
     "ScheduleFreeAdamW", "ScheduleFreeRAdam", "ScheduleFreeSGD", "Signum", "StableAdamW", "Yogi",
 ]  # fmt: skip

@@ -11,7 +11,7 @@ from fastopt.kernels.common import LANES
 from fastopt.optimizer import Optimizer, State, hyperparameter
 from fastopt.optimizers.common import Shape, one
 
-__all__ = ["DAdaptAdam", "DoG", "DoWG", "Prodigy"]
+__all__ = ["DAdaptAdam", "DoG", "DoWG", "LDoG", "Prodigy"]
 
 
 @dataclass(eq=False)
@@ -54,7 +54,7 @@ class DoG(Optimizer):
     References
     ----------
     Ivgi, Hinder and Carmon 2023, *DoG is SGD's best friend: a parameter-free dynamic step size schedule*
-    (arXiv:2302.12022), equation 1.
+    (arXiv:2302.12022), section 1.
     """
 
     kernel = kernels.dog
@@ -69,6 +69,69 @@ class DoG(Optimizer):
     p0 = State(lambda self, param, grad: param)
     r = State(shape=one, is_shared=True)
     h = State(shape=one, is_shared=True)
+
+    def scalars(self, t: int) -> tuple[float, ...]:
+        """Return lr, reps_rel, r₀ and eps."""
+        return self.lr, self.reps_rel, self.r0, self.eps
+
+    def n_statistics(self, shape: Shape) -> int:
+        """Return the room for three sums."""
+        return 3 * LANES
+
+
+@dataclass(eq=False)
+class LDoG(Optimizer):
+    """Layer-wise distance over gradients: `DoG` with the norms of each array in the place of those of all.
+
+    r ← max(r, ‖p₀ − p‖, r0, reps_rel·(1 + ‖p₀‖)); h ← h + ‖g‖²; p ← p − (lr·r / √(h + eps))·g,
+    where p₀ is where the array started
+
+    Take it when `DoG` does well and layers differ much, as in fine-tuning: leave lr at 1, without a schedule,
+    and evaluate an average (``ema``), which its authors hold to be crucial.
+
+    Parameters
+    ----------
+    lr : float, default 1.0
+        Factor of the step, at least 0; the paper's c.
+    reps_rel : float, default 1e-6
+        Length of the first step in proportion to 1 + ‖p₀‖, at least 0; the authors' name. They suggest 1e-4
+        with batch normalization.
+    r0 : float, default 0.0
+        Length of the first step, if it is larger, at least 0. If both are 0, no step is ever taken.
+    eps : float, default 1e-8
+        Added to h inside the root, above 0.
+
+    Attributes
+    ----------
+    p0 : dict or list of arrays, or None
+        Where the parameters started.
+    r : dict or list of arrays, or None
+        Largest distance so far, one number an array.
+    h : dict or list of arrays, or None
+        Sum of the squared norms of the gradients, one number an array.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a hyperparameter is no number or out of range, here or when it is assigned later.
+
+    References
+    ----------
+    Ivgi, Hinder and Carmon 2023, *DoG is SGD's best friend: a parameter-free dynamic step size schedule*
+    (arXiv:2302.12022), L-DoG.
+    """
+
+    kernel = kernels.ldog
+    statistics_kernel = kernels.dog_measure
+    n_additive = 3
+    lr: float = hyperparameter(1.0)
+    _: KW_ONLY
+    reps_rel: float = hyperparameter(1e-6)
+    r0: float = hyperparameter(0.0)
+    eps: float = hyperparameter(1e-8, above=0)
+    p0 = State(lambda self, param, grad: param)
+    r = State(shape=one)
+    h = State(shape=one)
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """Return lr, reps_rel, r₀ and eps."""

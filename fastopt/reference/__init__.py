@@ -32,7 +32,7 @@ from fastopt.reference.adaptive import (
 )
 from fastopt.reference.layerwise import LAMB, LARS, SM3, Adafactor, AdafactorMomentum, NovoGrad
 from fastopt.reference.layerwise_adam import MARS, AdaMini, AdamP, StableAdamW
-from fastopt.reference.learning_rate_free import DAdaptAdam, DoG, DoWG, Prodigy
+from fastopt.reference.learning_rate_free import DAdaptAdam, DoG, DoWG, LDoG, Prodigy
 from fastopt.reference.matrix import SOAP, AdaMuon, Muon
 from fastopt.reference.schedule_free import ScheduleFreeAdamW, ScheduleFreeRAdam, ScheduleFreeSGD
 from fastopt.reference.sgd import ASGD, NAG, SGD, SGDM, AggMo, Momentum, Nesterov, OptimisticGD
@@ -41,8 +41,8 @@ from fastopt.reference.sign import Lion, Rprop, Signum
 __all__ = [
     "ADOPT", "ASGD", "FTRL", "LAMB", "LARS", "MADGRAD", "MARS", "NAG", "SGD", "SGDM", "SM3", "SOAP",
     "AMSGrad", "AdEMAMix", "AdaBelief", "AdaBound", "AdaDelta", "AdaGrad", "AdaMax", "AdaMini", "AdaMuon",
-    "Adafactor", "AdafactorMomentum", "Adam", "AdamP", "AdamW", "Adan", "AggMo", "DAdaptAdam", "DoG",
-    "DoWG", "LaProp", "Lion", "Momentum", "Muon", "NAdam", "Nesterov", "NovoGrad", "OptimisticGD",
+    "Adafactor", "AdafactorMomentum", "Adam", "AdamP", "AdamW", "Adan", "AggMo", "DAdaptAdam", "DoG", "DoWG",
+    "LDoG", "LaProp", "Lion", "Momentum", "Muon", "NAdam", "Nesterov", "NovoGrad", "OptimisticGD",
     "PaperAdam", "Prodigy", "QHAdam", "RAdam", "RMSprop", "RMSpropGraves", "RMSpropMomentum", "Rprop",
     "ScheduleFreeAdamW", "ScheduleFreeRAdam", "ScheduleFreeSGD", "Signum", "StableAdamW", "Yogi",
 ]  # fmt: skip

@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastopt.reference.adam import Moments
-from fastopt.reference.common import copies, double, full, one, pairs, put, total, triples, zeros
+from fastopt.reference.common import copies, double, full, norm, one, pairs, put, total, triples, zeros
 
-__all__ = ["DAdaptAdam", "DoG", "DoWG", "Prodigy"]
+__all__ = ["DAdaptAdam", "DoG", "DoWG", "LDoG", "Prodigy"]
 
 
 class FromAllArrays:
@@ -89,6 +89,36 @@ class DoG(FromAllArrays):
         """Update the parameters."""
         for key, p, g in triples(params, grads):
             put(params, key, p - self.rates[key] * g)
+
+
+@dataclass(eq=False)
+class LDoG:
+    """As DoG, with the norms of each array in the place of those of all."""
+
+    lr: float = 1.0
+    _: KW_ONLY
+    reps_rel: float = 1e-6
+    r0: float = 0.0
+    eps: float = 1e-8
+    p0: Any = field(init=False, default=None)
+    r: Any = field(init=False, default=None)
+    h: Any = field(init=False, default=None)
+
+    def update(self, params: Any, grads: Any) -> None:
+        """Take a step."""
+        if self.p0 is None:
+            self.p0 = copies(params, params)
+        if self.r is None:
+            self.r, self.h = zeros(params, one), zeros(params, one)
+        rates = {}
+        for key, p, g in triples(params, grads):
+            first = max(self.r0, self.reps_rel * (1 + norm(self.p0[key])))
+            new_r = max(self.r[key].item(), first, norm(self.p0[key] - p))
+            new_h = self.h[key].item() + total(np.square(double(g)))
+            self.r[key][...], self.h[key][...] = new_r, new_h
+            rates[key] = self.lr * new_r / sqrt(new_h + self.eps)
+        for key, p, g in triples(params, grads):
+            put(params, key, p - rates[key] * g)
 
 
 @dataclass(eq=False)
