@@ -25,7 +25,15 @@ ARGUMENTS = {
     "global_clipnorm": "write clip_norm=...",
     **dict.fromkeys(("clipvalue", "clip"), "write clip_value=..."),
     "use_ema": "write ema=0.999",
-    "ema_momentum": "write ema=...",
+    "ema_momentum": 'write ema=..., ema_init="first"',
+    "ema_overwrite_frequency": "write ema_overwrite=...",
+    "swa_start": "write swa=...",
+    "swa_freq": "write swa_every=...",
+    **dict.fromkeys(("sync_period", "slow_step_size"), "write lookahead=(6, 0.5)"),
+    "reset_state": "write lookahead_reset=True",
+    **dict.fromkeys(("max_norm", "max_grad_norm", "grad_clip_norm"), "write clip_norm=..."),
+    "norm_type": "write clip_norm_type=...",
+    "max_squared_norm": "write skip_norm=..., which is its root",
     "gradient_accumulation_steps": "write accumulate=...",
     **dict.fromkeys(
         ("lr_scheduler", "scheduler", "schedule"), "write lr=fastopt.schedules.Cosine(0.1, 1000)"

@@ -329,6 +329,20 @@ def test_the_root_mean_square_of_rows_is_that_of_the_whole_gradient():
     assert np.array_equal(params[0], expected)
 
 
+@pytest.mark.parametrize("suffix", ["npz", "safetensors"])
+def test_the_kind_of_a_norm_is_in_files(suffix, tmp_path):
+    pytest.importorskip("safetensors")
+    given = {"clip_norm": 2.0, "clip_norm_type": inf, "clip_rms": 0.5, "skip_norm": 9.0, "ema": 0.5}
+    given |= {"ema_init": "first", "ema_every": 2, "ema_overwrite": 3}
+    optimizer, params = fastopt.AdamW(**given, decay_max_lr=0.5), {"W": np.ones(3)}
+    optimizer.update(params, params)
+    optimizer.save(tmp_path / f"run.{suffix}", params)
+    again = fastopt.AdamW(ema=0.25)
+    again.load(tmp_path / f"run.{suffix}", params)
+    assert again.constructor_call() == optimizer.constructor_call()
+    assert again.clip_norm_type == inf
+
+
 @pytest.mark.parametrize("order", [1, 2, inf])
 @pytest.mark.parametrize("kind", ["arrays", "rows"])
 def test_norms_of_gradients_with_nan(order, kind):

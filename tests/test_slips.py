@@ -52,6 +52,10 @@ SLIPS = {
     "mu_dtype": (lambda: Adam(mu_dtype="float32"), "leave it out: it is the parameter's"),
     "amsgrad": (lambda: Adam(amsgrad=True), "write fastopt.AMSGrad(...)"),
     "clipnorm": (lambda: Adam(clipnorm=1.0), "write clip_norm_each=..."),
+    "ema_momentum": (lambda: Adam(ema_momentum=0.9), 'write ema=..., ema_init="first"'),
+    "sync_period": (lambda: Adam(sync_period=6), "write lookahead=(6, 0.5)"),
+    "norm_type": (lambda: Adam(clip_norm=1.0, norm_type=1), "write clip_norm_type=..."),
+    "max_squared_norm": (lambda: Adam(max_squared_norm=1e4), "write skip_norm=..., which is its root"),
     "parameters": (
         lambda: Adam(PARAMS, lr=0.1),
         "Adam takes no parameters: write optimizer = Adam(",
