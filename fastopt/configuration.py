@@ -152,7 +152,9 @@ class Configuration(
 
     def reason_for_whole_arrays(self) -> str | None:
         """Return what needs whole arrays: the rule, an option, or nothing."""
-        return type(self).__name__ if self.rule_is_whole() else "cautious=True" if self.cautious else None
+        if self.rule_is_whole() and not self.takes_rows:
+            return type(self).__name__
+        return "cautious=True" if self.cautious else None
 
     @property
     def has_average(self) -> bool:

@@ -42,6 +42,9 @@ class UpdateRule:
     min_parallel_size: ClassVar[int] = MIN_PARALLEL
     # Whether weight_decay is decoupled by default; None: it is a part of the rule's own formula.
     default_decoupled: ClassVar[bool | None] = False
+    # Whether a rule of whole arrays updates each row (what has one index along the first dimension) by that
+    # row alone, so that it takes `Rows`. Then its statistics kernel leaves the state as it is.
+    takes_rows: ClassVar[bool] = False
     # Whether a zero gradient changes nothing.
     zero_grad_is_noop: ClassVar[bool] = False
     # Hyperparameters that groups can't have, as not only scalars depend on them.

@@ -22,7 +22,7 @@ class State:
         gradient; without it they are 0.
     shape : callable, optional
         Returns the shape of the state from that of the parameter; without it they are equal. If no state has
-        the parameter's shape, those of all its states, broadcast, are that shape.
+        the parameter's shape, and those of all its states, broadcast, aren't it, state dicts have it as well.
     is_shared : bool
         Whether all parameters have the same values, which a step computes from all of them.
     """

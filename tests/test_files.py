@@ -75,6 +75,9 @@ HEADERS = {
         "its lr can't be computed at step 100000",
     ),
     "iter": (lambda h: h.update(iter=2**63), "which is no number of steps"),
+    "no shapes": (lambda h: h.update(shapes=[["W", [-1]]]), "its shapes are {'W': \\[-1\\]}"),
+    "large shapes": (lambda h: h.update(shapes=[["W", [4, 10**30]]]), "its shapes are {'W': "),
+    "other shapes": (lambda h: h.update(shapes=[["W", [5]]]), "its [mv] of 'W' is unlike its other states"),
 }
 
 

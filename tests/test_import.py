@@ -20,11 +20,11 @@ PUBLIC = [
     "DAdaptAdam", "DoG", "DoWG", "FTRL", "LAMB", "LARS", "LDoG", "LaProp", "Lion", "MADGRAD", "MARS",
     "Momentum", "Muon", "NAG", "NAdam", "Nesterov", "NovoGrad", "OptimisticGD", "Optimizer", "PackedDict",
     "PackedList", "PaperAdam", "Partition", "Prodigy", "QHAdam", "RAdam", "RMSprop", "RMSpropGraves",
-    "RMSpropMomentum", "Record", "Rows", "Rprop", "SGD", "SGDM", "SM3", "SOAP", "ScheduleFreeAdamW",
-    "ScheduleFreeRAdam", "ScheduleFreeSGD", "Signum", "StableAdamW", "State", "Yogi", "adapters", "bench",
-    "clip_grads", "flatten", "functional", "gradients_of", "hyperparameter", "kernel", "lr_finder", "np",
-    "pack", "remove_duplicate", "rules", "schedules", "set_num_threads", "trajectory", "unflatten", "verify",
-    "warmup",
+    "RMSpropMomentum", "Record", "RowAdaGrad", "Rows", "Rprop", "SGD", "SGDM", "SM3", "SOAP",
+    "ScheduleFreeAdamW", "ScheduleFreeRAdam", "ScheduleFreeSGD", "Signum", "StableAdamW", "State", "Yogi",
+    "adapters", "bench", "clip_grads", "flatten", "functional", "gradients_of", "hyperparameter",
+    "kernel", "lr_finder", "np", "pack", "remove_duplicate", "rules", "schedules", "set_num_threads",
+    "trajectory", "unflatten", "verify", "warmup",
 ]  # fmt: skip
 
 # NumPy loads none of these.

@@ -41,7 +41,7 @@ LAYOUTS = {
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("rule", [fastopt.SGD, fastopt.AdaGrad])
+@pytest.mark.parametrize("rule", [fastopt.SGD, fastopt.AdaGrad, fastopt.RowAdaGrad])
 def test_rows_have_the_bits_of_the_whole_gradient(rule, dtype, layout):
     table, given = batches(dtype)
     ours = {"W": LAYOUTS[layout](table.copy()), "b": np.ones(5, dtype)}
@@ -66,6 +66,25 @@ def test_rows_of_vectors_half_precision_and_nothing():
         fastopt.SGD(1).update(params, [fastopt.Rows(indices, values), fastopt.Rows([], np.empty((0, 2)))])
         assert params[0].tolist() == [1, 0.25, 1, 1, 1, 1, 0, 1]
         assert (params[1] == 1).all()
+
+
+@pytest.mark.parametrize("mode", ["now", "never"])
+@pytest.mark.parametrize("shape", [(30, 4), (30, 130), (30,), (30, 3, 2)])
+def test_rows_of_a_rule_with_a_number_for_each(shape, mode, monkeypatch):
+    """As the whole gradient, and in turn with it: with clipping, groups, and other arrays."""
+    monkeypatch.setenv("FASTOPT_COMPILE", mode)
+    table, given = batches(shape=shape)
+    options = {"clip_value": 0.5, "groups": {"W": {"lr": 0.3}}, "initial_accumulator_value": 0.25}
+    ours, theirs = ({"W": table.copy(), "b": np.ones(5), "V": table.copy()} for _ in range(2))
+    one, other = fastopt.RowAdaGrad(0.1, **options), fastopt.RowAdaGrad(0.1, **options)
+    for k, (indices, values) in enumerate(given):
+        dense, b = whole(table, indices, values), np.full(5, 0.5)
+        rows = fastopt.Rows(indices, values)
+        one.update(ours, {"W": rows if k % 3 else dense, "b": b, "V": rows})
+        other.update(theirs, {"W": dense, "b": b, "V": dense})
+        assert all(same_bits(ours[key], theirs[key]) for key in theirs)
+        assert all(same_bits(one.h[key], other.h[key]) for key in theirs)
+    assert one.h["W"].shape == (30, *[1] * (len(shape) - 1))
 
 
 def test_one_table_that_is_there_twice_is_updated_twice():
@@ -172,6 +191,7 @@ def test_rows_that_cannot_be_taken(options, rows, error, message):
     (fastopt.Adam(), np.ones(SHAPE), "'W' is of rows, but Adam changes the others, too: rows='lazy'"),
     (fastopt.Momentum(), np.ones(SHAPE), "Momentum changes the others, too: rows='lazy'"),
     (fastopt.LAMB(rows="lazy"), np.ones(SHAPE), "'W' is of rows, but LAMB measures whole arrays"),
+    (fastopt.RowAdaGrad(cautious=True), np.ones(SHAPE), "'W' is of rows, but cautious=True"),
     (fastopt.SGD(), np.ones(()), "'W' is of rows, but its parameter is a number"),
 ])  # fmt: skip
 def test_rules_and_parameters_without_rows(optimizer, param, message):
@@ -188,6 +208,33 @@ def test_rows_that_are_not_finite_are_skipped_or_warned_of():
     with pytest.warns(RuntimeWarning, match="'W' has NaN"):
         fastopt.SGD().update(params, {"W": bad})
     assert np.isnan(params["W"]).any(axis=1).tolist() == [k == 1 for k in range(30)]
+
+
+@pytest.mark.parametrize("mode", ["now", "never"])
+def test_rows_of_whole_arrays_are_looked_at(mode, monkeypatch):
+    monkeypatch.setenv("FASTOPT_COMPILE", mode)
+    params, good = {"W": np.ones(SHAPE)}, fastopt.Rows([3], np.ones((1, 4)))
+    bad = fastopt.Rows([5, 1], np.array([[1.0, 2, 3, 4], [0, 0, 0, np.nan]]))
+    optimizer = fastopt.RowAdaGrad(nonfinite="skip")
+    assert optimizer.update(params, {"W": good})
+    before = everything(optimizer, params)
+    assert not optimizer.update(params, {"W": bad})
+    assert everything(optimizer, params) == before
+    optimizer.nonfinite = "warn"
+    with pytest.warns(RuntimeWarning, match="'W' has NaN"):
+        optimizer.update(params, {"W": bad})
+    assert np.isnan(params["W"]).all(axis=1).tolist() == [k == 1 for k in range(30)]
+
+
+def test_a_partition_hands_rows_to_a_rule_of_whole_arrays():
+    table, given = batches()
+    ours, theirs = {"W": table.copy(), "b": np.ones((3, 2))}, {"W": table.copy()}
+    one = fastopt.Partition({"W": fastopt.RowAdaGrad(0.1), "*": fastopt.LAMB()})
+    other = fastopt.RowAdaGrad(0.1)
+    for indices, values in given:
+        one.update(ours, {"W": fastopt.Rows(indices, values), "b": np.ones((3, 2))})
+        other.update(theirs, {"W": whole(table, indices, values)})
+    assert same_bits(ours["W"], theirs["W"])
 
 
 def test_rows_in_groups_and_checkpoints(tmp_path):
@@ -209,6 +256,26 @@ def test_rows_in_groups_and_checkpoints(tmp_path):
             other.update(again, {"W": fastopt.Rows(*batch)})
     assert same_bits(ours["W"], again["W"])
     assert state_bytes(one) == state_bytes(other)
+
+
+@pytest.mark.parametrize("suffix", ["npz", "safetensors"])
+def test_a_file_tells_the_shapes_of_tables(suffix, tmp_path):
+    """The states alone don't."""
+    shapes = {"W": SHAPE, "K": (5, 2, 3), "b": (4,), "s": (), 7: (3, 0)}
+    params = {key: np.ones(shape) for key, shape in shapes.items()}
+    one, other = fastopt.RowAdaGrad(), fastopt.RowAdaGrad()
+    one.update(params, params)
+    assert one.state_dict()["shapes"] == {key: shapes[key] for key in ("W", "K", 7)}
+    one.save(tmp_path / f"x.{suffix}", params)
+    again = {key: np.zeros(shape) for key, shape in shapes.items()}
+    other.load(tmp_path / f"x.{suffix}", again)
+    for optimizer, own in ((one, params), (other, again)):
+        optimizer.update(own, {key: np.full(shape, 0.25) for key, shape in shapes.items()})
+    assert everything(one, params) == everything(other, again)
+    third, wider = fastopt.RowAdaGrad(), {**params, "W": np.ones((30, 5))}
+    third.update(wider, wider)
+    with pytest.raises(ValueError, match=r"'W' is float64 of shape \(30, 4\), this .* of shape \(30, 5\)"):
+        third.load_state_dict(one.state_dict())
 
 
 def test_the_last_element_of_a_table_of_one_row_is_looked_at():

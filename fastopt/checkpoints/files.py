@@ -31,6 +31,7 @@ VERSION = 1
 LARGEST_HEADER = 2**26
 LONGEST_LIST = 2**20
 LONGEST_NAME = 2**16 - 1  # which zip archives have two bytes for
+BY_KEY = {"counts", "shapes"}  # dicts by parameter
 DTYPES = {"F16": "float16", "F32": "float32", "F64": "float64"}  # as safetensors calls them
 
 
@@ -77,9 +78,9 @@ def member(part: str, entry: Entry) -> str:
 
 def described(state: Mapping[str, Any], prefix: str = "") -> tuple[dict[str, Any], Parts]:
     """Give the header of a state dict, and its arrays by part and parameter."""
-    header = {key: value for key, value in state.items() if key not in ("state", "inner", "counts")}
-    if "counts" in state:
-        header["counts"] = list(state["counts"].items())  # JSON would make strings of integer keys
+    header = {key: value for key, value in state.items() if key not in ("state", "inner", *BY_KEY)}
+    for name in BY_KEY & {*state}:
+        header[name] = list(state[name].items())  # JSON would make strings of integer keys
     parts = {part: dict(items(values)) for part, values in state["state"].items() if values is not None}
     first = next(iter(state["state"].values()), None)
     header["container"] = None if first is None else "list" if isinstance(first, list) else "dict"
@@ -157,8 +158,7 @@ def load(path: Any, check: Callable[[Mapping[str, Any], Any], Any]) -> tuple[dic
             state["state"] = {name: in_list(values) for name, values in state["state"].items()}
         elif header["container"] is None:
             state["state"] = dict.fromkeys(state["state"])
-        if "counts" in header:
-            state["counts"] = dict(header["counts"])
+        state |= {name: dict(header[name]) for name in BY_KEY & {*header}}
         if "inner" in header:
             state["inner"] = {
                 name: state_of(inner, arrays, f"{prefix}{name}/") for name, inner in header["inner"].items()

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Hashable, Mapping, MutableMapping, MutableSequence
 from functools import partial
+from math import prod
 from operator import setitem
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastopt.arrays.containers import check_param, in_list, items, keys_and_values
-from fastopt.arrays.layout import Layout, order_of
+from fastopt.arrays.layout import Layout, Slot, order_of
 from fastopt.checkpoints.upgrades import SUMS, WANTED, upgraded
 from fastopt.checks import shortened
 from fastopt.engine.memory import Memory
@@ -70,10 +71,21 @@ def captured_memory(
         "hyperparameters": hyperparameters,
         "state": states,
     }
+    layout = memory.layout.items() if memory.specs else ()
+    shapes = {key: slot.shape for key, slot in layout if told_shape(memory, slot) != slot.shape}
+    if shapes:
+        result["shapes"] = shapes
     if not memory.specs:  # nothing else tells which parameters there are
         counts = {**memory.saved_counts, **counts}
         return result | {"counts": counts} if counts else result
     return result if set(counts.values()) <= {steps} else result | {"counts": counts}
+
+
+def told_shape(memory: Memory, slot: Slot) -> tuple[int, ...]:
+    """Return the shape of a parameter as its states tell it: theirs, broadcast."""
+    if not all(spec.shape for spec in memory.specs):
+        return slot.shape
+    return np.broadcast_shapes(*(spec.shape(slot.shape) for spec in memory.specs if spec.shape))
 
 
 def restore_calls(optimizer: Any, state: Any) -> Calls:
@@ -217,7 +229,7 @@ def parse_memory(
     ValueError
         If it isn't a state dict, or of other parameters than those that are known.
     """
-    if not isinstance(state, Mapping) or sorted({*state} - {"counts", "inner"}) != WANTED:
+    if not isinstance(state, Mapping) or sorted({*state} - {"counts", "inner", "shapes"}) != WANTED:
         raise ValueError(f"it must be a dict of {', '.join(WANTED)}, as state_dict gives it")
     if state["class"] != own:
         raise ValueError(f"it is the state of {state['class']!r}, not of {own}")
@@ -241,17 +253,31 @@ def parse_memory(
     if container is not None and known.layout and container is not known.container:
         raise ValueError(f"its states are in a {container.__name__}, this optimizer's are not")
     parts = {name: dict(items(values or {})) for name, values in state["state"].items()}
-    layout = parse_layout(parts, specs, is_whole)
+    layout = parse_layout(parts, specs, is_whole, parse_shapes(state.get("shapes", {})))
     if known.layout and container is not None:
         compare_layouts(layout, known.layout)
     counts = parse_counts(state.get("counts"), layout if specs else None, state["iter"])
     return checked, Saved(layout, container, parts, counts, state["iter"])
 
 
+def parse_shapes(shapes: Any) -> dict[Hashable, tuple[int, ...]]:
+    """Return the shapes of parameters that their states don't tell."""
+    result: dict[Hashable, tuple[int, ...]] = {}
+    for key, shape in shapes.items() if isinstance(shapes, Mapping) else [(None, None)]:
+        sizes = shape if isinstance(shape, tuple | list) else (None,)
+        if not all(type(n) is int and n >= 0 for n in sizes) or prod(sizes) >= MAX_STEPS:
+            raise ValueError(f"its shapes are {shortened(shapes)}, not those of some parameters")
+        result[key] = tuple(sizes)
+    return result
+
+
 def parse_layout(
-    parts: Mapping[str, Mapping[Hashable, Any]], specs: Mapping[str, Any], is_whole: bool
+    parts: Mapping[str, Mapping[Hashable, Any]],
+    specs: Mapping[str, Any],
+    is_whole: bool,
+    shapes: Mapping[Hashable, tuple[int, ...]],
 ) -> Layout:
-    """Return the layout of the parameters, from the arrays of their states."""
+    """Return the layout of the parameters, from the arrays of their states, and what these don't tell."""
     first = next(iter(parts.values()), {})
     for name, part in parts.items():
         if part.keys() != first.keys():
@@ -269,6 +295,7 @@ def parse_layout(
         except ValueError:
             shape = one.shape
         shape = next((array.shape for name, array in arrays.items() if specs[name].shape is None), shape)
+        shape = shapes.get(key, shape)
         for name, array in arrays.items():
             wanted = specs[name].shape
             if (array.shape, array.dtype) != (wanted(shape) if wanted else shape, one.dtype):

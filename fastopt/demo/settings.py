@@ -50,6 +50,7 @@ SETTINGS = {
     "Adan": Setting("#67001F", 0.01, 0.24, 0.056, 0.75),
     "AdEMAMix": Setting("#F768A1", 0.005, 0.3, 0.4, 0.13),
     "ScheduleFreeRAdam": Setting("#BCBDDC", 0.05, 10.0, 1.8, 1.8),
+    "RowAdaGrad": Setting("#4292C6", 0.03, 1.5, 1.0, 1.8),
     "AggMo": Setting("#FEC44F", 0.1, 0.42, 0.00024, 0.00042),
     "MADGRAD": Setting("#225EA8", 0.03, 0.42, 0.032, 0.1),
     "LaProp": Setting("#DD3497", 0.005, 0.32, 1.0, 0.56),

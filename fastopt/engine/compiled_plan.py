@@ -59,7 +59,8 @@ class CompiledPlan(Plan):
         self.main_entries = [
             entry
             for entry in self.entries
-            if entry.position not in overlapping and (entry.grad.mode != SPARSE or is_direct_sparse(entry))
+            if entry.position not in overlapping
+            and (entry.grad.mode != SPARSE or (is_direct_sparse(entry) and not rule.is_whole))
         ]
         self.n_elements = sum(
             e.slot.size for e in self.main_entries if not e.is_frozen and e.grad.mode != SPARSE
@@ -175,9 +176,9 @@ class CompiledPlan(Plan):
         """Return the calls up to the update of the main segment, with the statistics of all arrays first."""
         segments = [self.main, *(part.segment for part in self.apart)]
         calls = self.main.phase_calls(*given, check | STATISTICS)
-        for segment in segments[1:]:
-            calls += segment.copy_calls(*given[:2])
-            calls += segment.phase_calls(*given, STATISTICS)
+        for part in self.apart:
+            calls += part.copy_calls(*given[:2])
+            calls += part.segment.phase_calls(*given, STATISTICS)
         n_totals = self.rule.n_totals
         if n_totals:
             rows = [

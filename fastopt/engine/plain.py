@@ -239,7 +239,7 @@ def row_work(segment: Segment, i: int, arrays: Any, source: Any) -> Work:
         state.view(buffer) for state, buffer in zip(entry.states, segment.memory.buffers[dtype], strict=True)
     ]
     for whole in (param, *states):
-        copy = np.empty((index.size, *entry.slot.shape[1:]), dtype)
+        copy = np.empty((index.size, *whole.shape[1:]), dtype)
         raw = copy if whole.dtype == dtype else np.empty(copy.shape, whole.dtype)
         # A subclass may have a `take` of its own. (The mode needs no copy; the indices are in range.)
         work.before.append(partial(np.ndarray.take, whole, index, 0, raw, "clip"))

@@ -75,16 +75,17 @@ from fastopt.kernels.matrix import ada_muon, ada_muon_measure, muon, muon_measur
 from fastopt.kernels.schedule_free import schedule_free_adamw, schedule_free_radam, schedule_free_sgd
 from fastopt.kernels.sgd import aggmo, asgd, momentum, nag, nesterov, optimistic_gd, sgd, sgdm
 from fastopt.kernels.sign import lion, rprop, signum
+from fastopt.kernels.tables import row_adagrad, row_adagrad_measure
 
 __all__ = [
     "ada_mini", "ada_mini_measure", "ada_muon", "ada_muon_measure", "adabelief", "adabound", "adadelta",
-    "adafactor", "adafactor_measure", "adafactor_momentum", "adafactor_momentum_measure", "adagrad", "adam",
-    "adamax", "adamp", "adamp_measure", "adan", "ademamix", "adopt", "aggmo", "amsgrad", "asgd",
+    "adafactor", "adafactor_measure", "adafactor_momentum", "adafactor_momentum_measure", "adagrad",
+    "adam", "adamax", "adamp", "adamp_measure", "adan", "ademamix", "adopt", "aggmo", "amsgrad", "asgd",
     "dadapt_adam", "dadapt_adam_measure", "dog", "dog_measure", "dowg", "dowg_measure", "ftrl", "lamb",
     "lamb_measure", "laprop", "lars", "lars_measure", "ldog", "lion", "madgrad", "mars", "mars_measure",
     "momentum", "muon", "muon_measure", "nadam", "nag", "nesterov", "novograd", "novograd_measure",
     "optimistic_gd", "prodigy", "prodigy_measure", "qhadam", "radam", "rmsprop", "rmsprop_graves",
-    "rmsprop_momentum", "rprop", "schedule_free_adamw", "schedule_free_radam", "schedule_free_sgd", "sgd",
-    "sgdm", "signum", "sm3", "sm3_measure", "soap", "soap_measure", "stable_adamw", "stable_adamw_measure",
-    "yogi",
+    "rmsprop_momentum", "row_adagrad", "row_adagrad_measure", "rprop", "schedule_free_adamw",
+    "schedule_free_radam", "schedule_free_sgd", "sgd", "sgdm", "signum", "sm3", "sm3_measure", "soap",
+    "soap_measure", "stable_adamw", "stable_adamw_measure", "yogi",
 ]  # fmt: skip

@@ -21,10 +21,11 @@ class SparseFields:
     Parameters
     ----------
     rows : {None, "lazy"}, default None
-        How rows without a gradient are treated if a gradient is `fastopt.Rows`. `SGD` and `AdaGrad`, without
-        weight decay and averages, leave such rows unchanged, so that they take the same step as with a dense
-        gradient. All others raise ValueError, unless rows is "lazy": then these rows stay unchanged, with
-        their states and averages (PyTorch's ``SparseAdam``). Rules that need whole arrays take no `Rows`.
+        How rows without a gradient are treated if a gradient is `fastopt.Rows`. `SGD`, `AdaGrad` and
+        `RowAdaGrad`, without weight decay and averages, leave such rows unchanged, so that they take the same
+        step as with a dense gradient. All others raise ValueError, unless rows is "lazy": then these rows
+        stay unchanged, with their states and averages (PyTorch's ``SparseAdam``). Rules that need whole
+        arrays take no `Rows`, but for `RowAdaGrad`.
     """
 
     rows: str | None = choice(None, None, "lazy")

@@ -117,9 +117,11 @@ def join_states(
     sums: list[Mapping[str, Any]] = []
     found: dict[str, Any] = {}
     counts: dict[Hashable, int] = {}
+    told: dict[Hashable, Any] = {}
     for state in states:
         if not result:
             result = {**state, "state": dict.fromkeys(state["state"])}
+        told |= state.get("shapes", {})
         for name in ("iter", "skipped"):
             result[name] = max(result[name], state[name])
         counts |= {param_key(key): count for key, count in counts_of(state).items()}
@@ -139,6 +141,8 @@ def join_states(
     if sums:
         result["inner"] = {**result["inner"], SUMS: mean_of_sums(sums)}
     result.pop("counts", None)
+    if told:
+        result["shapes"] = told
     known = next((there for there in result["state"].values() if there is not None), slots)
     own = {key: counts[param_key(key)] for key in known if param_key(key) in counts}
     return result if set(own.values()) <= {result["iter"]} else {**result, "counts": own}
