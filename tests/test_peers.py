@@ -18,7 +18,7 @@ from fastopt.tools.peers.runs import can_run
 from fastopt.tools.peers.settings import SETTINGS, calls
 from fastopt.tools.peers.translation import LIBRARIES, read, rules_of, translate
 from fastopt.tools.peers.translation import constructors as constructors_of
-from fastopt.tools.peers.trial import SLOW, try_call
+from fastopt.tools.peers.trial import SLOW, Outcome, try_call
 
 # What belongs to no extra is compared where it is.
 COMPARED = {
@@ -174,3 +174,33 @@ def test_what_to_write(library, call, lines, capsys, monkeypatch):
 )  # fmt: skip
 def test_why_not(library, call, message, capsys):
     refused(["rules", "--from", library, call], f"argument --from: {message}", capsys)
+
+
+def test_the_table(capsys, monkeypatch):
+    """PyTorch's and optax's outcomes are made up; one differs, which is the exit code."""
+    known = translate("torch", "SGD(lr=0.1)")
+    found = [
+        Outcome("torch", "SGD(lr=0.1)", known, "", (0.0, 1e-13)),
+        Outcome("torch", "SGD(lr=0.2)", known, "", (0.0, 1e-11)),
+        Outcome("torch", "ASGD()", known._replace(constant="of lag"), "", (0.0,)),
+        Outcome("torch", "LBFGS()", None, "it has a reason " * 9, ()),
+        Outcome("optax", "sgd(0.1)", known._replace(tolerance=1e-6), "", (1e-7,)),
+    ]
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(constructors, "outcomes", lambda: found)
+    assert main(["rules", "--peers"]) == 1
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 80
+    assert [line.split() for line in out.splitlines()[3:10]] == [
+        ["PyTorch", "4", "1", "1", "1", "1"],
+        ["SGD", "2", "1", "–", "–", "1"],
+        ["ASGD", "1", "–", "1", "–", "–"],
+        ["LBFGS", "1", "–", "–", "1", "–"],
+        ["optax", "1", "1", "–", "–", "–"],
+        ["sgd", "1", "1", "–", "–", "–"],
+        ["all", "5", "2", "1", "1", "1"],
+    ]
+    assert "\n- LBFGS(): it has a reason it" in out
+    assert "SGD(lr=0.2) differs from fastopt.SGD(lr=0.1): (0.0, 1e-11)" in out
+    monkeypatch.setattr(constructors, "outcomes", lambda: found[:1])
+    assert main(["rules", "--peers"]) == 0

@@ -2,7 +2,8 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from textwrap import wrap
+from shutil import get_terminal_size
+from textwrap import fill, indent
 
 from fastopt.demo.report import paragraph, table
 from fastopt.tools.peers.calls import Refusal
@@ -43,44 +44,50 @@ def outcomes() -> list[Outcome]:
 
 def summary(found: Iterable[Outcome]) -> tuple[str, bool]:
     """Return a table of settings that agree or are refused with a reason, and whether these are all."""
-    found = tuple(found)
-    tried: Counter[str] = Counter()
-    agreed, constant, refused, differing = tried.copy(), tried.copy(), tried.copy(), tried.copy()
+    counts: dict[tuple[str, str], Counter[str]] = {}
     reasons: dict[str, list[str]] = {}
     wrong = []
     for outcome in found:
-        key = f"{LIBRARIES[outcome.library].title}\t{constructor(outcome.text)}"
-        tried[key] += 1
+        for key in ("", ""), (outcome.library, ""), (outcome.library, constructor(outcome.text)):
+            counts.setdefault(key, Counter()).update(["settings", outcome.verdict])
         if outcome.translation is None:
-            refused[key] += 1
             reasons.setdefault(outcome.reason, []).append(outcome.text)
-        elif not outcome.agrees:
-            differing[key] += 1
+        elif outcome.verdict == "differing":
             wrong.append(f"{outcome.text} differs from {outcome.translation.line()}: {outcome.differences}")
-        else:
-            (constant if outcome.translation.constant else agreed)[key] += 1
-    counts = agreed, constant, refused, differing
+    total = counts.pop(("", ""), Counter())
     rows = [
-        (*key.split("\t"), str(number), *(str(count[key] or "–") for count in counts))
-        for key, number in tried.items()
+        (f"  {name}" if name else LIBRARIES[library].title, *cells(count))
+        for (library, name), count in counts.items()
     ]
-    rows.append(("all", "", *(str(sum(count.values())) for count in (tried, *counts))))
-    header = ("library", "constructor", "settings", "the same", "with a\nconstant lr", "refused", "differing")
-    parts = [table(header, rows, left=(0, 1))]
+    header = ("constructor", "settings", "the same", "the same with\na constant lr", "refused", "differing")
+    parts = [table(header, [*rows, ("all", *cells(total))])]
     if reasons:
-        parts.append("refused:")
-    for reason, texts in reasons.items():
-        lines = wrap(f"{', '.join(texts)}: {reason}", 76, break_long_words=False)
-        parts.append("\n".join(("- " if i == 0 else "  ") + line for i, line in enumerate(lines)))
-    missing = {
-        LIBRARIES[name].title
-        for name in LIBRARIES
-        for text in calls(name)
-        if not can_run(name, constructor(text))
-    }
-    if missing:
-        parts.append(f"not installed, or not all: {', '.join(sorted(missing))}")
-    return "\n\n".join([parts[0], "\n".join(parts[1:]), *wrong]).rstrip(), not wrong
+        parts.append("\n".join(["refused:", *(item(reason, reasons[reason]) for reason in reasons)]))
+    if missing := left_out():
+        parts.append(f"not installed, or not all: {', '.join(missing)}")
+    return "\n\n".join([*parts, *wrong]), not wrong
+
+
+def cells(count: Counter[str]) -> list[str]:
+    """Return the numbers in a row of the table."""
+    return [str(count[name] or "–") for name in ("settings", "same", "constant", "refused", "differing")]
+
+
+def item(reason: str, texts: Iterable[str]) -> str:
+    """Return settings and why they are refused, as an item of a list."""
+    width = get_terminal_size().columns - 2
+    return indent(fill(f"{', '.join(texts)}: {reason}", width, break_on_hyphens=False), "  ").replace(
+        "  ", "- ", 1
+    )
+
+
+def left_out() -> list[str]:
+    """Return the libraries of which not all constructors can be run here."""
+    return [
+        library.title
+        for name, library in LIBRARIES.items()
+        if not all(can_run(name, constructor(text)) for text in calls(name))
+    ]
 
 
 def constructor(text: str) -> str:

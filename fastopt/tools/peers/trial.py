@@ -51,6 +51,15 @@ class Outcome(NamedTuple):
         most = -1.0 if self.translation is None else self.translation.tolerance
         return all(apart <= most for apart in self.differences)
 
+    @property
+    def verdict(self) -> str:
+        """Whether it is refused, the same, the same with a constant learning rate, or differing."""
+        if self.translation is None:
+            return "refused"
+        if not self.agrees:
+            return "differing"
+        return "constant" if self.translation.constant else "same"
+
 
 def try_call(library: str, text: str) -> Outcome:
     """Take `STEPS` steps by a library and by fastopt, and again with a schedule from step `SWITCH` on."""
