@@ -72,8 +72,9 @@ class Optimizer:
         defaults = {name: argument.default for name, argument in signature(rule).parameters.items()}
         self.rule, self.decays_itself = rule, "weight_decay" in defaults
         self.hyperparameters = {"weight_decay": 0.0, **defaults, **hyperparameters}
-        self.hyperparameters |= {"lr": defaults["lr"] if lr is None else lr, "decay_max_lr": decay_max_lr}
-        self.lr = at(self.hyperparameters["lr"], 1)
+        self.hyperparameters["decay_max_lr"] = decay_max_lr
+        self.schedule = lr if callable(lr) else None
+        self.lr = defaults["lr"] if lr is None else at(lr, 1)
         self.decay_params, self.groups, self.maximize = decay_params, groups, maximize
         self.clip_value, self.clip_norm_each, self.clip_adaptive = clip_value, clip_norm_each, clip_adaptive
         self.clip_rms, self.clip_adaptive_eps = clip_rms, clip_adaptive_eps
@@ -131,7 +132,7 @@ class Optimizer:
             self.average(key, p[key])
             put(params, key, p[key])
         self.iter += 1
-        self.lr, self.grad_norm = at(self.hyperparameters["lr"], self.iter), grad_norm
+        self.lr, self.grad_norm = at(self.schedule or self.lr, self.iter), grad_norm
         return True
 
     def add(self, batch: dict[Any, np.ndarray]) -> dict[Any, np.ndarray]:
@@ -144,7 +145,7 @@ class Optimizer:
 
     def hyperparameters_of(self, key: Any, param: Any) -> dict[str, Any]:
         """Return a parameter's hyperparameters in this step; lr_scale multiplies also a group's own lr."""
-        own = dict(self.hyperparameters)
+        own = {**self.hyperparameters, "lr": self.schedule or self.lr}
         if self.decay_params == "matrices" and np.ndim(param) < 2:
             own["weight_decay"] = 0.0
         of_groups: dict[str, Any] = {}
