@@ -367,11 +367,14 @@ class SOAP(Optimizer):
         the calls are made; and these leave to the kernel what becomes the state.
         """
         calls: Calls = []
+        period = self.restart_every  # after so many steps the rule begins anew
         for i, (entry, (u, m_new, v_new, *_)) in enumerate(zip(segment.entries, segment.work, strict=True)):
             if entry.is_frozen or not entry.slot.size:
                 continue
             shape = entry.slot.shape
             shape = (shape[0], -1) if len(shape) > 1 else shape
             step = TurnedStep(segment, i, [array.reshape(shape) for array in (u, m_new, v_new)])
-            calls += step.calls(segment.memory.counts.item(entry.count_at), self.precondition_frequency)
+            n_steps = segment.memory.counts.item(entry.count_at)
+            n_steps = n_steps % period if period else n_steps
+            calls += step.calls(n_steps, self.precondition_frequency)
         return calls
