@@ -167,7 +167,9 @@ class Configuration(
         groups = (self.groups or {}).values()
         is_on = self.weight_decay or any(own.get("weight_decay") for own in groups)
         is_on = is_on or "weight_decay" in self.schedules
-        return bool(is_on) and self.default_decoupled is not None
+        choices = self.decoupled, *(own.get("decoupled") for own in groups)
+        is_outer = self.default_decoupled is not None or any(own in self.decay_choices for own in choices)
+        return bool(is_on) and is_outer
 
     @classmethod
     def check_together(cls, named: Mapping[str, Any]) -> None:
@@ -186,8 +188,9 @@ class Configuration(
         """Raise ValueError or TypeError if options don't go together."""
         name = type(self).__name__
         self.check_groups(self.groups)
-        if self.decoupled is not None and self.default_decoupled is None:
-            raise ValueError(f"{name} has its weight decay in its formula: decoupled can't be chosen")
+        if self.default_decoupled is None and self.decoupled not in (None, *self.decay_choices):
+            how = "True" if self.decay_choices else "chosen"
+            raise ValueError(f"{name} has its weight decay in its formula: decoupled can't be {how}")
         is_shared = any(getattr(type(self), state).spec.is_shared for state in type(self).states)
         if self.lookahead_reset and (is_shared or self.n_totals):
             raise ValueError(

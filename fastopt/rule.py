@@ -45,6 +45,8 @@ class UpdateRule:
     # Whether a rule of whole arrays updates each row (what has one index along the first dimension) by that
     # row alone, so that it takes `Rows`. Then its statistics kernel leaves the state as it is.
     takes_rows: ClassVar[bool] = False
+    # Values of decoupled that take the weight decay out of the rule's own formula.
+    decay_choices: ClassVar[tuple[bool, ...]] = ()
     # Whether a zero gradient changes nothing.
     zero_grad_is_noop: ClassVar[bool] = False
     # Hyperparameters that groups can't have, as not only scalars depend on them.
@@ -76,6 +78,21 @@ class UpdateRule:
 
         ``maximum`` returns the largest of a number over all ranks.
         """
+
+    @property
+    def formula_decay(self) -> float:
+        """The weight decay in the rule's own formula."""
+        own: Any = self
+        decay: float = own.weight_decay
+        return 0.0 if own.decoupled in self.decay_choices else decay
+
+    @property
+    def outer_decay(self) -> float:
+        """The weight decay outside of the rule's own formula."""
+        own: Any = self
+        decay: float = own.weight_decay
+        is_outer = self.default_decoupled is not None or own.decoupled in self.decay_choices
+        return decay if is_outer else 0.0
 
     def decay_scalars(self, decay: float) -> tuple[float, float]:
         """Return l2 and keep for a weight decay."""

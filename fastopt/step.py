@@ -250,7 +250,7 @@ class Step:
             dtype, view, l2 = memory.layout[key].dtype, self.optimizer, 0.0
             if self.grouping is None or not self.grouping.is_frozen(key):
                 view = views[0 if self.grouping is None else self.grouping.which[key]]
-                l2, _ = view.decay_scalars(view.weight_decay if view.default_decoupled is not None else 0.0)
+                l2, _ = view.decay_scalars(view.outer_decay)
             given = grad.dense(memory.layout[key].shape) if isinstance(grad, Rows) else grad
             with np.errstate(all="ignore"):
                 given = dtype.type(self.grad_scale) * np.asarray(given, dtype)
@@ -294,12 +294,12 @@ def plan_scalars(
         sets = [(views[own.group], counts.item(own.count_at) + 1) for own in plan.sets]
         optimizer.share(sets, maximum)
     scale = optimizer.grad_sign if grad_scale is None else grad_scale
-    is_decayed = optimizer.default_decoupled is not None
+    is_decayed = optimizer.default_decoupled is not None or optimizer.decay_choices
     result: tuple[float, ...] = ()
     averaging, period = optimizer.averaging, optimizer.restart_every
     for group, position in plan.sets:
         view, t = views[group], counts.item(position) + 1
-        decay = view.weight_decay if is_decayed else 0.0
+        decay = view.outer_decay if is_decayed else 0.0
         own = view.scalars((t - 1) % period + 1 if period else t)
         result += (scale, *(view.decay_scalars(decay) if decay else (0.0, 1.0)), *own)
         for option in averaging:

@@ -52,6 +52,14 @@ ARGUMENTS = {
     "step_sizes": "write step_min=..., step_max=...",
     "min_step_size": "write step_min=...",
     "max_step_size": "write step_max=...",
+    "clipping_threshold": "write clip_threshold=...",
+    "beta_2_decay": "write beta2_decay=...",
+    "epsilon_1": "write eps1=...",
+    "epsilon_2": "write eps2=...",
+    "scale_parameter": "write multiply_by_parameter_scale=...",
+    "ns_coeffs": "write ns_coefficients=(a, b, c)",
+    "adjust_lr_fn": "write adjust_lr=...",
+    "correct_bias": "write bias_correction=...",
     "no_prox": "write proximal=True",
     "foreach": "leave it out: all arrays are updated in one call",
     "fused": "leave it out: all rules are fused",
@@ -76,7 +84,24 @@ OF_RULES = {
     ("DoG", "init_step"): "write reps_rel=... for a heuristic one, r0=... for a distance",
     ("DoWG", "init_estim_sq_dist"): "write r0=..., its root",
     **{(rule, "estim_lr0"): "write d0=..." for rule in ("Prodigy", "DAdaptAdam")},
-    **{(rule, "decouple"): "leave it out: it always is" for rule in ("Prodigy", "DAdaptAdam")},
+    ("LARS", "trust_ratio_mask"): "write a fastopt.Partition that has fastopt.SGDM(...) for the others",
+    **{(rule, "eps"): "write eps1=..., eps2=..." for rule in ("Adafactor", "AdafactorMomentum")},
+    **{(rule, "d"): "write clip_threshold=..." for rule in ("Adafactor", "AdafactorMomentum")},
+    **{(rule, "decay_rate"): "write beta2_decay=..." for rule in ("Adafactor", "AdafactorMomentum")},
+    ("Adafactor", "momentum"): "write fastopt.AdafactorMomentum(...)",
+    ("Prodigy", "estim_lr_coef"): "write d_coef=...",
+    ("Muon", "beta"): "write momentum=...",
+    **{
+        ("Muon", name): "write a fastopt.Partition that has fastopt.AdamW(...) for the others"
+        for name in (
+            *("adam_b1", "adam_b2", "adam_eps_root", "adam_weight_decay", "adam_learning_rate"),
+            *("adam_beta_1", "adam_beta_2", "adam_lr_ratio", "exclude_layers", "exclude_embeddings"),
+        )
+    },
+    **{("Muon", f"muon_{letter}"): "write ns_coefficients=(a, b, c)" for letter in "abc"},
+    **{("Muon", name): 'write adjust_lr="match_rms_adamw"' for name in ("consistent_rms", "rms_rate")},
+    ("Prodigy", "decouple"): "write decoupled=False, or leave it out",
+    ("DAdaptAdam", "decouple"): "leave it out: it always is",
 }
 
 # Methods and attributes.

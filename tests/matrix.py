@@ -188,6 +188,8 @@ def has_option(rule: str, option: str) -> bool:
         return False
     if option == "decay_max_lr" and own.decay_scalars is not fastopt.Optimizer.decay_scalars:
         return False
+    if option in ("decoupled", "coupled") and (option == "decoupled") in own.decay_choices:
+        return True
     return option not in ("decoupled", "coupled", "decay_max_lr") or own.default_decoupled is not None
 
 

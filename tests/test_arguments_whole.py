@@ -14,12 +14,15 @@ ROOT = sqrt(0.4375)  # √(1 − β₂) for β₂ = 0.5625
 
 DION = (4.0848, -6.8946, 2.9270)  # the first of the coefficients that optax calls so
 
+DECAY = {"weight_decay": 0.1}
 ADAFACTOR = {"min_dim_size_to_factor": 1, "dtype_momentum": None}  # as in the paper
 # A rule with arguments other than the defaults.
 VARIANTS = [
     ("Prodigy", {"d0": 0.01, "beta3": 0.9, "d_coef": 2.0, "use_bias_correction": False}),
     ("Prodigy", {"d0": 0.01, "growth_rate": 1.02}),
     ("Prodigy", {"d0": 0.01, "lr": 0.5, "safeguard_warmup": True}),
+    ("LAMB", {"eps_root": 0.01}),
+    ("NovoGrad", {"eps_root": 0.01}),
     ("Adafactor", {"lr": 0.7, "relative_step": False}),
     ("Adafactor", {"lr": 0.7, "multiply_by_parameter_scale": False, "clip_threshold": 0.5}),
     ("AdafactorMomentum", {"relative_step": False, "multiply_by_parameter_scale": False}),
@@ -59,6 +62,12 @@ THEIRS = [
             **{"relative_step": False, "multiply_by_parameter_scale": False},
         },
     ),
+    ("optax", "LAMB", "lamb", {"eps_root": 0.1, **DECAY}, {"eps_root": 0.1, **DECAY}),
+    ("optax", "NovoGrad", "novograd", {"eps_root": 0.1}, {"eps_root": 0.1}),
+    (
+        "Keras", "LAMB", "Lamb",
+        {"epsilon": 1e-6, **DECAY}, {"lr": 0.0078125, "decoupled": True, **DECAY},
+    ),
     ("optax", "Adafactor", "adafactor", ADAFACTOR, {"relative_step": False}),
     ("Keras", "Adafactor", "Adafactor", {}, {"lr": 0.0078125}),
     ("Keras", "Muon", "Muon", {"weight_decay": 0.1}, {"adjust_lr": "match_rms_adamw"}),
@@ -67,6 +76,7 @@ THEIRS = [
 
 # A rule with arguments, the gradients of some steps from 1, and where they lead, worked out by hand.
 MUON = hypot(0.75, 5)
+LAMB = 0.1 * sqrt(2) / hypot(0.5, sqrt(20) / 7)
 PRODIGY = {"lr": 4, "beta1": 0.5, "beta2": 0.5625, "eps": 2 * ROOT, "d0": 0.125}
 BY_HAND = {
     # u is 1, whose rms is cut to 1/2, and so is that of (4 / √10, 1) in step 2
@@ -79,6 +89,15 @@ BY_HAND = {
         [[2, 1], [4, 1]],
         [-4 / sqrt(10) / sqrt(1.3), -1 / sqrt(1.3)],
     ),
+    # corrected, m and v are g and g², so that d = g / (√(g² + 16) + 1) = (1/2, √20 / 7); ‖p‖ = √2
+    "LAMB": (
+        "LAMB",
+        {"lr": 0.1, "eps": 1, "eps_root": 16},
+        [[3, sqrt(20)]],
+        [1 - LAMB * 0.5, 1 - LAMB * sqrt(20) / 7],
+    ),
+    # ‖g‖² = 9, so that the divisor is √(9 + 16) + 1
+    "NovoGrad": ("NovoGrad", {"lr": 0.1, "eps": 1, "eps_root": 16}, [[0, 3]], [1, 0.95]),
     # u is g / 2, of norm 5 / 2 for g = (3, 4), then (0.75, 5); x + x³ and 2·x, and √max(2, 2)
     "Muon": (
         "Muon",

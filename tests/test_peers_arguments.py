@@ -30,8 +30,19 @@ KERAS = {
     **dict.fromkeys(("loss_scale_factor", "name", "kwargs"), NONE),
 }
 COMMON = {"torch.optim": TORCH, "optax": OPTAX, "optax.contrib": OPTAX, "keras.optimizers": KERAS}
-# What no rule here can say: Nesterov's momentum after the division.
-MISSING = {("optax", name, "nesterov") for name in ("rmsprop", "adabelief", "radam")}
+# What no rule here can say: Nesterov's momentum after the division; states whose shapes an argument chooses,
+# and weights that begin later; other norms than Frobenius', and arrays of more dimensions, in Muon.
+MISSING = {
+    *(("optax", name, "nesterov") for name in ("rmsprop", "adabelief", "radam", "lars")),
+    *(("optax", "adafactor", name) for name in ("min_dim_size_to_factor", "factored", "decay_offset")),
+    *(
+        ("optax.contrib", "muon", name)
+        for name in ("adaptive", "preconditioning", "muon_weight_dimension_numbers")
+    ),
+}
+# What Muon has for arrays that aren't matrices, which a Partition has here.
+OPTAX_ADAM = ("adam_b1", "adam_b2", "adam_eps_root", "adam_weight_decay", "adam_learning_rate")
+KERAS_ADAM = ("adam_beta_1", "adam_beta_2", "adam_weight_decay", "adam_lr_ratio")
 ROWS = [
     ("torch.optim", "SGD", "SGDM", {"nesterov": "NAG"}),
     ("torch.optim", "Adagrad", "AdaGrad", {}),
@@ -49,6 +60,8 @@ ROWS = [
         "Rprop",
         {"etas": "eta_minus, eta_plus", "step_sizes": "step_min, step_max"},
     ),
+    ("torch.optim", "Adafactor", "Adafactor", {"eps": "eps1, eps2", "d": "clip_threshold"}),
+    ("torch.optim", "Muon", "Muon", {"adjust_lr_fn": "adjust_lr"}),
     ("optax", "sgd", "SGDM", {"nesterov": "NAG"}),
     ("optax", "optimistic_gradient_descent", "OptimisticGD", {}),
     ("optax", "adagrad", "AdaGrad", {}),
@@ -79,6 +92,34 @@ ROWS = [
     ("optax", "signum", "Signum", {"beta": "momentum"}),
     ("optax", "sign_sgd", "Signum", {}),
     ("optax", "lion", "Lion", {}),
+    ("optax", "lars", "LARS", {"trust_ratio_mask": "Partition"}),
+    ("optax", "lamb", "LAMB", {}),
+    ("optax", "novograd", "NovoGrad", {}),
+    ("optax", "sm3", "SM3", {}),
+    (
+        "optax",
+        "adafactor",
+        "AdafactorMomentum",
+        {
+            **{"decay_rate": "beta2_decay", "clipping_threshold": "clip_threshold"},
+            **{"dtype_momentum": NONE, "weight_decay_rate": "weight_decay", "eps": "eps1"},
+        },
+    ),
+    (
+        "optax.contrib",
+        "prodigy",
+        "Prodigy",
+        {"betas": "beta1, beta2", "estim_lr0": "d0", "estim_lr_coef": "d_coef"},
+    ),
+    (
+        "optax.contrib",
+        "muon",
+        "Muon",
+        {
+            **{"ns_coeffs": "ns_coefficients", "beta": "momentum", "consistent_rms": "adjust_lr"},
+            **dict.fromkeys(OPTAX_ADAM, "Partition"),
+        },
+    ),
     ("optax.contrib", "ademamix", "AdEMAMix", {}),
     ("optax.contrib", "schedule_free_sgd", "ScheduleFreeSGD", {"b1": "beta"}),
     ("optax.contrib", "schedule_free_adamw", "ScheduleFreeAdamW", {"b1": "beta"}),
@@ -91,6 +132,23 @@ ROWS = [
     ("keras.optimizers", "Adamax", "AdaMax", {}),
     ("keras.optimizers", "Nadam", "NAdam", {}),
     ("keras.optimizers", "Lion", "Lion", {}),
+    ("keras.optimizers", "Lamb", "LAMB", {}),
+    (
+        "keras.optimizers",
+        "Adafactor",
+        "Adafactor",
+        {"beta_2_decay": "beta2_decay", "epsilon_1": "eps1", "epsilon_2": "eps2"},
+    ),
+    (
+        "keras.optimizers",
+        "Muon",
+        "Muon",
+        {
+            **dict.fromkeys(("muon_a", "muon_b", "muon_c"), "ns_coefficients"),
+            **{"rms_rate": "adjust_lr", "exclude_layers": "Partition", "exclude_embeddings": "Partition"},
+            **dict.fromkeys(KERAS_ADAM, "Partition"),
+        },
+    ),
     ("keras.optimizers", "Ftrl", "FTRL", {"learning_rate_power": NONE}),  # the error says why
 ]
 

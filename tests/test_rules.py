@@ -416,10 +416,7 @@ def test_every_place_names_the_same_rules():
         assert set(cls.states) == set(CASES[rule].states)
 
 
-FAMILIES = ("sgd", "adaptive", "adam", "schedule_free", "sign", "layerwise_adam", "learning_rate_free")
-
-
-@pytest.mark.parametrize("rule", [rule for family in FAMILIES for rule in optimizers.FAMILIES[family]])
+@pytest.mark.parametrize("rule", [rule for family in optimizers.FAMILIES.values() for rule in family])
 def test_docstrings_say_when_to_take_a_rule(rule):
     summary, *_ = inspect.getdoc(getattr(fastopt, rule)).split("\nParameters\n")
     assert "Take it when" in " ".join(summary.split())

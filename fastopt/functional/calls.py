@@ -102,7 +102,7 @@ class Calls:
         own.update(self.defaults)
         own.update(checked)
         # Where the decay is in the rule's own formula, it is nowhere else.
-        decay = own["weight_decay"] if self.rule.default_decoupled is not None else 0.0
+        decay = view.outer_decay
         first = NEUTRAL_SCALARS
         if own["maximize"] or decay:
             first = (-1.0 if own["maximize"] else 1.0, *view.decay_scalars(decay))

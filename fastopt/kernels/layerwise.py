@@ -68,17 +68,17 @@ def lars(rows, cols, param, grad, v, sums, totals, grad_scale, l2, keep, mu, lr,
 
 
 @two_lane_sums
-def lamb_squares(i, param, m, v, keep, a, eps, weight_decay):
+def lamb_squares(i, param, m, v, keep, a, eps, weight_decay, shift):
     """Sum p² and d²."""
     p = decayed(keep, param[i])
-    d = a * m[i] / (np.sqrt(v[i]) + eps) + weight_decay * p
+    d = a * m[i] / (np.sqrt(v[i] + shift) + eps) + weight_decay * p
     return np.float64(p) * np.float64(p), np.float64(d) * np.float64(d)
 
 
 @kernel
 def lamb_measure(
     rows, cols, param, grad, m, v, sums, totals, grad_scale, l2, keep,
-    one_minus_beta1, one_minus_beta2, lr, a, eps, weight_decay,
+    one_minus_beta1, one_minus_beta2, lr, a, eps, weight_decay, shift,
 ):  # fmt: skip
     """Update m and v as Adam; compute ‖p‖² and ‖d‖²."""
     own = param.dtype.type
@@ -89,26 +89,26 @@ def lamb_measure(
         m[i] = m[i] + new_m * (g - m[i])
         v[i] = v[i] + new_v * (g * g - v[i])
     sums[:] = 0
-    lamb_squares(param.size, sums, param, m, v, kept, own(a), own(eps), own(weight_decay))
+    lamb_squares(param.size, sums, param, m, v, kept, own(a), own(eps), own(weight_decay), own(shift))
     sums[0], sums[1] = lane_sum(sums, 0), lane_sum(sums, LANES)
 
 
 @kernel
 def lamb(
     rows, cols, param, grad, m, v, sums, totals, grad_scale, l2, keep,
-    one_minus_beta1, one_minus_beta2, lr, a, eps, weight_decay,
+    one_minus_beta1, one_minus_beta2, lr, a, eps, weight_decay, shift,
 ):  # fmt: skip
-    """You et al. 2020, algorithm 2: d ← a·m / (√v + eps) + weight_decay·p; p ← p − (lr·ratio)·d.
+    """You et al. 2020, algorithm 2: d ← a·m / (√(v + shift) + eps) + weight_decay·p; p ← p − (lr·ratio)·d.
 
     ratio = ‖p‖ / ‖d‖, or 1 if one of the norms is 0.
     """
     own = param.dtype.type
-    kept, a, eps, weight_decay = own(keep), own(a), own(eps), own(weight_decay)
+    kept, a, eps, weight_decay, shift = own(keep), own(a), own(eps), own(weight_decay), own(shift)
     of_p, of_d = sqrt(sums[0]), sqrt(sums[1])
     length = own(lr * (1.0 if of_p == 0 or of_d == 0 else of_p / of_d))
     for i in range(param.size):
         p = decayed(kept, param[i])
-        param[i] = p - length * (a * m[i] / (np.sqrt(v[i]) + eps) + weight_decay * p)
+        param[i] = p - length * (a * m[i] / (np.sqrt(v[i] + shift) + eps) + weight_decay * p)
 
 
 @lane_sums
@@ -120,8 +120,9 @@ def gradient_squares(i, param, grad, grad_scale, l2):
 
 @kernel
 def novograd_measure(
-    rows, cols, param, grad, m, v, sums, totals, grad_scale, l2, keep, beta1, beta2, lr, eps, weight_decay
-):
+    rows, cols, param, grad, m, v, sums, totals, grad_scale, l2, keep,
+    beta1, beta2, lr, eps, weight_decay, eps_root,
+):  # fmt: skip
     """Compute ‖g‖²."""
     own = param.dtype.type
     sums[:] = 0
@@ -131,11 +132,12 @@ def novograd_measure(
 
 @kernel
 def novograd(
-    rows, cols, param, grad, m, v, sums, totals, grad_scale, l2, keep, beta1, beta2, lr, eps, weight_decay
-):
-    """Ginsburg et al. 2019, algorithm 1: m ← β₁·m + (g / (√v + eps) + weight_decay·p); p ← p − lr·m.
+    rows, cols, param, grad, m, v, sums, totals, grad_scale, l2, keep,
+    beta1, beta2, lr, eps, weight_decay, eps_root,
+):  # fmt: skip
+    """Ginsburg et al. 2019, algorithm 1: m ← β₁·m + (g / s + weight_decay·p); p ← p − lr·m.
 
-    v ← β₂·v + (1 − β₂)·‖g‖², a number; with β₂ = 0 at the first step.
+    s = √(v + eps_root) + eps; v ← β₂·v + (1 − β₂)·‖g‖², a number; with β₂ = 0 at the first step.
     """
     own = param.dtype.type
     scale, decay, kept = own(grad_scale), own(l2), own(keep)
@@ -143,7 +145,7 @@ def novograd(
     if v.size == 0:
         return
     v[0] = beta2 * np.float64(v[0]) + (1 - beta2) * sums[0]
-    divisor = own(sqrt(np.float64(v[0])) + eps)
+    divisor = own(sqrt(np.float64(v[0]) + eps_root) + eps)
     for i in range(param.size):
         p = decayed(kept, param[i])
         g = gradient(grad[i], param[i], scale, decay)

@@ -19,7 +19,9 @@ class LARS(Optimizer):
     g ← g + weight_decay·p; v ← μ·v − (lr·ratio)·g; p ← p + v,
     where ratio = trust_coefficient·‖p‖ / (‖g‖ + eps), or 1 if one of the norms is 0
 
-    Weight decay is in the gradient, as in optax; the paper adds weight_decay·‖p‖ to the divisor.
+    Weight decay is in the gradient, as in optax; the paper adds weight_decay·‖p‖ to the divisor. Take it when
+    batches are so large that `Momentum` with a larger lr diverges; biases fare better with `SGDM`, in a
+    `Partition`. Nesterov's momentum isn't there.
 
     Parameters
     ----------
@@ -30,7 +32,8 @@ class LARS(Optimizer):
     trust_coefficient : float, default 1e-3
         Length of a step in proportion to that of the parameters, with lr = 1.
     weight_decay : float, default 0.0
-        Coupled: weight_decay·p is added to the gradient.
+        Coupled: weight_decay·p is added to the gradient. With decoupled=True p shrinks by lr·weight_decay of
+        itself instead.
     eps : float, default 0.0
         Added to the norm of the gradient.
 
@@ -52,6 +55,7 @@ class LARS(Optimizer):
 
     kernel = kernels.lars
     default_decoupled = None
+    decay_choices = (False, True)
     statistics_kernel = kernels.lars_measure
     n_additive = 2
     lr: float = hyperparameter(0.1)
@@ -64,7 +68,7 @@ class LARS(Optimizer):
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give μ, lr, the trust coefficient, weight_decay and eps."""
-        return self.momentum, self.lr, self.trust_coefficient, self.weight_decay, self.eps
+        return self.momentum, self.lr, self.trust_coefficient, self.formula_decay, self.eps
 
     def n_statistics(self, shape: Shape) -> int:
         """Give the room for two norms."""
@@ -78,6 +82,8 @@ class LAMB(Optimizer):
     m and v as Adam; d ← m̂ / (√v̂ + eps) + weight_decay·p; p ← p − (lr·ratio)·d,
     where ratio = ‖p‖ / ‖d‖, or 1 if one of the norms is 0
 
+    Take it when batches are so large that `AdamW` with a larger lr diverges.
+
     Parameters
     ----------
     lr : float, default 0.001
@@ -89,7 +95,10 @@ class LAMB(Optimizer):
     eps : float, default 1e-6
         Added to the root of the corrected v.
     weight_decay : float, default 0.0
-        weight_decay·p is added to the direction, before its norm is taken.
+        weight_decay·p is added to the direction, before its norm is taken. With decoupled=True p shrinks by
+        lr·weight_decay of itself instead, whatever the ratio, as in Keras.
+    eps_root : float, default 0.0
+        Added to the corrected v, in the root.
 
     Attributes
     ----------
@@ -111,6 +120,7 @@ class LAMB(Optimizer):
 
     kernel = kernels.lamb
     default_decoupled = None
+    decay_choices = (False, True)
     statistics_kernel = kernels.lamb_measure
     n_additive = 2
     lr: float = hyperparameter(0.001)
@@ -119,14 +129,19 @@ class LAMB(Optimizer):
     _: KW_ONLY
     eps: float = hyperparameter(1e-6)
     weight_decay: float = hyperparameter(0.0)
+    eps_root: float = hyperparameter(0.0)
     m = State()
     v = State()
 
     def scalars(self, t: int) -> tuple[float, ...]:
-        """Give 1 − β₁, 1 − β₂, lr, √(1 − β₂ᵗ) / (1 − β₁ᵗ), eps·√(1 − β₂ᵗ) and weight_decay."""
+        """Give 1 − β₁, 1 − β₂, lr, what corrects m, eps and, last, eps_root, and weight_decay."""
         beta1, beta2 = self.beta1, self.beta2
-        root = sqrt(1 - beta2**t)
-        return 1 - beta1, 1 - beta2, self.lr, root / (1 - beta1**t), self.eps * root, self.weight_decay
+        square = 1 - beta2**t
+        root = sqrt(square)
+        return (
+            1 - beta1, 1 - beta2, self.lr, root / (1 - beta1**t), self.eps * root, self.formula_decay,
+            self.eps_root * square,
+        )  # fmt: skip
 
     def n_statistics(self, shape: Shape) -> int:
         """Give the room for two norms."""
@@ -139,6 +154,8 @@ class NovoGrad(Optimizer):
 
     v ← β₂·v + (1 − β₂)·‖g‖², at first ‖g‖²; m ← β₁·m + (g / (√v + eps) + weight_decay·p); p ← p − lr·m
 
+    Take it when there is no memory for `Adam`'s second moment, or batches are large.
+
     Parameters
     ----------
     lr : float, default 0.001
@@ -150,7 +167,10 @@ class NovoGrad(Optimizer):
     eps : float, default 1e-6
         Added to the root.
     weight_decay : float, default 0.0
-        weight_decay·p is added to the scaled gradient.
+        weight_decay·p is added to the scaled gradient. With decoupled=True p shrinks by lr·weight_decay of
+        itself instead.
+    eps_root : float, default 0.0
+        Added to v, in the root.
 
     Attributes
     ----------
@@ -172,6 +192,7 @@ class NovoGrad(Optimizer):
 
     kernel = kernels.novograd
     default_decoupled = None
+    decay_choices = (False, True)
     statistics_kernel = kernels.novograd_measure
     n_additive = 1
     lr: float = hyperparameter(0.001)
@@ -180,12 +201,14 @@ class NovoGrad(Optimizer):
     _: KW_ONLY
     eps: float = hyperparameter(1e-6)
     weight_decay: float = hyperparameter(0.0)
+    eps_root: float = hyperparameter(0.0)
     m = State()
     v = State(shape=one)
 
     def scalars(self, t: int) -> tuple[float, ...]:
-        """Give β₁, β₂ (0 at first), lr, eps and weight_decay."""
-        return self.beta1, self.beta2 if t > 1 else 0.0, self.lr, self.eps, self.weight_decay
+        """Give β₁, β₂ (0 at first), lr, eps, weight_decay and eps_root."""
+        beta2 = self.beta2 if t > 1 else 0.0
+        return self.beta1, beta2, self.lr, self.eps, self.formula_decay, self.eps_root
 
     def n_statistics(self, shape: Shape) -> int:
         """Give the room for a norm."""
@@ -200,7 +223,8 @@ class SM3(Optimizer):
     where row and col are the largest ν so far of each row and of each column
 
     With more than two dimensions, rows are those along the last; optax has a number for each index of each
-    dimension. With fewer, ν is AdaGrad's sum.
+    dimension. With fewer, ν is AdaGrad's sum. Take it when gradients are sparse, as those of embeddings, and
+    there is little memory.
 
     Parameters
     ----------
@@ -284,7 +308,8 @@ class Adafactor(Optimizer):
         Transformers' ``scale_parameter``.
     weight_decay : float, default 0.0
         Decoupled: p shrinks by lr·weight_decay of itself, whatever the gradient. optax's
-        ``weight_decay_rate`` is not multiplied by lr.
+        ``weight_decay_rate`` is not multiplied by lr. With decoupled=False weight_decay·p is added to the
+        gradient instead.
 
     Attributes
     ----------
@@ -306,6 +331,7 @@ class Adafactor(Optimizer):
 
     kernel = kernels.adafactor
     default_decoupled = None
+    decay_choices = (False,)
     statistics_kernel = kernels.adafactor_measure
     lr: float = hyperparameter(0.01)
     beta2_decay: float = hyperparameter(-0.8, least=-inf, most=0)
@@ -325,7 +351,7 @@ class Adafactor(Optimizer):
         lr = min(self.lr, 1 / sqrt(t)) if self.relative_step else self.lr
         scale = (self.eps2, 1.0) if self.multiply_by_parameter_scale else (1.0, 0.0)
         return (
-            t**self.beta2_decay, lr, eps1, *scale, self.clip_threshold, 1 - self.lr * self.weight_decay
+            t**self.beta2_decay, lr, eps1, *scale, self.clip_threshold, 1 - self.lr * self.formula_decay
         )  # fmt: skip
 
     def n_statistics(self, shape: Shape) -> int:
@@ -340,8 +366,7 @@ class AdafactorMomentum(Adafactor):
     m ← m + (1 − μ)(s − m); p ← (1 − lr·weight_decay)·p − m,
     where s = (α / max(1, rms(u) / clip_threshold))·u is the step of `Adafactor`
 
-    Take it instead of `Adafactor` where there is memory for one state as large as the parameters, as steps
-    without momentum are noisy.
+    Take it when there is memory for one state as large as the parameters: steps without momentum are noisy.
 
     Parameters
     ----------

@@ -337,7 +337,8 @@ class Prodigy(Optimizer):
         Whether s grows by (d / d₀·d)·g, without lr and the correction: so that d isn't estimated too large
         while a schedule warms lr up.
     weight_decay : float, default 0.0
-        Decoupled: p shrinks by lr_t·weight_decay of itself, whatever the gradient.
+        Decoupled: p shrinks by lr_t·weight_decay of itself, whatever the gradient. With decoupled=False
+        weight_decay·p is added to the gradient instead, the authors' ``decouple=False``.
 
     Attributes
     ----------
@@ -369,6 +370,7 @@ class Prodigy(Optimizer):
 
     kernel = kernels.prodigy
     default_decoupled = None
+    decay_choices = (False,)
     statistics_kernel = kernels.prodigy_measure
     n_additive = n_totals = 2
     # r and d depend on these, and all parameters have them alike.
@@ -400,7 +402,7 @@ class Prodigy(Optimizer):
         return (
             1 - self.beta1, 1 - self.beta2, beta3, lr, 1.0 if self.safeguard_warmup else lr, self.d0,
             self.d_coef, inf if self.growth_rate is None else self.growth_rate,
-            self.eps, self.weight_decay, shared, share,
+            self.eps, self.formula_decay, shared, share,
         )  # fmt: skip
 
     def share(self, sets: Sequence[tuple[Any, int]], maximum: Callable[[float], float]) -> None:

@@ -107,7 +107,8 @@ class Muon(Orthogonalizing, Optimizer):
     x ← a·x + (b·x·xᵀ + c·(x·xᵀ)²)·x, which bring its singular values near to 1;
     p ← (1 − lr·weight_decay)·p − lr·scale·o, where scale = √max(1, rows / columns), or as adjust_lr says
 
-    Take it for the weights of hidden layers, with `AdamW` for all else in a `Partition`.
+    Take it when a network has large weight matrices: for those of hidden layers, with `AdamW` for all else in
+    a `Partition`.
 
     It is PyTorch's, which computes the iterations in bfloat16 whatever the dtype; here they are in the
     parameter's.
@@ -180,8 +181,8 @@ class AdaMuon(Orthogonalizing, Optimizer):
     v ← v + (1 − β₂)(o² − v); d ← o / (√v + eps);
     p ← (1 − lr·weight_decay)·p − (0.2·lr·√(rows·columns) / (‖d‖ + eps))·d
 
-    The rms of an update is 0.2·lr, as large as those of `AdamW`. Take it for what `Muon` is taken for, if the
-    scale of the elements of a matrix differs much; it has one more state.
+    The rms of an update is 0.2·lr, as large as those of `AdamW`. Take it when you would take `Muon` and there
+    is memory for one more state: elements whose directions vary much get shorter steps.
 
     The authors' program computes the iterations in bfloat16; here they are in the parameter's dtype.
 
@@ -279,8 +280,8 @@ class SOAP(Optimizer):
     Arrays of more than two dimensions are taken as matrices of their first one and all others. Vectors,
     numbers, and sides longer than 10,000 have no bases: they are updated as by Adam.
 
-    Take it for the weight matrices of a network that you train for long: it needs fewer steps than `AdamW`,
-    each of which costs some products of matrices, and memory for two squares a side.
+    Take it when each gradient is dear, as with large batches: it needs fewer steps than `AdamW`, each of
+    which costs some products of matrices, and memory for two squares a side.
 
     Parameters
     ----------

@@ -21,8 +21,9 @@ class DecayFields:
         Whether p shrinks by lr·λ·p at each step, independently of the gradient, instead of the L2 penalty.
         lr is the learning rate of the step and of the parameter's group. The default is True for `AdamW`,
         `Adan`, `AdaMini`, `MARS`, `Lion` and `Muon`, else False. Rules with a weight decay in their own
-        formula have no choice; `ScheduleFreeSGD` decays at the point where gradients are taken in both
-        cases, as in its paper.
+        formula keep it there by default; `LARS`, `LAMB` and `NovoGrad` take both values instead, `Adafactor`
+        and `Prodigy` False, the others have no choice. `ScheduleFreeSGD` decays at the point where gradients
+        are taken in both cases, as in its paper.
     decay_max_lr : float, optional
         The largest learning rate γ of the schedule, greater than 0. With it decoupled decay shrinks p by
         lr·(lr/γ)·λ·p, so that the gradients of layers which a normalization follows don't grow as the

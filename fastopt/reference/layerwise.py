@@ -57,24 +57,27 @@ class LARS:
 
 @dataclass(eq=False)
 class LAMB(Moments):
-    """m and v as Adam; d ← a·m / (√v + eps·√(1 − β₂ᵗ)) + weight_decay·p; p ← p − (lr·ratio)·d.
+    """m and v as Adam; d ← a·m / (√(v + eps_root·(1 − β₂ᵗ)) + eps·√(1 − β₂ᵗ)) + weight_decay·p; p as below.
 
-    a = √(1 − β₂ᵗ) / (1 − β₁ᵗ); ratio = ‖p‖ / ‖d‖, or 1 if one of the norms is 0
+    p ← p − (lr·ratio)·d; a = √(1 − β₂ᵗ) / (1 − β₁ᵗ); ratio = ‖p‖ / ‖d‖, or 1 if one of the norms is 0
     """
 
     _: KW_ONLY
     eps: float = 1e-6
     weight_decay: float = 0.0
+    eps_root: float = 0.0
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
         self.begin(params)
-        root = sqrt(1 - self.beta2**self.iter)
+        square = 1 - self.beta2**self.iter
+        root = sqrt(square)
         a = root / (1 - self.beta1**self.iter)
-        eps_t = self.eps * root
+        eps_t, shift = self.eps * root, self.eps_root * square
 
         def direction(key: Any, p: np.ndarray) -> np.ndarray:
-            d: np.ndarray = a * self.m[key] / (np.sqrt(self.v[key]) + eps_t) + self.weight_decay * p
+            root_of_v = np.sqrt(self.v[key] + shift)
+            d: np.ndarray = a * self.m[key] / (root_of_v + eps_t) + self.weight_decay * p
             return d
 
         lengths = {}
@@ -88,12 +91,16 @@ class LAMB(Moments):
 
 @dataclass(eq=False)
 class NovoGrad(Betas):
-    """v ← β₂·v + (1 − β₂)·‖g‖², at first ‖g‖²; m ← β₁·m + (g / (√v + eps) + weight_decay·p); p ← p − lr·m."""
+    """v ← β₂·v + (1 − β₂)·‖g‖², at first ‖g‖²; m ← β₁·m + (g / s + weight_decay·p); p ← p − lr·m.
+
+    s = √(v + eps_root) + eps
+    """
 
     beta2: float = 0.25
     _: KW_ONLY
     eps: float = 1e-6
     weight_decay: float = 0.0
+    eps_root: float = 0.0
     v: Any = field(init=False, default=None)
 
     def update(self, params: Any, grads: Any) -> None:
@@ -106,7 +113,7 @@ class NovoGrad(Betas):
             square = total(np.square(double(g)))
             self.v[key][...] = beta2 * self.v[key].item() + (1 - beta2) * square
         for key, p, g in triples(params, grads):
-            divisor = sqrt(self.v[key].item()) + self.eps
+            divisor = sqrt(self.v[key].item() + self.eps_root) + self.eps
             self.m[key] = self.beta1 * self.m[key] + (g / divisor + self.weight_decay * p)
             put(params, key, p - self.lr * self.m[key])
 

@@ -122,8 +122,7 @@ def Lamb(
     learning_rate: float = 0.001, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-7,
     **kwargs: Any,
 ) -> Translation:  # fmt: skip
-    """Return LAMB, whose weight decay is a part of the direction."""
-    refuse_unless(not kwargs.get("weight_decay"), "LAMB's weight decay is in the direction, as in the paper")
+    """Return LAMB, whose weight decay is outside of the ratio."""
     return same("LAMB", kwargs, lr=learning_rate, beta1=beta_1, beta2=beta_2, eps=epsilon)
 
 
