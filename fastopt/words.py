@@ -9,6 +9,8 @@ __all__ = ["argument_hint", "array_hint", "attribute_hint", "near"]
 ARGUMENTS = {
     **dict.fromkeys(("learning_rate", "alpha", "eta", "step_size", "rate", "lrate"), "write lr=..."),
     "betas": "write beta1=..., beta2=...",
+    "nus": "write nu1=..., nu2=...",
+    **dict.fromkeys(("decouple_decay", "decouple_weight_decay"), "write decoupled=True"),
     **dict.fromkeys(("beta_1", "b1", "beta"), "write beta1=..."),
     **dict.fromkeys(("beta_2", "b2"), "write beta2=..."),
     **dict.fromkeys(("epsilon", "eps_root", "e"), "write eps=..."),
@@ -66,6 +68,13 @@ ARGUMENTS = {
 }
 # These mean another argument in the rules of a name.
 OF_RULES = {
+    ("AggMo", "betas"): "write beta1=..., beta2=..., beta3=...",
+    ("ScheduleFreeAdamW", "betas"): "write beta=..., beta2=...",
+    ("ScheduleFreeRAdam", "betas"): "write beta=..., beta2=...",
+    ("ScheduleFreeRAdam", "warmup_steps"): "leave it out: no step needs a warm-up",
+    **{("ADOPT", name): "write clip_power=..." for name in ("clip_lambda", "clip_value_fn")},
+    ("MADGRAD", "decouple_decay"): "leave it out: weight decay is a part of the gradient",
+    ("LaProp", "centered"): "it has none; fastopt.RMSpropGraves(...) has the variance",
     ("Adam", "eps_root"): "write fastopt.PaperAdam(...)",
     ("RMSprop", "alpha"): "write decay_rate=...",
     ("RMSprop", "momentum"): "write fastopt.RMSpropMomentum(...)",

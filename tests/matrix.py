@@ -56,6 +56,7 @@ HYPERPARAMETERS = {
     "nu2": 0.83,
     "shampoo_beta": 0.7,
     "precondition_frequency": 2,
+    "clip_power": 0.3,
     "final_lr": 0.02,
     "gamma": 0.4,
     "delta": 0.6,

@@ -43,6 +43,10 @@ MISSING = {
 # What Muon has for arrays that aren't matrices, which a Partition has here.
 OPTAX_ADAM = ("adam_b1", "adam_b2", "adam_eps_root", "adam_weight_decay", "adam_learning_rate")
 KERAS_ADAM = ("adam_beta_1", "adam_beta_2", "adam_weight_decay", "adam_lr_ratio")
+# What no rule here can say: Nesterov's momentum after the division.
+MISSING = {("optax", name, "nesterov") for name in ("rmsprop", "adabelief", "radam")} | {
+    ("optax.contrib", "adopt", "nesterov")
+}
 ROWS = [
     ("torch.optim", "SGD", "SGDM", {"nesterov": "NAG"}),
     ("torch.optim", "Adagrad", "AdaGrad", {}),
@@ -121,6 +125,8 @@ ROWS = [
         },
     ),
     ("optax.contrib", "ademamix", "AdEMAMix", {}),
+    ("optax.contrib", "adopt", "ADOPT", {"clip_value_fn": "clip_power"}),
+    ("optax.contrib", "madgrad", "MADGRAD", {}),
     ("optax.contrib", "schedule_free_sgd", "ScheduleFreeSGD", {"b1": "beta"}),
     ("optax.contrib", "schedule_free_adamw", "ScheduleFreeAdamW", {"b1": "beta"}),
     ("keras.optimizers", "SGD", "Momentum", {"nesterov": "Nesterov"}),

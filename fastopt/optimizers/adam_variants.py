@@ -1,10 +1,10 @@
 """Relatives of Adam: other bounds, orders and weights of its averages."""
 
 from dataclasses import KW_ONLY, dataclass
-from math import sqrt
+from math import inf, sqrt
 
 from fastopt import kernels
-from fastopt.optimizer import Optimizer, State, hyperparameter
+from fastopt.optimizer import Optimizer, State, choice, hyperparameter
 
 __all__ = ["ADOPT", "AdaBound", "LaProp", "QHAdam"]
 
@@ -82,11 +82,12 @@ class AdaBound(Optimizer):
 class ADOPT(Optimizer):
     """Adam that divides a gradient by the average of those before it, and only then averages it.
 
-    d ← clip(g / max(√v, eps), ±(t − 1)^(1/4)); m ← m + (1 − β₁)(d − m); p ← p − lr·m;
+    d ← clip(g / max(√v, eps), ±(t − 1)^clip_power); m ← m + (1 − β₁)(d − m); p ← p − lr·m;
     v ← v + (1 − β₂)(g² − v)
 
     v is that of the step before; the first step sets v ← g², and no more. The bound of d, which is not in
-    the paper's algorithm, is that of the authors' later code. optax's ``contrib.adopt``.
+    the paper's algorithm, is that of the authors' later code. optax's ``contrib.adopt``, without its
+    ``nesterov``.
 
     Take it when Adam needs a β₂ that was found for each task: this converges with any.
 
@@ -100,6 +101,11 @@ class ADOPT(Optimizer):
         Decay of that of the squared gradients, from 0 to below 1.
     eps : float, default 1e-6
         Least divisor, above 0.
+    clip_power : float, default 0.25
+        Power of the number of steps before that bounds d, from 0 to 10: with ``clip_lambda`` or
+        ``clip_value_fn`` the peers take any function.
+    use_clipping : bool, default True
+        Whether d is bounded. Without it this is the paper's algorithm.
 
     Attributes
     ----------
@@ -125,13 +131,17 @@ class ADOPT(Optimizer):
     beta2: float = hyperparameter(0.9999, below=1)
     _: KW_ONLY
     eps: float = hyperparameter(1e-6, above=0)
+    clip_power: float = hyperparameter(0.25, most=10)
+    use_clipping: bool = choice(True, False, True)
     m = State()
     v = State()
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give 1 − β₁, 1 − β₂, lr, eps and the bound: 0 at the first step, so that m stays 0."""
-        one_minus_beta2 = 1.0 - self.beta2 if t > 1 else 1.0
-        return 1.0 - self.beta1, one_minus_beta2, self.lr, self.eps, (t - 1) ** 0.25
+        if t == 1:
+            return 1.0 - self.beta1, 1.0, self.lr, self.eps, 0.0
+        bound: float = (t - 1) ** self.clip_power if self.use_clipping else inf
+        return 1.0 - self.beta1, 1.0 - self.beta2, self.lr, self.eps, bound
 
 
 @dataclass(eq=False)

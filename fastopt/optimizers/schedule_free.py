@@ -248,9 +248,9 @@ class ScheduleFreeRAdam(ScheduleFree, Optimizer):
     weight_decay : float, default 0.0
         Added to d, times p.
     r : float, default 0.0
-        Power of t in the weight of a step in the average, at least 0: with more, early steps count less.
+        Power of t in the weight of a step in the average, from 0 to 10: with more, early steps count less.
     weight_lr_power : float, default 2.0
-        Power of rₜ in that weight, at least 0.
+        Power of rₜ in that weight, from 0 to 10.
     silent_sgd_phase : bool, default True
         Whether parameters stay as they are until steps are rectified. If not, they take steps of SGD.
 
@@ -277,11 +277,11 @@ class ScheduleFreeRAdam(ScheduleFree, Optimizer):
     lr: float = hyperparameter(0.0025)
     beta: float = hyperparameter(0.9, above=0, most=1)
     _: KW_ONLY
-    beta2: float = hyperparameter(0.999, below=1)
+    beta2: float = hyperparameter(0.999, below=1, scheduled=False)
     eps: float = hyperparameter(1e-8)
     weight_decay: float = hyperparameter(0.0)
-    r: float = hyperparameter(0.0, scheduled=False)
-    weight_lr_power: float = hyperparameter(2.0, scheduled=False)
+    r: float = hyperparameter(0.0, most=10, scheduled=False)
+    weight_lr_power: float = hyperparameter(2.0, most=10, scheduled=False)
     silent_sgd_phase: bool = choice(True, False, True)
     v = State()
     z = State(lambda self, param, grad: param)

@@ -58,7 +58,7 @@ class RowAdaGrad(Optimizer):
     lr: float = hyperparameter(0.01)
     _: KW_ONLY
     eps: float = hyperparameter(1e-10)
-    initial_accumulator_value: float = hyperparameter(0.0)
+    initial_accumulator_value: float = hyperparameter(0.0, scheduled=False)
     lr_decay: float = hyperparameter(0.0)
     h = State(
         lambda self, param, grad: self.initial_accumulator_value,

@@ -40,7 +40,7 @@ class AdaBound(Moments):
 
 @dataclass(eq=False)
 class ADOPT(Moments):
-    """d ← clip(g / max(√v, eps), ±(t − 1)^(1/4)); m ← m + (1 − β₁)(d − m); p ← p − lr·m; then v as Adam.
+    """d ← clip(g / max(√v, eps), ±(t − 1)^clip_power); m ← m + (1 − β₁)(d − m); p ← p − lr·m; v as Adam.
 
     The first step sets v ← g², and no more.
     """
@@ -48,11 +48,13 @@ class ADOPT(Moments):
     beta2: float = 0.9999
     _: KW_ONLY
     eps: float = 1e-6
+    clip_power: float = 0.25
+    use_clipping: bool = True
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
         self.begin(params)
-        bound = (self.iter - 1) ** 0.25
+        bound = (self.iter - 1) ** self.clip_power if self.use_clipping else np.inf
         for key, p, g in triples(params, grads):
             if self.iter == 1:
                 self.v[key] = g * g
