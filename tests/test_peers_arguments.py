@@ -34,6 +34,7 @@ COMMON = {"torch.optim": TORCH, "optax": OPTAX, "optax.contrib": OPTAX, "keras.o
 # and weights that begin later; other norms than Frobenius', and arrays of more dimensions, in Muon.
 MISSING = {
     *(("optax", name, "nesterov") for name in ("rmsprop", "adabelief", "radam", "lars")),
+    ("optax.contrib", "adopt", "nesterov"),
     *(("optax", "adafactor", name) for name in ("min_dim_size_to_factor", "factored", "decay_offset")),
     *(
         ("optax.contrib", "muon", name)
@@ -43,10 +44,6 @@ MISSING = {
 # What Muon has for arrays that aren't matrices, which a Partition has here.
 OPTAX_ADAM = ("adam_b1", "adam_b2", "adam_eps_root", "adam_weight_decay", "adam_learning_rate")
 KERAS_ADAM = ("adam_beta_1", "adam_beta_2", "adam_weight_decay", "adam_lr_ratio")
-# What no rule here can say: Nesterov's momentum after the division.
-MISSING = {("optax", name, "nesterov") for name in ("rmsprop", "adabelief", "radam")} | {
-    ("optax.contrib", "adopt", "nesterov")
-}
 ROWS = [
     ("torch.optim", "SGD", "SGDM", {"nesterov": "NAG"}),
     ("torch.optim", "Adagrad", "AdaGrad", {}),
