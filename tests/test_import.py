@@ -22,9 +22,9 @@ PUBLIC = [
     "PackedList", "PaperAdam", "Partition", "Prodigy", "QHAdam", "RAdam", "RMSprop", "RMSpropGraves",
     "RMSpropMomentum", "Record", "RowAdaGrad", "Rows", "Rprop", "SGD", "SGDM", "SM3", "SOAP",
     "ScheduleFreeAdamW", "ScheduleFreeRAdam", "ScheduleFreeSGD", "Signum", "StableAdamW", "State", "Yogi",
-    "adapters", "bench", "clip_grads", "flatten", "functional", "gradients_of", "hyperparameter",
-    "kernel", "lr_finder", "np", "pack", "remove_duplicate", "rules", "schedules", "set_num_threads",
-    "trajectory", "unflatten", "verify", "warmup",
+    "adapters", "bench", "clip_grads", "flatten", "functional", "gradients_of", "hyperparameter", "kernel",
+    "lr_finder", "np", "pack", "remove_duplicate", "rules", "schedules", "set_num_threads", "trajectory",
+    "unflatten", "verify", "warmup",
 ]  # fmt: skip
 
 # NumPy loads none of these.

@@ -79,8 +79,8 @@ from fastopt.kernels.tables import row_adagrad, row_adagrad_measure
 
 __all__ = [
     "ada_mini", "ada_mini_measure", "ada_muon", "ada_muon_measure", "adabelief", "adabound", "adadelta",
-    "adafactor", "adafactor_measure", "adafactor_momentum", "adafactor_momentum_measure", "adagrad",
-    "adam", "adamax", "adamp", "adamp_measure", "adan", "ademamix", "adopt", "aggmo", "amsgrad", "asgd",
+    "adafactor", "adafactor_measure", "adafactor_momentum", "adafactor_momentum_measure", "adagrad", "adam",
+    "adamax", "adamp", "adamp_measure", "adan", "ademamix", "adopt", "aggmo", "amsgrad", "asgd",
     "dadapt_adam", "dadapt_adam_measure", "dog", "dog_measure", "dowg", "dowg_measure", "ftrl", "lamb",
     "lamb_measure", "laprop", "lars", "lars_measure", "ldog", "lion", "madgrad", "mars", "mars_measure",
     "momentum", "muon", "muon_measure", "nadam", "nag", "nesterov", "novograd", "novograd_measure",

@@ -42,9 +42,8 @@ from fastopt.reference.tables import RowAdaGrad
 __all__ = [
     "ADOPT", "ASGD", "FTRL", "LAMB", "LARS", "MADGRAD", "MARS", "NAG", "SGD", "SGDM", "SM3", "SOAP",
     "AMSGrad", "AdEMAMix", "AdaBelief", "AdaBound", "AdaDelta", "AdaGrad", "AdaMax", "AdaMini", "AdaMuon",
-    "Adafactor", "AdafactorMomentum", "Adam", "AdamP", "AdamW", "Adan", "AggMo", "DAdaptAdam", "DoG",
-    "DoWG", "LDoG", "LaProp", "Lion", "Momentum", "Muon", "NAdam", "Nesterov", "NovoGrad", "OptimisticGD",
-    "PaperAdam", "Prodigy", "QHAdam", "RAdam", "RMSprop", "RMSpropGraves", "RMSpropMomentum",
-    "RowAdaGrad", "Rprop", "ScheduleFreeAdamW", "ScheduleFreeRAdam", "ScheduleFreeSGD", "Signum",
-    "StableAdamW", "Yogi",
+    "Adafactor", "AdafactorMomentum", "Adam", "AdamP", "AdamW", "Adan", "AggMo", "DAdaptAdam", "DoG", "DoWG",
+    "LDoG", "LaProp", "Lion", "Momentum", "Muon", "NAdam", "Nesterov", "NovoGrad", "OptimisticGD",
+    "PaperAdam", "Prodigy", "QHAdam", "RAdam", "RMSprop", "RMSpropGraves", "RMSpropMomentum", "RowAdaGrad",
+    "Rprop", "ScheduleFreeAdamW", "ScheduleFreeRAdam", "ScheduleFreeSGD", "Signum", "StableAdamW", "Yogi",
 ]  # fmt: skip
