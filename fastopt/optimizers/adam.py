@@ -42,6 +42,9 @@ class Adam(Optimizer):
         Decay of the two moving averages, from 0 to below 1.
     eps : float, default 1e-7
         Added to the root.
+    bias_correction : bool, default True
+        Whether lr_t makes up for the start, at which m and v are 0; else it is lr: MLX's default, also of its
+        ``AdamW``, which is ``Adam(weight_decay=0.01, decoupled=True)`` here.
 
     Attributes
     ----------
@@ -65,13 +68,16 @@ class Adam(Optimizer):
     beta2: float = hyperparameter(0.999, below=1)
     _: KW_ONLY
     eps: float = hyperparameter(1e-7)
+    bias_correction: bool = choice(True, False, True)
     m = State()
     v = State()
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give 1 − β₁, 1 − β₂, lr_t, eps, and 0 inside of the root."""
         beta1, beta2 = self.beta1, self.beta2
-        lr_t = self.lr * sqrt(1.0 - beta2**t) / (1.0 - beta1**t)
+        lr_t = self.lr
+        if self.bias_correction:
+            lr_t = lr_t * sqrt(1.0 - beta2**t) / (1.0 - beta1**t)
         return 1.0 - beta1, 1.0 - beta2, lr_t, self.eps, 0.0
 
 
@@ -269,6 +275,8 @@ class AdaMax(Optimizer):
         Decay of the norm, from 0 to below 1.
     eps : float, default 1e-8
         Added to the magnitude of the gradient.
+    bias_correction : bool, default True
+        Whether lr is divided by 1 − β₁ᵗ, as m starts at 0. MLX's ``Adamax`` has lr itself.
     eps_outside : float, default 0.0
         Added to u where it divides, at least 0: where Keras has its 1e-7, with eps = 0 here.
 
@@ -295,13 +303,14 @@ class AdaMax(Optimizer):
     beta2: float = hyperparameter(0.999, below=1)
     _: KW_ONLY
     eps: float = hyperparameter(1e-8)
+    bias_correction: bool = choice(True, False, True)
     eps_outside: float = hyperparameter(0.0)
     m = State()
     u = State()
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give 1 − β₁, β₂, lr / (1 − β₁ᵗ), eps and eps_outside."""
-        lr_t = self.lr / (1.0 - self.beta1**t)
+        lr_t = self.lr / (1.0 - self.beta1**t) if self.bias_correction else self.lr
         return 1.0 - self.beta1, self.beta2, lr_t, self.eps, self.eps_outside
 
 

@@ -83,11 +83,12 @@ class Adam(Moments):
 
     _: KW_ONLY
     eps: float = 1e-7
+    bias_correction: bool = True
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
         self.begin(params)
-        lr_t, _ = self.corrected()
+        lr_t = self.corrected()[0] if self.bias_correction else self.lr
         for key, g in pairs(params, grads):
             self.average(key, g)
             params[key] -= lr_t * self.m[key] / (np.sqrt(self.v[key]) + self.eps)
@@ -160,6 +161,7 @@ class AdaMax(Betas):
 
     lr: float = 0.002
     _: KW_ONLY
+    bias_correction: bool = True
     eps_outside: float = 0.0
     u: Any = field(init=False, default=None)
 
@@ -168,7 +170,7 @@ class AdaMax(Betas):
         if self.m is None:
             self.m, self.u = zeros(params), zeros(params)
         self.iter += 1
-        lr_t = self.lr / (1 - self.beta1**self.iter)
+        lr_t = self.lr / (1 - self.beta1**self.iter) if self.bias_correction else self.lr
         for key, p, g in triples(params, grads):
             self.m[key] += (1 - self.beta1) * (g - self.m[key])
             self.u[key] = np.maximum(self.beta2 * self.u[key], abs(g) + self.eps)

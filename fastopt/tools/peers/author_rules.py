@@ -15,6 +15,7 @@ PACKAGES = {
     "AdamWScheduleFree": "schedulefree",
     "DAdaptAdam": "dadaptation",
     "DoG": "dog",
+    "LDoG": "dog",
     "Lion": "lion_pytorch",
     "MADGRAD": "madgrad",
     "Prodigy": "prodigyopt",
@@ -162,6 +163,15 @@ def DoG(
     """Return DoG."""
     refuse_unless(init_eta is None, "the first step has no learning rate of its own; give reps_rel")
     return found("DoG", lr=lr, reps_rel=reps_rel, eps=eps, weight_decay=weight_decay)
+
+
+def LDoG(
+    reps_rel: float = 1e-6, lr: float = 1.0, weight_decay: float = 0.0, eps: float = 1e-8,
+    init_eta: float | None = None,
+) -> Translation:  # fmt: skip
+    """Return LDoG."""
+    refuse_unless(init_eta is None, "the first step has no learning rate of its own; give reps_rel")
+    return found("LDoG", lr=lr, reps_rel=reps_rel, eps=eps, weight_decay=weight_decay)
 
 
 def DAdaptAdam(

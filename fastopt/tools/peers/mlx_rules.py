@@ -1,13 +1,12 @@
 """MLX's constructors: for each its signature, and the same in fastopt."""
 
-from fastopt.tools.peers.calls import Refusal, Translation, found, refuse_unless
+from fastopt.tools.peers.calls import Translation, found, refuse_unless
 
 __all__ = ["WITHOUT_EFFECT"]
 
 WITHOUT_EFFECT: dict[str, str] = {}
 Betas = tuple[float, float]
 ROUNDED = "MLX computes βᵗ in float32"
-UNCORRECTED = "the averages are corrected for their start here; give bias_correction=True"
 
 
 def SGD(
@@ -41,27 +40,29 @@ def AdaDelta(learning_rate: float, rho: float = 0.9, eps: float = 1e-6) -> Trans
 def Adam(
     learning_rate: float, betas: Betas = (0.9, 0.999), eps: float = 1e-8, bias_correction: bool = False
 ) -> Translation:
-    """Return PaperAdam."""
-    refuse_unless(bias_correction, UNCORRECTED)
-    same = found("PaperAdam", lr=learning_rate, beta1=betas[0], beta2=betas[1], eps=eps)
-    return same._replace(tolerance=1e-4).remark(ROUNDED)
+    """Return PaperAdam, or Adam without correction."""
+    return AdamW(learning_rate, betas, eps, 0.0, bias_correction)
 
 
 def AdamW(
     learning_rate: float, betas: Betas = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.01,
     bias_correction: bool = False,
 ) -> Translation:  # fmt: skip
-    """Return AdamW."""
-    refuse_unless(bias_correction, UNCORRECTED)
-    same = found(
-        "AdamW", lr=learning_rate, beta1=betas[0], beta2=betas[1], eps=eps, weight_decay=weight_decay
-    )
-    return same._replace(tolerance=1e-4).remark(ROUNDED)
+    """Return AdamW, or Adam without correction, but with decoupled weight decay."""
+    own = {
+        "lr": learning_rate, "beta1": betas[0], "beta2": betas[1], "eps": eps, "weight_decay": weight_decay
+    }  # fmt: skip
+    if not bias_correction:
+        return found("Adam", **own, decoupled=True, bias_correction=False)
+    return found("AdamW" if weight_decay else "PaperAdam", **own)._replace(tolerance=1e-4).remark(ROUNDED)
 
 
 def Adamax(learning_rate: float, betas: Betas = (0.9, 0.999), eps: float = 1e-8) -> Translation:
-    """Refuse: nothing is corrected there."""
-    raise Refusal("the average of the gradients is corrected for its start here, and isn't in MLX")
+    """Return AdaMax without correction; eps is added to the norm."""
+    return found(
+        "AdaMax", lr=learning_rate, beta1=betas[0], beta2=betas[1], eps=0.0, eps_outside=eps,
+        bias_correction=False,
+    )  # fmt: skip
 
 
 def Lion(learning_rate: float, betas: Betas = (0.9, 0.99), weight_decay: float = 0.0) -> Translation:
