@@ -76,11 +76,11 @@ class Members(Mapping[Any, Optimizer]):
     def __repr__(self) -> str:
         return repr(self._members)
 
-    def adopt(self, lock: Any) -> None:
-        """Let all have one lock, and no other partition have one of them."""
+    def adopt(self, partition: Any) -> None:
+        """Let all have the partition's lock and its count of updates, and no other one have one of them."""
         TAKEN.update(self.values())
         for member in self.values():
-            vars(member)["lock"] = lock
+            vars(member).update(lock=partition.lock, clock=partition)
 
     # Options that they get from the partition.
 

@@ -65,8 +65,9 @@ class Partition(
     A step is taken by all members or by none. One checkpoint has the state of all. The options of the
     partition hold for all arrays: ``clip_norm`` bounds one norm of all gradients. The options of a member
     hold for its own arrays, and act after those of the partition. Each member has its own learning rate,
-    ``partition[selector].lr``; the partition has none. A schedule goes by its member's ``iter``, the number
-    of steps in which that had arrays.
+    ``partition[selector].lr``; the partition has none. All schedules go by the partition's ``iter``, also
+    those of a member whose arrays come late. (Its own ``iter`` is the number of steps in which it had
+    arrays.)
 
     Parameters
     ----------
@@ -130,7 +131,7 @@ class Partition(
         for name, default in defaults.items():
             if own[name] != default:
                 self.apply_changes(name, {name: own[name]})
-        self.members.adopt(self.lock)
+        self.members.adopt(self)
 
     # The options.
 
@@ -313,7 +314,7 @@ class Partition(
             if is_flush and (sums is None or not any(sums.counts(list(arrays.keys)))):
                 continue
             part = Step(member, arrays, is_flush=is_flush)
-            part.is_strict = step.is_strict
+            part.is_strict, part.time = step.is_strict, step.number
             if step.grad_scale != 1 and any(isinstance(option, LOOKING) for option in part.options):
                 part.replace_grads([*map(partial(scale_grad, step.grad_scale), *arrays[:3])])
             else:

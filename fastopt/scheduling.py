@@ -22,6 +22,8 @@ class Scheduling(CheckedFields):
         The schedules of hyperparameters, by name.
     iter : int
         Number of updates taken.
+    clock : Partition
+        That which has the optimizer, if one does.
     """
 
     schedules: Schedules
@@ -31,6 +33,12 @@ class Scheduling(CheckedFields):
     def schedule(self) -> Any:
         """The schedule of the learning rate, if there is one."""
         return self.schedules.get("lr")
+
+    @property
+    def n_updates(self) -> int:
+        """Number of updates by which schedules go: in a partition that of the partition."""
+        clock = vars(self).get("clock")
+        return int(self.iter if clock is None else clock.iter)
 
     def checked(self, name: str, value: Any) -> dict[str, Any]:
         """Return the attributes that a field's new value changes: with its schedule, if it has or had one."""
@@ -57,7 +65,7 @@ class Scheduling(CheckedFields):
             )
             remedy = "; give it a number" if is_number else ""
             raise TypeError(f"{label} can't have a schedule: it {why}{remedy}")
-        t = max(self.iter, 1)
+        t = max(self.n_updates, 1)
         try:
             value = schedule(t)
         except Exception as error:

@@ -43,6 +43,8 @@ class Step:
     ----------
     number : int
         That of the update, from 1.
+    time : int or None
+        That by which schedules go, if it is another: the partition's.
     scheduled : dict
         Values by schedules: those of the optimizer by their names, those of groups by their `GroupSchedule`.
     grad_scale : float
@@ -72,6 +74,7 @@ class Step:
     """
 
     # What most steps leave as it is needs no time when a step begins.
+    time: int | None = None
     scheduled: Mapping[Any, float] = MappingProxyType({})
     grad_norm: float | None = None
     also: Sequence[Callable[[], Any]] = ()

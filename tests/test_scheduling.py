@@ -128,6 +128,31 @@ def test_a_decay_that_begins_later_is_seen_by_row_sparse_gradients():
         optimizer.update({"E": np.ones((3, 2))}, {"E": fastopt.Rows([1], np.ones((1, 2)))})
 
 
+def growing(t):
+    return float(t)
+
+
+@pytest.mark.parametrize("way", ["npz", "state dict", "pickle", "deepcopy"])
+def test_schedules_of_members_go_by_the_updates_of_the_partition(way, tmp_path):
+    """The second member's arrays come at the third step: lr is 1/4, then 1/8, its group's 3, then 4."""
+
+    def make():
+        late = fastopt.SGD(Step(1, 1, 0.5), groups={"c": {"lr": growing}})
+        return fastopt.Partition({"a": fastopt.SGD(1), "*": late})
+
+    partition, p = make(), {key: np.zeros(1) for key in "abc"}
+    for keys in ("a", "a", "abc"):
+        partition.update({key: p[key] for key in keys}, {key: np.ones(1) for key in keys})
+    assert ([value.item() for value in p.values()], partition["*"].lr) == ([-3, -0.25, -3], 0.25)
+    other = WAYS[way](partition, make, tmp_path)
+    assert (other["*"].lr, other["*"].iter, other.iter) == (0.25, 1, 3)
+    assert other.describe(p).count("lr=3.0") == 1
+    other.update(p, {key: np.ones(1) for key in p})
+    assert [value.item() for value in p.values()] == [-4, -0.375, -7]
+    other["*"].lr = Step(1, 1, 0.5)
+    assert other["*"].lr == 0.125
+
+
 # Assignments, and what is shown.
 
 

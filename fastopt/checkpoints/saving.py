@@ -21,13 +21,16 @@ class Saving(Consistent):
         """Return the state dict."""
         return capture(self)
 
-    def check_state(self, state: Any) -> None:
-        """Raise TypeError or ValueError if something isn't a state dict that fits."""
-        parse(self, state)
+    def check_state(self, state: Any, n_updates: int | None = None) -> None:
+        """Raise TypeError or ValueError if something isn't a state dict that fits.
 
-    def restore_calls(self, state: Any) -> Calls:
+        ``n_updates`` is the number of updates by which schedules go, if it isn't that in the state.
+        """
+        parse(self, state, n_updates)
+
+    def restore_calls(self, state: Any, n_updates: int | None = None) -> Calls:
         """Return the C calls that put a state dict in the place of the state."""
-        return restore_calls(self, state)
+        return restore_calls(self, state, n_updates)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that the next steps depend on, but for the parameters.

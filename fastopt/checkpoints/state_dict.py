@@ -88,14 +88,18 @@ def told_shape(memory: Memory, slot: Slot) -> tuple[int, ...]:
     return np.broadcast_shapes(*(spec.shape(slot.shape) for spec in memory.specs if spec.shape))
 
 
-def restore_calls(optimizer: Any, state: Any) -> Calls:
-    """Return the C calls that put a state dict in the place of an optimizer's state."""
+def restore_calls(optimizer: Any, state: Any, n_updates: int | None = None) -> Calls:
+    """Return the C calls that put a state dict in the place of an optimizer's state.
+
+    ``n_updates`` is the number of updates by which schedules go, if it isn't that in the state.
+    """
     state = upgraded(state, optimizer)
-    checked, saved, sums = parse(optimizer, state)
+    checked, saved, sums = parse(optimizer, state, n_updates)
+    n_updates = state["iter"] if n_updates is None else n_updates
     calls: Calls = []
     schedules = {name: value for name, value in checked.items() if is_schedule(value)}
     for name, schedule in schedules.items():
-        checked[name] = optimizer.saved_fields()[name](name, value_of(name, schedule, state["iter"]))
+        checked[name] = optimizer.saved_fields()[name](name, value_of(name, schedule, n_updates))
         present = optimizer.schedules.get(name)
         resumed = None if present is None else resume_calls(present, schedule)
         if resumed is not None:
@@ -109,7 +113,7 @@ def restore_calls(optimizer: Any, state: Any) -> Calls:
         memory = Memory([accumulation.spec])
         calls += accumulation.engine.replace_calls(memory if sums is None else sums.memory(memory))
     for name, other in optimizer.inner.items():
-        calls += other.restore_calls(state["inner"][name])
+        calls += other.restore_calls(state["inner"][name], n_updates)
     return calls
 
 
@@ -122,7 +126,7 @@ def value_of(name: str, schedule: StepFunction, steps: int) -> Any:
 
 
 def check_saved(
-    optimizer: Any, check: Callable[[str, Any], Any], state: Mapping[str, Any], name: str, value: Any
+    optimizer: Any, check: Callable[[str, Any], Any], n_updates: Callable[[], int], name: str, value: Any
 ) -> Any:
     """Return the saved value of a hyperparameter, or its schedule, if that gives such a value.
 
@@ -132,8 +136,8 @@ def check_saved(
         Whose schedule may have functions, and classes, that the saved one needs.
     check : callable
         The check of its values.
-    state : dict
-        The state dict, whose number of updates is checked.
+    n_updates : callable
+        Returns the number of updates so far, once that has been checked.
     name : str
         The hyperparameter.
     value : object
@@ -143,7 +147,8 @@ def check_saved(
         value = Schedule.from_dict(value, optimizer.schedules.get(name))
     elif not is_schedule(value):
         return check(name, value)
-    checked_value(value_of(name, value, state["iter"]), value, max(state["iter"], 1), name, check)
+    steps = n_updates()
+    checked_value(value_of(name, value, steps), value, max(steps, 1), name, check)
     return value
 
 
@@ -170,8 +175,12 @@ def other_options(there: list[Any], wanted: list[str]) -> str:
     return f": it was saved with {saved}, this optimizer has {own}; make it with the same"
 
 
-def parse(optimizer: Any, state: Any) -> tuple[dict[str, Any], Saved, Saved | None]:
+def parse(
+    optimizer: Any, state: Any, n_updates: int | None = None
+) -> tuple[dict[str, Any], Saved, Saved | None]:
     """Return hyperparameters, state and sums of micro-batches of a state dict.
+
+    ``n_updates`` is the number of updates by which schedules go, if it isn't that in the state.
 
     Raises
     ------
@@ -181,9 +190,13 @@ def parse(optimizer: Any, state: Any) -> tuple[dict[str, Any], Saved, Saved | No
     own = type(optimizer).__name__
     state = upgraded(state, optimizer)
     checks = dict(optimizer.saved_fields())
+
+    def n_steps() -> int:
+        return int(state["iter"]) if n_updates is None else n_updates
+
     for name, known in type(optimizer).__dataclass_fields__.items():
         if name in checks and known.metadata.get("scheduled") and optimizer.why_unscheduled(name) is None:
-            checks[name] = partial(check_saved, optimizer, checks[name], state)
+            checks[name] = partial(check_saved, optimizer, checks[name], n_steps)
     memory = optimizer.engine.memory
     checked, saved = parse_memory(state, own, memory, checks, optimizer.engine.rule.is_whole)
     inner = state.get("inner", {})
@@ -204,7 +217,7 @@ def parse(optimizer: Any, state: Any) -> tuple[dict[str, Any], Saved, Saved | No
             )
     for name, other in optimizer.inner.items():
         try:
-            other.check_state(inner[name])
+            other.check_state(inner[name], n_steps())
         except ValueError as error:
             raise ValueError(f"its {name}: {error}") from None
     if not wanted:

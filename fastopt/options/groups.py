@@ -102,8 +102,7 @@ class GroupSchedule:
 
     def present_value(self, optimizer: Any) -> float:
         """Return the value at the last update of an optimizer, or at the first."""
-        steps = optimizer.engine.memory.steps.item()
-        value: float = self.check(self.label, self.schedule(max(steps, 1)))
+        value: float = self.check(self.label, self.schedule(max(optimizer.n_updates, 1)))
         return value
 
     def __eq__(self, other: object) -> bool:
@@ -328,7 +327,8 @@ class GroupViews:
         last, optimizers, views = self.known
         if last is not grouping or not optimizers:
             own, fields = vars(optimizer), type(optimizer).__dataclass_fields__
-            common = {name: own[name] for name in fields if name in own} | {"engine": own["engine"]}
+            common = {name: own[name] for name in fields if name in own}
+            common |= {"engine": own["engine"], "clock": own.get("clock")}
             sets: list[dict[str, Any]] = [{}] if grouping is None else grouping.sets
             views = [view_of(type(optimizer), common, different) for different in sets]
             optimizers = [view.optimizer for view in views]

@@ -87,7 +87,7 @@ class ScheduledValues(Option):
 
     def before(self, step: "Step") -> bool:
         """Compute the values, each once."""
-        t, known = step.number, dict[str | GroupSchedule, float]()
+        t, known = step.number if step.time is None else step.time, dict[str | GroupSchedule, float]()
         for name, schedule, check in self.checked:
             known[name] = checked_value(schedule(t), schedule, t, name, check)
         for own in () if step.grouping is None else step.grouping.schedules:
