@@ -110,7 +110,7 @@ OF_RULES = {
     **{("Muon", f"muon_{letter}"): "write ns_coefficients=(a, b, c)" for letter in "abc"},
     **{("Muon", name): 'write adjust_lr="match_rms_adamw"' for name in ("consistent_rms", "rms_rate")},
     ("Prodigy", "decouple"): "write decoupled=False, or leave it out",
-    ("DAdaptAdam", "decouple"): "leave it out: it always is",
+    ("DAdaptAdam", "decouple"): "write decoupled=False, or leave it out",
 }
 
 # Methods and attributes.

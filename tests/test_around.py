@@ -518,7 +518,7 @@ def test_options_survive_a_save(by, tmp_path):
     ("make", "error", "message"),
     [
         (lambda: fastopt.Adafactor(decoupled=True), ValueError, "Adafactor has its weight .* be True"),
-        (lambda: fastopt.StableAdamW(decoupled=True), ValueError, "StableAdamW has .* be chosen"),
+        (lambda: fastopt.AdamP(decoupled=True), ValueError, "AdamP has .* be chosen"),
         (lambda: fastopt.Adam(clip_norm=0), ValueError, "clip_norm must be above 0"),
         (lambda: fastopt.Adam(clip_value=0), ValueError, "clip_value must be above 0"),
         (lambda: fastopt.Adam(clip_norm_each=0), ValueError, "clip_norm_each must be above 0"),

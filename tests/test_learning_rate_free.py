@@ -10,19 +10,26 @@ from fastopt.tools import equivalents
 START = [[1.0, -2.0, 0.5], [0.25, 3.0, -1.5]]
 GRAD = [[0.5, -1.0, 2.0], [-0.25, 0.125, 1.5]]
 
-# The parameters and d after eight steps of dadaptation 3.2,
-#     DAdaptAdam([param], 1.0, (0.8, 0.9), 1e-3, 0.1, decouple=True, d0=0.01, growth_rate=...)
+# For growth_rate and decouple, the parameters and d after eight steps of dadaptation 3.2,
+#     DAdaptAdam([param], 1.0, (0.8, 0.9), 1e-3, 0.1, d0=0.01, growth_rate=..., decouple=...)
 # with param = torch.nn.Parameter(torch.tensor(START, dtype=torch.float64)), whose gradient in step t, from 0,
 # is torch.tensor(GRAD, dtype=torch.float64) * (1 + t % 3). It doesn't correct for the start.
 DADAPTATION = {
-    None: (
+    (None, True): (
         [
             [0.6898041550012, -1.6417095434168163, 0.2134430887857551],
             [0.4999256842620402, 2.595239561060309, -1.6907418314887406],
         ],
         0.2391864017461489,
     ),
-    1.02: (
+    (None, False): (
+        [
+            [0.729625554849181, -1.7289064963890446, 0.23187225326965896],
+            [0.5123035554117675, 2.7164160665865045, -1.7650993491049305],
+        ],
+        0.24031836892033018,
+    ),
+    (1.02, True): (
         [
             [0.9167461785438342, -1.9082667361396923, 0.4208333990552909],
             [0.3225980322451926, 2.9003923096315503, -1.5623473966963666],
@@ -32,15 +39,16 @@ DADAPTATION = {
 }
 
 
-@pytest.mark.parametrize("growth_rate", DADAPTATION)
-def test_d_adaptation_as_its_authors_have_it(growth_rate):
+@pytest.mark.parametrize(("growth_rate", "decouple"), DADAPTATION)
+def test_d_adaptation_as_its_authors_have_it(growth_rate, decouple):
     optimizer = fastopt.DAdaptAdam(
-        1.0, 0.8, 0.9, eps=1e-3, weight_decay=0.1, d0=0.01, growth_rate=growth_rate, use_bias_correction=False
-    )
+        1.0, 0.8, 0.9, eps=1e-3, weight_decay=0.1, decoupled=None if decouple else False, d0=0.01,
+        growth_rate=growth_rate, use_bias_correction=False,
+    )  # fmt: skip
     params = [np.array(START)]
     for t in range(8):
         optimizer.update(params, [np.array(GRAD) * (1 + t % 3)])
-    expected, d = DADAPTATION[growth_rate]
+    expected, d = DADAPTATION[growth_rate, decouple]
     np.testing.assert_allclose(params[0], expected, 1e-12)
     np.testing.assert_allclose(optimizer.d[0].item(), d, 1e-12)
 

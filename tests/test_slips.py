@@ -57,7 +57,7 @@ SLIPS = {
     ),
     "init_estim_sq_dist": (lambda: fastopt.DoWG(init_estim_sq_dist=0.01), "write r0=..., its root"),
     "estim_lr0": (lambda: fastopt.DAdaptAdam(estim_lr0=0.01), "write d0=..."),
-    "decouple": (lambda: fastopt.DAdaptAdam(decouple=True), "leave it out: it always is"),
+    "decouple": (lambda: fastopt.DAdaptAdam(decouple=True), "write decoupled=False, or leave it out"),
     "AdamP's nesterov": (lambda: fastopt.AdamP(nesterov=True), "it has none; fastopt.NAdam(...) has"),
     "optimize_1d": (lambda: fastopt.MARS(optimize_1d=True), "leave it out: all arrays are updated"),
     "etas": (lambda: fastopt.Rprop(etas=(0.5, 1.2)), "write eta_minus=..., eta_plus=..."),

@@ -33,7 +33,8 @@ class StableAdamW(Optimizer):
     eps : float, default 1e-8
         Added to the root of v, at least 0; its square is the least divisor in rms.
     weight_decay : float, default 0.01
-        Decoupled: p shrinks by η·weight_decay of itself, whatever the gradient.
+        Decoupled: p shrinks by η·weight_decay of itself, whatever the gradient. With decoupled=False
+        weight_decay·p is added to the gradient instead.
 
     Attributes
     ----------
@@ -55,6 +56,7 @@ class StableAdamW(Optimizer):
 
     kernel = kernels.stable_adamw
     default_decoupled = None
+    decay_choices = (False,)
     statistics_kernel = kernels.stable_adamw_measure
     n_additive = 2
     lr: float = hyperparameter(0.001)
@@ -70,7 +72,7 @@ class StableAdamW(Optimizer):
         """Return the weights of the new gradient and of its square, lr, eps and weight_decay."""
         new_m = (1 - self.beta1) / (1 - self.beta1**t)
         new_v = (1 - self.beta2) / (1 - self.beta2**t)
-        return new_m, new_v, self.lr, self.eps, self.weight_decay
+        return new_m, new_v, self.lr, self.eps, self.formula_decay
 
     def n_statistics(self, shape: Shape) -> int:
         """Return the room for a sum."""

@@ -235,7 +235,7 @@ class DAdaptAdam(Optimizer):
         does it only if it is asked for it.
     weight_decay : float, default 0.0
         Decoupled: p shrinks by d·lr_t·weight_decay of itself, whatever the gradient; the authors'
-        ``decouple=True``.
+        ``decouple=True``. With decoupled=False weight_decay·p is added to the gradient instead.
 
     Attributes
     ----------
@@ -263,6 +263,7 @@ class DAdaptAdam(Optimizer):
 
     kernel = kernels.dadapt_adam
     default_decoupled = None
+    decay_choices = (False,)
     statistics_kernel = kernels.dadapt_adam_measure
     n_additive = n_totals = 2
     ungrouped = ("beta2", "d0", "growth_rate")  # r and d depend on these, and all parameters have them alike
@@ -286,7 +287,7 @@ class DAdaptAdam(Optimizer):
         growth_rate = inf if self.growth_rate is None else self.growth_rate
         lr, *shared = shared_rates(self, t)
         moments = 1 - self.beta1, 1 - self.beta2, sqrt(self.beta2)
-        return *moments, lr, growth_rate, self.eps, self.weight_decay, *shared
+        return *moments, lr, growth_rate, self.eps, self.formula_decay, *shared
 
     def share(self, sets: Sequence[tuple[Any, int]], maximum: Callable[[float], float]) -> None:
         """Let each set of parameters know the largest lr, corrected for the start."""
