@@ -77,12 +77,11 @@ def Prodigy(
     fsdp_in_use: bool = False, slice_p: int = 1,
 ) -> Translation:  # fmt: skip
     """Return Prodigy."""
-    refuse_unless(decouple or not weight_decay, "Prodigy's weight decay is decoupled here")
     refuse_unless(slice_p == 1, "all elements count for d here")
     return found(
         "Prodigy", lr=lr, beta1=betas[0], beta2=betas[1], beta3=beta3, eps=eps, weight_decay=weight_decay,
         use_bias_correction=use_bias_correction, safeguard_warmup=safeguard_warmup, d0=d0, d_coef=d_coef,
-        growth_rate=None if growth_rate == inf else growth_rate,
+        growth_rate=None if growth_rate == inf else growth_rate, **({} if decouple else {"decoupled": False}),
     )  # fmt: skip
 
 

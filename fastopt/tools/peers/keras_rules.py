@@ -4,8 +4,12 @@ from typing import Any
 
 from fastopt.tools.peers.calls import Translation, found, refuse_unless
 
-__all__ = ["WITHOUT_EFFECT"]
+__all__ = ["MISSING", "WITHOUT_EFFECT"]
 
+MISSING = {
+    "LossScaleOptimizer": "losses aren't scaled here; with nonfinite='skip' steps that overflow are left out",
+    "MultiOptimizer": "write a Partition of optimizers",
+}
 WITHOUT_EFFECT = {"name": "left out: optimizers have no names here"}
 RATE_IN_VELOCITY = "Keras's velocity has the learning rate in it"
 # Of clipping by norms: fastopt divides by norm + 1e-6, as PyTorch does.

@@ -2,8 +2,9 @@
 
 from fastopt.tools.peers.calls import Translation, found, refuse_unless
 
-__all__ = ["WITHOUT_EFFECT"]
+__all__ = ["MISSING", "WITHOUT_EFFECT"]
 
+MISSING = {"MultiOptimizer": "write a Partition of optimizers"}
 WITHOUT_EFFECT: dict[str, str] = {}
 Betas = tuple[float, float]
 ROUNDED = "MLX computes βᵗ in float32"

@@ -111,10 +111,8 @@ def contrib_adopt(
     """Return ADOPT."""
     refuse_unless(mu_dtype is None, NO_DTYPE)
     refuse_unless(not nesterov, "ADOPT has no Nesterov's momentum; NAdam has")
-    refuse_unless(
-        use_clipping and clip_value_fn is None, "steps are clipped to (t - 1)^(1/4), as in ADOPT's code"
-    )
-    return found("ADOPT", lr=learning_rate, beta1=b1, beta2=b2, eps=eps)
+    refuse_unless(clip_value_fn is None, "the bound is a power of t here; give ADOPT(clip_power=...)")
+    return found("ADOPT", lr=learning_rate, beta1=b1, beta2=b2, eps=eps, use_clipping=use_clipping)
 
 
 def contrib_muon(
