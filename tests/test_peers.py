@@ -11,8 +11,10 @@ import pytest
 from keras_numbers import FIVE_STEPS, ONE_STEP
 from test_demo import refused
 
+import fastopt
 from fastopt.__main__ import main
 from fastopt.demo import constructors
+from fastopt.tools import equivalents
 from fastopt.tools.peers.author_rules import PACKAGES
 from fastopt.tools.peers.calls import Refusal, signature_of
 from fastopt.tools.peers.runs import can_run
@@ -37,7 +39,7 @@ COUNTS = {
     "optax": (192, 25),
     "keras": (111, 6),
     "mlx": (46, 2),
-    "authors": (99, 9),
+    "authors": (99, 8),
 }
 
 
@@ -61,6 +63,24 @@ def test_the_same_steps_or_a_reason_why_not(library, text):
     outcome = try_call(library, text)
     assert outcome.agrees, (outcome.translation, outcome.differences)
     assert outcome.translation or len(outcome.reason) > 10
+
+
+ROWS = [
+    (library, rule)
+    for library, known in equivalents.LIBRARIES.items()
+    for rule in known.rules
+    # The book's rules are the same as these libraries' only with a constant lr or without eps.
+    if (library, rule) != ("optax", "Signum") and rule not in ("Momentum", "Nesterov", "Adam")
+]
+
+
+@pytest.mark.parametrize(("library", "rule"), ROWS)
+def test_equivalents_are_what_is_translated(library, rule):
+    name, theirs, ours = equivalents.LIBRARIES[library].rules[rule]
+    given = {"lr" if library == "PyTorch" else "learning_rate": ours.get("lr", 0.01), **theirs}
+    text = f"{name}({', '.join(f'{key}={value!r}' for key, value in given.items())})"
+    own = getattr(fastopt, rule)(**{"lr": 0.01, **ours})
+    assert repr(translate({"PyTorch": "torch"}.get(library, library.lower()), text).build()) == repr(own)
 
 
 def test_what_is_tried_and_refused():

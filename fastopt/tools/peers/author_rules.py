@@ -179,8 +179,8 @@ def DAdaptAdam(
     growth_rate: float = inf, fsdp_in_use: bool = False,
 ) -> Translation:  # fmt: skip
     """Return DAdaptAdam."""
-    refuse_unless(decouple or not weight_decay, "DAdaptAdam's weight decay is decoupled here")
     return found(
         "DAdaptAdam", lr=lr, beta1=betas[0], beta2=betas[1], eps=eps, weight_decay=weight_decay, d0=d0,
         use_bias_correction=use_bias_correction, growth_rate=None if growth_rate == inf else growth_rate,
+        **({} if decouple else {"decoupled": False}),
     )  # fmt: skip
