@@ -35,6 +35,7 @@ def test_values_worked_out_by_hand():
         lambda: fastopt.Rprop(0.1),  # whose step sizes begin at lr
         lambda: fastopt.Adan(0.1),  # which begins with its first gradient
         lambda: fastopt.RAdam(0.1),
+        lambda: fastopt.SOAP(0.1, precondition_frequency=1),  # which counts steps between both passes
     ],
 )
 def test_the_rule_is_that_of_a_new_optimizer(make):
@@ -120,6 +121,23 @@ def test_a_step_that_is_refused_changes_no_state():
         optimizer.update(params, problem(step))
         twin.update(others, problem(step))
     assert snapshot(params) == snapshot(others)
+
+
+@pytest.mark.parametrize(
+    ("make", "is_in_place"),
+    [
+        (fastopt.Adam, True),
+        (fastopt.LAMB, True),
+        (fastopt.Adan, False),  # whose first state is its first gradient
+        (fastopt.SOAP, False),  # whose bases are computed before the calls of the step
+    ],
+)
+def test_states_are_cleared_where_they_are_if_nothing_looks_at_them_before(make, is_in_place):
+    optimizer, params = make(0.1, lookahead=(2, 0.5), lookahead_reset=True), problem()
+    for step in range(5):
+        memory = optimizer.engine.memory
+        optimizer.update(params, problem(step + 1))
+        assert (optimizer.engine.memory is memory) is (step in (1, 3) or (is_in_place and step > 0))
 
 
 @pytest.mark.parametrize("at", [1, 2, 3])

@@ -123,8 +123,9 @@ class Engine:
             plan = self.plans.get(tuple(keys))
             if plan is None or plan.keys != keys:
                 return None
-        # New values that are drafted, or first ones that are computed, take the states as they are.
-        if job.restarts and (plan.is_drafted or any(spec.init for spec in self.own_specs)):
+        # What is drafted, or computed in between, looks at the states before the calls that clear them.
+        is_early = plan.is_drafted or job.between is not None or any(spec.init for spec in self.own_specs)
+        if job.restarts and is_early:
             return None
         return plan if plan.token is job.token and plan.grouping == job.grouping and plan.recount() else None
 
