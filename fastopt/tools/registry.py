@@ -29,7 +29,7 @@ class Rule(NamedTuple):
     states : tuple of str
         The arrays that it keeps for each parameter, of its shape.
     reduced_states : tuple of str
-        Those that are smaller, such as a number for each row.
+        Those of other shapes, mostly smaller, such as a number for each row; SOAP has squares.
     source : str
         The paper or book, as in the class's docstring.
     """
