@@ -68,6 +68,7 @@ ARGUMENTS = {
 }
 # These mean another argument in the rules of a name.
 OF_RULES = {
+    ("AdaBound", "amsbound"): "write fastopt.AMSBound(...)",
     ("AggMo", "betas"): "write beta1=..., beta2=..., beta3=...",
     ("ScheduleFreeAdamW", "betas"): "write beta=..., beta2=...",
     ("ScheduleFreeRAdam", "betas"): "write beta=..., beta2=...",

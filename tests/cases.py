@@ -264,6 +264,13 @@ CASES = {
         (1 - 0.2 / 3, 1 - 0.2 / 3 - 0.1 * 7 / 6 / (sqrt(23 / 14) + 1)),
         {"m": (1, 1), "v": (1, 1)},
     ),
+    # final is 0.03, and no bound is met
+    "AMSBound": Case(
+        {**ADAM, "final_lr": 0.06, "gamma": 0.5, "base_lr": 0.2},
+        (2, 0),
+        (0.95, 0.95 - 0.5 * LR_T / 2),
+        {"m": (1, 0.5), "v": (1, 0.75), "v_max": (1, 1)},
+    ),
     # final is 0.02; the upper bound is 0.06, which is above 0.1 / 2, and then 0.04, which is below LR_T / 2
     "AdaBound": Case(
         {**ADAM, "final_lr": 0.04, "gamma": 0.5, "base_lr": 0.2},

@@ -36,7 +36,7 @@ HISTORIES = {"late", "turns", "thawed", "forgotten"}
 SCHEDULE_FREE = {"ScheduleFreeSGD", "ScheduleFreeAdamW", "ScheduleFreeRAdam"}
 USING_COUNTS = {
     "Adam", "PaperAdam", "AdamW", "AMSGrad", "AdaMax", "NAdam", "RAdam", "AdaBelief", "Yogi", "Adan",
-    "AdEMAMix", "AdaBound", "MADGRAD", "LaProp", "ADOPT", "QHAdam", "ASGD", "ScheduleFreeSGD",
+    "AdEMAMix", "AdaBound", "AMSBound", "MADGRAD", "LaProp", "ADOPT", "QHAdam", "ASGD", "ScheduleFreeSGD",
     "ScheduleFreeAdamW", "LAMB", "NovoGrad", "Adafactor", "Prodigy", "AdafactorMomentum",
     "ScheduleFreeRAdam", "SOAP",
 }  # fmt: skip

@@ -72,7 +72,7 @@ def states_of(cls, rng, shape, dtype, special):
     # The larger one of +0 and -0 is either, and which one of the two depends on the machine.
     sizes = [prod((getattr(cls, name).shape or (lambda s: s))(shape)) for name in cls.states]
     states = [random(rng, size, dtype, special) for size in sizes]
-    is_positive = rng.integers(2) or cls.__name__ in ("AMSGrad", "SM3", "Adafactor")
+    is_positive = rng.integers(2) or cls.__name__ in ("AMSGrad", "AMSBound", "SM3", "Adafactor")
     return [abs(state) if is_positive else state for state in states]
 
 

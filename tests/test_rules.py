@@ -325,8 +325,8 @@ ROSENBROCK = {
     "LDoG": 1.0,
     "AdaMini": 0.02, "AdamP": 0.02, "StableAdamW": 0.02, "MARS": 0.02, "Prodigy": 0.1, "Muon": 0.002,
     "AdaMuon": 0.02, "SOAP": 0.02, "AdaBound": 0.02, "RMSpropMomentum": 0.0005, "AggMo": 0.0001,
-    "MADGRAD": 0.05, "LaProp": 0.02, "ADOPT": 0.2, "QHAdam": 0.02, "AdafactorMomentum": 0.02,
-    "ScheduleFreeRAdam": 0.1, "RowAdaGrad": 0.5,
+    "MADGRAD": 0.05, "LaProp": 0.02, "ADOPT": 0.2, "AMSBound": 0.02, "QHAdam": 0.02,
+    "AdafactorMomentum": 0.02, "ScheduleFreeRAdam": 0.1, "RowAdaGrad": 0.5,
 }  # fmt: skip
 
 

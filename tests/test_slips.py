@@ -31,6 +31,7 @@ SLIPS = {
         lambda: fastopt.ScheduleFreeRAdam(warmup_steps=5),
         "leave it out: no step needs a warm-up",
     ),
+    "amsbound": (lambda: fastopt.AdaBound(amsbound=True), "write fastopt.AMSBound(...)"),
     "nus": (lambda: fastopt.QHAdam(nus=(0.7, 1)), "write nu1=..., nu2=..."),
     "decouple_decay": (lambda: fastopt.MADGRAD(decouple_decay=True), "leave it out: weight decay is a part"),
     "decouple_weight_decay": (lambda: fastopt.QHAdam(decouple_weight_decay=1), "write decoupled=True"),

@@ -26,7 +26,7 @@ from fastopt.kernels.adam import (
     radam,
     yogi,
 )
-from fastopt.kernels.adam_variants import adabound, adopt, laprop, qhadam
+from fastopt.kernels.adam_variants import adabound, adopt, amsbound, laprop, qhadam
 from fastopt.kernels.adaptive import (
     adadelta,
     adagrad,
@@ -79,13 +79,13 @@ from fastopt.kernels.tables import row_adagrad, row_adagrad_measure
 
 __all__ = [
     "ada_mini", "ada_mini_measure", "ada_muon", "ada_muon_measure", "adabelief", "adabound", "adadelta",
-    "adafactor", "adafactor_measure", "adafactor_momentum", "adafactor_momentum_measure", "adagrad", "adam",
-    "adamax", "adamp", "adamp_measure", "adan", "ademamix", "adopt", "aggmo", "amsgrad", "asgd",
-    "dadapt_adam", "dadapt_adam_measure", "dog", "dog_measure", "dowg", "dowg_measure", "ftrl", "lamb",
-    "lamb_measure", "laprop", "lars", "lars_measure", "ldog", "lion", "madgrad", "mars", "mars_measure",
-    "momentum", "muon", "muon_measure", "nadam", "nag", "nesterov", "novograd", "novograd_measure",
-    "optimistic_gd", "prodigy", "prodigy_measure", "qhadam", "radam", "rmsprop", "rmsprop_graves",
-    "rmsprop_momentum", "row_adagrad", "row_adagrad_measure", "rprop", "schedule_free_adamw",
-    "schedule_free_radam", "schedule_free_sgd", "sgd", "sgdm", "signum", "sm3", "sm3_measure", "soap",
-    "soap_measure", "stable_adamw", "stable_adamw_measure", "yogi",
+    "adafactor", "adafactor_measure", "adafactor_momentum", "adafactor_momentum_measure", "adagrad",
+    "adam", "adamax", "adamp", "adamp_measure", "adan", "ademamix", "adopt", "aggmo", "amsbound",
+    "amsgrad", "asgd", "dadapt_adam", "dadapt_adam_measure", "dog", "dog_measure", "dowg", "dowg_measure",
+    "ftrl", "lamb", "lamb_measure", "laprop", "lars", "lars_measure", "ldog", "lion", "madgrad", "mars",
+    "mars_measure", "momentum", "muon", "muon_measure", "nadam", "nag", "nesterov", "novograd",
+    "novograd_measure", "optimistic_gd", "prodigy", "prodigy_measure", "qhadam", "radam", "rmsprop",
+    "rmsprop_graves", "rmsprop_momentum", "row_adagrad", "row_adagrad_measure", "rprop",
+    "schedule_free_adamw", "schedule_free_radam", "schedule_free_sgd", "sgd", "sgdm", "signum", "sm3",
+    "sm3_measure", "soap", "soap_measure", "stable_adamw", "stable_adamw_measure", "yogi",
 ]  # fmt: skip

@@ -5,7 +5,7 @@ from numpy import sqrt
 
 from fastopt.kernels.common import decayed, gradient, kernel
 
-__all__ = ["adabound", "adopt", "laprop", "qhadam"]
+__all__ = ["adabound", "adopt", "amsbound", "laprop", "qhadam"]
 
 
 @kernel
@@ -68,3 +68,17 @@ def qhadam(
         v[i] = v[i] + one_minus_beta2 * (g * g - v[i])
         divisor = sqrt(weight_g * (g * g) + weight_v * v[i]) + eps
         param[i] = decayed(keep, param[i]) - (lr_g * g + lr_m * m[i]) / divisor
+
+
+@kernel
+def amsbound(
+    param, grad, m, v, v_max, grad_scale, l2, keep, one_minus_beta1, one_minus_beta2, lr_t, eps, lower, upper
+):
+    """Luo et al. 2019, algorithm 2: as AdaBound, with the largest v so far, v_max."""
+    for i in range(param.size):
+        g = gradient(grad[i], param[i], grad_scale, l2)
+        m[i] = m[i] + one_minus_beta1 * (g - m[i])
+        v[i] = v[i] + one_minus_beta2 * (g * g - v[i])
+        v_max[i] = np.maximum(v_max[i], v[i])
+        rate = np.minimum(np.maximum(lr_t / (sqrt(v_max[i]) + eps), lower), upper)
+        param[i] = decayed(keep, param[i]) - rate * m[i]

@@ -18,7 +18,7 @@ FAMILIES = {
         *("Adam", "PaperAdam", "AdamW", "AMSGrad", "AdaMax", "NAdam", "RAdam", "AdaBelief", "Yogi", "Adan"),
         *("AdEMAMix",),
     ),
-    "adam_variants": ("LaProp", "ADOPT", "QHAdam", "AdaBound"),
+    "adam_variants": ("LaProp", "ADOPT", "QHAdam", "AdaBound", "AMSBound"),
     "schedule_free": ("ScheduleFreeSGD", "ScheduleFreeAdamW", "ScheduleFreeRAdam"),
     "sign": ("Rprop", "Signum", "Lion"),
     "layerwise": ("LARS", "LAMB", "NovoGrad", "SM3", "Adafactor", "AdafactorMomentum"),
@@ -30,11 +30,12 @@ FAMILIES = {
 # The same without families, as type checkers read no other list than this.
 __all__ = [
     "ADOPT", "ASGD", "FTRL", "LAMB", "LARS", "MADGRAD", "MARS", "NAG", "SGD", "SGDM", "SM3", "SOAP",
-    "AMSGrad", "AdEMAMix", "AdaBelief", "AdaBound", "AdaDelta", "AdaGrad", "AdaMax", "AdaMini", "AdaMuon",
-    "Adafactor", "AdafactorMomentum", "Adam", "AdamP", "AdamW", "Adan", "AggMo", "DAdaptAdam", "DoG", "DoWG",
-    "LDoG", "LaProp", "Lion", "Momentum", "Muon", "NAdam", "Nesterov", "NovoGrad", "OptimisticGD",
-    "PaperAdam", "Prodigy", "QHAdam", "RAdam", "RMSprop", "RMSpropGraves", "RMSpropMomentum", "RowAdaGrad",
-    "Rprop", "ScheduleFreeAdamW", "ScheduleFreeRAdam", "ScheduleFreeSGD", "Signum", "StableAdamW", "Yogi",
+    "AMSBound", "AMSGrad", "AdEMAMix", "AdaBelief", "AdaBound", "AdaDelta", "AdaGrad", "AdaMax",
+    "AdaMini", "AdaMuon", "Adafactor", "AdafactorMomentum", "Adam", "AdamP", "AdamW", "Adan", "AggMo",
+    "DAdaptAdam", "DoG", "DoWG", "LDoG", "LaProp", "Lion", "Momentum", "Muon", "NAdam", "Nesterov",
+    "NovoGrad", "OptimisticGD", "PaperAdam", "Prodigy", "QHAdam", "RAdam", "RMSprop", "RMSpropGraves",
+    "RMSpropMomentum", "RowAdaGrad", "Rprop", "ScheduleFreeAdamW", "ScheduleFreeRAdam", "ScheduleFreeSGD",
+    "Signum", "StableAdamW", "Yogi",
 ]  # fmt: skip
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from math import inf, sqrt
 from fastopt import kernels
 from fastopt.optimizer import Optimizer, State, choice, hyperparameter
 
-__all__ = ["ADOPT", "AdaBound", "LaProp", "QHAdam"]
+__all__ = ["ADOPT", "AMSBound", "AdaBound", "LaProp", "QHAdam"]
 
 
 @dataclass(eq=False)
@@ -18,7 +18,7 @@ class AdaBound(Optimizer):
 
     final is final_lr, or, with base_lr, final_lr·lr / base_lr: a schedule of lr then moves the bounds, too.
     In the authors' code base_lr is the lr that the optimizer was made with. eps is added to the root of the
-    uncorrected v, as there.
+    uncorrected v, as there. Their ``amsbound=True`` is `AMSBound`.
 
     Take it when Adam learns fast at first, but SGD ends better.
 
@@ -76,6 +76,44 @@ class AdaBound(Optimizer):
         final = self.final_lr if self.base_lr is None else self.final_lr * self.lr / self.base_lr
         lower, upper = final * (1 - 1 / (self.gamma * t + 1)), final * (1 + 1 / (self.gamma * t))
         return 1.0 - beta1, 1.0 - beta2, lr_t, self.eps, lower, upper
+
+
+@dataclass(eq=False)
+class AMSBound(AdaBound):
+    """AdaBound with the largest v so far, so that the step sizes of Adam's part don't grow again.
+
+    m and v as Adam; v_max ← max(v_max, v); p ← p − clip(lr_t / (√v_max + eps), lower, upper)·m,
+    with the lr_t and the bounds of `AdaBound`
+
+    Take it when AdaBound is unstable after rare, large gradients.
+
+    Parameters
+    ----------
+    lr, beta1, beta2, final_lr, gamma, base_lr, eps : float
+        As in `AdaBound`.
+
+    Attributes
+    ----------
+    m : dict or list of arrays, or None
+        Moving average of the gradients.
+    v : dict or list of arrays, or None
+        Moving average of their squares.
+    v_max : dict or list of arrays, or None
+        The largest v so far.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a hyperparameter is no number or out of range, here or when it is assigned later.
+
+    References
+    ----------
+    Luo, Xiong, Liu and Sun 2019, *Adaptive gradient methods with dynamic bound of learning rate*
+    (arXiv:1902.09843), algorithm 2, with the bounds of the authors' code.
+    """
+
+    kernel = kernels.amsbound
+    v_max = State()
 
 
 @dataclass(eq=False)

@@ -20,7 +20,7 @@ from fastopt.reference.adam import (
     RAdam,
     Yogi,
 )
-from fastopt.reference.adam_variants import ADOPT, AdaBound, LaProp, QHAdam
+from fastopt.reference.adam_variants import ADOPT, AdaBound, AMSBound, LaProp, QHAdam
 from fastopt.reference.adaptive import (
     FTRL,
     MADGRAD,
@@ -41,9 +41,10 @@ from fastopt.reference.tables import RowAdaGrad
 
 __all__ = [
     "ADOPT", "ASGD", "FTRL", "LAMB", "LARS", "MADGRAD", "MARS", "NAG", "SGD", "SGDM", "SM3", "SOAP",
-    "AMSGrad", "AdEMAMix", "AdaBelief", "AdaBound", "AdaDelta", "AdaGrad", "AdaMax", "AdaMini", "AdaMuon",
-    "Adafactor", "AdafactorMomentum", "Adam", "AdamP", "AdamW", "Adan", "AggMo", "DAdaptAdam", "DoG", "DoWG",
-    "LDoG", "LaProp", "Lion", "Momentum", "Muon", "NAdam", "Nesterov", "NovoGrad", "OptimisticGD",
-    "PaperAdam", "Prodigy", "QHAdam", "RAdam", "RMSprop", "RMSpropGraves", "RMSpropMomentum", "RowAdaGrad",
-    "Rprop", "ScheduleFreeAdamW", "ScheduleFreeRAdam", "ScheduleFreeSGD", "Signum", "StableAdamW", "Yogi",
+    "AMSBound", "AMSGrad", "AdEMAMix", "AdaBelief", "AdaBound", "AdaDelta", "AdaGrad", "AdaMax",
+    "AdaMini", "AdaMuon", "Adafactor", "AdafactorMomentum", "Adam", "AdamP", "AdamW", "Adan", "AggMo",
+    "DAdaptAdam", "DoG", "DoWG", "LDoG", "LaProp", "Lion", "Momentum", "Muon", "NAdam", "Nesterov",
+    "NovoGrad", "OptimisticGD", "PaperAdam", "Prodigy", "QHAdam", "RAdam", "RMSprop", "RMSpropGraves",
+    "RMSpropMomentum", "RowAdaGrad", "Rprop", "ScheduleFreeAdamW", "ScheduleFreeRAdam", "ScheduleFreeSGD",
+    "Signum", "StableAdamW", "Yogi",
 ]  # fmt: skip

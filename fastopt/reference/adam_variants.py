@@ -1,15 +1,15 @@
 """Relatives of Adam: other bounds, orders and weights of its averages."""
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from math import sqrt
 from typing import Any
 
 import numpy as np
 
 from fastopt.reference.adam import Moments
-from fastopt.reference.common import put, triples
+from fastopt.reference.common import put, triples, zeros
 
-__all__ = ["ADOPT", "AdaBound", "LaProp", "QHAdam"]
+__all__ = ["ADOPT", "AMSBound", "AdaBound", "LaProp", "QHAdam"]
 
 
 @dataclass(eq=False)
@@ -24,18 +24,37 @@ class AdaBound(Moments):
     gamma: float = 1e-3
     base_lr: float | None = None
 
-    def update(self, params: Any, grads: Any) -> None:
-        """Take a step."""
-        self.begin(params)
+    def rate(self, v: np.ndarray) -> np.ndarray:
+        """Return the step sizes of this step."""
         lr_t, _ = self.corrected()
         final = self.final_lr if self.base_lr is None else self.final_lr * self.lr / self.base_lr
         lower = final * (1 - 1 / (self.gamma * self.iter + 1))
         upper = final * (1 + 1 / (self.gamma * self.iter))
+        return np.minimum(np.maximum(lr_t / (np.sqrt(v) + self.eps), lower), upper)
+
+    def update(self, params: Any, grads: Any) -> None:
+        """Take a step."""
+        self.begin(params)
         for key, p, g in triples(params, grads):
             self.average(key, g)
-            rate = lr_t / (np.sqrt(self.v[key]) + self.eps)
-            rate = np.minimum(np.maximum(rate, lower), upper)
-            put(params, key, p - rate * self.m[key])
+            put(params, key, p - self.rate(self.v[key]) * self.m[key])
+
+
+@dataclass(eq=False)
+class AMSBound(AdaBound):
+    """AdaBound with the largest v so far."""
+
+    v_max: Any = field(init=False, default=None)
+
+    def update(self, params: Any, grads: Any) -> None:
+        """Take a step."""
+        if self.v_max is None:
+            self.v_max = zeros(params)
+        self.begin(params)
+        for key, p, g in triples(params, grads):
+            self.average(key, g)
+            self.v_max[key] = np.maximum(self.v_max[key], self.v[key])
+            put(params, key, p - self.rate(self.v_max[key]) * self.m[key])
 
 
 @dataclass(eq=False)
