@@ -112,7 +112,8 @@ def test_each_argument_is_tried(library):
 
 
 @pytest.mark.parametrize(
-    "library", [pytest.param(name, marks=[pytest.mark.long] * (name in SLOW)) for name in COMPARED]
+    "library",
+    [pytest.param(name, marks=[pytest.mark.long] * (name in SLOW)) for name in COMPARED if COMPARED[name]],
 )
 def test_signatures_are_the_librarys(library, monkeypatch):
     need(library)
@@ -240,7 +241,7 @@ def test_the_table(capsys, monkeypatch):
     assert main(["rules", "--peers"]) == 1
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 80
-    assert [line.split() for line in out.splitlines()[3:10]] == [
+    assert [line.split() for line in out.splitlines()[4:11]] == [
         ["PyTorch", "4", "1", "1", "1", "1"],
         ["SGD", "2", "1", "–", "–", "1"],
         ["ASGD", "1", "–", "1", "–", "–"],

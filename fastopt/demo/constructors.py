@@ -59,7 +59,7 @@ def summary(found: Iterable[Outcome]) -> tuple[str, bool]:
         (f"  {name}" if name else LIBRARIES[library].title, *cells(count))
         for (library, name), count in counts.items()
     ]
-    header = ("constructor", "settings", "the same", "the same with\na constant lr", "refused", "differing")
+    header = ("constructor", "settings", "the same", "with a\nconstant\nlr", "refused", "differing")
     parts = [table(header, [*rows, ("all", *cells(total))])]
     if reasons:
         parts.append("\n".join(["refused:", *(item(reason, reasons[reason]) for reason in reasons)]))
