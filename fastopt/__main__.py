@@ -130,21 +130,27 @@ def verify(options: argparse.Namespace, parser: Parser) -> int:
     return 0 if right else 1
 
 
-def catalogue(options: argparse.Namespace, parser: Parser) -> int:
-    """List the rules, renew the list in a Markdown file, or compare with other libraries' constructors."""
+def peers(options: argparse.Namespace, parser: Parser) -> int:
+    """Say what to write instead of another library's constructor, or try many of them."""
     from fastopt.demo import constructors
-    from fastopt.demo import rules as job
 
-    if options.call is not None:
-        try:
-            print(constructors.answer(*options.call))
-        except ValueError as error:
-            parser.error(f"argument --from: {error}")
-        return 0
     if options.peers:
         text, right = constructors.summary(constructors.outcomes())
         print(text)
         return 0 if right else 1
+    try:
+        print(constructors.answer(*options.call))
+    except ValueError as error:
+        parser.error(f"argument --from: {error}")
+    return 0
+
+
+def catalogue(options: argparse.Namespace, parser: Parser) -> int:
+    """List the rules, or renew the list in a Markdown file; or what `peers` does."""
+    if options.call is not None or options.peers:
+        return peers(options, parser)
+    from fastopt.demo import rules as job
+
     if options.markdown is None:
         print(job.summary(get_terminal_size().columns))
         return 0
