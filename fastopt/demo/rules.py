@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from inspect import Signature, signature
-from itertools import groupby
+from itertools import chain, groupby, zip_longest
 from operator import attrgetter
 from textwrap import wrap
 
@@ -12,6 +12,8 @@ from fastopt.tools.registry import Rule, rules
 
 __all__ = ["BEGIN", "END", "markdown", "renewed", "summary"]
 
+# The widest column of states, in characters.
+STATES = 24
 # In a Markdown file the table is between these lines.
 BEGIN, END = "<!-- rules: python -m fastopt rules --markdown README.md -->", "<!-- end of rules -->"
 
@@ -39,16 +41,18 @@ def families() -> Iterator[tuple[str, list[Rule]]]:
 def summary(width: int) -> str:
     """Return the table as text, in lines of a width if it isn't too small."""
     found = rules()
-    before = max(len(r.name) for r in found) + max(len(costs(r)[0]) for r in found) + len("float32 / 64")
+    states = {rule.name: wrap(costs(rule)[0], STATES) for rule in found}
+    before = max(map(len, states)) + max(map(len, chain(*states.values()))) + len("float32 / 64")
     rest = max(20, width - before - 6)
     rows: list[tuple[str, ...]] = []
     for title, members in families():
         rows += [("",), *((line,) for line in wrap(title, width))]
         for rule in members:
             source = rule.source.replace("*", "").replace("`", "")
-            first, *more = wrap(arguments(rule), rest) + wrap(source, rest)
-            rows.append((rule.name, *costs(rule), first))
-            rows += [("", "", "", line) for line in more]
+            lines = wrap(arguments(rule), rest) + wrap(source, rest)
+            first, *more = zip_longest(states[rule.name], lines, fillvalue="")
+            rows.append((rule.name, first[0], costs(rule)[1], first[1]))
+            rows += [("", own, "", line) for own, line in more]
     titles = ("rule", "states", "bytes moved,\nfloat32 / 64", "arguments, source")
     return table(titles, rows, left=(0, 1, 3), width=before + rest + 6)
 
