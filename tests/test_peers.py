@@ -39,7 +39,7 @@ COUNTS = {
     "optax": (192, 25),
     "keras": (111, 6),
     "mlx": (46, 2),
-    "authors": (99, 8),
+    "authors": (105, 9),
 }
 
 

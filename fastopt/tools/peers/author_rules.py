@@ -22,8 +22,10 @@ PACKAGES = {
     "QHAdam": "qhoptim.pyt",
     "RAdamScheduleFree": "schedulefree",
     "SGDScheduleFree": "schedulefree",
+    "StableAdamW": "optimi",
 }
 WITHOUT_EFFECT = {
+    **dict.fromkeys(("kahan_sum", "triton", "gradient_release"), "left out: it is for other dtypes and GPUs"),
     "foreach": "left out: all arrays are updated in one call",
     "fsdp_in_use": "left out: fastopt.adapters.mpi has optimizers of several processes",
     "log_every": "left out: optimizer.d tells",
@@ -184,3 +186,16 @@ def DAdaptAdam(
         use_bias_correction=use_bias_correction, growth_rate=None if growth_rate == inf else growth_rate,
         **({} if decouple else {"decoupled": False}),
     )  # fmt: skip
+
+
+def StableAdamW(
+    lr: float, betas: Betas = (0.9, 0.99), weight_decay: float = 0.01, eps: float = 1e-6,
+    decouple_lr: bool = False, max_lr: float | None = None, kahan_sum: Any = None, foreach: Any = None,
+    triton: Any = None, gradient_release: bool = False,
+) -> Translation:  # fmt: skip
+    """Return StableAdamW."""
+    refuse_unless(
+        not decouple_lr and max_lr is None,
+        "weight decay goes with lr here; divide it by lr, and give no max_lr",
+    )
+    return found("StableAdamW", lr=lr, beta1=betas[0], beta2=betas[1], eps=eps, weight_decay=weight_decay)

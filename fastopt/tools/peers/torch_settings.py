@@ -193,4 +193,9 @@ AUTHORS = {
         "rectify=False, print_change_log=False", "amsgrad=True, print_change_log=False",
         "degenerated_to_sgd=False, print_change_log=False",
     ),
+    "StableAdamW": (
+        "lr=0.01", "lr=0.01, betas=(0.8, 0.9)", "lr=0.01, weight_decay=0.1",
+        "lr=0.01, eps=1e-3, foreach=False", "lr=0.01, decouple_lr=True, max_lr=0.02",
+        "lr=0.01, kahan_sum=False, triton=False, gradient_release=False",
+    ),
 }  # fmt: skip
