@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cases import CASES
+from cases import CASES, takes
 
 import fastopt
 from fastopt import optimizers
@@ -36,7 +36,7 @@ def rule(name, **more):
 
 def shapes_of(name):
     """Give the shapes of parameters that a rule takes."""
-    return {key: shape for key, shape in SHAPES.items() if name != "Muon" or len(shape) == 2}
+    return {key: shape for key, shape in SHAPES.items() if takes(name, shape)}
 
 
 def start(seed=0, shapes=SHAPES, dtype="float64"):
@@ -138,7 +138,8 @@ def batch():
         grads = {"W1": x[part].T @ error / len(error), "b1": error.mean(0)}
         return {key: grads[key] for key in params}
 
-    for name in optimizers.__all__:
+    # SOAP's bases aren't continuous where eigenvalues are equal, here those that are 0.
+    for name in [name for name in optimizers.__all__ if name != "SOAP"]:
         shapes = {key: shape for key, shape in shapes_of(name).items() if key in ("W1", "b1")}
         params, ref, plain = start(0, shapes), start(0, shapes), rule(name)
         opt = DataParallel(rule(name))

@@ -56,7 +56,8 @@ def test_threads_have_the_mode_of_the_one_that_steps():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("rule", RULES)
+# SOAP's bases are made in NumPy, which isn't in that mode.
+@pytest.mark.parametrize("rule", [rule for rule in RULES if rule != "SOAP"])
 def test_flushed_steps_have_the_bits_of_the_reference_in_that_mode(rule, dtype):
     rng, tiny = np.random.default_rng(1), float(np.finfo(dtype).tiny)
     shapes = [shape for shape in [(5, 3), (4097,), (40, 30)] if takes(rule, shape)]
