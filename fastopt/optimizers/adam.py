@@ -131,7 +131,7 @@ class AdamW(BiasCorrectedRoot, Optimizer):
     beta2: float = hyperparameter(0.999, below=1)
     _: KW_ONLY
     eps: float = hyperparameter(1e-8)
-    eps_root: float = hyperparameter(0.0)
+    eps_root: float = hyperparameter(0.0, repr=False)
     weight_decay: float = hyperparameter(0.01)
     m = State()
     v = State()
@@ -180,7 +180,7 @@ class PaperAdam(BiasCorrectedRoot, Optimizer):
     beta2: float = hyperparameter(0.999, below=1)
     _: KW_ONLY
     eps: float = hyperparameter(1e-8)
-    eps_root: float = hyperparameter(0.0)
+    eps_root: float = hyperparameter(0.0, repr=False)
     m = State()
     v = State()
 
@@ -238,7 +238,7 @@ class AMSGrad(BiasCorrectedRoot, Optimizer):
     beta2: float = hyperparameter(0.999, below=1)
     _: KW_ONLY
     eps: float = hyperparameter(1e-8)
-    eps_root: float = hyperparameter(0.0)
+    eps_root: float = hyperparameter(0.0, repr=False)
     correction: str = choice("after", "after", "before", "none")
     corrected_eps: bool = choice(True, False, True)
     m = State()
@@ -304,7 +304,7 @@ class AdaMax(Optimizer):
     _: KW_ONLY
     eps: float = hyperparameter(1e-8)
     bias_correction: bool = choice(True, False, True)
-    eps_outside: float = hyperparameter(0.0)
+    eps_outside: float = hyperparameter(0.0, repr=False)
     m = State()
     u = State()
 
@@ -364,7 +364,7 @@ class NAdam(Optimizer):
     beta2: float = hyperparameter(0.999, below=1)
     _: KW_ONLY
     eps: float = hyperparameter(1e-8)
-    eps_root: float = hyperparameter(0.0)
+    eps_root: float = hyperparameter(0.0, repr=False)
     momentum_decay: float = hyperparameter(4e-3)
     m = State()
     v = State()
@@ -463,8 +463,8 @@ class RAdam(Optimizer):
     beta2: float = hyperparameter(0.999, below=1)
     _: KW_ONLY
     eps: float = hyperparameter(1e-8)
-    eps_root: float = hyperparameter(0.0)
-    threshold: float = hyperparameter(5.0, least=4)
+    eps_root: float = hyperparameter(0.0, repr=False)
+    threshold: float = hyperparameter(5.0, least=4, repr=False)
     corrected_eps: bool = choice(False, False, True)
     m = State()
     v = State()
@@ -665,7 +665,7 @@ class Adan(Optimizer):
     _: KW_ONLY
     eps: float = hyperparameter(1e-8)
     weight_decay: float = hyperparameter(0.0)
-    eps_root: float = hyperparameter(0.0)
+    eps_root: float = hyperparameter(0.0, repr=False)
     proximal: bool = choice(False, False, True)
     m = State()
     v = State()
@@ -754,9 +754,9 @@ class AdEMAMix(Optimizer):
     alpha: float = hyperparameter(5.0)
     _: KW_ONLY
     eps: float = hyperparameter(1e-8)
-    eps_root: float = hyperparameter(0.0)
-    alpha_warmup: int = whole(0)
-    beta3_warmup: int = whole(0)
+    eps_root: float = hyperparameter(0.0, repr=False)
+    alpha_warmup: int = whole(0, repr=False)
+    beta3_warmup: int = whole(0, repr=False)
     m = State()
     m_slow = State()
     v = State()

@@ -169,7 +169,7 @@ class ADOPT(Optimizer):
     beta2: float = hyperparameter(0.9999, below=1)
     _: KW_ONLY
     eps: float = hyperparameter(1e-6, above=0)
-    clip_power: float = hyperparameter(0.25, most=10)
+    clip_power: float = hyperparameter(0.25, most=10, repr=False)
     use_clipping: bool = choice(True, False, True)
     m = State()
     v = State()

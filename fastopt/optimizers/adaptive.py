@@ -53,9 +53,9 @@ class AdaGrad(Optimizer):
     lr: float = hyperparameter(0.01)
     _: KW_ONLY
     eps: float = hyperparameter(1e-7)
-    eps_root: float = hyperparameter(0.0)
-    initial_accumulator_value: float = hyperparameter(0.0, scheduled=False)
-    lr_decay: float = hyperparameter(0.0)
+    eps_root: float = hyperparameter(0.0, repr=False)
+    initial_accumulator_value: float = hyperparameter(0.0, scheduled=False, repr=False)
+    lr_decay: float = hyperparameter(0.0, repr=False)
     h = State(lambda self, param, grad: self.initial_accumulator_value)
 
     def scalars(self, t: int) -> tuple[float, ...]:
@@ -157,8 +157,8 @@ class RMSprop(Optimizer):
     decay_rate: float = hyperparameter(0.99, most=1)
     _: KW_ONLY
     eps: float = hyperparameter(1e-7)
-    eps_root: float = hyperparameter(0.0)
-    initial_accumulator_value: float = hyperparameter(0.0, scheduled=False)
+    eps_root: float = hyperparameter(0.0, repr=False)
+    initial_accumulator_value: float = hyperparameter(0.0, scheduled=False, repr=False)
     bias_correction: bool = choice(False, False, True)
     h = State(lambda self, param, grad: self.initial_accumulator_value)
 
@@ -218,8 +218,8 @@ class RMSpropMomentum(Optimizer):
     momentum: float = hyperparameter(0.9, most=1)
     _: KW_ONLY
     eps: float = hyperparameter(1e-8)
-    eps_root: float = hyperparameter(0.0)
-    initial_accumulator_value: float = hyperparameter(0.0, scheduled=False)
+    eps_root: float = hyperparameter(0.0, repr=False)
+    initial_accumulator_value: float = hyperparameter(0.0, scheduled=False, repr=False)
     bias_correction: bool = choice(False, False, True)
     h = State(lambda self, param, grad: self.initial_accumulator_value)
     v = State()
@@ -290,8 +290,8 @@ class RMSpropGraves(Optimizer):
     momentum: float = hyperparameter(0.9, most=1)
     _: KW_ONLY
     eps: float = hyperparameter(1e-8)
-    eps_root: float = hyperparameter(0.0)
-    initial_accumulator_value: float = hyperparameter(0.0, scheduled=False)
+    eps_root: float = hyperparameter(0.0, repr=False)
+    initial_accumulator_value: float = hyperparameter(0.0, scheduled=False, repr=False)
     h = State(lambda self, param, grad: self.initial_accumulator_value)
     m = State()
     v = State()

@@ -129,7 +129,7 @@ class LAMB(Optimizer):
     _: KW_ONLY
     eps: float = hyperparameter(1e-6)
     weight_decay: float = hyperparameter(0.0)
-    eps_root: float = hyperparameter(0.0)
+    eps_root: float = hyperparameter(0.0, repr=False)
     m = State()
     v = State()
 
@@ -201,7 +201,7 @@ class NovoGrad(Optimizer):
     _: KW_ONLY
     eps: float = hyperparameter(1e-6)
     weight_decay: float = hyperparameter(0.0)
-    eps_root: float = hyperparameter(0.0)
+    eps_root: float = hyperparameter(0.0, repr=False)
     m = State()
     v = State(shape=one)
 

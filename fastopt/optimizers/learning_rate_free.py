@@ -383,7 +383,7 @@ class Prodigy(Optimizer):
     eps: float = hyperparameter(1e-8)
     beta3: float | None = hyperparameter(None, below=1)
     d0: float = hyperparameter(1e-6, above=0)
-    d_coef: float = hyperparameter(1.0, above=0)
+    d_coef: float = hyperparameter(1.0, above=0, repr=False)
     growth_rate: float | None = hyperparameter(None, least=1)
     use_bias_correction: bool = choice(True, False, True)
     safeguard_warmup: bool = choice(False, False, True)

@@ -139,8 +139,8 @@ class ScheduleFreeSGD(ScheduleFree, Optimizer):
     beta: float = hyperparameter(0.9, above=0, most=1)
     warmup_steps: int = whole(0)
     _: KW_ONLY
-    r: float = hyperparameter(0.0, most=10, scheduled=False)
-    weight_lr_power: float = hyperparameter(2.0, most=10, scheduled=False)
+    r: float = hyperparameter(0.0, most=10, scheduled=False, repr=False)
+    weight_lr_power: float = hyperparameter(2.0, most=10, scheduled=False, repr=False)
     z = State(lambda self, param, grad: param)
 
     def scalars(self, t: int) -> tuple[float, ...]:
@@ -208,8 +208,8 @@ class ScheduleFreeAdamW(ScheduleFree, Optimizer):
     beta2: float = hyperparameter(0.999, below=1)
     eps: float = hyperparameter(1e-8)
     weight_decay: float = hyperparameter(0.0)
-    r: float = hyperparameter(0.0, most=10, scheduled=False)
-    weight_lr_power: float = hyperparameter(2.0, most=10, scheduled=False)
+    r: float = hyperparameter(0.0, most=10, scheduled=False, repr=False)
+    weight_lr_power: float = hyperparameter(2.0, most=10, scheduled=False, repr=False)
     v = State()
     z = State(lambda self, param, grad: param)
 
@@ -280,8 +280,8 @@ class ScheduleFreeRAdam(ScheduleFree, Optimizer):
     beta2: float = hyperparameter(0.999, below=1, scheduled=False)
     eps: float = hyperparameter(1e-8)
     weight_decay: float = hyperparameter(0.0)
-    r: float = hyperparameter(0.0, most=10, scheduled=False)
-    weight_lr_power: float = hyperparameter(2.0, most=10, scheduled=False)
+    r: float = hyperparameter(0.0, most=10, scheduled=False, repr=False)
+    weight_lr_power: float = hyperparameter(2.0, most=10, scheduled=False, repr=False)
     silent_sgd_phase: bool = choice(True, False, True)
     v = State()
     z = State(lambda self, param, grad: param)

@@ -173,7 +173,7 @@ class SGDM(Optimizer):
     step_arguments = ("dampening",)
     lr: float = hyperparameter(0.01)
     momentum: float = hyperparameter(0.9, most=1)
-    dampening: float = hyperparameter(0.0, most=1)
+    dampening: float = hyperparameter(0.0, most=1, repr=False)
     v = State()
 
     def scalars(self, t: int) -> tuple[float, ...]:

@@ -58,8 +58,8 @@ class RowAdaGrad(Optimizer):
     lr: float = hyperparameter(0.01)
     _: KW_ONLY
     eps: float = hyperparameter(1e-10)
-    initial_accumulator_value: float = hyperparameter(0.0, scheduled=False)
-    lr_decay: float = hyperparameter(0.0)
+    initial_accumulator_value: float = hyperparameter(0.0, scheduled=False, repr=False)
+    lr_decay: float = hyperparameter(0.0, repr=False)
     h = State(
         lambda self, param, grad: self.initial_accumulator_value,
         shape=lambda shape: shape[:1] + (1,) * (len(shape) - 1),

@@ -81,15 +81,17 @@ class AdaMuon:
         """Take a step."""
         if self.m is None:
             self.m, self.v = zeros(params), zeros(params)
-        for key, p, g in triples(params, grads):
+        changes = {}
+        for key, g in pairs(params, grads):
             self.m[key] += (1 - self.momentum) * (g - self.m[key])
             u = np.sign(g + self.momentum * (self.m[key] - g) if self.nesterov else self.m[key])
             u = u / (norm(u) + 1e-7)
             o = orthogonal(u, self.ns_coefficients, self.ns_steps) if u.size else u
             self.v[key] += (1 - self.beta2) * (o * o - self.v[key])
             d = o / (np.sqrt(self.v[key]) + self.eps)
-            length = 0.2 * self.lr * sqrt(u.size) / (norm(d) + self.eps)
-            put(params, key, (1 - self.lr * self.weight_decay) * p - length * d)
+            changes[key] = 0.2 * self.lr * sqrt(u.size) / (norm(d) + self.eps) * d
+        for key, p, _ in triples(params, grads):
+            put(params, key, (1 - self.lr * self.weight_decay) * p - changes[key])
 
 
 def orthogonal(u: np.ndarray, coefficients: tuple[Any, ...], steps: int) -> np.ndarray:
@@ -156,7 +158,8 @@ class SOAP(Betas):
         step = 0.0 if t == 0 else self.lr
         if t and self.bias_correction:
             step = self.lr * sqrt(1 - self.beta2**t) / (1 - self.beta1**t)
-        for key, p, g in triples(params, grads):
+        changes = {}
+        for key, g in pairs(params, grads):
             g = np.array(g, order="C")
             g = g.reshape(len(g), -1) if g.ndim > 1 and g.size else g
             u = np.zeros_like(g)
@@ -172,7 +175,9 @@ class SOAP(Betas):
                 self.left[key] += (1 - beta3) * (g @ g.T - self.left[key])
             if self.right[key].size:
                 self.right[key] += (1 - beta3) * (g.T @ g - self.right[key])
-            put(params, key, (1 - self.lr * self.weight_decay) * p - step * u.reshape(p.shape))
+            changes[key] = step * u
+        for key, p, _ in triples(params, grads):
+            put(params, key, (1 - self.lr * self.weight_decay) * p - changes[key].reshape(p.shape))
 
     def turn(self, key: Any, t: int, shape: tuple[int, ...]) -> None:
         """Replace the bases before Adam's step t, if it is time, and what is relative to them."""

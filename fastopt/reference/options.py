@@ -192,7 +192,8 @@ class Optimizer:
         """Return g + weight_decay·p; or, with decoupled, shrink p; or leave weight_decay to the rule."""
         decay, decoupled = own.pop("weight_decay"), own.pop("decoupled", None)
         most = own.pop("decay_max_lr")
-        if self.decays_itself and decoupled is None:
+        # Adan's proximal decay isn't apart from its step.
+        if self.decays_itself and (decoupled is None or (decoupled and own.get("proximal"))):
             own["weight_decay"] = decay
             return g
         own |= {"weight_decay": 0.0} if self.decays_itself else {}

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from fastopt.reference.common import double, full, one, put, row_totals, triples
+from fastopt.reference.common import double, full, one, pairs, put, row_totals, triples
 
 __all__ = ["RowAdaGrad"]
 
@@ -31,9 +31,11 @@ class RowAdaGrad:
             self.h = full(params, self.initial_accumulator_value, lambda p: np.shape(p)[:1] + one(p)[1:])
         self.iter += 1
         lr_t = self.lr / (1 + (self.iter - 1) * self.lr_decay)
-        for key, p, g in triples(params, grads):
-            if p.size:
+        for key, g in pairs(params, grads):
+            if g.size:
                 h = self.h[key]
                 rows = np.square(double(g)).reshape(h.size, -1)
                 h[...] = double(h) + (row_totals(rows) / rows.shape[1]).reshape(h.shape)
-                put(params, key, p - (lr_t / (np.sqrt(double(h)) + self.eps)).astype(p.dtype) * g)
+        for key, p, g in triples(params, grads):
+            if p.size:
+                put(params, key, p - (lr_t / (np.sqrt(double(self.h[key])) + self.eps)).astype(p.dtype) * g)
