@@ -3,8 +3,8 @@
 ``from fastopt import Adam`` replaces ``from common.optimizer import Adam`` in programs after *Deep Learning
 from Scratch*. The arguments, ``update(params, grads)`` and the results stay the same.
 
-Each update rule is a class, listed by `rules`. All take the options that `Optimizer` documents, and
-`fastopt.schedules` as their learning rate. `pack` puts small arrays into one buffer. A new rule is a subclass
+Each update rule is a class, listed by `rules`. All take the options that ``help("fastopt.options")`` lists, and
+`fastopt.schedules` as their learning rate and other numbers. `pack` puts small arrays into one buffer. A new rule is a subclass
 of `Optimizer` with a `kernel`, `hyperparameter` fields and `State` arrays.
 """
 

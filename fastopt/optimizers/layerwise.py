@@ -223,8 +223,8 @@ class SM3(Optimizer):
     where row and col are the largest ν so far of each row and of each column
 
     With more than two dimensions, rows are those along the last; optax has a number for each index of each
-    dimension. With fewer, ν is AdaGrad's sum. Take it when gradients are sparse, as those of embeddings, and
-    there is little memory.
+    dimension. With fewer, ν is AdaGrad's sum. Take it when there is little
+    memory and many gradients are 0; it takes no `Rows`.
 
     Parameters
     ----------

@@ -103,7 +103,8 @@ class ScheduleFreeSGD(ScheduleFree, Optimizer):
     the step. c doesn't depend on lr: it is the authors' as long as lr is constant, so warm up by warmup_steps
     and not by a schedule, whose small first steps would count as much as the others.
 
-    Take it when it isn't known how long a training will be.
+    Leave ``lookahead`` and ``cautious`` out, which move p without z, so that x is another one; with ``ema`` or
+    ``swa`` `average` returns these averages of p. Take it when it isn't known how long a training will be.
 
     Parameters
     ----------
@@ -159,9 +160,9 @@ class ScheduleFreeAdamW(ScheduleFree, Optimizer):
 
     v as Adam; d ← g / (√v̂ + eps) + weight_decay·p; p ← p + c·(z − p) + lr·(β·(1 − c) − 1)·d; z ← z − lr·d
 
-    p is where gradients are taken; `average` gives what to use after the training. c and the warm-up are
-    `ScheduleFreeSGD`'s. Take it when it isn't known how long a training will be, and `AdamW` would be the
-    choice with a schedule.
+    p is where gradients are taken; `average` gives what to use after the training. c, the warm-up, and which
+    options to leave out are `ScheduleFreeSGD`'s. Take it when it isn't known how long a training will be, and
+    `AdamW` would be the choice with a schedule.
 
     Parameters
     ----------
