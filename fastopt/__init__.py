@@ -3,9 +3,9 @@
 ``from fastopt import Adam`` replaces ``from common.optimizer import Adam`` in programs after *Deep Learning
 from Scratch*. The arguments, ``update(params, grads)`` and the results stay the same.
 
-Each update rule is a class, listed by `rules`. All take the options that ``help("fastopt.options")`` lists, and
-`fastopt.schedules` as their learning rate and other numbers. `pack` puts small arrays into one buffer. A new rule is a subclass
-of `Optimizer` with a `kernel`, `hyperparameter` fields and `State` arrays.
+Each update rule is a class, listed by `rules`. All take the options that ``help("fastopt.options")`` lists,
+and `fastopt.schedules` as their learning rate and other numbers. `pack` puts small arrays into one buffer. A
+new rule is a subclass of `Optimizer` with a `kernel`, `hyperparameter` fields and `State` arrays.
 """
 
 from typing import TYPE_CHECKING

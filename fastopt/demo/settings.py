@@ -10,7 +10,7 @@ __all__ = ["SETTINGS"]
 class Setting(NamedTuple):
     """A rule's color in every picture, and its learning rates for the digits and for each surface.
 
-    ``others`` are its other arguments on the surfaces.
+    ``others`` are its other arguments on the surfaces, ``digits_others`` those for the digits.
     """
 
     color: str
@@ -19,6 +19,7 @@ class Setting(NamedTuple):
     rosenbrock: float | None = None
     beale: float | None = None
     others: Mapping[str, float] = MappingProxyType({})
+    digits_others: Mapping[str, float] = MappingProxyType({})
 
 
 # The book's rules have Okabe and Ito's colors, which the color-blind can tell apart; the others shades
@@ -38,7 +39,8 @@ SETTINGS = {
     "AdaDelta": Setting("#08306B", 1.0, 180.0, 9.5, 24.0),
     "RMSpropMomentum": Setting("#6BAED6", 0.0005, 0.012, 0.004, 0.0056),
     "RMSpropGraves": Setting("#9ECAE1", 0.0005, 0.018, 0.004, 0.0056),
-    "FTRL": Setting("#41B6C4", 0.05, 1.8, 1.0, 1.3),
+    # With a larger sum at the start it forgets the initial weights in its first step.
+    "FTRL": Setting("#41B6C4", 0.05, 1.8, 1.0, 1.3, digits_others={"initial_accumulator_value": 1e-10}),
     "PaperAdam": Setting("#762A83", 0.002, 0.3, 0.4, 0.3),
     "AdamW": Setting("#7B3294", 0.005, 0.3, 0.3, 0.24),
     "AMSGrad": Setting("#C2A5CF", 0.005, 0.3, 0.4, 0.24),
@@ -74,7 +76,7 @@ SETTINGS = {
     "AdafactorMomentum": Setting("#4393C3", 0.03, 0.6, 1.0, 0.1),
     "DoG": Setting("#B2ABD2", 1.0, 1.0, 1.0, 1.0, {"reps_rel": 0.3}),
     "LDoG": Setting("#542788", 1.0, 1.0, 1.0, 1.0, {"reps_rel": 0.1}),
-    "DoWG": Setting("#8073AC", 1.0, 1.0, 1.0, 1.0, {"r0": 1.0}),
+    "DoWG": Setting("#8073AC", 1.0, 1.0, 1.0, 1.0, {"r0": 1.0}, {"r0": 10.0}),
     "DAdaptAdam": Setting("#E08214", 1.0, 1.6, 1.0, 1.0, {"d0": 0.001}),
     "Prodigy": Setting("#FDB863", 1.0, 3.0, 1.0, 1.0),
     "Muon": Setting("#B2182B", 0.03),

@@ -143,7 +143,7 @@ def train(
 
 def make(rule: str, module: Any = fastopt) -> Any:
     """Return an optimizer of fastopt or of `fastopt.reference`; for all but matrices Adam helps out."""
-    optimizer = getattr(module, rule)(SETTINGS[rule].digits)
+    optimizer = getattr(module, rule)(SETTINGS[rule].digits, **SETTINGS[rule].digits_others)
     if not issubclass(getattr(fastopt, rule), Orthogonalizing):
         return optimizer
     if module is reference:

@@ -103,8 +103,8 @@ class ScheduleFreeSGD(ScheduleFree, Optimizer):
     the step. c doesn't depend on lr: it is the authors' as long as lr is constant, so warm up by warmup_steps
     and not by a schedule, whose small first steps would count as much as the others.
 
-    Leave ``lookahead`` and ``cautious`` out, which move p without z, so that x is another one; with ``ema`` or
-    ``swa`` `average` returns these averages of p. Take it when it isn't known how long a training will be.
+    Leave ``lookahead`` and ``cautious`` out, which move p without z, so that x is another one; with ``ema``
+    or ``swa`` `average` returns these averages of p. Take it when it isn't known how long a training will be.
 
     Parameters
     ----------
