@@ -229,6 +229,6 @@ def improved(x: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return q, np.arange(0)
     if not (np.isfinite(x).all() and np.isfinite(q).all()):
         return np.full_like(q, np.nan), np.arange(len(q))
-    x64, q64 = double(x), double(q)
-    order = np.argsort(-np.diag(q64.T @ x64 @ q64), kind="stable")
-    return np.array(np.linalg.qr(x64 @ q64[:, order])[0], q.dtype, order="C"), order
+    product = x @ q
+    order = np.argsort(-np.sum(q * product, axis=0), kind="stable")
+    return np.array(np.linalg.qr(product[:, order])[0], order="C"), order
