@@ -177,7 +177,8 @@ class Configuration(
         super().check_together(named)
         if named.get("decay_max_lr") is not None:
             decoupled = named.get("decoupled")
-            if cls.default_decoupled is None or cls.decay_scalars is not UpdateRule.decay_scalars:
+            is_inner = cls.default_decoupled is None and True not in cls.decay_choices
+            if is_inner or cls.decay_scalars is not UpdateRule.decay_scalars:
                 raise ValueError(
                     f"{cls.__name__} has its weight decay in its formula: leave decay_max_lr out"
                 )
@@ -188,9 +189,7 @@ class Configuration(
         """Raise ValueError or TypeError if options don't go together."""
         name = type(self).__name__
         self.check_groups(self.groups)
-        if self.default_decoupled is None and self.decoupled not in (None, *self.decay_choices):
-            how = "True" if self.decay_choices else "chosen"
-            raise ValueError(f"{name} has its weight decay in its formula: decoupled can't be {how}")
+        self.check_decoupled(self.decoupled)
         is_shared = any(getattr(type(self), state).spec.is_shared for state in type(self).states)
         if self.lookahead_reset and (is_shared or self.n_totals):
             raise ValueError(
@@ -209,6 +208,15 @@ class Configuration(
         """Raise ValueError or TypeError if a group has what it can't have."""
         lr = vars(self)["lr"]
         check_group_values(groups, self.group_names(), self.check_of, lr, self.present_value)
+        for selector, own in (groups or {}).items():
+            self.check_decoupled(own.get("decoupled"), f"groups[{selector!r}]: ")
+
+    def check_decoupled(self, decoupled: Any, where: str = "") -> None:
+        """Raise ValueError if the rule can't have this kind of weight decay."""
+        if self.default_decoupled is None and decoupled not in (None, *self.decay_choices):
+            how = "True" if self.decay_choices else "chosen"
+            name = type(self).__name__
+            raise ValueError(f"{where}{name} has its weight decay in its formula: decoupled can't be {how}")
 
     def why_unscheduled(self, name: str) -> str | None:
         """Return why a hyperparameter can't have a schedule, or None if it can."""

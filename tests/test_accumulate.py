@@ -179,3 +179,17 @@ def test_after_a_change_micro_batches_begin_anew(before, after):
     opt.iter -= 1  # which begins anew, too
     assert [opt.update(params, {"w": np.full(2, 100.0)}) for _ in range(after)] == taken
     assert params["w"].tolist() == [-202, -202]
+
+
+@pytest.mark.parametrize("first", [["b"], ["b", "W"]], ids=["one", "other order"])
+def test_packed_micro_batches_after_those_of_single_arrays(first):
+    """Whose sums lie in another order, or are of fewer arrays."""
+    grads = {"W": np.full(3, 1.0), "b": np.full(2, 5.0)}
+    params = fastopt.pack({"W": np.zeros(3), "b": np.zeros(2)})
+    optimizer = fastopt.SGD(1.0, accumulate=3)
+    for key in first:
+        optimizer.update({key: params[key]}, {key: grads[key]})
+    optimizer.update(params, fastopt.pack(grads))
+    optimizer.update(params, fastopt.pack(grads))
+    assert params["b"].tolist() == [-5.0] * 2
+    assert params["W"].tolist() == [-1.0 if "W" in first else 0.0] * 3

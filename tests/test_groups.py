@@ -311,3 +311,12 @@ def test_views_that_are_asked_for_while_they_are_made_are_complete():
     vars(optimizer)["lr"] = Rate(1.0)
     assert len(views.of(optimizer, grouping, {})) == 2
     assert {*seen} == {2}
+
+
+def test_a_groups_kind_of_weight_decay_is_checked():
+    with pytest.raises(ValueError, match=r"groups\['W'\]: AdamP has its weight decay in its formula"):
+        fastopt.AdamP(groups={"W": {"decoupled": True}})
+    optimizer = fastopt.Prodigy()
+    with pytest.raises(ValueError, match=r"groups\['W'\]: Prodigy has.* decoupled can't be True"):
+        optimizer.groups = {"W": {"decoupled": True}}
+    assert fastopt.LAMB(decoupled=True, weight_decay=0.1, decay_max_lr=0.3).decay_max_lr == 0.3

@@ -164,6 +164,8 @@ class Accumulation(Option):
         if step.is_flush:
             return False
         if not any(is_last):
+            if len({*counts}) > 1 or (memory.layout and memory.layout != step.arrays.keys):
+                step.split()  # the sums of packed arrays don't lie as these do, or count otherwise
             step.other_jobs = [(self.engine, MicroBatch(step, step.arrays, self.engine, number))]
             return False
         step.split()

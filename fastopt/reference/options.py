@@ -211,6 +211,8 @@ class Optimizer:
             t = self.counts[key]
             if self.lookahead is not None and self.lookahead_reset and t > 0 and t % self.lookahead[0] == 0:
                 self.rules[key] = self.rule()
+                if hasattr(self.rules[key], "p0"):
+                    self.rules[key].p0 = {key: p.copy()}
             return
         rule = self.rule()
         first = next(iter(self.rules.values()), None)
