@@ -524,7 +524,7 @@ def test_options_survive_a_save(by, tmp_path):
         (lambda: fastopt.Adam(clip_norm_each=0), ValueError, "clip_norm_each must be above 0"),
         (lambda: fastopt.Adam(clip_adaptive=0), ValueError, "clip_adaptive must be above 0"),
         (lambda: fastopt.Adam(decay_max_lr=1), ValueError, "is for decoupled weight decay: write"),
-        (lambda: fastopt.AdamP(decay_max_lr=1), ValueError, "AdamP has its weight decay in its formula: leave"),
+        (lambda: fastopt.AdamP(decay_max_lr=1), ValueError, "AdamP has its weight decay in"),
         (lambda: fastopt.ScheduleFreeSGD(decay_max_lr=1), ValueError, "leave decay_max_lr out"),
         (lambda: fastopt.AdamW(decay_max_lr=0), ValueError, "decay_max_lr must be above 0"),
         (lambda: fastopt.Adam(clip_rms=0), ValueError, "clip_rms must be above 0"),
