@@ -39,7 +39,8 @@ class CheckedFields:
         if unknown:
             hint = argument_hint(cls.__name__, unknown[0], known)
             raise TypeError(f"{cls.__name__} has no argument {unknown[0]!r}: {hint}")
-        cls.check_together(named)
+        if len(named) < len(known):  # else it is made like another one, whose options were assigned apart
+            cls.check_together(named)
         return super().__new__(cls)
 
     if not TYPE_CHECKING:
@@ -85,7 +86,7 @@ class CheckedFields:
         for name, value in named.items():
             known = cls.__dataclass_fields__.get(name)
             needed = known and known.metadata.get("of")
-            if known and needed and not is_same(known.default, value) and named.get(needed) is None:
+            if known and needed and not is_same(known.default, value) and needed not in named:
                 raise ValueError(
                     f"{name}={value!r} has no effect without {needed}: give {needed}, too, or leave it out"
                 )

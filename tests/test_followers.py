@@ -301,3 +301,15 @@ def test_they_stay_after_the_first_step():
         optimizer.lookahead = (2, 0.5)
     with pytest.raises(ValueError, match="swa can't change after the first step"):
         optimizer.swa = 3
+
+
+def test_what_has_lost_its_main_option_can_be_made_anew():
+    optimizer = fastopt.SGD(clip_norm=1.0, clip_norm_type=1)
+    optimizer.clip_norm = None
+    assert optimizer.unused().clip_norm_type == 1
+    optimizer = fastopt.AdamW(weight_decay=0.1, decay_max_lr=0.3)
+    optimizer.decoupled = False
+    partition = fastopt.Partition({"*": optimizer})
+    partition.nonfinite = "skip"
+    assert partition["*"].unused().decay_max_lr == 0.3
+    assert fastopt.SGD(clip_norm=None, clip_norm_type=1).clip_norm is None
