@@ -34,12 +34,6 @@ AVERAGES = {"lookahead", "ema", "swa"}
 # What a parameter has of its own, and what the optimizer counts today.
 HISTORIES = {"late", "turns", "thawed", "forgotten"}
 SCHEDULE_FREE = {"ScheduleFreeSGD", "ScheduleFreeAdamW", "ScheduleFreeRAdam"}
-USING_COUNTS = {
-    "Adam", "PaperAdam", "AdamW", "AMSGrad", "AdaMax", "NAdam", "RAdam", "AdaBelief", "Yogi", "Adan",
-    "AdEMAMix", "AdaBound", "AMSBound", "MADGRAD", "LaProp", "ADOPT", "QHAdam", "ASGD", "ScheduleFreeSGD",
-    "ScheduleFreeAdamW", "LAMB", "NovoGrad", "Adafactor", "Prodigy", "AdafactorMomentum",
-    "ScheduleFreeRAdam", "SOAP",
-}  # fmt: skip
 
 
 class Fault(NamedTuple):
