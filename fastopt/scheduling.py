@@ -1,5 +1,6 @@
 """`Scheduling`: hyperparameters that may be functions of the number of updates."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from fastopt.checks import number
@@ -60,10 +61,7 @@ class Scheduling(CheckedFields):
         """
         why = self.why_unscheduled(name)
         if why is not None:
-            is_number = (
-                "scheduled" in self.__dataclass_fields__["lr" if name == "lr_scale" else name].metadata
-            )
-            remedy = "; give it a number" if is_number else ""
+            remedy = "; give it a number" if "scheduled" in self.metadata_of(name) else ""
             raise TypeError(f"{label} can't have a schedule: it {why}{remedy}")
         t = max(self.n_updates, 1)
         try:
@@ -78,9 +76,14 @@ class Scheduling(CheckedFields):
             ) from error
         return checked_value(value, schedule, t, label, number if name == "lr_scale" else self.check_of(name))
 
+    def metadata_of(self, name: str) -> Mapping[str, Any]:
+        """Return what a hyperparameter's field says of it; a group's lr_scale is a learning rate."""
+        metadata: Mapping[str, Any] = self.__dataclass_fields__["lr" if name == "lr_scale" else name].metadata
+        return metadata
+
     def why_unscheduled(self, name: str) -> str | None:
         """Return why a hyperparameter can't have a schedule, or None if it can."""
-        known = self.__dataclass_fields__["lr" if name == "lr_scale" else name].metadata
+        known = self.metadata_of(name)
         if known.get("scheduled"):
             return None
         return "can't change after the first step" if known.get("fixed") else "is the same in all steps"

@@ -9,17 +9,10 @@ import numpy as np
 from fastopt.kernels.common import choose, decayed, gradient
 from fastopt.kernels.jit import compiled
 
-__all__ = ["copy", "count_agreeing", "move_agreeing"]
+__all__ = ["count_agreeing", "move_agreeing"]
 
 # The share is taken for at least so much, so that no move gets more than a thousand times as long.
 MIN_SHARE = 1e-3
-
-
-@compiled
-def copy(param, target):
-    """Copy a parameter."""
-    for i in range(param.size):
-        target[i] = param[i]
 
 
 @compiled

@@ -1,5 +1,8 @@
 """Norms of gradients and clipping by them; sums are in double precision and depend on the sizes only."""
 
+from types import FunctionType
+from typing import Any
+
 import numpy as np
 
 from fastopt.kernels.common import LANES, choose, lane_sum, lane_sums, loop_range, square_sums
@@ -13,16 +16,28 @@ __all__ = [
 BLOCK = 65_536
 
 
-@compiled
-def sum_squares(values, lanes):
-    """Σx² of a flat array, with room for `LANES` sums."""
+def term_sums(size, lanes, values):
+    """Take the place of the function that sums in lanes."""
+    raise NotImplementedError
+
+
+def sum_blocks(values, lanes):
+    """Return the sum over a flat array, block by block, with room for `LANES` sums."""
     total = 0.0
     for first in loop_range(0, values.size, BLOCK):
         block = values[first : min(first + BLOCK, values.size)]
         lanes[:LANES] = 0
-        square_sums(block.size, lanes, block)
+        term_sums(block.size, lanes, block)
         total += lane_sum(lanes, 0)
     return total
+
+
+def in_blocks(sums: Any, name: str) -> Any:
+    """Return ``f(values, lanes)``, which sums over a flat array what a function of `lane_sums` sums."""
+    return compiled(FunctionType(sum_blocks.__code__, {**globals(), "term_sums": sums}, name))
+
+
+sum_squares = in_blocks(square_sums, "sum_squares")
 
 
 @compiled
@@ -37,16 +52,7 @@ def magnitude_sums(i, values):
     return np.abs(np.float64(values[i]))
 
 
-@compiled
-def sum_magnitudes(values, lanes):
-    """Σ|x| of a flat array, with room for `LANES` sums."""
-    total = 0.0
-    for first in loop_range(0, values.size, BLOCK):
-        block = values[first : min(first + BLOCK, values.size)]
-        lanes[:LANES] = 0
-        magnitude_sums(block.size, lanes, block)
-        total += lane_sum(lanes, 0)
-    return total
+sum_magnitudes = in_blocks(magnitude_sums, "sum_magnitudes")
 
 
 @compiled

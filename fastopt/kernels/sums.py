@@ -5,7 +5,7 @@ import numpy as np
 from fastopt.kernels.common import kernel, loop_range
 from fastopt.kernels.jit import compiled
 
-__all__ = ["accumulate", "add_rows", "mean_of_ranks", "mean_with"]
+__all__ = ["accumulate", "add_rows", "assign", "mean_of_ranks", "mean_with"]
 
 
 def add_rows_in_numpy(indices, values, places, rows, sums):

@@ -89,7 +89,7 @@ class ScheduledValues(Option):
         """Compute the values, each once."""
         t, known = step.number if step.time is None else step.time, dict[str | GroupSchedule, float]()
         for name, schedule, check in self.checked:
-            known[name] = checked_value(schedule(t), schedule, t, name, check)
+            known[name] = value_at(schedule, t, name, check)
         for own in () if step.grouping is None else step.grouping.schedules:
             known[own] = value_at(own.schedule, t, own.label, own.check)
         step.scheduled = known

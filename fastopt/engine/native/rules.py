@@ -9,8 +9,9 @@ import numpy as np
 from fastopt.engine.native.checking import finite_array
 from fastopt.engine.native.pointers import arrays_at, scalars_at, word_at
 from fastopt.engine.table import PIECE
-from fastopt.kernels.cautious import copy, count_agreeing, move_agreeing
+from fastopt.kernels.cautious import count_agreeing, move_agreeing
 from fastopt.kernels.jit import internal
+from fastopt.kernels.sums import assign
 
 __all__ = ["caller"]
 
@@ -21,7 +22,7 @@ def rule(*arguments):
 
 
 # Numba takes globals for a part of the code: `caller` gives each copy of these functions its own.
-DTYPE, N_ARRAYS, N_SCALARS = np.dtype(np.float64), 2, 3
+DTYPE, N_ARRAYS, N_GIVEN, N_SCALARS = np.dtype(np.float64), 2, 2, 3
 DOUBLE = np.dtype(np.float64)
 
 
@@ -40,7 +41,7 @@ def run_on_elements(elements, scalars):
 
 def run_on_arrays(arguments, scalars):
     """Run a kernel of whole arrays, with the room for its statistics and their totals."""
-    arrays = arrays_at(arguments + 16, N_ARRAYS, DTYPE, 0, -1)
+    arrays = arrays_at(arguments + 16, N_ARRAYS, DTYPE, 0, -1)[:N_GIVEN]
     room = arrays_at(arguments + 16 + 16 * N_ARRAYS, 2, DOUBLE, 0, -1)
     rule(word_at(arguments), word_at(arguments + 8), *arrays, *room, *scalars_at(scalars, N_SCALARS, DOUBLE))
     return 0
@@ -55,7 +56,7 @@ def run_on_elements_of_copy(arguments, scalars):
     size, count = word_at(arguments + 24), 0
     for first in range(0, size, PIECE):
         arrays = arrays_at(arguments + 16, N_ARRAYS, DTYPE, first, min(PIECE, size - first))
-        copy(arrays[0], arrays[-1])
+        assign(arrays[-1], arrays[0])
         rule(arrays[-1], *arrays[1:-1], *values)
         count += count_agreeing(arrays[0], arrays[-1], arrays[1], *values[:3])
     room = arrays_at(arguments + 16 + 16 * N_ARRAYS, 2, DOUBLE, 0, -1)
@@ -72,22 +73,13 @@ def run_move(arguments, scalars):
     return 0
 
 
-def run_without_copy(arguments, scalars):
-    """Run the statistics pass of a kernel of whole arrays, which doesn't know of the copy."""
-    arrays = arrays_at(arguments + 16, N_ARRAYS, DTYPE, 0, -1)
-    room = arrays_at(arguments + 16 + 16 * N_ARRAYS, 2, DOUBLE, 0, -1)
-    rows, columns = word_at(arguments), word_at(arguments + 8)
-    rule(rows, columns, *arrays[:-1], *room, *scalars_at(scalars, N_SCALARS, DOUBLE))
-    return 0
-
-
 def run_on_copy(arguments, scalars):
     """Run a kernel of whole arrays on a copy, and move the parameter."""
     arrays = arrays_at(arguments + 16, N_ARRAYS, DTYPE, 0, -1)
     room = arrays_at(arguments + 16 + 16 * N_ARRAYS, 2, DOUBLE, 0, -1)
     rows, columns = word_at(arguments), word_at(arguments + 8)
     param, grad, target = arrays[0], arrays[1], arrays[-1]
-    copy(param, target)
+    assign(target, param)
     rule(rows, columns, target, *arrays[1:-1], *room, *scalars_at(scalars, N_SCALARS, DOUBLE))
     first = scalars_at(scalars, 3, DTYPE)
     count = count_agreeing(param, target, grad, *first)
@@ -99,7 +91,7 @@ TEMPLATES = {
     "elements": run_on_elements,
     "arrays": run_on_arrays,
     "elements-of-copy": run_on_elements_of_copy,
-    "without-copy": run_without_copy,
+    "without-copy": run_on_arrays,
     "copy": run_on_copy,
     "move": run_move,
 }
@@ -108,6 +100,7 @@ TEMPLATES = {
 def caller(kernel: Any, dtype: np.dtype[Any], n_arrays: int, n_scalars: int, form: str) -> Any:
     """Return the function ``run(arguments, scalars)`` that calls a kernel, given as to `kernel_unit`."""
     own = {"rule": kernel, "DTYPE": dtype, "N_ARRAYS": n_arrays, "N_SCALARS": n_scalars}
+    own["N_GIVEN"] = n_arrays - (form == "without-copy")  # a statistics pass doesn't know of the copy
     function: Callable[..., Any] = FunctionType(
         TEMPLATES[form].__code__, {**globals(), **own}, kernel.__name__
     )
