@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from fastopt.engine.engine import Engine
+from fastopt.engine.memory import StateSpec
 from fastopt.engine.plan import Arrays
 from fastopt.engine.rules import Rule
 from fastopt.engine.segment import Calls, Segment
@@ -25,6 +26,7 @@ from fastopt.options.groups import (
     group_schedules,
 )
 from fastopt.options.nonfinite import NonfiniteFields
+from fastopt.options.quantization import QuantizationFields
 from fastopt.options.schedule import ScheduledValues
 from fastopt.options.skipping import SkipLarge, SkippingFields
 from fastopt.options.sparse import SparseFields
@@ -94,7 +96,7 @@ def gradient_options(owner: Any) -> list[Option]:
 class Configuration(
     Stepping, UpdateRule, Derived,
     DecayFields, GroupFields, ClippingFields, AverageFields, AccumulationFields, SparseFields,
-    NonfiniteFields, SkippingFields, CautiousFields, DenormalFields,
+    NonfiniteFields, SkippingFields, CautiousFields, DenormalFields, QuantizationFields,
 ):  # fmt: skip
     """The fields of an optimizer, and what follows from them."""
 
@@ -115,6 +117,7 @@ class Configuration(
             or self.groups
             or self.decay_params != "all"
             or self.maximize
+            or self.state_dtype
             or self.decays_weights()
         )
         own["kept"] = None
@@ -138,11 +141,12 @@ class Configuration(
     @property
     def takes_single_arrays(self) -> bool:
         """Whether packed arrays must be looked at one by one."""
-        return self.has_groups or self.cautious
+        return self.has_groups or self.cautious or self.state_dtype is not None
 
     def adapt_rule(self, rule: Rule) -> Rule:
         """Return the rule with what the options change of it."""
-        rule = rule._replace(flushes_denormals=self.denormals == "flush")
+        roundings = tuple(spec.rounding for spec in self.state_specs) if self.state_dtype else ()
+        rule = rule._replace(flushes_denormals=self.denormals == "flush", roundings=roundings)
         return rule.cautious() if self.cautious else rule
 
     @property
@@ -154,6 +158,8 @@ class Configuration(
         """Return what needs whole arrays: the rule, an option, or nothing."""
         if self.rule_is_whole() and not self.takes_rows:
             return type(self).__name__
+        if self.state_dtype is not None:
+            return f"state_dtype={self.state_dtype!r}"
         return "cautious=True" if self.cautious else None
 
     @property
@@ -190,13 +196,30 @@ class Configuration(
         name = type(self).__name__
         self.check_groups(self.groups)
         self.check_decoupled(self.decoupled)
-        is_shared = any(getattr(type(self), state).spec.is_shared for state in type(self).states)
+        self.check_quantized()
+        is_shared = any(spec.is_shared for spec in self.state_specs)
         if self.lookahead_reset and (is_shared or self.n_totals):
             raise ValueError(
                 f"lookahead_reset can't be had with {name}, whose parameters share a part of the state"
             )
         if self.ema is not None and self.swa is not None:
             raise ValueError("ema and swa are two averages: choose one")
+
+    def check_quantized(self) -> None:
+        """Raise ValueError if the rule has no state that can be in fewer bytes."""
+        if self.state_dtype is None:
+            return
+        name = type(self).__name__
+        if self.rule_is_whole():
+            raise ValueError(f"{name} needs whole arrays, whose states stay in full: leave state_dtype out")
+        if all(spec.rounding is None for spec in self.state_specs):
+            raise ValueError(f"{name} has no state that may be rounded: leave state_dtype out")
+
+    @property
+    def state_specs(self) -> list[StateSpec]:
+        """The rule's states."""
+        specs = [getattr(type(self), name).spec for name in type(self).states]
+        return [spec._replace(format=self.state_dtype) for spec in specs]
 
     def group_names(self) -> list[str]:
         """Return the names of the hyperparameters that groups may have."""
@@ -247,8 +270,7 @@ class Configuration(
         self.check_options()
         self.arrange()
         averages = [spec for option in self.averaging for spec in option.averages]
-        specs = [getattr(type(self), name).spec for name in type(self).states]
-        own["engine"] = Engine(self.rule(), [*specs, *averages], len(averages))
+        own["engine"] = Engine(self.rule(), [*self.state_specs, *averages], len(averages))
 
     def grouping_of(self, arrays: Arrays) -> Grouping | None:
         """Return the groups of these parameters, if there are any."""

@@ -12,8 +12,8 @@ class State:
     """An array of state for each parameter, in the order in which the kernel takes them.
 
     Reads as None before the first step, then as a dict or list like the caller's, of arrays in the
-    parameters' shapes. The arrays are views, so that writing into them changes the state; the
-    container is made at each reading.
+    parameters' shapes. The arrays are views, so that writing into them changes the state, but for those
+    that ``state_dtype`` keeps in fewer bytes, see ``quantized``; the container is made at each reading.
 
     Parameters
     ----------
@@ -25,6 +25,10 @@ class State:
         the parameter's shape, and those of all its states, broadcast, aren't it, state dicts have it as well.
     is_shared : bool
         Whether all parameters have the same values, which a step computes from all of them.
+    quantized : {None, "values", "roots"}
+        What ``state_dtype`` rounds of the state of a large parameter: nothing; its values, as of a mean of
+        gradients; or, in float16 and int8, their roots, if they are at least 0 and the rule divides by their
+        roots, as of a mean of squares. Then it reads as a read-only copy in float32.
     """
 
     def __init__(
@@ -33,8 +37,9 @@ class State:
         *,
         shape: Callable[[tuple[int, ...]], tuple[int, ...]] | None = None,
         is_shared: bool = False,
+        quantized: str | None = None,
     ) -> None:
-        self.init, self.shape, self.is_shared = init, shape, is_shared
+        self.init, self.shape, self.is_shared, self.quantized = init, shape, is_shared, quantized
         self.name = ""
 
     def __set_name__(self, owner: Any, name: str) -> None:
@@ -44,7 +49,7 @@ class State:
     @property
     def spec(self) -> StateSpec:
         """What the engine must know of it."""
-        return StateSpec(self.name, self.init, self.shape, self.is_shared)
+        return StateSpec(self.name, self.init, self.shape, self.is_shared, self.quantized)
 
     def __get__(self, instance: Any, owner: type) -> Any:
         if instance is None:

@@ -16,6 +16,7 @@ from fastopt.engine.plan import Arrays, Plan
 from fastopt.engine.rules import Rule
 from fastopt.engine.segment import Calls, Segment
 from fastopt.engine.table import REFUSED
+from fastopt.kernels.quantization import random_key
 from fastopt.options.sparse import coalesce_grads
 
 if TYPE_CHECKING:
@@ -247,7 +248,7 @@ class Step:
         specs = [spec for spec in specs if spec.init is not None]
         if not specs:
             return
-        states = {spec.name: memory.views(spec.name) for spec in specs}
+        states = {spec.name: memory.stored(spec.name) for spec in specs}
         views = self.optimizer.group_views(self.grouping, self.scheduled)
         for key, param, grad in new:
             dtype, view, l2 = memory.layout[key].dtype, self.optimizer, 0.0
@@ -261,7 +262,7 @@ class Step:
                     given = given + dtype.type(l2) * np.asarray(param, dtype)
             for spec in specs:
                 assert spec.init is not None
-                states[spec.name][key][...] = spec.init(view, param, given)
+                memory.assign(key, states[spec.name][key], spec.init(view, param, given))
 
 
 def plan_scalars(
@@ -274,7 +275,8 @@ def plan_scalars(
 ) -> tuple[float, ...]:
     """Return the scalars of all sets of parameters of a plan.
 
-    For each set these are grad_scale, l2, keep, the rule's, and those of the averages.
+    For each set these are grad_scale, l2, keep, the rule's, the key of random bits if states are rounded, and
+    those of the averages.
 
     Parameters
     ----------
@@ -305,6 +307,8 @@ def plan_scalars(
         decay = view.outer_decay if is_decayed else 0.0
         own = view.scalars((t - 1) % period + 1 if period else t)
         result += (scale, *(view.decay_scalars(decay) if decay else (0.0, 1.0)), *own)
+        if optimizer.state_dtype is not None:
+            result += (float(random_key(optimizer.state_seed, t)),)
         for option in averaging:
             result += option.average_scalars(t)
     return result

@@ -10,12 +10,15 @@ __all__ = ["Axis", "Layout", "Slot", "aligned_zeros", "coalesce_axes", "order_of
 
 Order = Literal["C", "F"]
 
+# The offset of a slot that isn't in the flat buffers.
+APART = -1
+
 
 class Slot(NamedTuple):
     """Where and how the state of one parameter lies in the flat buffers of its dtype.
 
     Its elements are in the order of the parameter when it was first seen: "F" (first axis fastest) for a
-    Fortran array, else "C".
+    Fortran array, else "C". With the offset `APART` it lies in arrays of its own.
     """
 
     shape: tuple[int, ...]
@@ -23,6 +26,11 @@ class Slot(NamedTuple):
     order: Order
     offset: int
     size: int
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether it lies in arrays of its own."""
+        return self.offset == APART
 
     def flat_view(self, buffer: np.ndarray) -> np.ndarray:
         """Return the elements of this slot in a flat buffer as a flat view."""
@@ -48,13 +56,18 @@ class Layout(dict[Hashable, Slot]):
         super().__init__(slots or {})
         self.sizes = {}
         for slot in self.values():
-            self.sizes[slot.dtype] = self.sizes.get(slot.dtype, 0) + slot.size
+            if not slot.is_apart:
+                self.sizes[slot.dtype] = self.sizes.get(slot.dtype, 0) + slot.size
 
-    def place(self, key: Hashable, shape: tuple[int, ...], dtype: np.dtype[Any], order: Order = "C") -> None:
-        """Add a slot for a new parameter after the other slots of its dtype."""
+    def place(
+        self, key: Hashable, shape: tuple[int, ...], dtype: np.dtype[Any], order: Order = "C", *,
+        is_apart: bool = False,
+    ) -> None:  # fmt: skip
+        """Add a slot for a new parameter, after the other slots of its dtype or apart from them."""
         offset, size = self.sizes.get(dtype, 0), math.prod(shape)
-        self[key] = Slot(shape, dtype, order, offset, size)
-        self.sizes[dtype] = offset + size
+        self[key] = Slot(shape, dtype, order, APART if is_apart else offset, size)
+        if not is_apart:
+            self.sizes[dtype] = offset + size
 
     def __reduce__(self) -> Any:
         return Layout, (dict(self),)

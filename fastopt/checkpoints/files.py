@@ -31,8 +31,9 @@ VERSION = 1
 LARGEST_HEADER = 2**26
 LONGEST_LIST = 2**20
 LONGEST_NAME = 2**16 - 1  # which zip archives have two bytes for
-BY_KEY = {"counts", "shapes"}  # dicts by parameter
-DTYPES = {"F16": "float16", "F32": "float32", "F64": "float64"}  # as safetensors calls them
+BY_KEY = {"counts", "quantized", "shapes"}  # dicts by parameter
+# As safetensors calls them.
+DTYPES = {"F16": "float16", "F32": "float32", "F64": "float64", "U8": "uint8", "U16": "uint16"}
 
 
 Parts = dict[str, dict[Hashable, np.ndarray]]

@@ -41,8 +41,10 @@ class Saving(Consistent):
             "class"; "iter" and "skipped"; "hyperparameters", a dict; "state", a dict with, for each state
             (those of an option are named "lookahead.slow"), copies of the arrays in a dict or list like the
             parameters, or None before the first step; "counts", the number of steps of each parameter, where
-            these aren't all "iter"; "shapes", those of parameters whose states are all smaller; "inner", with
-            ``accumulate`` the sums of micro-batches, and the state dicts of optimizers inside.
+            these aren't all "iter"; "shapes", those of parameters whose states are all smaller; "quantized",
+            with ``state_dtype`` format, dtype, shape and order of parameters whose states are flat uint8 or
+            uint16 arrays, codes followed by scales; "inner", with ``accumulate`` the sums of micro-batches,
+            and the state dicts of optimizers inside.
         """
         return self.read_whole(self.capture)
 

@@ -16,7 +16,7 @@ FIELD_NAMES = {"decay": "decay_params", "clip_each": "clip_norm_each", "d": "cli
 # What has become a hyperparameter since, and did not exist before.
 LATER_FIELDS: dict[str, Any] = {
     **{"denormals": "keep", "cautious": False},
-    **{"decay_max_lr": None, "skip_norm": None, "lookahead_reset": False},
+    **{"decay_max_lr": None, "skip_norm": None, "lookahead_reset": False, "state_seed": 0},
     **{"clip_rms": None, "clip_adaptive_eps": 1e-3, "clip_norm_type": 2.0},
     **{"ema_init": "corrected", "ema_every": 1, "ema_overwrite": None, "swa_every": 1},
 }

@@ -12,6 +12,7 @@ import numpy as np
 from fastopt.arrays.layout import aligned_zeros, coalesce_axes
 from fastopt.engine.entry import Entries, make_entries, object_addresses
 from fastopt.engine.memory import Memory
+from fastopt.engine.quantized import ALIGNMENT, QuantizedArray
 from fastopt.engine.rules import Rule, StepCode
 from fastopt.engine.segment import Calls, Entry, Segment, rehearse
 from fastopt.engine.structs import ALIGNED, C_CONTIGUOUS, F_CONTIGUOUS, WRITEABLE
@@ -129,7 +130,7 @@ class CompiledSegment(Segment):
             self._add_given_states(rows, pool, n_params)
             n_params *= 2 + len(self.memory.specs)
         if rule.is_whole:
-            shapes = [slot.shape or (1,) for slot in slots]
+            shapes = [(1,) if slot.is_apart else slot.shape or (1,) for slot in slots]
             rows["n_matrix_rows"] = [(0, *shape)[-2] for shape in shapes]
             rows["n_matrix_columns"] = [shape[-1] for shape in shapes]
             rows["is_whole"] = True
@@ -137,9 +138,11 @@ class CompiledSegment(Segment):
             rows["n_statistics"] = [array.size for array in self.statistics]
             rows["part"] = np.argsort(np.argsort([-slot.size for slot in slots]))  # the largest first
         sizes = [0 if rule.is_whole or e.is_frozen or e.grad.mode == SPARSE else e.slot.size for e in entries]
+        if rule.is_quantizing:  # whose blocks no part of a step may cut in two
+            sizes = [-(-size // ALIGNMENT) * ALIGNMENT for size in sizes]
         rows["start"] = np.cumsum([0, *sizes])[:-1]
         rows["scalars"] = [entry.scalar_set * self.n_set_scalars for entry in entries]
-        rows["n_rule_scalars"] = rule.n_scalars
+        rows["n_rule_scalars"] = rule.n_step_scalars
         rows["count"] = [entry.count_at for entry in entries]
         rows["n_counts"] = [entry.n_counts for entry in entries]
         self._make_header(rows, pool, n_params, sum(sizes))
@@ -160,7 +163,7 @@ class CompiledSegment(Segment):
         at = []
         for entry, work in zip(self.entries, self.work, strict=True):
             itemsize, starts_here = entry.slot.dtype.itemsize, starts.get(entry.slot.dtype, [])
-            pairs = [
+            pairs = [addresses_of(storage) for storage in entry.apart] or [
                 (start + state.offset * itemsize, state.size)
                 for start, state in zip(starts_here, entry.states, strict=True)
             ]
@@ -169,9 +172,11 @@ class CompiledSegment(Segment):
         rows["arrays_at"] = at
         rows["n_states"] = n_states + self.rule.n_work
         rows["n_averages"] = self.n_averages
-        for dtype in {entry.slot.dtype for entry in self.entries}:
-            here = [entry.slot.dtype == dtype for entry in self.entries]
-            *statistics, rule = self.code.kernels[dtype]
+        kinds = [(entry.slot.dtype, entry.slot.is_apart) for entry in self.entries]
+        rows["is_quantized"] = [is_apart for _, is_apart in kinds]
+        for kind in {*kinds}:
+            here = [own == kind for own in kinds]
+            *statistics, rule = self.code.kernels[kind]
             rows["rule_address"][here] = rule
             rows["statistics_rule_address"][here] = statistics[0] if statistics else 0
 
@@ -319,6 +324,13 @@ class CompiledSegment(Segment):
             numbers = map(setitem, repeat(container), names, map(call, kinds, copies))
             calls.append(partial(deque, numbers, 0))
         return calls
+
+
+def addresses_of(storage: np.ndarray | QuantizedArray) -> tuple[int, int]:
+    """Return what compiled code must know of a state that lies apart: where it is, and its size or scales."""
+    if isinstance(storage, QuantizedArray):
+        return storage.codes.ctypes.data, storage.scales.ctypes.data
+    return storage.ctypes.data, storage.size
 
 
 def append(pool: list[int], numbers: Sequence[int]) -> int:

@@ -5,15 +5,18 @@ All new values are computed first, as drafts, and then written by C calls.
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from operator import setitem
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastopt.engine.quantized import QuantizedArray
 from fastopt.engine.rules import KernelCall
 from fastopt.engine.segment import Calls, Entry, Segment
 from fastopt.kernels.cautious import count_agreeing, move_agreeing
 from fastopt.kernels.common import follow
 from fastopt.kernels.plain import Draft, changes
+from fastopt.kernels.quantization import random_bits
 
 __all__ = ["Work", "draft_step"]
 
@@ -30,7 +33,7 @@ class Work(NamedTuple):
     grad : array
         Its gradient.
     arrays : list of arrays
-        The parameter, its states and averages; some of them copies.
+        The parameter, its states and averages; some of them copies. A state may be a `QuantizedArray`.
     before, after : list of callables
         The C calls that copy there, and back.
     meanwhile : list of callables
@@ -40,7 +43,7 @@ class Work(NamedTuple):
     row: int
     entry: Entry
     grad: np.ndarray
-    arrays: list[np.ndarray]
+    arrays: list[Any]
     before: Calls
     after: Calls
     meanwhile: Calls
@@ -59,7 +62,7 @@ def draft_step(segment: Segment, works: Sequence[Work], between: Callable[[Segme
         Returns the calls between the statistics pass and the update.
     """
     works = [work for work in works if not work.entry.is_frozen]
-    drafts = [[*map(Draft, work.arrays)] for work in works]
+    drafts = [[*map(draft_of, work.arrays)] for work in works]
     if segment.rule.is_whole:
         for work in works:
             make(work.before)
@@ -73,12 +76,24 @@ def draft_step(segment: Segment, works: Sequence[Work], between: Callable[[Segme
         _, weights = segment.scalars_of(work.entry)
         for k, average in enumerate(own[end:]):
             follow.in_numpy(own[0], average, *weights[2 * k : 2 * k + 2].tolist())
-        writes += [partial(np.ndarray.__setitem__, array, ..., value) for array, value in changes(own)]
+        quantized = [i for i, array in enumerate(work.arrays) if isinstance(array, QuantizedArray)]
+        in_full = [draft for i, draft in enumerate(own) if i not in quantized]
+        writes += [partial(np.ndarray.__setitem__, array, ..., value) for array, value in changes(in_full)]
+        for number, i in enumerate(quantized):
+            state, key = work.arrays[i], segment.random_key_of(work.entry)
+            new = state.encoded(own[i].value, random_bits(state.size, key, number))
+            writes.append(partial(setitem, state.data, ..., new))
         writes += work.after
         if work.meanwhile:
             work.arrays[0][...] = own[0].value
             make(work.meanwhile)
     return writes
+
+
+def draft_of(array: Any) -> Draft:
+    """Return the draft of an array, or of the values that are kept in fewer bytes."""
+    is_quantized = isinstance(array, QuantizedArray)
+    return Draft(array.decoded().astype(array.dtype) if is_quantized else array)
 
 
 def make(calls: Sequence[Callable[[], Any]]) -> None:

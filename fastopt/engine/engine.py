@@ -14,7 +14,7 @@ from fastopt.arrays.layout import Layout, order_of
 from fastopt.arrays.packing import Packed
 from fastopt.arrays.rows import Rows
 from fastopt.engine.finite import check_finite
-from fastopt.engine.memory import Memory, StateSpec
+from fastopt.engine.memory import Memory, StateSpec, is_apart
 from fastopt.engine.overlap import overlapping_jobs, take_on_copies
 from fastopt.engine.plan import FROZEN, Arrays, Plan, run_calls
 from fastopt.engine.planning import make_plan
@@ -311,7 +311,8 @@ class Engine:
             slot = layout.get(key)
             if slot is None:
                 layout = Layout(known) if layout is known else layout
-                layout.place(key, shape, dtype, "C" if self.rule.is_whole else order_of(param))
+                order = "C" if self.rule.is_whole else order_of(param)
+                layout.place(key, shape, dtype, order, is_apart=is_apart(self.memory.specs, shape))
                 new.append((key, param, grad))
             elif (shape, dtype) != (slot.shape, slot.dtype):
                 raise ValueError(

@@ -2,14 +2,20 @@
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from functools import partial
+from math import prod
 from operator import setitem
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastopt.arrays.layout import Layout, aligned_zeros
+from fastopt.arrays.layout import Layout, Slot, aligned_zeros
+from fastopt.engine.quantized import QuantizedArray, Rounding, SavedCodes
+from fastopt.kernels.quantization import MIN_SIZE
 
-__all__ = ["Memory", "StateSpec"]
+__all__ = ["Memory", "StateSpec", "is_apart"]
+
+# A state of one parameter, flat.
+Storage = np.ndarray | QuantizedArray
 
 
 class StateSpec(NamedTuple):
@@ -27,12 +33,27 @@ class StateSpec(NamedTuple):
         Returns the shape of the state from the parameter's; without it they are equal.
     is_shared : bool
         Whether all parameters have the same values, which a step computes from all of them.
+    quantized : str, optional
+        What may be rounded, as `State` has it: "values" or "roots".
+    format : str, optional
+        How large parameters have it in fewer bytes, see `fastopt.kernels.quantization`.
     """
 
     name: str
     init: Callable[[Any, Any, Any], Any] | None = None
     shape: Callable[[tuple[int, ...]], tuple[int, ...]] | None = None
     is_shared: bool = False
+    quantized: str | None = None
+    format: str | None = None
+
+    @property
+    def rounding(self) -> Rounding | None:
+        """How large parameters have it in fewer bytes, if they have."""
+        return None if self.format is None else self.rounding_in(self.format)
+
+    def rounding_in(self, name: str) -> Rounding | None:
+        """Return how it is in a format, if it may be rounded."""
+        return None if self.quantized is None else Rounding(name, self.quantized == "roots")
 
     def layout(self, params: Layout) -> Layout:
         """Return the layout of the state, given that of the parameters."""
@@ -42,6 +63,22 @@ class StateSpec(NamedTuple):
         for key, slot in params.items():
             own.place(key, self.shape(slot.shape), slot.dtype)
         return own
+
+    def storage(self, slot: Slot) -> Storage:
+        """Return room for the state of a parameter whose states lie apart."""
+        if self.rounding is None:
+            return aligned_zeros(slot.size, slot.dtype)
+        return QuantizedArray(slot.size, slot.dtype, self.rounding)
+
+
+def is_apart(specs: Iterable[StateSpec], shape: tuple[int, ...]) -> bool:
+    """Whether the states of a parameter of a shape lie apart: it is large enough for fewer bytes."""
+    return prod(shape) >= MIN_SIZE and any(spec.rounding is not None for spec in specs)
+
+
+def array_of(storage: Storage) -> np.ndarray:
+    """Return the array that all of a state is in."""
+    return storage.data if isinstance(storage, QuantizedArray) else storage
 
 
 class Memory:
@@ -62,6 +99,8 @@ class Memory:
     ----------
     buffers : dict of dtype to tuple of flat arrays
         One array for each state.
+    apart : dict
+        For parameters whose states aren't in the buffers, a flat array, or `QuantizedArray`, for each state.
     layouts : list of Layout
         One for each state.
     counts : int64 array
@@ -89,6 +128,11 @@ class Memory:
             dtype: tuple(aligned_zeros(own.sizes[dtype], dtype) for own in self.layouts)
             for dtype in self.layout.sizes
         }
+        self.apart = {
+            key: tuple(spec.storage(slot) for spec in specs)
+            for key, slot in self.layout.items()
+            if slot.is_apart
+        }
         ordered = sorted(self.layout, key=lambda key: self.layout[key].dtype.num)
         self.positions = {key: position for position, key in enumerate(ordered)}
         self.counts = np.zeros(len(ordered), dtype=np.int64)
@@ -108,6 +152,9 @@ class Memory:
         for dtype, buffers in self.buffers.items():
             for target, source in zip(new.buffers[dtype], buffers, strict=True):
                 target[: source.size] = source
+        for key, storages in self.apart.items():
+            for own, other in zip(new.apart[key], storages, strict=True):
+                array_of(own)[...] = array_of(other)
         new.saved_counts, new.saved_count = self.saved_counts, self.saved_count
         new.unstarted = set(self.unstarted)
         new.counts[:] = self.counts_of(new.positions)
@@ -132,6 +179,9 @@ class Memory:
         calls: list[Callable[[], Any]] = []
         for dtype, buffers in self.buffers.items():
             calls += [partial(setitem, a, ..., b) for a, b in zip(buffers, other.buffers[dtype], strict=True)]
+        for key, storages in self.apart.items():
+            pairs = zip(storages, other.apart[key], strict=True)
+            calls += [partial(setitem, array_of(a), ..., array_of(b)) for a, b in pairs]
         calls += [
             partial(setitem, self.counts, ..., other.counts),
             partial(setitem, self.steps, ..., other.steps),
@@ -141,20 +191,57 @@ class Memory:
     def clear_calls(self, keys: Collection[Hashable], specs: Sequence[StateSpec]) -> list[Callable[[], Any]]:
         """Return the C calls that set some states, the first ones, of some parameters to 0."""
         if len(keys) == len(self.layout):
-            flats = [flat for buffers in self.buffers.values() for flat in buffers[: len(specs)]]
+            states = [*self.buffers.values(), *self.apart.values()]
+            flats = [array_of(flat) for own in states for flat in own[: len(specs)]]
         else:
-            flats = [self.flat_states(key)[k] for key in keys for k in range(len(specs))]
+            flats = [array_of(self.flat_states(key)[k]) for key in keys for k in range(len(specs))]
         return [partial(flat.fill, 0) for flat in flats]
 
-    def flat_states(self, key: Hashable) -> tuple[np.ndarray, ...]:
+    def flat_states(self, key: Hashable) -> tuple[Storage, ...]:
         """Return flat views of the states of one parameter."""
+        if key in self.apart:
+            return self.apart[key]
         buffers = self.buffers[self.layout[key].dtype]
         return tuple(own[key].flat_view(b) for own, b in zip(self.layouts, buffers, strict=True))
 
-    def views(self, name: str) -> dict[Hashable, np.ndarray]:
-        """Return views of one state, in the parameters' shapes."""
+    def stored(self, name: str) -> dict[Hashable, Any]:
+        """Return one state of each parameter: views in the parameters' shapes, or a `QuantizedArray`."""
         index = next(i for i, spec in enumerate(self.specs) if spec.name == name)
-        return {key: slot.view(self.buffers[slot.dtype][index]) for key, slot in self.layouts[index].items()}
+        result: dict[Hashable, Any] = {}
+        for key, slot in self.layouts[index].items():
+            if not slot.is_apart:
+                result[key] = slot.view(self.buffers[slot.dtype][index])
+                continue
+            own = self.apart[key][index]
+            is_coded = isinstance(own, QuantizedArray)
+            result[key] = own if is_coded else own.reshape(slot.shape, order=slot.order)
+        return result
+
+    def views(self, name: str) -> dict[Hashable, np.ndarray]:
+        """Return one state of each parameter in its shape: views, or read-only copies of quantized ones."""
+        return {key: self._shown(key, own) for key, own in self.stored(name).items()}
+
+    def _shown(self, key: Hashable, own: Any) -> np.ndarray:
+        """Return a state in the parameter's shape."""
+        if not isinstance(own, QuantizedArray):
+            return own
+        slot = self.layout[key]
+        values = own.decoded().reshape(slot.shape, order=slot.order)
+        values.flags.writeable = False
+        return values
+
+    def assign(self, key: Hashable, target: Any, values: Any) -> None:
+        """Assign values to a state from `stored`; quantized ones as they are, if it is like them."""
+        values = values.restored() if isinstance(values, SavedCodes) else values
+        slot, is_coded = self.layout[key], isinstance(values, QuantizedArray)
+        if isinstance(target, QuantizedArray):
+            if is_coded and values.rounding == target.rounding:
+                target.data[...] = values.data
+            else:
+                given = values.decoded() if is_coded else np.broadcast_to(values, slot.shape)
+                target.data[...] = target.encoded(given.reshape(-1, order=slot.order))
+        else:
+            target[...] = values.decoded().reshape(slot.shape, order=slot.order) if is_coded else values
 
     def views_of(self, name: str, keys: Sequence[Hashable] | Layout) -> list[np.ndarray]:
         """Return views of one state, in the order of the keys; those of the last call are kept."""
@@ -184,8 +271,8 @@ class Memory:
         """Return a memory of another layout that holds the given states and counts."""
         new = Memory(self.specs, layout, container, n_steps)
         for spec in new.specs:
-            for key, view in new.views(spec.name).items():
-                view[...] = states[spec.name][key]
+            for key, target in new.stored(spec.name).items():
+                new.assign(key, target, states[spec.name][key])
         for key, position in new.positions.items():
             new.counts[position] = counts.get(key, 0)
         new.unstarted = {key for key in layout if n_steps and not counts.get(key, 0)}
@@ -198,8 +285,8 @@ class Memory:
         layout = Layout()
         for other, slot in self.layout.items():
             if other != key:
-                layout.place(other, slot.shape, slot.dtype, slot.order)
-        states = {spec.name: self.views(spec.name) for spec in self.specs}
+                layout.place(other, slot.shape, slot.dtype, slot.order, is_apart=slot.is_apart)
+        states = {spec.name: self.stored(spec.name) for spec in self.specs}
         counts = {other: self.count_of(other) for other in layout}
         new = self.with_states(layout, self.container, states, counts, self.steps.item())
         if not self.specs:

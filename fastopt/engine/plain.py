@@ -75,7 +75,9 @@ class PlainStep:
         self.tapes: dict[Any, list[KnownTape]] = {}
         self.last_tapes: dict[Any, tuple[bytes, list[KnownTape]]] = {}
         self.states = [flat_states(segment, entry) for entry in segment.entries]
-        self.is_drafted = segment.rule.is_whole or not segment.rule.kernel.is_own
+        rule = segment.rule
+        # New codes depend on new values, all of which must be known before any is written.
+        self.is_drafted = rule.is_whole or not rule.kernel.is_own or rule.is_quantizing
         can_batch = can_batch and not self.is_drafted
         self.batches = batches_of(segment, overlapping, has_given_states) if can_batch else []
         if has_given_states and sum(len(batch.entries) for batch in self.batches) < len(segment.entries):
@@ -206,8 +208,10 @@ def recorded_calls(i: int, work: Work, tapes: list[KnownTape]) -> Calls:
     return calls
 
 
-def flat_states(segment: Segment, entry: Entry) -> list[np.ndarray]:
-    """Return flat views of the states and averages of an entry."""
+def flat_states(segment: Segment, entry: Entry) -> list[Any]:
+    """Return flat views of the states and averages of an entry, or what has them in fewer bytes."""
+    if entry.apart:
+        return [*entry.apart]
     buffers = segment.memory.buffers.get(entry.slot.dtype, ())
     return [state.flat_view(buffer) for state, buffer in zip(entry.states, buffers, strict=True)]
 

@@ -191,7 +191,7 @@ class Plan:
         return [
             Entry(
                 i, slot, describe(key, param, slot, True), describe(key, grad, slot, False), state,
-                max(own, 0), own == FROZEN, position,
+                max(own, 0), own == FROZEN, position, apart=memory.apart.get(key, ()),
             )
             for i, (key, param, grad, slot, state, own, position) in enumerate(
                 zip(arrays.keys, arrays.params, arrays.grads, slots, states, chosen, positions, strict=True)

@@ -8,6 +8,7 @@ import numpy as np
 from fastopt.engine.compiling.code import compile_mode, find, is_compiling
 from fastopt.engine.compiling.units import Unit, driver_unit, kernel_unit, others_unit
 from fastopt.engine.machine import flush_bits
+from fastopt.engine.quantized import Rounding
 from fastopt.engine.structs import is_layout_known
 from fastopt.kernels.cautious import move_agreeing
 
@@ -35,12 +36,13 @@ class StepCode(NamedTuple):
     ----------
     step : dict of str to int
         Addresses of the functions that all rules share.
-    kernels : dict of dtype to list of int
-        Addresses of the rule's kernels, in the order in which they run.
+    kernels : dict of tuple to list of int
+        Addresses of the rule's kernels, in the order in which they run, for each dtype and whether the states
+        are in fewer bytes.
     """
 
     step: dict[str, int]
-    kernels: dict[np.dtype[Any], list[int]]
+    kernels: dict[tuple[np.dtype[Any], bool], list[int]]
 
     @property
     def has_others(self) -> bool:
@@ -80,6 +82,9 @@ class Rule(NamedTuple):
     is_cautious : bool
         Whether the kernel updates a copy of the parameter, the last of the work arrays, and only some of
         these changes are made, see `fastopt.kernels.cautious`.
+    roundings : tuple of Rounding or None
+        How large parameters keep each state, if they do so in fewer bytes. Then scalars are followed by the
+        key of the step's random bits.
     """
 
     kernel: Any
@@ -92,6 +97,17 @@ class Rule(NamedTuple):
     is_reading: bool = False
     flushes_denormals: bool = False
     is_cautious: bool = False
+    roundings: tuple[Rounding | None, ...] = ()
+
+    @property
+    def is_quantizing(self) -> bool:
+        """Whether large parameters have states in fewer bytes."""
+        return any(own is not None for own in self.roundings)
+
+    @property
+    def n_step_scalars(self) -> int:
+        """Number of the scalars that a step takes, the key of its random bits included."""
+        return self.n_scalars + self.is_quantizing
 
     @property
     def is_elementwise(self) -> bool:
@@ -112,6 +128,15 @@ class Rule(NamedTuple):
         forms = ("without-copy", "copy") if self.is_cautious else ("arrays", "arrays")
         return [*map(KernelCall, (self.statistics_kernel, self.kernel), forms)]
 
+    @property
+    def quantized_passes(self) -> list[KernelCall]:
+        """The same on states in fewer bytes: an element-wise kernel with a form of its own."""
+        first, *others = self.passes
+        kept = [own for own in self.roundings if own is not None]
+        kinds = "".join("e" if own is None else "vr"[own.is_root] for own in self.roundings)
+        form = f"{first.form}:{kept[0].format}:{kinds}{'e' * (self.n_work - self.is_cautious)}"
+        return [first._replace(form=form), *others]
+
     def cautious(self) -> "Rule":
         """Return the rule with cautious steps.
 
@@ -129,12 +154,13 @@ class Rule(NamedTuple):
         These are the step, the kernels, and what only some steps need.
         """
         n_arrays = 2 + n_states + self.n_work
+        calls = [*self.passes, *(self.quantized_passes if self.is_quantizing else ())]
         return [
             driver_unit(),
             *(
                 kernel_unit(kernel, dtype, n_arrays, self.n_scalars, form)
                 for dtype in dtypes
-                for kernel, form in self.passes
+                for kernel, form in calls
             ),
             others_unit(),
         ]
@@ -175,6 +201,7 @@ class Rule(NamedTuple):
             return None
         found = [own["rule"] for own in kernels if own is not None]
         n = len(self.passes)
+        places = [(dtype, own) for dtype in kinds for own in (False, True)[: 1 + self.is_quantizing]]
         return StepCode(
-            step | (more or {}), {dtype: found[n * i : n * i + n] for i, dtype in enumerate(kinds)}
+            step | (more or {}), {place: found[n * i : n * i + n] for i, place in enumerate(places)}
         )

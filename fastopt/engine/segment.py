@@ -41,6 +41,8 @@ class Entry(NamedTuple):
         Whether it is checked, but not updated.
     count_at, n_counts : int
         Position in the memory's counts, and how many count together.
+    apart : sequence of array or QuantizedArray
+        Its states, if these lie apart.
     """
 
     position: int
@@ -52,6 +54,7 @@ class Entry(NamedTuple):
     is_frozen: bool
     count_at: int
     n_counts: int = 1
+    apart: Sequence[Any] = ()
 
 
 class Segment:
@@ -100,7 +103,7 @@ class Segment:
     ) -> None:
         self.rule, self.memory, self.entries = rule, memory, entries
         self.n_averages, self.is_strict = n_averages, is_strict
-        self.n_set_scalars = rule.n_scalars + 2 * n_averages
+        self.n_set_scalars = rule.n_step_scalars + 2 * n_averages
         self.scalars = np.zeros(n_sets * self.n_set_scalars, dtype=np.float64)
         self.totals = np.zeros(rule.n_totals, dtype=np.float64)
         self.scratch: dict[int, Any] = {}
@@ -128,7 +131,11 @@ class Segment:
         """Return the scalars of an entry: the rule's, and those of the averages."""
         first = entry.scalar_set * self.n_set_scalars
         own = self.scalars[first : first + self.n_set_scalars]
-        return own[: self.rule.n_scalars], own[self.rule.n_scalars :]
+        return own[: self.rule.n_scalars], own[self.rule.n_step_scalars :]
+
+    def random_key_of(self, entry: Entry) -> int:
+        """Return the key of an entry's random bits, if the rule has states in fewer bytes."""
+        return int(self.scalars[entry.scalar_set * self.n_set_scalars + self.rule.n_scalars])
 
     @cached_property
     def has_copies(self) -> bool:

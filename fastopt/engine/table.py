@@ -99,6 +99,7 @@ ROW = record(
     *("n_axes", "axes_at"),
     # Pairs of address and size of each state, then of each average.
     *("arrays_at", "n_states", "n_averages"),
+    "is_quantized",  # whether states are in fewer bytes: then these pairs have the address of the scales
     # States that come in the list of parameters: position there, dtype, flags, axes, and where the shape is.
     *("given_at", "n_given"),
     # The rule's addresses, and the position of its scalars and the number of those before the averages' own.

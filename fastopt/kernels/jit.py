@@ -63,6 +63,13 @@ class Compiled:
             return self.numpy
         return numpy_form(self.py_func) if self.is_own else checked_form(self.py_func)
 
+    @cached_property
+    def inlined(self) -> Any:
+        """Numba's function, of which LLVM puts all code into its caller."""
+        from numba import njit
+
+        return njit(error_model="numpy", fastmath=self.fastmath, forceinline=True)(self.py_func)
+
     @property
     def is_own(self) -> bool:
         """Whether it is the package's, so that it is known to run on whole arrays."""

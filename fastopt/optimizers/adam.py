@@ -69,8 +69,8 @@ class Adam(Optimizer):
     _: KW_ONLY
     eps: float = hyperparameter(1e-7)
     bias_correction: bool = choice(True, False, True)
-    m = State()
-    v = State()
+    m = State(quantized="values")
+    v = State(quantized="roots")
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give 1 − β₁, 1 − β₂, lr_t, eps, and 0 inside of the root."""
@@ -133,8 +133,8 @@ class AdamW(BiasCorrectedRoot, Optimizer):
     eps: float = hyperparameter(1e-8)
     eps_root: float = hyperparameter(0.0, repr=False)
     weight_decay: float = hyperparameter(0.01)
-    m = State()
-    v = State()
+    m = State(quantized="values")
+    v = State(quantized="roots")
 
 
 @dataclass(eq=False)
@@ -181,8 +181,8 @@ class PaperAdam(BiasCorrectedRoot, Optimizer):
     _: KW_ONLY
     eps: float = hyperparameter(1e-8)
     eps_root: float = hyperparameter(0.0, repr=False)
-    m = State()
-    v = State()
+    m = State(quantized="values")
+    v = State(quantized="roots")
 
 
 @dataclass(eq=False)
@@ -241,9 +241,9 @@ class AMSGrad(BiasCorrectedRoot, Optimizer):
     eps_root: float = hyperparameter(0.0, repr=False)
     correction: str = choice("after", "after", "before", "none")
     corrected_eps: bool = choice(True, False, True)
-    m = State()
-    v = State()
-    v_max = State()
+    m = State(quantized="values")
+    v = State(quantized="roots")
+    v_max = State(quantized="roots")
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give 1 − β₁, 1 − β₂, lr_t, eps, eps_root, and the factor with which v is in the maximum."""
@@ -305,8 +305,8 @@ class AdaMax(Optimizer):
     eps: float = hyperparameter(1e-8)
     bias_correction: bool = choice(True, False, True)
     eps_outside: float = hyperparameter(0.0, repr=False)
-    m = State()
-    u = State()
+    m = State(quantized="values")
+    u = State(quantized="roots")
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give 1 − β₁, β₂, lr / (1 − β₁ᵗ), eps and eps_outside."""
@@ -366,8 +366,8 @@ class NAdam(Optimizer):
     eps: float = hyperparameter(1e-8)
     eps_root: float = hyperparameter(0.0, repr=False)
     momentum_decay: float = hyperparameter(4e-3)
-    m = State()
-    v = State()
+    m = State(quantized="values")
+    v = State(quantized="roots")
 
     def _mu(self, t: int) -> float:
         """Give μₜ."""
@@ -466,8 +466,8 @@ class RAdam(Optimizer):
     eps_root: float = hyperparameter(0.0, repr=False)
     threshold: float = hyperparameter(5.0, least=4, repr=False)
     corrected_eps: bool = choice(False, False, True)
-    m = State()
-    v = State()
+    m = State(quantized="values")
+    v = State(quantized="roots")
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give 1 − β₁, 1 − β₂, lr_t, eps, eps_root·(1 − β₂ᵗ) and whether it is rectified."""
@@ -540,8 +540,8 @@ class AdaBelief(BiasCorrected, Optimizer):
     eps: float = hyperparameter(1e-16)
     eps_root: float | None = hyperparameter(None)
     rectify: bool = choice(False, False, True)
-    m = State()
-    s = State()
+    m = State(quantized="values")
+    s = State(quantized="roots")
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give 1 − β₁, 1 − β₂, lr_t, eps_root, eps·√(1 − β₂ᵗ) and whether there is a divisor."""
@@ -600,8 +600,8 @@ class Yogi(BiasCorrected, Optimizer):
     _: KW_ONLY
     eps: float = hyperparameter(1e-3)
     initial_accumulator_value: float = hyperparameter(1e-6, scheduled=False)
-    m = State(lambda self, param, grad: self.initial_accumulator_value)
-    v = State(lambda self, param, grad: self.initial_accumulator_value)
+    m = State(lambda self, param, grad: self.initial_accumulator_value, quantized="values")
+    v = State(lambda self, param, grad: self.initial_accumulator_value, quantized="roots")
 
 
 @dataclass(eq=False)
@@ -667,10 +667,10 @@ class Adan(Optimizer):
     weight_decay: float = hyperparameter(0.0)
     eps_root: float = hyperparameter(0.0, repr=False)
     proximal: bool = choice(False, False, True)
-    m = State()
-    v = State()
-    n = State()
-    prev_grad = State(lambda self, param, grad: grad)
+    m = State(quantized="values")
+    v = State(quantized="values")
+    n = State(quantized="roots")
+    prev_grad = State(lambda self, param, grad: grad, quantized="values")
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give 1 − β₁, β₂, 1 − β₂, 1 − β₃, the weights of m and v, eps·√(1 − β₃ᵗ) and eps_root·(1 − β₃ᵗ)."""
@@ -757,9 +757,9 @@ class AdEMAMix(Optimizer):
     eps_root: float = hyperparameter(0.0, repr=False)
     alpha_warmup: int = whole(0, repr=False)
     beta3_warmup: int = whole(0, repr=False)
-    m = State()
-    m_slow = State()
-    v = State()
+    m = State(quantized="values")
+    m_slow = State(quantized="values")
+    v = State(quantized="roots")
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give 1 − β₁, 1 − β₂, 1 − β₃, the weights of m and m_slow, eps·√(1 − β₂ᵗ) and eps_root·(1 − β₂ᵗ)."""

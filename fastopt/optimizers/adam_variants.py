@@ -66,8 +66,8 @@ class AdaBound(Optimizer):
     gamma: float = hyperparameter(1e-3, above=0, below=1)
     base_lr: float | None = hyperparameter(None, above=0)
     eps: float = hyperparameter(1e-8)
-    m = State()
-    v = State()
+    m = State(quantized="values")
+    v = State(quantized="roots")
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give 1 − β₁, 1 − β₂, lr_t, eps and the bounds."""
@@ -113,7 +113,7 @@ class AMSBound(AdaBound):
     """
 
     kernel = kernels.amsbound
-    v_max = State()
+    v_max = State(quantized="roots")
 
 
 @dataclass(eq=False)
@@ -171,8 +171,8 @@ class ADOPT(Optimizer):
     eps: float = hyperparameter(1e-6, above=0)
     clip_power: float = hyperparameter(0.25, most=10, repr=False)
     use_clipping: bool = choice(True, False, True)
-    m = State()
-    v = State()
+    m = State(quantized="values")
+    v = State(quantized="roots")
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give 1 − β₁, 1 − β₂, lr, eps and the bound: 0 at the first step, so that m stays 0."""
@@ -228,8 +228,8 @@ class LaProp(Optimizer):
     beta2: float = hyperparameter(0.999, below=1)
     _: KW_ONLY
     eps: float = hyperparameter(1e-15)
-    m = State()
-    v = State()
+    m = State(quantized="values")
+    v = State(quantized="roots")
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give 1 − β₁, 1 − β₂, √(1 − β₂ᵗ), eps times that, and lr / (1 − β₁ᵗ)."""
@@ -291,8 +291,8 @@ class QHAdam(Optimizer):
     nu2: float = hyperparameter(1.0, most=1)
     _: KW_ONLY
     eps: float = hyperparameter(1e-8)
-    m = State()
-    v = State()
+    m = State(quantized="values")
+    v = State(quantized="roots")
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give 1 − β₁, 1 − β₂, the weights of g, m, g² and v, and eps."""

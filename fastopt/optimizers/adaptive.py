@@ -56,7 +56,7 @@ class AdaGrad(Optimizer):
     eps_root: float = hyperparameter(0.0, repr=False)
     initial_accumulator_value: float = hyperparameter(0.0, scheduled=False, repr=False)
     lr_decay: float = hyperparameter(0.0, repr=False)
-    h = State(lambda self, param, grad: self.initial_accumulator_value)
+    h = State(lambda self, param, grad: self.initial_accumulator_value, quantized="roots")
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give lr_t, eps and eps_root."""
@@ -103,8 +103,8 @@ class AdaDelta(Optimizer):
     rho: float = hyperparameter(0.95, most=1)
     _: KW_ONLY
     eps: float = hyperparameter(1e-6)
-    h = State()
-    u = State()
+    h = State(quantized="roots")
+    u = State(quantized="roots")
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give ρ, 1 − ρ, lr and eps."""
@@ -160,7 +160,7 @@ class RMSprop(Optimizer):
     eps_root: float = hyperparameter(0.0, repr=False)
     initial_accumulator_value: float = hyperparameter(0.0, scheduled=False, repr=False)
     bias_correction: bool = choice(False, False, True)
-    h = State(lambda self, param, grad: self.initial_accumulator_value)
+    h = State(lambda self, param, grad: self.initial_accumulator_value, quantized="roots")
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give ρ, 1 − ρ, lr, eps and eps_root."""
@@ -221,8 +221,8 @@ class RMSpropMomentum(Optimizer):
     eps_root: float = hyperparameter(0.0, repr=False)
     initial_accumulator_value: float = hyperparameter(0.0, scheduled=False, repr=False)
     bias_correction: bool = choice(False, False, True)
-    h = State(lambda self, param, grad: self.initial_accumulator_value)
-    v = State()
+    h = State(lambda self, param, grad: self.initial_accumulator_value, quantized="roots")
+    v = State(quantized="values")
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give ρ, 1 − ρ, μ, the weight of the gradient, lr, eps and eps_root."""
@@ -294,7 +294,7 @@ class RMSpropGraves(Optimizer):
     initial_accumulator_value: float = hyperparameter(0.0, scheduled=False, repr=False)
     h = State(lambda self, param, grad: self.initial_accumulator_value)
     m = State()
-    v = State()
+    v = State(quantized="values")
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give ρ, 1 − ρ, μ, lr, eps and eps_root."""

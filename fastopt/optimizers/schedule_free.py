@@ -211,7 +211,7 @@ class ScheduleFreeAdamW(ScheduleFree, Optimizer):
     weight_decay: float = hyperparameter(0.0)
     r: float = hyperparameter(0.0, most=10, scheduled=False, repr=False)
     weight_lr_power: float = hyperparameter(2.0, most=10, scheduled=False, repr=False)
-    v = State()
+    v = State(quantized="roots")
     z = State(lambda self, param, grad: param)
 
     def scalars(self, t: int) -> tuple[float, ...]:
@@ -284,7 +284,7 @@ class ScheduleFreeRAdam(ScheduleFree, Optimizer):
     r: float = hyperparameter(0.0, most=10, scheduled=False, repr=False)
     weight_lr_power: float = hyperparameter(2.0, most=10, scheduled=False, repr=False)
     silent_sgd_phase: bool = choice(True, False, True)
-    v = State()
+    v = State(quantized="roots")
     z = State(lambda self, param, grad: param)
 
     def _weight(self, t: int) -> float:

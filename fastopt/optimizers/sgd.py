@@ -80,7 +80,7 @@ class Momentum(Optimizer):
     min_parallel_size = 50_000
     lr: float = hyperparameter(0.01)
     momentum: float = hyperparameter(0.9, most=1)
-    v = State()
+    v = State(quantized="values")
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give μ and lr."""
@@ -124,7 +124,7 @@ class Nesterov(Optimizer):
     min_parallel_size = 50_000
     lr: float = hyperparameter(0.01)
     momentum: float = hyperparameter(0.9, most=1)
-    v = State()
+    v = State(quantized="values")
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give μ, lr, μ² and (1 + μ)·lr."""
@@ -174,7 +174,7 @@ class SGDM(Optimizer):
     lr: float = hyperparameter(0.01)
     momentum: float = hyperparameter(0.9, most=1)
     dampening: float = hyperparameter(0.0, most=1, repr=False)
-    v = State()
+    v = State(quantized="values")
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give μ, the weight of the gradient and lr."""
@@ -217,7 +217,7 @@ class NAG(Optimizer):
     min_parallel_size = 50_000
     lr: float = hyperparameter(0.01)
     momentum: float = hyperparameter(0.9, most=1)
-    v = State()
+    v = State(quantized="values")
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give μ and lr."""
@@ -263,7 +263,7 @@ class OptimisticGD(Optimizer):
     lr: float = hyperparameter(0.01)
     alpha: float = hyperparameter(1.0)
     beta: float = hyperparameter(1.0)
-    prev_grad = State(lambda self, param, grad: grad)
+    prev_grad = State(lambda self, param, grad: grad, quantized="values")
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give α + β, β and lr."""
@@ -368,9 +368,9 @@ class AggMo(Optimizer):
     beta1: float = hyperparameter(0.0, most=1)
     beta2: float = hyperparameter(0.9, most=1)
     beta3: float = hyperparameter(0.99, most=1)
-    v1 = State()
-    v2 = State()
-    v3 = State()
+    v1 = State(quantized="values")
+    v2 = State(quantized="values")
+    v3 = State(quantized="values")
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give the momenta and lr / 3."""

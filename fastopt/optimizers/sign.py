@@ -57,7 +57,7 @@ class Rprop(Optimizer):
     eta_plus: float = hyperparameter(1.2, above=1)
     step_min: float = hyperparameter(1e-6)
     step_max: float = hyperparameter(50.0)
-    prev_grad = State()
+    prev_grad = State(quantized="values")
     step_size = State(lambda self, param, grad: self.lr)
 
     def scalars(self, t: int) -> tuple[float, ...]:
@@ -101,7 +101,7 @@ class Signum(Optimizer):
     min_parallel_size = 50_000
     lr: float = hyperparameter(1e-4)
     momentum: float = hyperparameter(0.9, most=1)
-    m = State()
+    m = State(quantized="values")
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give μ and lr."""
@@ -151,7 +151,7 @@ class Lion(Optimizer):
     beta2: float = hyperparameter(0.99, below=1)
     _: KW_ONLY
     weight_decay: float = hyperparameter(0.0)
-    m = State()
+    m = State(quantized="values")
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give β₁, 1 − β₁, β₂, 1 − β₂ and lr."""

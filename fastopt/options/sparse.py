@@ -53,9 +53,7 @@ def coalesce_grads(step: "Step", needs_whole: str | None, others_change_by: Sequ
         if isinstance(grad, Rows):
             grads[i] = grad.coalesce(key, *compute_dtype(key, param))
             if needs_whole is not None:
-                raise ValueError(
-                    f"the gradient of {key!r} is of rows, but {needs_whole} measures whole arrays"
-                )
+                raise ValueError(f"the gradient of {key!r} is of rows, but {needs_whole} needs whole arrays")
             if others_change_by:
                 raise ValueError(
                     f"the gradient of {key!r} is of rows, but {others_change_by[0]} changes the others, too: "

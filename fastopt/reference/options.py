@@ -20,6 +20,7 @@ import numpy as np
 from fastopt.reference.adaptive import MADGRAD
 from fastopt.reference.common import double, pairs, put, total
 from fastopt.reference.learning_rate_free import FromAllArrays
+from fastopt.reference.quantization import MIN_SIZE, NEAREST, STATES, first_states, random_bits, rounded
 from fastopt.reference.schedule_free import ScheduleFreeSGD
 
 __all__ = ["Optimizer"]
@@ -67,6 +68,8 @@ class Optimizer:
         nonfinite: str = "warn",
         skip_norm: float | None = None,
         cautious: bool = False,
+        state_dtype: str | None = None,
+        state_seed: int = 0,
         **hyperparameters: Any,
     ) -> None:
         defaults = {name: argument.default for name, argument in signature(rule).parameters.items()}
@@ -84,7 +87,7 @@ class Optimizer:
         self.lookahead, self.ema, self.swa, self.swa_every = lookahead, ema, swa, swa_every
         self.ema_init, self.ema_every, self.ema_overwrite = ema_init, ema_every, ema_overwrite
         self.accumulate, self.nonfinite, self.cautious = accumulate, nonfinite, cautious
-        self.skip_norm = skip_norm
+        self.skip_norm, self.state_dtype, self.state_seed = skip_norm, state_dtype, state_seed
         self.iter = self.skipped = 0
         # The history of each parameter.
         self.rules: dict[Any, Any] = {}
@@ -125,7 +128,19 @@ class Optimizer:
             g[key] = self.decayed(g[key].dtype.type(scale) * clipped[key], p[key], chosen[key])
             vars(self.rules[key]).update(chosen[key])
         before = {key: p[key].copy() for key in keys}
+        quantized = [key for key in keys if self.state_dtype is not None and p[key].size >= MIN_SIZE]
+        orders = {key: "F" if np.isfortran(params[key]) else "C" for key in quantized}
+        for key in quantized:
+            for name, state in first_states(self.rules[key], g[key]).items():
+                if getattr(self.rules[key], name) is None:
+                    setattr(self.rules[key], name, {key: state})
+                    self.round_state(key, name, orders[key], NEAREST)
         self.apply_rules(p, g, keys)
+        for key in quantized:
+            names = STATES[self.rule.__name__].replace("√", "").split()
+            for number, name in enumerate(names):
+                random = random_bits(p[key].size, self.state_seed, self.counts[key] + 1, number)
+                self.round_state(key, name, orders[key], random)
         for key in keys if self.cautious else ():
             p[key][...] = cautious_step(before[key], p[key], g[key])
         for key in keys:
@@ -244,6 +259,13 @@ class Optimizer:
                 rule.estimate(lr, *totals)
             for rule, param, grad in rules:
                 rule.move(param, grad)
+
+    def round_state(self, key: Any, name: str, order: Any, random: Any) -> None:
+        """Round a state of a large parameter, whose elements are numbered in this order."""
+        state = getattr(self.rules[key], name)[key]
+        is_root = f"√{name}" in STATES[self.rule.__name__].split()
+        new = rounded(state.reshape(-1, order=order), str(self.state_dtype), is_root, random)
+        state[...] = new.reshape(state.shape, order=order)
 
     def average(self, key: Any, p: np.ndarray) -> None:
         """Update Lookahead's average, to which the parameter goes back, then that of ema or swa."""

@@ -68,6 +68,8 @@ class Agreement:
         """Raise ValueError if an option can't be had on several ranks."""
         if self.optimizer.recorded is not None:
             raise ValueError("record can't be had with DataParallel: a rank sees its shard only")
+        if self.optimizer.state_dtype is not None:
+            raise ValueError("state_dtype can't be had with DataParallel: a rank has parts of arrays")
         if self.optimizer.skip_norm is not None and self.optimizer.accumulate > 1:
             raise ValueError(
                 "skip_norm can't be had with accumulate in DataParallel, where a rank doesn't see the other "

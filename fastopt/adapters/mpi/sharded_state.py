@@ -78,6 +78,8 @@ class StateAssembler:
 
 def slice_state(state: Mapping[str, Any], sharding: Sharding, shapes: Shapes) -> dict[str, Any]:
     """Return an ordinary state dict as that of a rank whose slices are all parameters."""
+    if state.get("quantized"):
+        raise ValueError("its states are quantized: load and save it by an optimizer without state_dtype")
     if sharding.is_whole:
         return dict(state)
     layout, result = sharding.layout, dict(state)

@@ -49,7 +49,7 @@ from fastopt.kernels.jit import internal
 __all__ = ["OTHER_ROUTINES", "ROUTINES"]
 
 # Parts of a step begin at multiples of so many elements, so that threads share no cache line of the state.
-BLOCK = 64
+BLOCK = 256
 
 # The number of a round stands in the upper half of a word; the lower one counts the parts that were claimed.
 CLAIMED = (1 << 32) - 1

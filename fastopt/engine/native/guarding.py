@@ -75,7 +75,8 @@ def is_piece_inside(header, row, pool, room, param, grad, offset, size):
     n_bytes = size * row.itemsize
     if size <= 0 or offset < 0 or offset + size > row.size:
         return False
-    for k in range(row.n_states + row.n_averages):
+    # What quantized states have there is the address of their scales.
+    for k in range(row.n_states if row.is_quantized else 0, row.n_states + row.n_averages):
         if pool[row.arrays_at + 2 * k + 1] < offset + size:
             return False
     return is_of_param(row, room, param, n_bytes) and is_of_grad(row, pool, room, grad, n_bytes)

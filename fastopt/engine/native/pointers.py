@@ -13,7 +13,7 @@ from fastopt.kernels.jit import IS_CHECKED
 
 __all__ = [
     "add_at", "array_at", "arrays_at", "call", "call_c", "claim_at", "int8_at", "int32_at", "load_at",
-    "pointer", "record_at", "record_type", "scalars_at", "store_at", "trap", "word_at",
+    "pointer", "record_at", "record_type", "scalars_at", "stack_arrays", "store_at", "trap", "word_at",
 ]  # fmt: skip
 
 # Intrinsics rather than functions: each function takes Numba some 50 ms, an intrinsic none.
@@ -136,12 +136,18 @@ def trap(typingctx):
 
 def build_array(context: Any, builder: Any, array: Any, address: Any, size: Any) -> Any:
     """Build a flat array of an element type from the address and number of its elements."""
+    place = builder.inttoptr(address, context.get_data_type(array.dtype).as_pointer())
+    return build_array_of(context, builder, array, place, size)
+
+
+def build_array_of(context: Any, builder: Any, array: Any, place: Any, size: Any) -> Any:
+    """Build a flat array of an element type from the pointer to its elements and their number."""
     item = context.get_data_type(array.dtype)
     itemsize = context.get_constant(types.intp, context.get_abi_sizeof(item))
     view = make_array(array)(context, builder)
     populate_array(
         view,
-        data=builder.inttoptr(address, item.as_pointer()),
+        data=place,
         shape=[size],
         strides=[itemsize],
         itemsize=itemsize,
@@ -182,6 +188,21 @@ def arrays_at(typingctx, pairs, count, dtype, first, size):
         return context.make_tuple(builder, result, views)
 
     return result(pairs, count, dtype, int64, int64), codegen
+
+
+@intrinsic(prefer_literal=True)
+def stack_arrays(typingctx, count, size, dtype):
+    """Return a tuple of ``count`` flat arrays of ``size`` elements of a dtype, on the stack."""
+    result = types.UniTuple(types.Array(dtype.dtype, 1, "C"), count.literal_value)
+
+    def codegen(context, builder, signature, arguments):
+        item, n = context.get_data_type(dtype.dtype), context.get_constant(types.intp, size.literal_value)
+        places = [cgutils.alloca_once(builder, item, n) for _ in range(result.count)]
+        # By pointers: of what an integer has been made from LLVM keeps nothing in registers.
+        views = [build_array_of(context, builder, result.dtype, place, n) for place in places]
+        return context.make_tuple(builder, result, views)
+
+    return result(count, size, dtype), codegen
 
 
 @intrinsic(prefer_literal=True)

@@ -8,6 +8,7 @@ import numpy as np
 
 from fastopt.engine.native.checking import finite_array
 from fastopt.engine.native.pointers import arrays_at, scalars_at, word_at
+from fastopt.engine.native.quantized import quantized_caller
 from fastopt.engine.table import PIECE
 from fastopt.kernels.cautious import count_agreeing, move_agreeing
 from fastopt.kernels.jit import internal
@@ -100,7 +101,10 @@ TEMPLATES = {
 def caller(kernel: Any, dtype: np.dtype[Any], n_arrays: int, n_scalars: int, form: str) -> Any:
     """Return the function ``run(arguments, scalars)`` that calls a kernel, given as to `kernel_unit`."""
     own = {"rule": kernel, "DTYPE": dtype, "N_ARRAYS": n_arrays, "N_SCALARS": n_scalars}
+    form, *how = form.split(":")
     own["N_GIVEN"] = n_arrays - (form == "without-copy")  # a statistics pass doesn't know of the copy
+    if how:
+        return quantized_caller(kernel, own, *how, is_cautious=form == "elements-of-copy")
     function: Callable[..., Any] = FunctionType(
         TEMPLATES[form].__code__, {**globals(), **own}, kernel.__name__
     )

@@ -60,10 +60,14 @@ def update_averages(row_address, pool_address, scalars, param, offset, size):
 def update_piece(header, row, pool, room, param, grad, offset, size):
     """Update some elements, contiguous ones. Returns 1 if their gradient isn't finite, else 0."""
     piece = pointer(room + PIECE_ROOM, int64)
-    piece[0], piece[1], piece[2], piece[3], piece[4], piece[5] = 0, 0, param, size, grad, size
-    for k in range(row.n_states):
-        piece[6 + 2 * k] = pool[row.arrays_at + 2 * k] + offset * row.itemsize
-        piece[7 + 2 * k] = size
+    piece[0], piece[1], piece[2], piece[3], piece[4], piece[5] = offset, 0, param, size, grad, size
+    if row.is_quantized:  # whose states the rule's caller finds by the number of the first element
+        for k in range(2 * row.n_states):
+            piece[6 + k] = pool[row.arrays_at + k]
+    else:
+        for k in range(row.n_states):
+            piece[6 + 2 * k] = pool[row.arrays_at + 2 * k] + offset * row.itemsize
+            piece[7 + 2 * k] = size
     own = header.scalars_address + 8 * row.scalars
     found = call(row.rule_address, (room + PIECE_ROOM, own))
     if row.n_averages:
@@ -116,6 +120,41 @@ def update_tile(header, row, pool, room, line, n_lines, first, width):
 
 
 @internal
+def copy_range(header, row, room, which, inner, at, size, is_back):
+    """Copy some elements in the order of the state to the scratch, or back to the parameter."""
+    done = 0
+    while done < size:
+        line, first = (at + done) // inner, (at + done) % inner
+        n_lines, width = 1, min(inner - first, size - done)
+        if width == inner:
+            n_lines = min((size - done) // inner, MAX_LINES)
+        here = room + (GRAD_ROOM if which == GRAD else PARAM_ROOM) + done * row.itemsize
+        if is_back:
+            scatter_block(header, row, room, line, n_lines, first, width, here, width)
+        else:
+            gather_block(header, row, room, which, line, n_lines, first, width, here, width)
+        done += n_lines * width
+
+
+@internal
+def update_range(header, row, pool, room, at, size):
+    """Update some elements in the order of the state, by way of the scratch."""
+    inner, offset = pool[row.axes_at], at * row.itemsize
+    grad, param = room + GRAD_ROOM, room + PARAM_ROOM
+    if row.grad_mode == GATHERED:
+        copy_range(header, row, room, GRAD, inner, at, size, False)
+    else:
+        grad = (row.grad_address if row.grad_mode == DIRECT else row.grad_copy_address) + offset
+    if row.param_mode != GATHERED:
+        param = (row.param_address if row.param_mode == DIRECT else row.param_copy_address) + offset
+        return update_piece(header, row, pool, room, param, grad, at, size)
+    copy_range(header, row, room, PARAM, inner, at, size, False)
+    found = update_piece(header, row, pool, room, param, grad, at, size)
+    copy_range(header, row, room, PARAM, inner, at, size, True)
+    return found
+
+
+@internal
 def update_elements(table, row_address, room, low, high):
     """Update the elements from low to below high of strided arrays, in the order of the state.
 
@@ -126,6 +165,10 @@ def update_elements(table, row_address, room, low, high):
     found = 0
     inner = pool[row.axes_at]
     gathers_param, gathers_grad = row.param_mode == GATHERED, row.grad_mode == GATHERED
+    if row.is_quantized:
+        for at in range(low, high, PIECE):
+            found |= update_range(header, row, pool, room, at, min(PIECE, high - at))
+        return found
     by_tiles = (gathers_param and is_across(pool, row, PARAM)) or (
         gathers_grad and is_across(pool, row, GRAD)
     )
