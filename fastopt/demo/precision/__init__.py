@@ -1,0 +1,1 @@
+"""Programs that train small networks, to compare optimizer state in low and in full precision."""
