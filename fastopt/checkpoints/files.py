@@ -35,7 +35,6 @@ BY_KEY = {"counts", "quantized", "shapes"}  # dicts by parameter
 # As safetensors calls them.
 DTYPES = {"F16": "float16", "F32": "float32", "F64": "float64", "U8": "uint8", "U16": "uint16"}
 
-
 Parts = dict[str, dict[Hashable, np.ndarray]]
 
 

@@ -204,7 +204,8 @@ def parse_quantized(
 ) -> dict[Hashable, Slot]:
     """Return the slots of parameters with states in fewer bytes, and put `SavedCodes` in their places."""
     result: dict[Hashable, Slot] = {}
-    for key, own in told.items() if isinstance(told, Mapping) else [(None, ())]:
+    pairs: Any = told.items() if isinstance(told, Mapping) else [(None, ())]
+    for key, own in pairs:
         try:
             name, kind, shape, order = own
             is_known = name in FORMATS and kind in ("float32", "float64") and order in ("C", "F")

@@ -213,8 +213,9 @@ class Memory:
                 result[key] = slot.view(self.buffers[slot.dtype][index])
                 continue
             own = self.apart[key][index]
-            is_coded = isinstance(own, QuantizedArray)
-            result[key] = own if is_coded else own.reshape(slot.shape, order=slot.order)
+            if not isinstance(own, QuantizedArray):
+                own = own.reshape(slot.shape, order=slot.order)
+            result[key] = own
         return result
 
     def views(self, name: str) -> dict[Hashable, np.ndarray]:
