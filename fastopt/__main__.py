@@ -13,6 +13,7 @@ import fastopt
 from fastopt import optimizers
 from fastopt.demo.arguments import DTYPES, Defaults, Parser, dtypes, module, png, rules, shapes, whole, widths
 from fastopt.demo.pipes import CLOSED_PIPE, discard_output
+from fastopt.demo.precision import command as state_study
 from fastopt.demo.surfaces import SURFACES
 
 # The extra that brings each optional module.
@@ -113,8 +114,11 @@ def bench(options: argparse.Namespace, parser: Parser) -> None:
 
 
 def verify(options: argparse.Namespace, parser: Parser) -> int:
-    """Compare fastopt with plain NumPy or other libraries, or give it wrong input."""
-    if options.faults:
+    """Compare fastopt with plain NumPy or other libraries, give it wrong input, or train with small state."""
+    state_study.check_arguments(options, parser)
+    if options.state:
+        text, right = state_study.outcome(options)
+    elif options.faults:
         from fastopt.demo import invalid_inputs
 
         text, right = invalid_inputs.summary()
@@ -267,9 +271,10 @@ def build_parser() -> Parser:
         "compare fastopt with plain NumPy, or with other libraries",
         "By default it takes 20 steps of every rule in every dtype and layout by fastopt and in plain NumPy, "
         "and shows the largest differences, as proof after an installation. Exits with 1 if there is one, if "
-        "fastopt has let a fault through, or differs from a library.",
+        "fastopt has let a fault through or differs from a library, or if a training suffers from its state.",
     )
-    add = sub.add_mutually_exclusive_group().add_argument
+    exclusive = sub.add_mutually_exclusive_group()
+    add = exclusive.add_argument
     add(
         "--faults",
         action="store_true",
@@ -282,6 +287,7 @@ def build_parser() -> Parser:
         help="run each rule beside its equivalent in a well-known library; show the largest relative "
         "difference over 20 steps, and the times of a step on the book's network",
     )
+    state_study.add_arguments(sub, exclusive)
 
     add = (
         command(

@@ -1,10 +1,18 @@
-"""The networks and programs of the study of optimizer state in low precision."""
+"""`verify --state`: gradients of its networks, what it calls harm, and the study in its shortest form."""
+
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from test_demo import slope
+from test_demo import refused, slope
 
+import fastopt
+from fastopt.__main__ import main
+from fastopt.demo.precision import report, study
+from fastopt.demo.precision.criterion import COARSE, FINE, Run, Trial, standard_error
 from fastopt.demo.precision.networks import CharLSTM, SimpleConvNet, SkipGram
+from fastopt.demo.precision.picture import picture
 from fastopt.demo.precision.programs import CHARACTERS, PROGRAMS, RULES, additions
 
 
@@ -64,3 +72,133 @@ def test_text_of_additions():
     for line in text.split("\n")[:-1]:
         terms, total = line.split("=")
         assert sum(map(int, terms.split("+"))) == int(total)
+
+
+def curves(n_seeds=5, offset=0.0, noise=0.0, accuracy=0.97):
+    """Return runs whose loss falls to 0.1 + offset; the accuracies of the seeds are 0.2 points apart."""
+    rng = np.random.default_rng(0)
+    steps = np.arange(100)
+    return [
+        Run(
+            np.exp(-steps / 20) + 0.1 + 0.001 * seed + offset + noise * rng.standard_normal(100),
+            accuracy + 0.002 * seed,
+        )
+        for seed in range(n_seeds)
+    ]
+
+
+def trial(low, full=None, state_dtype="int8"):
+    full = curves(len(low)) if full is None else full
+    return Trial("digits MLP", "Adam", state_dtype, full, low)
+
+
+def test_what_is_within_noise():
+    assert trial(curves()).faults(FINE) == []
+    assert trial(curves(noise=0.005)).faults(FINE) == []
+    assert trial(curves(accuracy=0.967)).faults(FINE) == []
+    # Better isn't harm.
+    assert trial(curves(offset=-0.05, accuracy=0.99)).faults(FINE) == []
+
+
+def test_what_is_harm():
+    (fault,) = trial(curves(accuracy=0.96)).faults(FINE)
+    # Standard deviation 0.316 points, hence 4 standard errors are 0.566.
+    assert fault == "accuracy lower by 1.00 points, allowed are 0.57"
+    (fault,) = trial(curves(offset=0.02)).faults(FINE)
+    assert fault.startswith("final loss higher by 1")
+    (fault,) = trial(curves(noise=0.1)).faults(FINE)
+    assert fault == "correlation 0.9285, at least 0.99 is needed"
+    assert len(trial(curves(1, offset=0.2, noise=0.3, accuracy=0.9)).faults(COARSE)) == 3
+
+
+def test_one_seed_that_fails_is_not_excused_by_its_own_spread():
+    low = curves()
+    low[2] = Run(low[2].losses * 0 + 2.3, 0.1)
+    accuracy, loss, correlation = trial(low).faults(FINE)
+    assert "accuracy lower by" in accuracy
+    assert "final loss higher" in loss
+    assert "at least 0.99" in correlation
+
+
+def test_a_training_that_overflows_is_harm():
+    low = [Run(run.losses * np.inf, 0.1) for run in curves()]
+    assert len(trial(low).faults(FINE)) == 3
+
+
+def test_standard_error():
+    assert standard_error([3.0]) == 0
+    assert standard_error([1.0, 2.0, 3.0]) == pytest.approx(1 / np.sqrt(3))
+
+
+def test_the_report_names_what_is_wrong(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    trials = [trial(curves()), trial(curves(accuracy=0.9), state_dtype="float16")]
+    text, right = report.summary(trials, {"int8": 0.1352, "float16": 1.0}, False)
+    assert not right
+    assert "digits MLP, Adam, float16: accuracy lower by 7.00 points" in text
+    assert "float16: v must decay to 0.1352, got 1.0000" in text
+    assert max(map(len, text.splitlines())) <= 80
+    text, right = report.summary(trials[:1], {"int8": 0.1352}, False)
+    assert right
+    assert "All trainings are within noise." in text
+
+
+def test_a_state_that_is_rounded_to_the_nearest_does_not_decay(monkeypatch):
+    """The test of the decay would see formats without stochastic rounding."""
+
+    class Nearest:
+        def __init__(self, lr, threads, beta2):
+            self.adam = fastopt.Adam(lr, threads=threads, beta2=beta2)
+
+        def update(self, params, grads):
+            self.adam.update(params, grads)
+            self.v = self.adam.v
+            bits = self.v["W"].view(np.uint32)
+            bits += 0x8000
+            bits &= 0xFFFF0000
+
+    monkeypatch.setattr(study, "fastopt", SimpleNamespace(Adam=Nearest))
+    assert study.decayed_moment(None) == 1
+
+
+def test_the_state_in_full_decays():
+    assert study.decayed_moment(None) == pytest.approx(report.EXPECTED_MOMENT, rel=1e-3)
+
+
+def test_options_of_the_study_need_it(capsys):
+    for option in (["--seeds", "2"], ["--short"], ["--out", "a.png"]):
+        refused(["verify", *option], f"argument {option[0]}: requires --state", capsys)
+    refused(["verify", "--state", "--rules"], "not allowed with argument", capsys)
+
+
+def test_a_short_study(monkeypatch, tmp_path):
+    """Each program takes some steps with its state in the format, and the report is about all of them."""
+    monkeypatch.setattr(study, "PROGRAMS", [replace(program, short_steps=8) for program in PROGRAMS])
+    trials = study.compare(1, is_short=True, rules=["Adam"], formats=["int8"], processes=1)
+    assert [trial.program for trial in trials] == [program.name for program in PROGRAMS]
+    for own in trials:
+        assert own.faults(COARSE) == []
+        # The state takes part: all programs have an array that is large enough.
+        assert own.full[0].losses[0] == own.low[0].losses[0]
+        assert not np.array_equal(own.full[0].losses, own.low[0].losses)
+    moments = {"int8": study.decayed_moment("int8")}
+    text, right = report.summary(trials, moments, is_short=True)
+    assert right
+    assert "4 of 4" in text
+    assert picture(trials, tmp_path / "state.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_results_depend_on_the_case_only():
+    case = study.Case(0, "Momentum", "int8", 0, is_short=True)
+    runs = [*study.results([case, case._replace(seed=1), case], 1)]
+    assert np.array_equal(runs[0].losses, runs[2].losses)
+    assert not np.array_equal(runs[0].losses, runs[1].losses)
+    assert runs[0].accuracy == runs[2].accuracy > 0.9
+
+
+@pytest.mark.long
+def test_the_command(tmp_path, capsys):
+    out = tmp_path / "own.png"
+    assert main(["verify", "--state", "--seeds", "1", "--short", "--out", str(out)]) == 0
+    assert "All trainings are within noise." in capsys.readouterr().out
+    assert out.exists()

@@ -187,7 +187,7 @@ PROGRAMS = (
         "LSTM",
         500,
         40,
-        {"Adam": 0.005, "AdamW": 0.005, "Momentum": 0.5, "Lion": 0.002, "AdaGrad": 0.05},
+        {"Adam": 0.003, "AdamW": 0.003, "Momentum": 0.3, "Lion": 0.0015, "AdaGrad": 0.05},
         lambda seed: CharLSTM(len(CHARACTERS), seed=seed),
         text_batches,
         held_out_text,
