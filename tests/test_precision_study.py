@@ -14,6 +14,7 @@ from fastopt.demo.precision.criterion import COARSE, FINE, Run, Trial, standard_
 from fastopt.demo.precision.networks import CharLSTM, SimpleConvNet, SkipGram
 from fastopt.demo.precision.picture import picture
 from fastopt.demo.precision.programs import CHARACTERS, PROGRAMS, RULES, additions
+from fastopt.demo.precision.study import Moment
 
 
 def numbers(*shape, below=None, seed=0):
@@ -133,12 +134,12 @@ def test_standard_error():
 def test_the_report_names_what_is_wrong(monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     trials = [trial(curves()), trial(curves(accuracy=0.9), state_dtype="float16")]
-    text, right = report.summary(trials, {"int8": 0.1352, "float16": 1.0}, False)
+    text, right = report.summary(trials, {"int8": Moment(0.1352, 0.03), "float16": Moment(1.0, 0.0)}, False)
     assert not right
     assert "digits MLP, Adam, float16: accuracy lower by 7.00 points" in text
     assert "float16: v must decay to 0.1352, got 1.0000" in text
     assert max(map(len, text.splitlines())) <= 80
-    text, right = report.summary(trials[:1], {"int8": 0.1352}, False)
+    text, right = report.summary(trials[:1], {"int8": Moment(0.1352, 0.03)}, False)
     assert right
     assert "All trainings are within noise." in text
 
@@ -158,11 +159,13 @@ def test_a_state_that_is_rounded_to_the_nearest_does_not_decay(monkeypatch):
             bits &= 0xFFFF0000
 
     monkeypatch.setattr(study, "fastopt", SimpleNamespace(Adam=Nearest))
-    assert study.decayed_moment(None) == 1
+    assert study.decayed_moment(None) == (1, 0)
 
 
 def test_the_state_in_full_decays():
-    assert study.decayed_moment(None) == pytest.approx(report.EXPECTED_MOMENT, rel=1e-3)
+    mean, deviation = study.decayed_moment(None)
+    assert mean == pytest.approx(report.EXPECTED_MOMENT, rel=1e-3)
+    assert deviation == 0
 
 
 def test_options_of_the_study_need_it(capsys):

@@ -57,7 +57,10 @@ def picture(trials: Sequence[Trial], out: Path) -> Path:
         for axes in grid.flat:
             axes.set_xlabel("step", size=9)
         what = "seed 0" if n_seeds == 1 else f"mean of {n_seeds} seeds"
-        drawn.suptitle(f"Training loss with optimizer state in full and in low precision, {what}", size=13)
+        drawn.suptitle(
+            f"Training loss, {what}: optimizer state in full precision (grey), in 2 or 1 bytes (dashed, on top)",
+            size=13,
+        )
         handles, labels = grid[0, 0].get_legend_handles_labels()
         drawn.legend(
             handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, handlelength=5

@@ -7,6 +7,7 @@ import numpy as np
 
 from fastopt.demo.precision.criterion import COARSE, FINE, NOISE, Margins, Trial, standard_error
 from fastopt.demo.precision.programs import PROGRAMS
+from fastopt.demo.precision.study import Moment
 from fastopt.demo.report import paragraph, table
 
 __all__ = ["summary"]
@@ -21,8 +22,8 @@ TITLES = (
 )  # fmt: skip
 
 FORMAT_TITLES = (
-    "state", "v after\n2,000\nsteps", "test,\npoints", "standard\nerror", "final\nloss", "standard\nerror",
-    "within\nnoise",
+    "state", "v after\n2,000\nsteps", "\ndevia-\ntion", "test,\npoints", "standard\nerror", "final\nloss",
+    "standard\nerror", "within\nnoise",
 )  # fmt: skip
 
 NOTES = """\
@@ -32,9 +33,9 @@ test %: in the last tenth of the steps, the mean over the seeds; test % is the a
 its standard deviation over the seeds."""
 
 FORMAT_NOTES = f"""\
-v: of Adam, 1 at first, with gradients of 0 and beta2 = 0.999, the mean over the elements; exact is
-{EXPECTED_MOMENT:.3f}. test, final loss: difference between format and full precision, the mean over all
-trainings above and their seeds."""
+v: of Adam, 1 at first, with gradients of 0 and beta2 = 0.999; mean and standard deviation over the elements,
+exactly {EXPECTED_MOMENT:.4f} and 0. test, final loss: difference between format and full precision, the mean
+over all trainings above and their seeds."""
 
 
 def criterion_note(margins: Margins, n_seeds: int) -> str:
@@ -47,7 +48,7 @@ def criterion_note(margins: Margins, n_seeds: int) -> str:
     return (
         f"Within noise: the format's accuracy is lower by at most {margins.accuracy * 100:g} points, its "
         f"final loss higher by at most {margins.loss:.0%}{errors}; the correlation is at least "
-        f"{margins.correlation:g}. v may differ by {MOMENT_TOLERANCE:.0%}."
+        f"{margins.correlation:g}. The mean of v may differ by {MOMENT_TOLERANCE:.0%}."
     )
 
 
@@ -78,7 +79,7 @@ def row(trial: Trial, is_right: bool) -> list[str]:
     ]
 
 
-def format_row(name: str, moment: float, trials: Sequence[Trial], n_right: int) -> list[str]:
+def format_row(name: str, moment: Moment, trials: Sequence[Trial], n_right: int) -> list[str]:
     """Return the cells of a format."""
     accuracies = np.concatenate([trial.accuracies for trial in trials], axis=1)
     points = np.diff(accuracies, axis=0)[0] * 100
@@ -88,7 +89,8 @@ def format_row(name: str, moment: float, trials: Sequence[Trial], n_right: int) 
         percent = np.diff(np.log(losses), axis=0)[0] * 100
         return [
             name,
-            f"{moment:.4f}",
+            f"{moment.mean:.4f}",
+            f"{moment.deviation:.3f}",
             *(f"{points.mean():+.2f}", f"{standard_error(points):.2f}"),
             *(f"{percent.mean():+.1f}%", f"{standard_error(percent):.1f}%"),
             f"{n_right} of {len(trials)}",
@@ -104,14 +106,14 @@ def headings(is_short: bool) -> dict[str, str]:
     return found
 
 
-def summary(trials: Sequence[Trial], moments: Mapping[str, float], is_short: bool) -> tuple[str, bool]:
+def summary(trials: Sequence[Trial], moments: Mapping[str, Moment], is_short: bool) -> tuple[str, bool]:
     """Return the tables, and whether all trainings and moments are within the margins.
 
     Parameters
     ----------
     trials : sequence of Trial
         The trainings, those of a program one after the other.
-    moments : mapping of str to float
+    moments : mapping of str to Moment
         What `decayed_moment` returns for each format.
     is_short : bool
         Whether the programs took their `short_steps`.
@@ -132,8 +134,8 @@ def summary(trials: Sequence[Trial], moments: Mapping[str, float], is_short: boo
     for name, moment in moments.items():
         of_format = [trial for trial in trials if trial.state_dtype == name]
         format_rows.append(format_row(name, moment, of_format, n_right[name]))
-        if not abs(moment - EXPECTED_MOMENT) <= MOMENT_TOLERANCE * EXPECTED_MOMENT:
-            wrong.append(f"{name}: v must decay to {EXPECTED_MOMENT:.4f}, got {moment:.4f}")
+        if not abs(moment.mean - EXPECTED_MOMENT) <= MOMENT_TOLERANCE * EXPECTED_MOMENT:
+            wrong.append(f"{name}: v must decay to {EXPECTED_MOMENT:.4f}, got {moment.mean:.4f}")
     verdict = (
         "All trainings are within noise."
         if not wrong

@@ -17,7 +17,7 @@ from fastopt.demo.precision.criterion import Run, Trial
 from fastopt.demo.precision.programs import PROGRAMS, RULES
 from fastopt.tools.precompilation import compile_first
 
-__all__ = ["FORMATS", "Case", "compare", "decayed_moment", "train"]
+__all__ = ["FORMATS", "Case", "Moment", "compare", "decayed_moment", "train"]
 
 FORMATS = ("bfloat16", "float16", "int8")
 
@@ -39,6 +39,13 @@ class Case(NamedTuple):
     state_dtype: str | None
     seed: int
     is_short: bool
+
+
+class Moment(NamedTuple):
+    """The mean of v over its elements, and their standard deviation."""
+
+    mean: float
+    deviation: float
 
 
 def make(rule: str, lr: float, state_dtype: str | None, seed: int, **others: Any) -> Any:
@@ -133,11 +140,11 @@ def ignore_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def decayed_moment(state_dtype: str | None) -> float:
-    """Return the mean of Adam's v, 1 at first, after 2,000 steps with gradients of 0 and beta2 = 0.999.
+def decayed_moment(state_dtype: str | None) -> Moment:
+    """Return what is left of Adam's v = 1 after 2,000 steps with gradients of 0 and beta2 = 0.999.
 
-    Each step takes a thousandth of v, less than the distance between two numbers of 2 bytes. If they were
-    rounded to the nearest one, v would stay 1.
+    Each step takes a thousandth of v, less than the distance between two numbers of bfloat16 or int8. If they
+    were rounded to the nearest one, v would stay 1.
     """
     optimizer = make("Adam", 0.0, state_dtype, 0, beta2=0.999)
     params = {"W": np.zeros(50_000, np.float32)}
@@ -147,4 +154,5 @@ def decayed_moment(state_dtype: str | None) -> float:
     grads["W"][...] = 0
     for _ in range(DECAY_STEPS):
         optimizer.update(params, grads)
-    return float(np.mean(optimizer.v["W"], dtype=np.float64))
+    v = np.asarray(optimizer.v["W"], np.float64)
+    return Moment(float(v.mean()), float(v.std()))
