@@ -130,7 +130,7 @@ def test_it_is_saved_and_loaded():
 
 
 def test_rows_are_refused():
-    with pytest.raises(ValueError, match="'E' is of rows, but cautious=True measures whole arrays"):
+    with pytest.raises(ValueError, match="'E' is of rows, but cautious=True needs whole arrays"):
         fastopt.SGD(cautious=True).update({"E": ROWS.copy()}, {"E": fastopt.Rows([0], ROWS[:1])})
     with pytest.raises(TypeError, match="cautious must be False or True, not 1"):
         fastopt.SGD(cautious=1)

@@ -190,7 +190,7 @@ def test_rows_that_cannot_be_taken(options, rows, error, message):
 @pytest.mark.parametrize(("optimizer", "param", "message"), [
     (fastopt.Adam(), np.ones(SHAPE), "'W' is of rows, but Adam changes the others, too: rows='lazy'"),
     (fastopt.Momentum(), np.ones(SHAPE), "Momentum changes the others, too: rows='lazy'"),
-    (fastopt.LAMB(rows="lazy"), np.ones(SHAPE), "'W' is of rows, but LAMB measures whole arrays"),
+    (fastopt.LAMB(rows="lazy"), np.ones(SHAPE), "'W' is of rows, but LAMB needs whole arrays"),
     (fastopt.RowAdaGrad(cautious=True), np.ones(SHAPE), "'W' is of rows, but cautious=True"),
     (fastopt.SGD(), np.ones(()), "'W' is of rows, but its parameter is a number"),
 ])  # fmt: skip
