@@ -19,6 +19,9 @@ from fastopt.reference.quantization import STATES
 NAMES = [*FORMATS]
 RULES = [*STATES]
 
+# Rules with one to four states, some of them in full: others take a second each to be compiled.
+SOME = [(rule, np.float32) for rule in ("AMSGrad", "Adam", "Adan", "Momentum", "Rprop")]
+
 
 def arrays(rng, dtype=np.float32):
     """Return parameters above and below the size from which states are rounded."""
@@ -52,10 +55,8 @@ def assert_same(a, b):
         np.testing.assert_array_equal(a[key], b[key], err_msg=str(key))
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("rule", RULES)
-def test_every_rule_has_the_references_bits(rule, name, dtype):
+def check_rule(rule, name, dtype):
+    """Compare steps, and the states that they leave, with the reference."""
     optimizer = getattr(fastopt, rule)(state_dtype=name, state_seed=3)
     twin = Reference(getattr(fastopt.reference, rule), state_dtype=name, state_seed=3)
     assert_same(run(optimizer, dtype), run(twin, dtype))
@@ -64,6 +65,31 @@ def test_every_rule_has_the_references_bits(rule, name, dtype):
         shown = getattr(optimizer, state.removeprefix("√"))["W"]
         assert shown.dtype == np.float32
         np.testing.assert_array_equal(shown, own)
+    return optimizer
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("rule", RULES)
+def test_every_rule_has_the_references_bits_in_plain_numpy(rule, name, dtype, monkeypatch):
+    monkeypatch.setenv("FASTOPT_COMPILE", "never")
+    assert not check_rule(rule, name, dtype).compiled
+
+
+@pytest.mark.parametrize(
+    ("rule", "name", "dtype"),
+    [
+        pytest.param(
+            rule, name, dtype, marks=() if rule in SOME and dtype is np.float32 else pytest.mark.long
+        )
+        for rule in RULES
+        for name in NAMES
+        for dtype in (np.float32, np.float64)
+    ],
+)
+def test_every_rule_has_the_references_bits_compiled(rule, name, dtype, monkeypatch):
+    monkeypatch.setenv("FASTOPT_COMPILE", "now")
+    assert check_rule(rule, name, dtype).compiled
 
 
 def test_the_tables_name_the_same_states():

@@ -1,4 +1,4 @@
-"""What calls a kernel: functions that the step calls by their address."""
+"""What calls a kernel: functions that the step calls by their address. See also `elements`."""
 
 from collections.abc import Callable
 from types import FunctionType
@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from fastopt.engine.native.checking import finite_array
+from fastopt.engine.native.elements import elements_caller
 from fastopt.engine.native.pointers import arrays_at, scalars_at, word_at
-from fastopt.engine.native.quantized import quantized_caller
 from fastopt.engine.table import PIECE
 from fastopt.kernels.cautious import count_agreeing, move_agreeing
 from fastopt.kernels.jit import internal
@@ -28,7 +28,7 @@ DOUBLE = np.dtype(np.float64)
 
 
 def run_on_elements(elements, scalars):
-    """Run an element-wise kernel piece by piece. Returns 1 if the gradient isn't finite, else 0."""
+    """Run a user's kernel, which may read neighbors, by pieces. Returns 1 if the gradient isn't finite."""
     values = scalars_at(scalars, N_SCALARS, DTYPE)
     size = word_at(elements + 24)
     found = 0
@@ -48,11 +48,11 @@ def run_on_arrays(arguments, scalars):
     return 0
 
 
-# Cautious steps: the last array is a copy of the parameter, which the rule updates in its place.
+# Cautious steps: the last array is a copy of the parameter, which the kernel updates in its place.
 
 
 def run_on_elements_of_copy(arguments, scalars):
-    """Run an element-wise kernel on a copy, piece by piece; note how many elements agree."""
+    """Run a user's kernel on a copy, piece by piece; note how many elements agree."""
     values = scalars_at(scalars, N_SCALARS, DTYPE)
     size, count = word_at(arguments + 24), 0
     for first in range(0, size, PIECE):
@@ -101,10 +101,14 @@ TEMPLATES = {
 def caller(kernel: Any, dtype: np.dtype[Any], n_arrays: int, n_scalars: int, form: str) -> Any:
     """Return the function ``run(arguments, scalars)`` that calls a kernel, given as to `kernel_unit`."""
     own = {"rule": kernel, "DTYPE": dtype, "N_ARRAYS": n_arrays, "N_SCALARS": n_scalars}
-    form, *how = form.split(":")
+    form, *quantized = form.split(":")
+    is_cautious = form == "elements-of-copy"
+    if quantized:
+        name, kinds = quantized
+        return elements_caller(kernel, own, kinds, name, is_cautious=is_cautious)
+    if kernel.is_own and form.startswith("elements"):
+        return elements_caller(kernel, own, "e" * (n_arrays - 2 - is_cautious), is_cautious=is_cautious)
     own["N_GIVEN"] = n_arrays - (form == "without-copy")  # a statistics pass doesn't know of the copy
-    if how:
-        return quantized_caller(kernel, own, *how, is_cautious=form == "elements-of-copy")
     function: Callable[..., Any] = FunctionType(
         TEMPLATES[form].__code__, {**globals(), **own}, kernel.__name__
     )

@@ -60,8 +60,9 @@ def update_averages(row_address, pool_address, scalars, param, offset, size):
 def update_piece(header, row, pool, room, param, grad, offset, size):
     """Update some elements, contiguous ones. Returns 1 if their gradient isn't finite, else 0."""
     piece = pointer(room + PIECE_ROOM, int64)
-    piece[0], piece[1], piece[2], piece[3], piece[4], piece[5] = offset, 0, param, size, grad, size
+    piece[0], piece[1], piece[2], piece[3], piece[4], piece[5] = 0, 0, param, size, grad, size
     if row.is_quantized:  # whose states the rule's caller finds by the number of the first element
+        piece[0] = offset
         for k in range(2 * row.n_states):
             piece[6 + k] = pool[row.arrays_at + k]
     else:
