@@ -58,7 +58,7 @@ def picture(trials: Sequence[Trial], out: Path) -> Path:
             axes.set_xlabel("step", size=9)
         what = "seed 0" if n_seeds == 1 else f"mean of {n_seeds} seeds"
         drawn.suptitle(
-            f"Training loss, {what}: optimizer state in full precision (grey), in 2 or 1 bytes (dashed, on top)",
+            f"Training loss, {what}: state in full precision (grey), in 2 or 1 bytes (dashed, on top of it)",
             size=13,
         )
         handles, labels = grid[0, 0].get_legend_handles_labels()
