@@ -1,16 +1,22 @@
 """Rules, options and containers for `test_matrix`, and the steps that are compared with the reference."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from inspect import signature
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import numpy as np
 from cases import FOR_MATRICES, RULES, same_bits
 
 import fastopt
 from fastopt import reference, schedules
+from fastopt.engine import memory
+from fastopt.reference import options as reference_options
 from fastopt.reference.options import Optimizer
+from fastopt.reference.quantization import STATES
 
 __all__ = [
     "LONG",
@@ -116,13 +122,20 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "skip": {"nonfinite": "skip"},
     "raise": {"nonfinite": "raise"},
     "skip_norm": {"skip_norm": 5.5},
+    "bfloat16": {"state_dtype": "bfloat16"},
+    "float16": {"state_dtype": "float16", "state_seed": 1},
+    "int8": {"state_dtype": "int8", "state_seed": 2**40},
 }
+
+# States in fewer bytes, which here arrays of all sizes have.
+QUANTIZED = {"bfloat16", "float16", "int8"}
 
 # What changes numbers, or decides on a step, in the same way for all rules: each has one of the containers
 # with it, and of the pairs only those below are made.
 VARIANTS = {
     *("decay_max_lr", "clip_rms", "clip_adaptive_eps", "clip_norm_type", "largest", "lookahead_reset"),
     *("ema_every", "ema_overwrite", "swa_every", "skip_norm"),
+    *QUANTIZED,
 }
 VARIANT_PAIRS = [
     *(("decay_max_lr", "groups"), ("decay_max_lr", "schedule")),
@@ -130,6 +143,10 @@ VARIANT_PAIRS = [
     *(("clip_rms", "clip_norm"), ("clip_norm", "lookahead_reset"), ("groups", "lookahead_reset")),
     *(("lookahead_reset", "ema"), ("lookahead_reset", "accumulate"), ("lookahead_reset", "skip")),
     *(("accumulate", "skip_norm"), ("skip", "skip_norm"), ("raise", "skip_norm"), ("freeze", "skip_norm")),
+    *(("maximize", "int8"), ("decoupled", "float16"), ("clip_norm", "int8"), ("groups", "bfloat16")),
+    *(("freeze", "int8"), ("schedules", "float16"), ("lookahead", "bfloat16"), ("lookahead_reset", "int8")),
+    *(("ema", "int8"), ("swa", "float16"), ("accumulate", "bfloat16"), ("cautious", "int8")),
+    *(("cautious", "bfloat16"), ("skip", "int8"), ("skip_norm", "float16"), ("weight_decay", "int8")),
 ]
 
 SHAPES = {"W": (3, 5), "b": (4,), "s": (), "K": (2, 1, 2, 3)}
@@ -184,6 +201,8 @@ def has_option(rule: str, option: str) -> bool:
     own = getattr(fastopt, rule)
     if option in ("schedule", "schedules"):
         return "lr" not in own.unscheduled
+    if option in QUANTIZED:
+        return rule in STATES
     shared = any(getattr(own, state).spec.is_shared for state in own.states)
     if option == "lookahead_reset" and (shared or own.n_totals):
         return False
@@ -455,6 +474,14 @@ class Run:
         return other
 
 
+@contextmanager
+def small_quantized() -> Iterator[None]:
+    """Let arrays of all sizes have states in fewer bytes, if the option is on."""
+    with patch.object(memory, "MIN_SIZE", 1), patch.object(reference_options, "MIN_SIZE", 1):
+        yield
+
+
+@small_quantized()
 def check_steps(case: Case) -> None:
     """Raise AssertionError at the first update with other results than the reference's."""
     ours, theirs = Run(case), Run(case, is_reference=True)
@@ -469,6 +496,7 @@ def check_steps(case: Case) -> None:
             assert same_bits(ours_by_key[key], average), key
 
 
+@small_quantized()
 def check_resumed(case: Case) -> None:
     """Raise AssertionError if a run that is resumed from a state dict has other results."""
     run = Run(case)
@@ -482,6 +510,7 @@ def check_resumed(case: Case) -> None:
         assert run.shown() == other.shown()
 
 
+@small_quantized()
 def check_own_optimizers(case: Case) -> None:
     """Raise AssertionError if the reference differs from fastopt with an optimizer for each parameter.
 

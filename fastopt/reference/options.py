@@ -129,7 +129,7 @@ class Optimizer:
             vars(self.rules[key]).update(chosen[key])
         before = {key: p[key].copy() for key in keys}
         quantized = [key for key in keys if self.state_dtype is not None and p[key].size >= MIN_SIZE]
-        orders = {key: "F" if np.isfortran(params[key]) else "C" for key in quantized}
+        orders = {key: "F" if np.isfortran(np.asarray(params[key])) else "C" for key in quantized}
         for key in quantized:
             for name, state in first_states(self.rules[key], g[key]).items():
                 if getattr(self.rules[key], name) is None:
@@ -262,10 +262,11 @@ class Optimizer:
 
     def round_state(self, key: Any, name: str, order: Any, random: Any) -> None:
         """Round a state of a large parameter, whose elements are numbered in this order."""
-        state = getattr(self.rules[key], name)[key]
+        states = getattr(self.rules[key], name)
+        state = np.asarray(states[key])
         is_root = f"√{name}" in STATES[self.rule.__name__].split()
         new = rounded(state.reshape(-1, order=order), str(self.state_dtype), is_root, random)
-        state[...] = new.reshape(state.shape, order=order)
+        states[key] = new.reshape(state.shape, order=order)
 
     def average(self, key: Any, p: np.ndarray) -> None:
         """Update Lookahead's average, to which the parameter goes back, then that of ema or swa."""
