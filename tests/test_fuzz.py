@@ -20,12 +20,14 @@ import threading
 import time
 import warnings
 from functools import partial
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 from cases import RULES, same_bits, takes
 
 import fastopt
+from fastopt.engine import memory
 from fastopt.schedules import Cosine, Exponential, Linear, Warmup
 
 SECONDS = float(os.environ.get("FASTOPT_FUZZ_SECONDS", "300"))
@@ -117,6 +119,7 @@ class History:
             "groups": {"0": {"lr_scale": choose.choice([0.5, Linear(1.0, 9, 0.2)])}}, "swa": 2,
             "lr": choose.choice([0.01, Cosine(0.1, 9, end=0.001), Warmup(Exponential(0.1, 0.9), 3)]),
             "rows": "lazy", "denormals": "flush", "cautious": True, "clip_rms": 0.5, "skip_norm": 5.0,
+            "state_dtype": choose.choice(["bfloat16", "float16", "int8"]),
         }  # fmt: skip
         # How some of them are meant, which has no effect without these.
         how = {
@@ -152,7 +155,7 @@ class History:
         options = copy.deepcopy(self.chosen) | options
         if not others:
             return first(**options)
-        members = "lr", "weight_decay", "decay_params", "cautious"
+        members = "lr", "weight_decay", "decay_params", "cautious", "state_dtype"
         own = {name: options.pop(name) for name in members if name in options}
         zero = 0 if self.container == "list" else "0"
         return fastopt.Partition({zero: others[0](), lambda key, array: True: first(**own)}, **options)
@@ -166,7 +169,9 @@ class History:
             os.environ["FASTOPT_COMPILE"] = before
 
     def layout(self, array):
-        return LAYOUTS[self.choose.choice(sorted(LAYOUTS))](array)
+        # The order of the elements of a parameter decides on their random bits.
+        ordered = {"F", "transposed"} if "state_dtype" in self.chosen else set()
+        return LAYOUTS[self.choose.choice(sorted({*LAYOUTS} - ordered))](array)
 
     def contain(self, arrays, kind):
         if kind == "list":
@@ -401,7 +406,8 @@ class History:
 def check(seed, folder):
     with open(folder / "seeds", "a") as seeds:
         print(seed, file=seeds)
-    with warnings.catch_warnings():
+    # Arrays of all sizes have states in fewer bytes, if any have.
+    with warnings.catch_warnings(), patch.object(memory, "MIN_SIZE", 1):
         warnings.simplefilter("ignore", RuntimeWarning)
         history = History(seed, folder)
         try:
