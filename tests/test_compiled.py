@@ -20,6 +20,7 @@ from fastopt.engine.native.emission import emit
 from fastopt.engine.native.rules import caller
 from fastopt.engine.structs import is_layout_known
 from fastopt.kernels.common import follow
+from fastopt.kernels.quantization import FORMATS
 from fastopt.tools.precompilation import units_of
 
 PACKAGE = Path(fastopt.__file__).parent
@@ -77,6 +78,26 @@ def test_float32_stays_float32_and_is_vectorized(rule, dtype):
     elif rule != "AdaMuon":  # whose kernel takes a norm
         # The statistics and the scalars are doubles, until they meet the elements.
         assert not has_type(lines, rf"<\d+ x {other}>")
+
+
+@needs_jit
+@pytest.mark.parametrize("name", [*FORMATS])
+def test_states_in_fewer_bytes_are_encoded_and_decoded_by_vectors(name):
+    rule = fastopt.Adam.rule()
+    function = caller(rule.kernel, np.dtype("float32"), 4, rule.n_scalars, f"elements:{name}:vr")
+    lines, code = arithmetic(function, (int64, int64))
+    assert has_type(lines, r"<\d+ x float>")
+    bits = 8 if name == "int8" else 16
+    for operation in (
+        rf"load <\d+ x i{bits}>",
+        rf"<\d+ x i{bits}> .* to <\d+ x (i32|float)>",
+        r"mul <\d+ x i32>",  # of the hash
+        rf"trunc (nuw |nsw )*<\d+ x i32> .* to <\d+ x i{bits}>",
+        rf"store <\d+ x i{bits}>",
+    ):
+        assert re.search(operation, code), operation
+    assert not re.search(r"mul <\d+ x i64>", code)
+    assert not has_type(lines, "double")
 
 
 @needs_jit

@@ -28,7 +28,10 @@ DOUBLE = np.dtype(np.float64)
 
 
 def run_on_elements(elements, scalars):
-    """Run a user's kernel, which may read neighbors, by pieces. Returns 1 if the gradient isn't finite."""
+    """Run a kernel by pieces: a user's may read neighbors, others leave the parameter as it is.
+
+    Returns 1 if the gradient isn't finite, else 0.
+    """
     values = scalars_at(scalars, N_SCALARS, DTYPE)
     size = word_at(elements + 24)
     found = 0
@@ -90,6 +93,7 @@ def run_on_copy(arguments, scalars):
 
 TEMPLATES = {
     "elements": run_on_elements,
+    "elements-read": run_on_elements,
     "arrays": run_on_arrays,
     "elements-of-copy": run_on_elements_of_copy,
     "without-copy": run_on_arrays,
@@ -106,7 +110,7 @@ def caller(kernel: Any, dtype: np.dtype[Any], n_arrays: int, n_scalars: int, for
     if quantized:
         name, kinds = quantized
         return elements_caller(kernel, own, kinds, name, is_cautious=is_cautious)
-    if kernel.is_own and form.startswith("elements"):
+    if kernel.is_own and form in ("elements", "elements-of-copy"):
         return elements_caller(kernel, own, "e" * (n_arrays - 2 - is_cautious), is_cautious=is_cautious)
     own["N_GIVEN"] = n_arrays - (form == "without-copy")  # a statistics pass doesn't know of the copy
     function: Callable[..., Any] = FunctionType(
