@@ -106,7 +106,7 @@ def test_what_is_harm():
     # Standard deviation 0.316 points, hence 4 standard errors are 0.566.
     assert fault == "accuracy lower by 1.00 points, allowed are 0.57"
     (fault,) = trial(curves(offset=0.02)).faults(FINE)
-    assert fault.startswith("final loss higher by 1")
+    assert fault == "final loss higher by 18.0%, allowed are 5.0%"
     (fault,) = trial(curves(noise=0.1)).faults(FINE)
     assert fault == "correlation 0.9285, at least 0.99 is needed"
     assert len(trial(curves(1, offset=0.2, noise=0.3, accuracy=0.9)).faults(COARSE)) == 3

@@ -1,9 +1,10 @@
 """What decides whether a format of the state has hurt a training: accuracy, final loss, and the loss curve.
 
 Both trainings begin with the same weights and take the same batches, so that they differ by the format only.
-The format may change no more than other seeds would: the mean over the seeds may be worse by two standard
-errors of each side. Both sides count with the standard error in full precision. The format's own one would
-excuse a training that fails for one seed of five.
+The mean accuracy over the seeds may be lower by no more than other seeds would change it: two standard errors
+of each side. Both sides count with the standard error in full precision. The format's own one would excuse
+a training that fails for one seed of five. The margin of the final loss is fixed, as seeds differ too much
+in it: four standard errors are up to 99%.
 """
 
 from collections.abc import Sequence
@@ -30,7 +31,7 @@ class Run(NamedTuple):
 
 
 class Margins(NamedTuple):
-    """Differences of accuracy and (relative) of loss that always count as equal; the least correlation."""
+    """What counts as equal: differences of accuracy, relative ones of final loss; the least correlation."""
 
     accuracy: float
     loss: float
@@ -40,7 +41,7 @@ class Margins(NamedTuple):
 # If the initial weights differ by 0.1% at random, in full precision, the mean accuracy over five seeds
 # differs by up to 0.2 points and the final loss by up to 3%; the correlation is 0.998 or more. One test image
 # of the digits is 0.3 points.
-FINE = Margins(accuracy=0.005, loss=0.03, correlation=0.99)
+FINE = Margins(accuracy=0.005, loss=0.05, correlation=0.99)
 
 # For one seed, which has no standard error, and for short trainings, which end where the loss is steep. There
 # the same change of weights changes single accuracies by up to 1.5 points; the least correlation is 0.93.
@@ -87,11 +88,9 @@ class Trial(NamedTuple):
         if not fall <= allowed:
             found.append(f"accuracy lower by {fall * 100:.2f} points, allowed are {allowed * 100:.2f}")
         full, low = self.losses
-        mean = float(np.mean(full))
-        rise = float(np.mean(low)) / mean - 1
-        allowed = max(NOISE * standard_error(full) / mean, margins.loss)
-        if not rise <= allowed:
-            found.append(f"final loss higher by {rise:.1%}, allowed are {allowed:.1%}")
+        rise = float(np.mean(low) / np.mean(full)) - 1
+        if not rise <= margins.loss:
+            found.append(f"final loss higher by {rise:.1%}, allowed are {margins.loss:.1%}")
         correlation = float(np.mean(self.correlations))
         if not correlation >= margins.correlation:
             found.append(f"correlation {correlation:.4f}, at least {margins.correlation:g} is needed")

@@ -46,8 +46,8 @@ def criterion_note(margins: Margins, n_seeds: int) -> str:
         else ""
     )
     return (
-        f"Within noise: the format's accuracy is lower by at most {margins.accuracy * 100:g} points, its "
-        f"final loss higher by at most {margins.loss:.0%}{errors}; the correlation is at least "
+        f"Within noise: the format's accuracy is lower by at most {margins.accuracy * 100:g} points{errors}; "
+        f"its final loss is higher by at most {margins.loss:.0%}; the correlation is at least "
         f"{margins.correlation:g}. The mean of v may differ by {MOMENT_TOLERANCE:.0%}."
     )
 
