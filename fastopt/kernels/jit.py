@@ -68,7 +68,8 @@ class Compiled:
         """Numba's function, of which LLVM puts all code into its caller."""
         from numba import njit
 
-        return njit(error_model="numpy", fastmath=self.fastmath, forceinline=True)(self.py_func)
+        options = {"fastmath": self.fastmath, "boundscheck": IS_CHECKED, "forceinline": True}
+        return njit(error_model="numpy", **options)(self.py_func)
 
     @property
     def is_own(self) -> bool:

@@ -27,7 +27,7 @@ MISSING = {
     "contrib.galore": "Adafactor or SM3 have small states, too",
     "contrib.cocob": "Prodigy needs no learning rate either",
 }
-NO_DTYPE = "states have the parameters' dtype"
+NO_DTYPE = "state_dtype rounds all states of a rule, at random; leave this dtype out"
 RATE_IN_VELOCITY = "optax's velocity has the learning rate in it"
 NO_MASK = "write decay_params='matrices', or groups={...} with a weight_decay for each, instead of a mask"
 
