@@ -48,7 +48,7 @@ ARGUMENTS = {
         ("decoupled_weight_decay", "weight_decouple", "decouple", "decoupled_decay"), "write decoupled=True"
     ),
     **dict.fromkeys(("mask", "weight_decay_mask"), 'write decay_params="matrices", or groups={...}'),
-    **dict.fromkeys(("mu_dtype", "accumulator_dtype", "state_dtype"), "leave it out: it is the parameter's"),
+    **dict.fromkeys(("mu_dtype", "accumulator_dtype"), 'write state_dtype="bfloat16"'),
     **dict.fromkeys(("capturable", "differentiable"), "leave it out: there is no graph of a step here"),
     "etas": "write eta_minus=..., eta_plus=...",
     "step_sizes": "write step_min=..., step_max=...",
@@ -68,6 +68,7 @@ ARGUMENTS = {
 }
 # These mean another argument in the rules of a name.
 OF_RULES = {
+    ("Partition", "state_dtype"): "give it to its members",
     ("AdaBound", "amsbound"): "write fastopt.AMSBound(...)",
     ("AggMo", "betas"): "write beta1=..., beta2=..., beta3=...",
     ("ScheduleFreeAdamW", "betas"): "write beta=..., beta2=...",
