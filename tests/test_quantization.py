@@ -19,8 +19,13 @@ from fastopt.reference.quantization import STATES
 NAMES = [*FORMATS]
 RULES = [*STATES]
 
-# Rules with one to four states, some of them in full: others take a second each to be compiled.
-SOME = [(rule, np.float32) for rule in ("AMSGrad", "Adam", "Adan", "Momentum", "Rprop")]
+# What is compiled: rules with one to four states, some of them in full; of the others, which take a second or
+# two each, one format and dtype.
+SOME = ["AMSGrad", "Adam", "Adan", "Momentum", "Rprop"]
+COMPILED = [(rule, name, np.float32) for rule in SOME for name in NAMES] + [
+    pytest.param(rule, NAMES[i % 3], (np.float64, np.float32)[i % 2], marks=pytest.mark.long)
+    for i, rule in enumerate(RULES)
+]
 
 
 def arrays(rng, dtype=np.float32):
@@ -76,17 +81,7 @@ def test_every_rule_has_the_references_bits_in_plain_numpy(rule, name, dtype, mo
     assert not check_rule(rule, name, dtype).compiled
 
 
-@pytest.mark.parametrize(
-    ("rule", "name", "dtype"),
-    [
-        pytest.param(
-            rule, name, dtype, marks=() if rule in SOME and dtype is np.float32 else pytest.mark.long
-        )
-        for rule in RULES
-        for name in NAMES
-        for dtype in (np.float32, np.float64)
-    ],
-)
+@pytest.mark.parametrize(("rule", "name", "dtype"), COMPILED)
 def test_every_rule_has_the_references_bits_compiled(rule, name, dtype, monkeypatch):
     monkeypatch.setenv("FASTOPT_COMPILE", "now")
     assert check_rule(rule, name, dtype).compiled
