@@ -408,3 +408,27 @@ class Own(fastopt.Optimizer):
 
     def scalars(self, t):
         return (0.9, self.lr)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"W": ("fp4", "float32", (70, 61), "C")}, "its quantized is"),
+        ({"W": ("int8", "float32", (2**40, 61), "C")}, "its m of 'W' isn't int8 of shape"),
+        ({"W": ("int8", "float32", (70, -61), "C")}, "its shapes are"),
+        ({"W": ("int8", "float32", (70, 60), "C")}, "its m of 'W' isn't int8 of shape"),
+        ({"Z": ("int8", "float32", (70, 61), "C")}, "its quantized has 'Z', of which it has no states"),
+        ({"W": 3}, "its quantized is"),
+        ({}, "its m of 'W' is no array of float32 or float64"),
+        ([1], "its quantized is"),
+    ],
+)
+def test_what_is_told_of_codes_must_be_right(change, message):
+    optimizer, other = fastopt.Adam(state_dtype="int8"), fastopt.Adam(state_dtype="int8")
+    run(optimizer, steps=1)
+    state = optimizer.state_dict()
+    wrong = {**state["quantized"], **change} if change and isinstance(change, dict) else change
+    with pytest.raises(ValueError, match=message.replace("[", r"\[")):
+        other.load_state_dict({**state, "quantized": wrong})
+    assert other.iter == 0
+    other.load_state_dict(state)

@@ -214,6 +214,8 @@ def parse_quantized(
         if not is_known:
             raise ValueError(f"its quantized is {shortened(told)}, not the format, dtype, shape and order")
         shape = parse_shapes({key: shape})[key]
+        if any(key not in values for values in parts.values()):
+            raise ValueError(f"its quantized has {key!r}, of which it has no states")
         slot = result[key] = Slot(shape, np.dtype(kind), order, 0, prod(shape))
         for part, values in parts.items():
             rounding = specs[part].rounding_in(name)
