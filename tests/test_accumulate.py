@@ -8,7 +8,6 @@ import pytest
 from cases import same_bits, snapshot, state_bytes
 
 import fastopt
-from fastopt.options import accumulation
 
 K = 3
 
@@ -194,12 +193,3 @@ def test_packed_micro_batches_after_those_of_single_arrays(first):
     optimizer.update(params, fastopt.pack(grads))
     assert params["b"].tolist() == [-5.0] * 2
     assert params["W"].tolist() == [-1.0 if "W" in first else 0.0] * 3
-
-
-def test_parameters_are_only_read_until_the_step():
-    # A kernel that goes element by element writes the parameter, be it with what was there.
-    rules = pytest.importorskip("fastopt.engine.native.rules")
-    for rule in (accumulation.ACCUMULATE, accumulation.MEAN):
-        ((kernel, form),) = rule.passes
-        run = rules.caller(kernel, np.dtype(np.float32), 3, rule.n_scalars, form)
-        assert run.py_func.__code__ is rules.run_on_elements.__code__

@@ -130,7 +130,7 @@ class CompiledSegment(Segment):
             self._add_given_states(rows, pool, n_params)
             n_params *= 2 + len(self.memory.specs)
         if rule.is_whole:
-            shapes = [(1,) if rule.is_elementwise else slot.shape or (1,) for slot in slots]
+            shapes = [(1,) if slot.is_apart else slot.shape or (1,) for slot in slots]
             rows["n_matrix_rows"] = [(0, *shape)[-2] for shape in shapes]
             rows["n_matrix_columns"] = [shape[-1] for shape in shapes]
             rows["is_whole"] = True

@@ -119,7 +119,7 @@ def run_kernel(segment: Segment, one: KernelCall, work: Work, drafts: list[Draft
     scalars, _ = segment.scalars_of(work.entry)
     values, room = scalars.astype(work.entry.slot.dtype), segment.work[work.row]
     statistics = segment.statistics[work.row]
-    if form in ("elements", "elements-read"):
+    if form == "elements":
         kernel.in_numpy(param, work.grad, *states, *values)
     elif form == "elements-of-copy":
         target = param.copy()

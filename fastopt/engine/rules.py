@@ -124,8 +124,7 @@ class Rule(NamedTuple):
         """The kernels, in the order in which they run."""
         if self.is_elementwise:
             cautious = [KernelCall(self.kernel, "elements-of-copy"), KernelCall(move_agreeing, "move")]
-            form = "elements-read" if self.is_reading else "elements"
-            return cautious if self.is_cautious else [KernelCall(self.kernel, form)]
+            return cautious if self.is_cautious else [KernelCall(self.kernel, "elements")]
         forms = ("without-copy", "copy") if self.is_cautious else ("arrays", "arrays")
         return [*map(KernelCall, (self.statistics_kernel, self.kernel), forms)]
 

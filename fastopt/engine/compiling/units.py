@@ -128,8 +128,7 @@ def kernel_unit(kernel: Any, dtype: np.dtype[Any], n_arrays: int, n_scalars: int
     n_arrays, n_scalars : int
         Number of arrays (parameter, gradient, states) and of scalars.
     form : str
-        How it is called: "elements", as ``kernel(*arrays, *scalars)`` element by element or, if it is a
-        user's, piece by piece; "elements-read" by pieces, as it must not write the parameter; "arrays", as
+        How it is called: "elements", as ``kernel(*arrays, *scalars)`` piece by piece; "arrays", as
         ``kernel(rows, columns, *arrays, statistics, totals, *scalars)`` with scalars in double precision.
         Of cautious steps see `fastopt.engine.native.rules`.
     """

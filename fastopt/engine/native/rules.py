@@ -1,4 +1,4 @@
-"""What calls a kernel: functions that the step calls by their address. See also `elements`."""
+"""What calls a kernel: functions that the step calls by their address. See also `quantized`."""
 
 from collections.abc import Callable
 from types import FunctionType
@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from fastopt.engine.native.checking import finite_array
-from fastopt.engine.native.elements import elements_caller
 from fastopt.engine.native.pointers import arrays_at, scalars_at, word_at
+from fastopt.engine.native.quantized import quantized_caller
 from fastopt.engine.table import PIECE
 from fastopt.kernels.cautious import count_agreeing, move_agreeing
 from fastopt.kernels.jit import internal
@@ -28,10 +28,7 @@ DOUBLE = np.dtype(np.float64)
 
 
 def run_on_elements(elements, scalars):
-    """Run a kernel by pieces: a user's may read neighbors, others leave the parameter as it is.
-
-    Returns 1 if the gradient isn't finite, else 0.
-    """
+    """Run an element-wise kernel piece by piece. Returns 1 if the gradient isn't finite, else 0."""
     values = scalars_at(scalars, N_SCALARS, DTYPE)
     size = word_at(elements + 24)
     found = 0
@@ -51,11 +48,11 @@ def run_on_arrays(arguments, scalars):
     return 0
 
 
-# Cautious steps: the last array is a copy of the parameter, which the kernel updates in its place.
+# Cautious steps: the last array is a copy of the parameter, which the rule updates in its place.
 
 
 def run_on_elements_of_copy(arguments, scalars):
-    """Run a user's kernel on a copy, piece by piece; note how many elements agree."""
+    """Run an element-wise kernel on a copy, piece by piece; note how many elements agree."""
     values = scalars_at(scalars, N_SCALARS, DTYPE)
     size, count = word_at(arguments + 24), 0
     for first in range(0, size, PIECE):
@@ -93,7 +90,6 @@ def run_on_copy(arguments, scalars):
 
 TEMPLATES = {
     "elements": run_on_elements,
-    "elements-read": run_on_elements,
     "arrays": run_on_arrays,
     "elements-of-copy": run_on_elements_of_copy,
     "without-copy": run_on_arrays,
@@ -106,12 +102,9 @@ def caller(kernel: Any, dtype: np.dtype[Any], n_arrays: int, n_scalars: int, for
     """Return the function ``run(arguments, scalars)`` that calls a kernel, given as to `kernel_unit`."""
     own = {"rule": kernel, "DTYPE": dtype, "N_ARRAYS": n_arrays, "N_SCALARS": n_scalars}
     form, *quantized = form.split(":")
-    is_cautious = form == "elements-of-copy"
     if quantized:
         name, kinds = quantized
-        return elements_caller(kernel, own, kinds, name, is_cautious=is_cautious)
-    if kernel.is_own and form in ("elements", "elements-of-copy"):
-        return elements_caller(kernel, own, "e" * (n_arrays - 2 - is_cautious), is_cautious=is_cautious)
+        return quantized_caller(kernel, own, name, kinds, is_cautious=form == "elements-of-copy")
     own["N_GIVEN"] = n_arrays - (form == "without-copy")  # a statistics pass doesn't know of the copy
     function: Callable[..., Any] = FunctionType(
         TEMPLATES[form].__code__, {**globals(), **own}, kernel.__name__

@@ -1,4 +1,4 @@
-"""What calls an element-wise kernel: one loop over all its arrays, or two a block of quantized states.
+"""What calls an element-wise kernel on states in fewer bytes: one loop over all its arrays, or two a block.
 
 The numbers of an element are put into arrays of one element, on which the kernel runs. LLVM puts the kernel
 into the loop, keeps these numbers in registers, and vectorizes the loop as if it were written for the format.
@@ -17,7 +17,7 @@ from fastopt.kernels.cautious import count_agreeing
 from fastopt.kernels.jit import internal
 from fastopt.kernels.quantization import BLOCK, FORMATS, GOLDEN, bits, codec, random_word
 
-__all__ = ["elements_caller"]
+__all__ = ["quantized_caller"]
 
 # How a state is kept: in full, by its values, or by their roots.
 EXACT, VALUE, ROOT = range(3)
@@ -27,26 +27,28 @@ ZERO, UPPER, LOWER, MAGNITUDE = np.uint32(0), np.uint32(16), np.uint32(0xFFFF), 
 
 
 def stand_in(*arguments):
-    """Stand for the kernel and other functions: `elements_caller` puts them in their places."""
+    """Stand for the kernel and other functions: `quantized_caller` puts them in their places."""
     raise NotImplementedError
 
 
 # Each copy of these functions has its own: how each state is kept, how many are rounded before it, types, and
 # functions; `value` and `root` are those of the format.
-KINDS, ORDINALS, N_STATES, N_CELLS, N_FULL, N_CODED, N_ARRAYS, N_SCALARS = (EXACT,), (0,), 1, 3, 1, 1, 3, 3
-DTYPE, CODE, CODE_TYPE, IS_CAUTIOUS, IS_QUANTIZED = DOUBLE, HALF, np.uint16, False, False
+KINDS, ORDINALS, N_STATES, N_CELLS, N_FULL, N_ARRAYS, N_SCALARS = (EXACT,), (0,), 1, 3, 1, 3, 3
+DTYPE, CODE, CODE_TYPE, IS_CAUTIOUS = DOUBLE, HALF, np.uint16, False
 WORD_TYPE, LIMIT = np.uint64, 0
 rule = size_bits = update = decode = encode = random_of = stand_in
 value_encode = value_decode = value_scale = value_factor = value_unit = stand_in
 root_encode = root_decode = root_scale = root_factor = root_unit = stand_in
 
 
+@internal
 def size_bits_single(x):
     """Return the bits of |x|."""
     single = np.float32(x)
     return np.uint32(single.view(np.uint32) & MAGNITUDE)
 
 
+@internal
 def size_bits_double(x):
     """Return the bits of |x|."""
     double = np.float64(x)
@@ -155,21 +157,21 @@ def update_blocks(param, grad, target, codes, scales, full, values, key, first):
     return largest
 
 
-def run(elements, scalars):
-    """Run an element-wise kernel piece by piece. Returns 1 if the gradient isn't finite, else 0.
+def run_on_quantized(elements, scalars):
+    """Run a kernel on quantized states, piece by piece. Returns 1 if the gradient isn't finite, else 0.
 
     Before the pairs of addresses is the number of the first element, from which states are taken; quantized
     ones have the addresses of codes and scales.
     """
     values = scalars_at(scalars, N_SCALARS, DTYPE)
-    key = np.uint32(pointer(scalars, float64)[N_SCALARS]) if IS_QUANTIZED else ZERO
+    key = np.uint32(pointer(scalars, float64)[N_SCALARS])
     offset, size, count, found = word_at(elements), word_at(elements + 24), 0, 0
     for first in range(0, size, PIECE):
         n, at = min(PIECE, size - first), offset + first
         param, grad = arrays_at(elements + 16, 2, DTYPE, first, n)
         full = arrays_at(elements + 48, N_FULL, DTYPE, at, n)
-        codes = arrays_at(elements + 48, N_CODED, CODE, at, n)
-        scales = arrays_at(elements + 56, N_CODED, HALF, at // BLOCK, (n + BLOCK - 1) // BLOCK)
+        codes = arrays_at(elements + 48, N_STATES, CODE, at, n)
+        scales = arrays_at(elements + 56, N_STATES, HALF, at // BLOCK, (n + BLOCK - 1) // BLOCK)
         target = full[-1] if IS_CAUTIOUS else param
         if update(param, grad, target, codes, scales, full, values, key, at) > LIMIT:
             found = 1
@@ -182,8 +184,8 @@ def run(elements, scalars):
     return found
 
 
-def elements_caller(
-    kernel: Any, own: dict[str, Any], kinds: str, name: str | None = None, *, is_cautious: bool = False
+def quantized_caller(
+    kernel: Any, own: dict[str, Any], name: str, kinds: str, *, is_cautious: bool = False
 ) -> Any:
     """Return the function ``run(arguments, scalars)`` that calls a kernel.
 
@@ -193,33 +195,30 @@ def elements_caller(
         The kernel.
     own : dict
         What `caller` knows: the dtype, and the numbers of arrays and scalars.
+    name : str
+        The format.
     kinds : str
         A letter for each state: "e" for one in full, "v" for one whose values are rounded, "r" for roots.
-    name : str, optional
-        The format of those that are rounded.
     is_cautious : bool
         Whether the kernel updates a copy of the parameter, which comes after the states.
     """
-    known = FORMATS[name or "bfloat16"]
-    n, letters = len(kinds), kinds or "e"  # Numba can't index an empty tuple
+    known, n_states = FORMATS[name], len(kinds)
     is_single = own["DTYPE"].itemsize == 4
     own = own | {
-        "KINDS": tuple("evr".index(kind) for kind in letters),
-        "ORDINALS": tuple(sum(kind != "e" for kind in kinds[:k]) for k in range(len(letters))),
-        **{"N_STATES": n, "N_CELLS": n + 2, "N_FULL": max(n + is_cautious, 1), "N_CODED": len(letters)},
+        **{"N_STATES": n_states, "N_CELLS": n_states + 2, "N_FULL": n_states + is_cautious},
+        **{"IS_CAUTIOUS": is_cautious, "rule": kernel.inlined, "LIMIT": largest_with_square(own["DTYPE"])},
+        "WORD_TYPE": np.uint32 if is_single else np.uint64,
+        "size_bits": size_bits_single if is_single else size_bits_double,
+        "KINDS": tuple("evr".index(kind) for kind in kinds),
+        "ORDINALS": tuple(sum(kind != "e" for kind in kinds[:k]) for k in range(len(kinds))),
         **{"CODE": np.dtype(known.code), "CODE_TYPE": known.code},
-        **{"IS_CAUTIOUS": is_cautious, "IS_QUANTIZED": name is not None},
-        **{"WORD_TYPE": np.uint32 if is_single else np.uint64, "LIMIT": largest_with_square(own["DTYPE"])},
-        "rule": kernel.inlined,
     }
     for role, is_root in (("value", False), ("root", True)):
-        parts = codec(name or "bfloat16", is_root)._asdict()
-        own |= {f"{role}_{part}": function for part, function in parts.items()}
+        own |= {f"{role}_{part}": function for part, function in codec(name, is_root)._asdict().items()}
 
     def with_own_names(function: Any) -> Any:
         return internal(FunctionType(function.__code__, {**globals(), **own}, kernel.__name__))
 
-    own["size_bits"] = with_own_names(size_bits_single if is_single else size_bits_double)
     own["random_of"] = with_own_names(random_of_state)
     own["update"] = with_own_names(update_blocks if known.has_scales else update_elements)
-    return with_own_names(run)
+    return with_own_names(run_on_quantized)
