@@ -19,12 +19,12 @@ from fastopt.reference.quantization import STATES
 NAMES = [*FORMATS]
 RULES = [*STATES]
 
-# What is compiled: rules with one to four states, some of them in full; of the others, which take a second or
-# two each, one format and dtype.
-SOME = ["AMSGrad", "Adam", "Adan", "Momentum", "Rprop"]
-COMPILED = [(rule, name, np.float32) for rule in SOME for name in NAMES] + [
+# What is compiled, which takes a second or two each: rules with one and two states in all formats; with more,
+# with some in full, and with first values, in one each.
+SOME = ["AMSGrad", "AdEMAMix", "Adan", "AdaDelta", "AggMo", "Lion", "Rprop", "ScheduleFreeAdamW", "Yogi"]
+COMPILED = [(rule, name, np.float32) for rule in ("Adam", "Momentum") for name in NAMES] + [
     pytest.param(rule, NAMES[i % 3], (np.float64, np.float32)[i % 2], marks=pytest.mark.long)
-    for i, rule in enumerate(RULES)
+    for i, rule in enumerate(SOME)
 ]
 
 
