@@ -199,7 +199,7 @@ def test_results_depend_on_the_case_only():
     assert runs[0].accuracy == runs[2].accuracy > 0.9
 
 
-@pytest.mark.long
+@pytest.mark.soak
 def test_the_command(tmp_path, capsys):
     out = tmp_path / "own.png"
     assert main(["verify", "--state", "--seeds", "1", "--short", "--out", str(out)]) == 0
