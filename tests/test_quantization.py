@@ -14,7 +14,7 @@ from fastopt import optimizers
 from fastopt.engine.quantized import QuantizedArray
 from fastopt.kernels.quantization import BLOCK, FORMATS, NEAREST, codec, random_bits, random_key
 from fastopt.reference.options import Optimizer as Reference
-from fastopt.reference.quantization import STATES
+from fastopt.reference.quantization import STATES, rounded
 
 NAMES = [*FORMATS]
 RULES = [*STATES]
@@ -289,6 +289,19 @@ def test_no_root_becomes_0_beside_larger_ones(name):
     zeros = np.zeros(BLOCK, np.float32)
     with np.errstate(all="ignore"):
         assert not known.decode_array(*known.encode_array(zeros, NEAREST, FORMATS[name])).any()
+
+
+@pytest.mark.parametrize("is_root", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_block_just_below_a_power_of_2_has_the_references_numbers(name, is_root):
+    known = codec(name, is_root)
+    for exponent in (-112, -40, -1, 0, 1, 60):
+        top = np.nextafter(np.float32(2.0**exponent), np.float32(0))
+        x = top * np.geomspace(2.0**-62, 1, BLOCK, dtype=np.float32)
+        with np.errstate(all="ignore"):
+            found = known.decode_array(*known.encode_array(x, NEAREST, FORMATS[name]))
+            expected = rounded(x, name, is_root, NEAREST)
+        np.testing.assert_array_equal(found, expected, err_msg=str(exponent))
 
 
 @pytest.mark.parametrize("is_root", [False, True])

@@ -105,7 +105,7 @@ def block(x: np.ndarray, form: str, is_root: bool, random: np.ndarray) -> np.nda
     n_roots = is_root + (form == "int8")
     sizes = root(np.abs(x), n_roots)
     if form == "float16":
-        scale = np.float32(2.0) ** (np.floor(np.log2(sizes.max())) - 14)
+        scale = np.ldexp(np.float32(1), int(np.frexp(sizes.max())[1]) - 15)
         coded = truncated(bits(sizes / scale) + (random >> 3), 13)
         coded = np.where(coded < np.float32(2.0**-14), np.float32(is_root * 2.0**-14), coded)
         if scale < np.float32(2.0**-126):
