@@ -363,6 +363,8 @@ def test_states_are_read_only_copies():
             "state_dtype must be None, 'bfloat16', 'float16' or 'int8'",
         ),
         (lambda: fastopt.Adam(state_seed=1), "give state_dtype, too"),
+        (lambda: fastopt.Adam(state_dtype="int8", state_seed=2**64), r"state_seed must be below 2\*\*64"),
+        (lambda: fastopt.Adam(state_dtype="int8", state_seed=-1), "state_seed must be at least 0"),
         (lambda: fastopt.LAMB(state_dtype="int8"), "LAMB needs whole arrays"),
         (lambda: fastopt.SGD(state_dtype="int8"), "SGD has no state that may be rounded"),
         (lambda: fastopt.FTRL(state_dtype="int8"), "FTRL has no state that may be rounded"),

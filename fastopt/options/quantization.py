@@ -1,12 +1,24 @@
 """States in fewer bytes: half or a quarter of the memory, and of what a step reads and writes for them."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
-from fastopt.checks import choice, whole
+from fastopt.checks import choice, integer
 
 __all__ = ["QuantizationFields"]
 
 known = choice(None, None, "bfloat16", "float16", "int8").metadata["check"]
+
+# Of larger seeds the random bits would be those of smaller ones.
+MAX_SEED = 2**64 - 1
+
+
+def check_seed(name: str, value: Any) -> int:
+    """Return a seed, or raise TypeError or ValueError if it is none."""
+    seed = integer(name, value)
+    if seed > MAX_SEED:
+        raise ValueError(f"{name} must be below 2**64, not {seed}")
+    return seed
 
 
 @dataclass(init=False, repr=False, eq=False, kw_only=True)
@@ -26,11 +38,13 @@ class QuantizationFields:
         read-only float32 copy. Checkpoints hold the codes; one with another ``state_dtype`` is rounded once,
         to the nearest. Rules of whole arrays, and gradients that are `Rows`, raise ValueError.
     state_seed : int, default 0
-        Seed of the random bits. They are a hash of it, of the parameter's number of steps and of the element:
-        threads, packing and what else is updated don't change them.
+        Seed of the random bits, from 0 to 2⁶⁴ − 1. They are a hash of it, of the parameter's number of steps
+        and of the element: threads, packing and what else is updated don't change them.
     """
 
     state_dtype: str | None = field(
         default=None, repr=False, metadata={"check": known, "fixed": True, "saved": False}
     )
-    state_seed: int = whole(0, repr=False, of="state_dtype")
+    state_seed: int = field(
+        default=0, repr=False, metadata={"check": check_seed, "fixed": False, "of": "state_dtype"}
+    )
