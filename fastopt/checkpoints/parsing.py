@@ -21,8 +21,6 @@ __all__ = ["MAX_STEPS", "Saved", "parse", "value_of"]
 
 MAX_STEPS = 2**62  # which int64 can count on from
 
-Calls = list[Callable[[], Any]]
-
 # What a state dict has only if there is something to say.
 OPTIONAL = frozenset(("counts", "inner", "quantized", "shapes"))
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from fastopt import pack
 
-__all__ = ["Affine", "MultiLayerNet", "ReLU", "SoftmaxWithLoss"]
+__all__ = ["Affine", "Classifier", "MultiLayerNet", "ReLU", "SoftmaxWithLoss"]
 
 
 class Affine:
@@ -68,7 +68,25 @@ class SoftmaxWithLoss:
         return dx / dx.dtype.type(len(self.t))
 
 
-class MultiLayerNet:
+class Classifier:
+    """A network whose ``last`` layer is softmax with cross-entropy."""
+
+    last: SoftmaxWithLoss
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        """Return the scores, of shape (batch, classes)."""
+        raise NotImplementedError
+
+    def loss(self, x: np.ndarray, t: np.ndarray) -> float:
+        """Return the mean cross-entropy with the labels t."""
+        return self.last.forward(self.predict(x), t)
+
+    def accuracy(self, x: np.ndarray, t: np.ndarray) -> float:
+        """Return the share of labels that are predicted."""
+        return float((self.predict(x).argmax(axis=1) == t).mean())
+
+
+class MultiLayerNet(Classifier):
     """Affine and ReLU layers in turn, softmax with cross-entropy at the end.
 
     ``sizes`` are the widths of the input, of each hidden layer and of the output. Weights are normal with
@@ -102,14 +120,6 @@ class MultiLayerNet:
         for layer in self.layers:
             x = layer.forward(x)
         return x
-
-    def loss(self, x: np.ndarray, t: np.ndarray) -> float:
-        """Return the mean cross-entropy with the labels t."""
-        return self.last.forward(self.predict(x), t)
-
-    def accuracy(self, x: np.ndarray, t: np.ndarray) -> float:
-        """Return the share of labels that are predicted."""
-        return float((self.predict(x).argmax(axis=1) == t).mean())
 
     def gradient(self, x: np.ndarray, t: np.ndarray) -> tuple[float, dict[str, np.ndarray]]:
         """Return the loss and, by backpropagation, its gradient for each parameter."""

@@ -2,12 +2,11 @@
 
 from collections.abc import Callable
 from functools import partial
-from types import FunctionType
 from typing import Any
 
 import numpy as np
 
-from fastopt.kernels.jit import Compiled, compiled
+from fastopt.kernels.jit import Compiled, compiled, with_names
 
 __all__ = [
     "LANES", "added", "choose", "decayed", "follow", "gradient", "kernel", "lane_largest", "lane_max",
@@ -199,7 +198,7 @@ def in_lanes(function: Callable[..., Any], combine: Compiled) -> Any:
         """Evaluate the function for all elements at once."""
         combine.in_numpy(lanes, ..., own["body"].in_numpy(..., *arguments))
 
-    return compiled(FunctionType(loop.__code__, {**globals(), **own}, function.__name__), numpy=in_numpy)
+    return compiled(with_names(loop, own, function.__name__), numpy=in_numpy)
 
 
 # Decorators of a function that returns a term, or two, in double precision; and of one that returns a value.

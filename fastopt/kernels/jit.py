@@ -1,13 +1,14 @@
 """How functions here are compiled: by Numba, which is imported when the first of them is."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property, partial, update_wrapper
+from types import FunctionType
 from typing import Any
 
 from fastopt.kernels.plain import checked_form, numpy_form
 
-__all__ = ["IS_CHECKED", "Compiled", "compiled", "internal"]
+__all__ = ["IS_CHECKED", "Compiled", "compiled", "internal", "with_names"]
 
 # Whether compiled code checks each index and address, which takes time: for who looks for a fault.
 IS_CHECKED = os.environ.get("FASTOPT_CHECKED", "0") not in ("", "0")
@@ -92,3 +93,11 @@ def compiled(function: Callable[..., Any] | None = None, **options: Any) -> Any:
 
 
 internal = partial(compiled, is_internal=True)
+
+
+def with_names(function: Any, names: Mapping[str, Any], title: str) -> Any:
+    """Return a copy of a function, under a title, in which some global names stand for something else.
+
+    Numba takes globals for a part of the code: so a template gets its functions, dtypes and numbers.
+    """
+    return FunctionType(function.__code__, {**function.__globals__, **names}, title)

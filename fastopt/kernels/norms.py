@@ -1,12 +1,11 @@
 """Norms of gradients and clipping by them; sums are in double precision and depend on the sizes only."""
 
-from types import FunctionType
 from typing import Any
 
 import numpy as np
 
 from fastopt.kernels.common import LANES, choose, lane_sum, lane_sums, loop_range, square_sums
-from fastopt.kernels.jit import compiled
+from fastopt.kernels.jit import compiled, with_names
 
 __all__ = [
     "clip_grad", "clip_statistics", "grad_magnitudes", "grad_squares", "magnitudes", "no_update", "squares",
@@ -34,7 +33,7 @@ def sum_blocks(values, lanes):
 
 def in_blocks(sums: Any, name: str) -> Any:
     """Return ``f(values, lanes)``, which sums over a flat array what a function of `lane_sums` sums."""
-    return compiled(FunctionType(sum_blocks.__code__, {**globals(), "term_sums": sums}, name))
+    return compiled(with_names(sum_blocks, {"term_sums": sums}, name))
 
 
 sum_squares = in_blocks(square_sums, "sum_squares")

@@ -12,17 +12,16 @@ bits are a hash of the seed, the step and the element, so that they depend on no
 
 from collections.abc import Callable
 from functools import cache
-from types import FunctionType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastopt.kernels.common import choose
-from fastopt.kernels.jit import compiled
+from fastopt.kernels.jit import compiled, with_names
 
 __all__ = [
-    "BLOCK", "FORMATS", "GOLDEN", "MIN_SIZE", "NEAREST", "Codec", "Format", "bits", "codec", "random_bits",
-    "random_key", "random_word",
+    "BLOCK", "FORMATS", "GOLDEN", "LOWER_HALF", "MAGNITUDE", "MIN_SIZE", "NEAREST", "ZERO", "Codec", "Format",
+    "bits", "codec", "random_bits", "random_key", "random_word",
 ]  # fmt: skip
 
 # Number of elements that share a scale.
@@ -62,6 +61,12 @@ def number(word):
     """Return the float32 that has these bits."""
     single = np.uint32(word)
     return single.view(np.float32)
+
+
+@compiled
+def upper_half(code):
+    """Return the float32 of a bfloat16, which is its upper half."""
+    return number(np.uint32(np.uint32(code) << HALF))
 
 
 # Random bits.
@@ -116,8 +121,8 @@ def bfloat16_encode(word, factor, random):
 
 @compiled
 def bfloat16_decode(code, unit):
-    """Return the float32 of a bfloat16."""
-    return number(np.uint32(np.uint32(code) << HALF))
+    """Return the number of a code, which has no unit."""
+    return upper_half(code)
 
 
 # The other formats. In each copy of these functions these names are its own, see `codec`. Of a root that is
@@ -159,7 +164,7 @@ def float16_factor(scale):
 
 def float16_unit(scale):
     """Return what codes are multiplied by: the scale."""
-    return number(np.uint32(np.uint32(scale) << HALF))
+    return upper_half(scale)
 
 
 def float16_encode(word, factor, random):
@@ -189,13 +194,13 @@ def int8_scale(word):
 
 def int8_factor(scale):
     """Return what magnitudes are multiplied by: 2¹⁶ times the largest code over the scale, 0 for 0."""
-    size = number(np.uint32(np.uint32(scale) << HALF))
+    size = upper_half(scale)
     return choose(size > 0, np.float32(INT8_LIMIT / size), np.float32(0))
 
 
 def int8_unit(scale):
     """Return what codes are multiplied by: the scale over the largest code."""
-    return np.float32(number(np.uint32(np.uint32(scale) << HALF)) / INT8_MAX)
+    return np.float32(upper_half(scale) / INT8_MAX)
 
 
 def int8_encode(word, factor, random):
@@ -243,14 +248,15 @@ class Codec(NamedTuple):
     scale : compiled function
         ``scale(top)`` returns a block's scale, given the bits of its largest magnitude.
     factor, unit : compiled function
-        ``factor(scale)`` and ``unit(scale)`` return what encoding and decoding need of a scale.
+        ``factor(scale)`` and ``unit(scale)`` return what encoding and decoding need of a scale. A format
+        without scales has neither of the three.
     """
 
     encode: Any
     decode: Any
-    scale: Any
-    factor: Any
-    unit: Any
+    scale: Any = None
+    factor: Any = None
+    unit: Any = None
 
     def encode_array(self, values: np.ndarray, random: Any, known: Format) -> tuple[np.ndarray, np.ndarray]:
         """Return codes and scales of a flat array, in plain NumPy, given random bits."""
@@ -285,7 +291,7 @@ scale_of: Callable[..., Any] = float16_scale
 def codec(name: str, is_root: bool) -> Codec:
     """Return the functions of a format, for a state x, or with ``is_root`` for one whose √x divides."""
     if name == "bfloat16":
-        return Codec(bfloat16_encode, bfloat16_decode, float16_scale, float16_scale, float16_scale)
+        return Codec(bfloat16_encode, bfloat16_decode)
     n_roots, largest = is_root + (name == "int8"), 255 if is_root else 127
     own: dict[str, Any] = {
         "IS_ROOT": is_root,
@@ -297,7 +303,7 @@ def codec(name: str, is_root: bool) -> Codec:
     }
 
     def with_own_names(function: Any) -> Any:
-        return compiled(FunctionType(function.__code__, {**globals(), **own}, function.__name__))
+        return compiled(with_names(function, own, function.__name__))
 
     own |= {inner.__name__: with_own_names(inner) for inner in (magnitude, power)}
     roles = ("encode", "decode", "factor", "unit")

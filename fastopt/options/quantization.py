@@ -4,10 +4,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastopt.checks import choice, integer
+from fastopt.kernels.quantization import FORMATS
 
 __all__ = ["QuantizationFields"]
 
-known = choice(None, None, "bfloat16", "float16", "int8").metadata["check"]
+known = choice(None, None, *FORMATS).metadata["check"]
 
 # Of larger seeds the random bits would be those of smaller ones.
 MAX_SEED = 2**64 - 1

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from fastopt.demo.network import Affine, ReLU, SoftmaxWithLoss
+from fastopt.demo.network import Affine, Classifier, ReLU, SoftmaxWithLoss
 
 __all__ = ["CharLSTM", "Convolution", "Pooling", "SimpleConvNet", "SkipGram"]
 
@@ -72,7 +72,7 @@ class Pooling:
         return dx.reshape(batch, channels, 2 * height, 2 * width)
 
 
-class SimpleConvNet:
+class SimpleConvNet(Classifier):
     """The network of chapter 7: convolution, ReLU, pooling, affine, ReLU, affine, softmax.
 
     Parameters
@@ -122,14 +122,6 @@ class SimpleConvNet:
         x = self.pooling.forward(self.relus[0].forward(x))
         x = self.affines[0].forward(x.reshape(len(x), -1))
         return self.affines[1].forward(self.relus[1].forward(x))
-
-    def loss(self, x: np.ndarray, t: np.ndarray) -> float:
-        """Return the mean cross-entropy with the labels t."""
-        return self.last.forward(self.predict(x), t)
-
-    def accuracy(self, x: np.ndarray, t: np.ndarray) -> float:
-        """Return the share of labels that are predicted."""
-        return float((self.predict(x).argmax(axis=1) == t).mean())
 
     def gradient(self, x: np.ndarray, t: np.ndarray) -> tuple[float, dict[str, np.ndarray]]:
         """Return the loss and, by backpropagation, its gradient for each parameter."""

@@ -5,7 +5,6 @@ into the loop, keeps these numbers in registers, and vectorizes the loop as if i
 So the look for gradients that aren't finite, decoding and encoding need no pass of their own.
 """
 
-from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -14,16 +13,25 @@ from numba import float64
 from fastopt.engine.native.pointers import arrays_at, pointer, scalars_at, stack_arrays, word_at
 from fastopt.engine.table import PIECE
 from fastopt.kernels.cautious import count_agreeing
-from fastopt.kernels.jit import internal
-from fastopt.kernels.quantization import BLOCK, FORMATS, GOLDEN, bits, codec, random_word
+from fastopt.kernels.jit import internal, with_names
+from fastopt.kernels.quantization import (
+    BLOCK,
+    FORMATS,
+    GOLDEN,
+    LOWER_HALF,
+    MAGNITUDE,
+    ZERO,
+    bits,
+    codec,
+    random_word,
+)
 
 __all__ = ["quantized_caller"]
 
 # How a state is kept: in full, by its values, or by their roots.
 EXACT, VALUE, ROOT = range(3)
 WORD, HALF, SINGLE, DOUBLE = (np.dtype(name) for name in ("uint32", "uint16", "float32", "float64"))
-MAGNITUDE_OF_DOUBLE = np.uint64(2**63 - 1)
-ZERO, UPPER, LOWER, MAGNITUDE = np.uint32(0), np.uint32(16), np.uint32(0xFFFF), np.uint32(0x7FFFFFFF)
+UPPER, MAGNITUDE_OF_DOUBLE = np.uint32(16), np.uint64(2**63 - 1)
 
 
 def stand_in(*arguments):
@@ -36,7 +44,7 @@ def stand_in(*arguments):
 KINDS, ORDINALS, N_STATES, N_CELLS, N_FULL, N_ARRAYS, N_SCALARS = (EXACT,), (0,), 1, 3, 1, 3, 3
 DTYPE, CODE, CODE_TYPE, IS_CAUTIOUS = DOUBLE, HALF, np.uint16, False
 WORD_TYPE, LIMIT = np.uint64, 0
-rule = size_bits = update = decode = encode = random_of = stand_in
+rule = size_bits = update = random_of = stand_in
 value_encode = value_decode = value_scale = value_factor = value_unit = stand_in
 root_encode = root_decode = root_scale = root_factor = root_unit = stand_in
 
@@ -44,8 +52,7 @@ root_encode = root_decode = root_scale = root_factor = root_unit = stand_in
 @internal
 def size_bits_single(x):
     """Return the bits of |x|."""
-    single = np.float32(x)
-    return np.uint32(single.view(np.uint32) & MAGNITUDE)
+    return np.uint32(bits(x) & MAGNITUDE)
 
 
 @internal
@@ -86,7 +93,7 @@ def update_elements(param, grad, target, codes, scales, full, values, key, first
         for k in range(N_STATES):
             cells[2 + k][0] = full[k][i] if KINDS[k] == EXACT else value_decode(codes[k][i], ZERO)
         rule(*cells, *values)
-        if IS_CAUTIOUS:
+        if IS_CAUTIOUS:  # else `target` is `param`, and one array by two names would not be vectorized
             target[i] = cells[0][0]
         else:
             param[i] = cells[0][0]
@@ -96,7 +103,7 @@ def update_elements(param, grad, target, codes, scales, full, values, key, first
                 full[k][i] = cells[2 + k][0]
             else:
                 word = random_of(k, word, np.uint32(i), start_key)
-                random = np.uint32(word & LOWER)
+                random = np.uint32(word & LOWER_HALF)
                 codes[k][i] = CODE_TYPE(value_encode(bits(cells[2 + k][0]), ZERO, random))
     return largest
 
@@ -149,7 +156,7 @@ def update_blocks(param, grad, target, codes, scales, full, values, key, first):
             for k in range(N_STATES):
                 if KINDS[k] != EXACT:
                     word = random_of(k, word, np.uint32(i), start_key)
-                    own_bits, random = bits(numbers[k][i]), np.uint32(word & LOWER)
+                    own_bits, random = bits(numbers[k][i]), np.uint32(word & LOWER_HALF)
                     if KINDS[k] == ROOT:
                         codes[k][start + i] = CODE_TYPE(root_encode(own_bits, units[k][0], random))
                     else:
@@ -217,7 +224,7 @@ def quantized_caller(
         own |= {f"{role}_{part}": function for part, function in codec(name, is_root)._asdict().items()}
 
     def with_own_names(function: Any) -> Any:
-        return internal(FunctionType(function.__code__, {**globals(), **own}, kernel.__name__))
+        return internal(with_names(function, own, kernel.__name__))
 
     own["random_of"] = with_own_names(random_of_state)
     own["update"] = with_own_names(update_blocks if known.has_scales else update_elements)

@@ -1,7 +1,5 @@
 """What calls a kernel: functions that the step calls by their address. See also `quantized`."""
 
-from collections.abc import Callable
-from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -11,7 +9,7 @@ from fastopt.engine.native.pointers import arrays_at, scalars_at, word_at
 from fastopt.engine.native.quantized import quantized_caller
 from fastopt.engine.table import PIECE
 from fastopt.kernels.cautious import count_agreeing, move_agreeing
-from fastopt.kernels.jit import internal
+from fastopt.kernels.jit import internal, with_names
 from fastopt.kernels.sums import assign
 
 __all__ = ["caller"]
@@ -22,7 +20,7 @@ def rule(*arguments):
     raise NotImplementedError
 
 
-# Numba takes globals for a part of the code: `caller` gives each copy of these functions its own.
+# `caller` gives each copy of these functions its own.
 DTYPE, N_ARRAYS, N_GIVEN, N_SCALARS = np.dtype(np.float64), 2, 2, 3
 DOUBLE = np.dtype(np.float64)
 
@@ -106,7 +104,4 @@ def caller(kernel: Any, dtype: np.dtype[Any], n_arrays: int, n_scalars: int, for
         name, kinds = quantized
         return quantized_caller(kernel, own, name, kinds, is_cautious=form == "elements-of-copy")
     own["N_GIVEN"] = n_arrays - (form == "without-copy")  # a statistics pass doesn't know of the copy
-    function: Callable[..., Any] = FunctionType(
-        TEMPLATES[form].__code__, {**globals(), **own}, kernel.__name__
-    )
-    return internal(function)
+    return internal(with_names(TEMPLATES[form], own, kernel.__name__))
