@@ -20,7 +20,7 @@ from cases import state_bytes
 
 import fastopt
 from fastopt import schedules
-from fastopt.demo.interruptions import Events, interrupt
+from fastopt.tools.faults.interruptions import Events, interrupt
 
 # An interrupt while a generator is destroyed can't be raised: Python tells of it and goes on.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
