@@ -15,8 +15,10 @@ import json
 import re
 import sys
 import traceback
+import warnings
 from contextlib import redirect_stdout
 from importlib.util import find_spec
+from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
@@ -87,19 +89,22 @@ def run_page(text, name="page.md"):
     blocks = blocks_of(text)
     namespace = {"__name__": "__main__"}
     wrong, missing = [], []
-    for number, block in enumerate(blocks):
+    for block, following in zip_longest(blocks, blocks[1:]):
         if block.language != "python":
             continue
         if absent := [module for module in block.needs if find_spec(module) is None]:
             missing += absent
         elif block.file:
             Path(block.file).write_text(block.text, "utf-8")
-        elif block.text.startswith(">>> "):
-            wrong.append(run_doctest(block, name, namespace))
         else:
-            following = blocks[number + 1] if number + 1 < len(blocks) else None
-            has_output = following is not None and following.language == "text"
-            wrong.append(run_code(block, following.text if has_output else "", name, namespace))
+            expected = following.text if following is not None and following.language == "text" else ""
+            with warnings.catch_warnings():
+                if block.needs:  # other libraries warn of what they like
+                    warnings.simplefilter("ignore")
+                if block.text.startswith(">>> "):
+                    wrong.append(run_doctest(block, name, namespace))
+                else:
+                    wrong.append(run_code(block, expected, name, namespace))
     return [*filter(None, wrong)], missing
 
 

@@ -7,13 +7,19 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from pkgutil import iter_modules
 
 import pages
 import pytest
 from pages import GUIDE, PAGES, blocks_of, read
 
+import fastopt
+from fastopt import adapters, schedules
+
 # The modules that blocks of a page need and that fastopt's extra ``test`` doesn't bring.
 NEEDS = {"libraries.md": {"autograd", "dezero", "mygrad", "numpy_ml"}}
+# Modules of `fastopt.adapters` that aren't for a library of the page.
+OTHER_ADAPTERS = {"common", "mpi", "rules"}
 # Pages with long tables or many libraries may have more lines than others.
 LONG = {"libraries.md", "rules.md", "speed.md", "state.md"}
 ROOT = GUIDE.parents[1]
@@ -137,17 +143,29 @@ def test_the_first_page_names_all():
     assert linked == {*PAGES, "quickstart.ipynb"} - {"start.md"}
 
 
+def test_the_guide_names_everything():
+    texts = {page: read(page) for page in PAGES}
+    whole = "\n".join(texts.values())
+    options = texts["options.md"] + texts["averages.md"]
+    for text, names in (
+        (whole, set(fastopt.__all__)),
+        (options, set(fastopt.Optimizer.__dataclass_fields__) - {"lr"}),
+        (texts["schedules.md"], set(schedules.__all__) - {"Timed"}),
+        (texts["libraries.md"], {module.name for module in iter_modules(adapters.__path__)} - OTHER_ADAPTERS),
+    ):
+        assert {name for name in names if not re.search(rf"\b{name}\b", text)} == set()
+
+
 def test_the_guide_is_no_code():
     assert {path.suffix for path in GUIDE.iterdir()} <= {".md", ".png", ".ipynb"}
 
 
 @pytest.mark.skipif(MPIEXEC is None, reason="there is no mpiexec")
-@pytest.mark.parametrize("n_ranks", [1, 2])
-def test_the_program_for_ranks(n_ranks, tmp_path):
+def test_the_program_for_ranks(tmp_path):
     pytest.importorskip("mpi4py", exc_type=ImportError)
     [block] = [block for block in blocks_of(read("ranks.md")) if block.file]
     (tmp_path / block.file).write_text(block.text, "utf-8")
-    printed = run(tmp_path, "-m", "mpi4py", block.file, launcher=[MPIEXEC, "-n", str(n_ranks)])
+    printed = run(tmp_path, "-m", "mpi4py", block.file, launcher=[MPIEXEC, "-n", "2"])
     assert printed == "96.3% of the digits\n"
     assert printed.strip() in read("ranks.md")
     assert (tmp_path / "run.npz").is_file()
