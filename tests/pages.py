@@ -30,12 +30,16 @@ FLAGS = doctest.ELLIPSIS | doctest.DONT_ACCEPT_TRUE_FOR_1
 
 
 class Block(NamedTuple):
-    """A fenced block of a page: its language, what it needs, its text, and the line where that begins."""
+    """A fenced block of a page.
+
+    ``line`` is where its text begins. ``follows`` says whether it comes right after another block.
+    """
 
     language: str
     needs: tuple[str, ...]
     text: str
     line: int
+    follows: bool
 
     @property
     def file(self):
@@ -50,14 +54,16 @@ def read(page):
 
 def blocks_of(text):
     """Return the fenced blocks of a Markdown text."""
-    blocks = []
+    blocks, end = [], 0
     for match in FENCE.finditer(text):
         language, *words = match[1].split() or [""]
         needs = [word.removeprefix("needs=") for word in words]
         if any(name == word for name, word in zip(needs, words, strict=True)):
             raise ValueError(f"{match[0].splitlines()[0]!r} must be a language and needs=MODULE")
         line = text.count("\n", 0, match.start(2)) + 1
-        blocks.append(Block(language, tuple(needs), match[2], line))
+        follows = end > 0 and not text[end : match.start()].strip()
+        blocks.append(Block(language, tuple(needs), match[2], line, follows))
+        end = match.end()
     return blocks
 
 
@@ -97,7 +103,8 @@ def run_page(text, name="page.md"):
         elif block.file:
             Path(block.file).write_text(block.text, "utf-8")
         else:
-            expected = following.text if following is not None and following.language == "text" else ""
+            has_output = following is not None and following.follows and following.language == "text"
+            expected = following.text if has_output else ""
             with warnings.catch_warnings():
                 if block.needs:  # other libraries warn of what they like
                     warnings.simplefilter("ignore")

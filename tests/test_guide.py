@@ -113,10 +113,14 @@ def test_the_form_of_a_page(page):
     assert not empty
     assert first[:1].isalnum() or first[:1] == "`", "one sentence says what the page is for"
     assert page in LONG or 40 <= len(lines) <= 130
-    assert {block.language for block in blocks_of(text)} <= {"python", "sh", "text", "docker"}
+    assert {block.language for block in blocks_of(text)} <= {"python", "sh", "text", "dockerfile"}
     assert text.count("```") == 2 * len(blocks_of(text))
+    assert len(re.findall(r"\n\n```[a-z]", text)) == len(blocks_of(text)), (
+        "an empty line is before each block"
+    )
     prose = pages.FENCE.sub("", text).splitlines()
     assert [line for line in prose if len(line) > 120 and not line.startswith("|")] == []
+    assert [line for line in prose if line.startswith("    ")] == [], "code is in blocks with fences"
     assert not text.count("\t")
     assert text.endswith("\n")
     assert not re.search(r"[ \n]\n\Z", text)
@@ -136,6 +140,26 @@ def test_the_links_of_a_page(page):
         name, _, anchor = link.partition("#")
         assert (GUIDE / (name or page)).is_file(), link
         assert not anchor or anchor in anchors_of(read(name or page)), link
+
+
+def commands_of(text):
+    """Return the command lines of a page, each as a command and its options."""
+    shell = "".join(block.text for block in blocks_of(text) if block.language in ("sh", "dockerfile"))
+    lines = [line.partition("   #")[0] for line in shell.splitlines()]
+    lines += re.findall(r"`([^`\n]+)`", pages.FENCE.sub("", text))
+    found = [re.search(r"-m fastopt ([a-z]+)(.*)", line) for line in lines]
+    return {(match[1], *re.findall(r"--[a-z]+\b", match[2])) for match in found if match}
+
+
+def test_the_commands_of_all_pages_exist(tmp_path):
+    pytest.importorskip("fastopt.cli")
+    commands = set().union(*(commands_of(read(page)) for page in PAGES))
+    assert {name for name, *_ in commands} >= {"train", "verify", "guide", "rules", "warmup", "run", "bench"}
+    helps = {name: run(tmp_path, "-m", "fastopt", name, "--help") for name in {name for name, *_ in commands}}
+    unknown = [
+        (name, option) for name, *options in commands for option in options if option not in helps[name]
+    ]
+    assert unknown == []
 
 
 def test_the_first_page_names_all():
