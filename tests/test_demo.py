@@ -445,8 +445,8 @@ def test_reduced_states_are_told_apart():
     assert costs(rule) == ("m, row, col", "20 / 40")
 
 
-def test_the_readme_has_the_rules_of_today():
-    text = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+def test_the_guide_has_the_rules_of_today():
+    text = (Path(fastopt.__file__).parent / "guide" / "rules.md").read_text("utf-8")
     assert renewed(text) == text
     assert all(f"| `{rule}` |" in text for rule in RULES)
 
