@@ -17,7 +17,7 @@ from fastopt.adapters import rules
 
 from .courses import arrays, by_cs231n, by_dezero, by_nnfs, by_numpy_ml
 from .layouts import convolution_gradient
-from .timing import Step, in_turn, warmed
+from .timing import Step, print_ratios, read, timed
 
 Shapes = list[tuple[int, ...]]
 Arrays = list[np.ndarray]
@@ -302,35 +302,27 @@ PROGRAMS: dict[str, Callable[[str], Step]] = {
 }
 
 
-class Program:
+def make(program: str, by: str) -> Step:
+    """Return a step of a program."""
+    return PROGRAMS[program](by)
+
+
+class Programs:
     """One step."""
 
-    params = (list(PROGRAMS), ["own", "fastopt"])
+    params = ([*PROGRAMS], ["own", "fastopt"])
     param_names = ("program", "by")
 
-    def setup(self, program: str, by: str) -> None:
-        self.step = warmed(lambda: PROGRAMS[program](by))
+    def setup_cache(self):
+        return timed(make, self.params)
 
-    def time_step(self, *_: str) -> None:
-        """Take a step."""
-        self.step()
+    setup_cache.timeout = 600
 
+    def track_step(self, times, *case):
+        return read(times, *case)
 
-def main() -> None:
-    """Print for each program the times of both, and how many times faster fastopt is."""
-    for program in PROGRAMS:
-        sides = [Program(), Program()]
-        try:
-            for side, by in zip(sides, Program.params[1], strict=True):
-                side.setup(program, by)
-        except NotImplementedError as error:
-            print(f"{program:42} {error}")
-            continue
-        start = in_turn([side.step for side in sides], 3, 3)
-        n = max(3, int(3_000 / max(start)))
-        own, ours = in_turn([side.step for side in sides], n, 25)
-        print(f"{program:42} {own:9.1f} µs → {ours:7.1f} µs  {own / ours:5.2f}×")
+    track_step.unit = "µs"
 
 
 if __name__ == "__main__":
-    main()
+    print_ratios(make, Programs.params)
