@@ -1,4 +1,4 @@
-"""``python -m fastopt rules``: what there is, as text and as the table of the guide."""
+"""``python -m fastopt rules``: what there is, as text and as the README's table."""
 
 from collections.abc import Iterator
 from inspect import Signature, signature
