@@ -6,7 +6,7 @@ import fastopt
 from fastopt import optimizers, reference
 from fastopt.tools import benchmarking
 
-RULES = tuple(optimizers.__all__)
+RULES = optimizers.RULES
 IMPLEMENTATIONS = {"numpy": reference, "fastopt": fastopt, "packed": fastopt}
 DTYPES = ["float32", "float64"]
 
