@@ -62,7 +62,7 @@ def missing() -> Iterator[str]:
         if rule not in libraries and rule not in map(rule_of, GOLDEN):
             yield (
                 f"fastopt/tools/equivalents.py: write {rule!r}: (its name there, their arguments, ours) in "
-                "TORCH, OPTAX or KERAS; if no library has it, tests/golden.py: what its authors' code computes"
+                "TORCH, OPTAX or KERAS; if no library has it, its authors' results in tests/golden.py"
             )
         if not re.search(rf"\b{rule}\b", changes):
             yield f"CHANGELOG.md: name {rule}"
