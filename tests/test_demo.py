@@ -79,7 +79,7 @@ def test_surfaces(surface):
 @pytest.mark.parametrize("surface", SURFACES.values(), ids=SURFACES)
 def test_paths_are_the_references_and_come_down(surface):
     paths = follow(surface, RULES)
-    assert set(paths) == set(RULES) - {*FOR_MATRICES} == set(surface.lr)
+    assert set(paths) == set(RULES) - {*FOR_MATRICES} <= set(surface.lr)
     for rule, points in paths.items():
         twin = getattr(reference, rule)(surface.lr[rule], **SETTINGS[rule].others)
         assert np.array_equal(points, path(twin, surface))
