@@ -2,11 +2,16 @@
 
 ``python -m benchmarks.programs`` prints the ratios of one run: both in turn, medians of blocks. Parameters
 and gradients have the shapes, dtypes and layouts of the programs, and gradients are other arrays at each
-step. The programs' formulas are written here anew.
+step. The programs' formulas are written here anew; the volumes are those of *Deep Learning from Scratch*.
+``--keep`` writes the results, with machine and date, to ``benchmarks/results/programs.json``, which
+``python -m benchmarks.programs_picture`` draws.
 """
 
+import json
+from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
 from itertools import cycle, pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,12 +22,14 @@ from fastopt.adapters import rules
 
 from .courses import arrays, by_cs231n, by_dezero, by_nnfs, by_numpy_ml
 from .layouts import convolution_gradient
+from .machine import describe
 from .timing import Step, in_turn, warmed
 
 Shapes = list[tuple[int, ...]]
 Arrays = list[np.ndarray]
 BOOK = [shape for n, m in ((784, 100), *[(100, 100)] * 3, (100, 10)) for shape in ((n, m), (m,))]
 LR = 1e-9
+RESULTS = Path(__file__).parent / "results" / "programs.json"
 
 
 def dense(*widths: int, column: bool = False) -> Shapes:
@@ -275,9 +282,9 @@ SEQ2SEQ = [(13, 16), (16, 512), (128, 512), (512,)] * 2 + [(128, 13), (13,)]
 CONVOLUTION = [(30, 1, 5, 5), (30,), (4320, 100), (100,), (100, 10), (10,)]
 
 PROGRAMS: dict[str, Callable[[str], Step]] = {
-    "Deep Learning from Scratch, ch. 6, Adam": book("Adam", BOOK, dict),
-    "the same, ch. 6, two networks, SGD": two_networks,
-    "the same, ch. 7, convolution, Adam": book("Adam", CONVOLUTION, dict),
+    "volume 1, ch. 6, Adam": book("Adam", BOOK, dict),
+    "volume 1, ch. 6, two networks, SGD": two_networks,
+    "volume 1, ch. 7, convolution, Adam": book("Adam", CONVOLUTION, dict),
     "volume 2, ch. 1, spiral, SGD": book("SGD", [(2, 10), (10,), (10, 3), (3,)], list),
     "volume 2, ch. 4, CBOW, Adam": book("Adam", CBOW, list, "float32", BookAdam()),
     "volume 2, ch. 7, seq2seq, Adam": book("Adam", SEQ2SEQ, list, "float32", BookAdam()),
@@ -316,20 +323,40 @@ class Program:
         self.step()
 
 
+def measure(program: str) -> dict[str, float]:
+    """Return the times of a program's step in µs, by "own" and by "fastopt".
+
+    Raises
+    ------
+    NotImplementedError
+        If a library of the program isn't installed.
+    """
+    sides = [Program(), Program()]
+    for side, by in zip(sides, Program.params[1], strict=True):
+        side.setup(program, by)
+    start = in_turn([side.step for side in sides], 3, 3)
+    n = max(3, int(3_000 / max(start)))
+    return dict(zip(Program.params[1], in_turn([side.step for side in sides], n, 25), strict=True))
+
+
 def main() -> None:
     """Print for each program the times of both, and how many times faster fastopt is."""
+    parser = ArgumentParser(prog="python -m benchmarks.programs", description="Measure steps of programs.")
+    parser.add_argument("--keep", action="store_true", help=f"write the results to {RESULTS.name}, too")
+    keep = parser.parse_args().keep
+    results: dict[str, Any] = {"machine": describe(), "steps": {}}
     for program in PROGRAMS:
-        sides = [Program(), Program()]
         try:
-            for side, by in zip(sides, Program.params[1], strict=True):
-                side.setup(program, by)
+            times = measure(program)
         except NotImplementedError as error:
             print(f"{program:42} {error}")
             continue
-        start = in_turn([side.step for side in sides], 3, 3)
-        n = max(3, int(3_000 / max(start)))
-        own, ours = in_turn([side.step for side in sides], n, 25)
+        own, ours = times["own"], times["fastopt"]
         print(f"{program:42} {own:9.1f} µs → {ours:7.1f} µs  {own / ours:5.2f}×")
+        results["steps"][program] = {by: round(time, 2) for by, time in times.items()}
+    if keep:
+        RESULTS.parent.mkdir(exist_ok=True)
+        RESULTS.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 if __name__ == "__main__":
