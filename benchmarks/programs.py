@@ -3,7 +3,7 @@
 ``python -m benchmarks.programs`` prints the ratios of one run: both in turn, medians of blocks. Parameters
 and gradients have the shapes, dtypes and layouts of the programs, and gradients are other arrays at each
 step. The programs' formulas are written here anew; the volumes are those of *Deep Learning from Scratch*.
-``--keep`` writes the results, with machine and date, to ``benchmarks/results/programs.json``, which
+``--keep`` writes the times, with machine and date, to ``benchmarks/programs.json``, which
 ``python -m benchmarks.programs_picture`` draws.
 """
 
@@ -23,13 +23,13 @@ from fastopt.adapters import rules
 from .courses import arrays, by_cs231n, by_dezero, by_nnfs, by_numpy_ml
 from .layouts import convolution_gradient
 from .machine import describe
-from .timing import Step, in_turn, warmed
+from .timing import Step, print_ratios, read, timed
 
 Shapes = list[tuple[int, ...]]
 Arrays = list[np.ndarray]
 BOOK = [shape for n, m in ((784, 100), *[(100, 100)] * 3, (100, 10)) for shape in ((n, m), (m,))]
 LR = 1e-9
-RESULTS = Path(__file__).parent / "results" / "programs.json"
+RESULTS = Path(__file__).with_suffix(".json")
 
 
 def dense(*widths: int, column: bool = False) -> Shapes:
@@ -309,54 +309,44 @@ PROGRAMS: dict[str, Callable[[str], Step]] = {
 }
 
 
-class Program:
+def make(program: str, by: str) -> Step:
+    """Return a step of a program."""
+    return PROGRAMS[program](by)
+
+
+class Programs:
     """One step."""
 
-    params = (list(PROGRAMS), ["own", "fastopt"])
+    params = ([*PROGRAMS], ["own", "fastopt"])
     param_names = ("program", "by")
 
-    def setup(self, program: str, by: str) -> None:
-        self.step = warmed(lambda: PROGRAMS[program](by))
+    def setup_cache(self):
+        return timed(make, self.params)
 
-    def time_step(self, *_: str) -> None:
-        """Take a step."""
-        self.step()
+    setup_cache.timeout = 600
 
+    def track_step(self, times, *case):
+        return read(times, *case)
 
-def measure(program: str) -> dict[str, float]:
-    """Return the times of a program's step in µs, by "own" and by "fastopt".
-
-    Raises
-    ------
-    NotImplementedError
-        If a library of the program isn't installed.
-    """
-    sides = [Program(), Program()]
-    for side, by in zip(sides, Program.params[1], strict=True):
-        side.setup(program, by)
-    start = in_turn([side.step for side in sides], 3, 3)
-    n = max(3, int(3_000 / max(start)))
-    return dict(zip(Program.params[1], in_turn([side.step for side in sides], n, 25), strict=True))
+    track_step.unit = "µs"
 
 
 def main() -> None:
-    """Print for each program the times of both, and how many times faster fastopt is."""
+    """Print the times of all programs, or keep them."""
     parser = ArgumentParser(prog="python -m benchmarks.programs", description="Measure steps of programs.")
-    parser.add_argument("--keep", action="store_true", help=f"write the results to {RESULTS.name}, too")
-    keep = parser.parse_args().keep
-    results: dict[str, Any] = {"machine": describe(), "steps": {}}
-    for program in PROGRAMS:
-        try:
-            times = measure(program)
-        except NotImplementedError as error:
-            print(f"{program:42} {error}")
-            continue
-        own, ours = times["own"], times["fastopt"]
-        print(f"{program:42} {own:9.1f} µs → {ours:7.1f} µs  {own / ours:5.2f}×")
-        results["steps"][program] = {by: round(time, 2) for by, time in times.items()}
-    if keep:
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    parser.add_argument("--keep", action="store_true", help=f"write {RESULTS.name} instead of printing")
+    if not parser.parse_args().keep:
+        print_ratios(make, Programs.params)
+        return
+    machine = describe()
+    times = timed(make, Programs.params)
+    steps = {
+        program: {by: read(times, program, by) for by in Programs.params[1]}
+        for program in PROGRAMS
+        if (program, "own") in times
+    }
+    text = json.dumps({"machine": machine, "steps": steps}, indent=2, ensure_ascii=False)
+    RESULTS.write_text(f"{text}\n", "utf-8")
 
 
 if __name__ == "__main__":

@@ -73,11 +73,11 @@ class CheckedFields:
         values = {name: own[name] for name in known if name in own and name not in hidden}
         values |= own.get("schedules", {})
         shown = {name: value for name, value in values.items() if known[name].repr and value is not None}
-        shown |= {
-            name: value
-            for name, value in values.items()
-            if not (known[name].repr or is_same(known[name].default, value))
-        }
+        changed = {name for name, value in values.items() if not is_same(known[name].default, value)}
+        for name in changed - {*shown}:
+            # Without the argument that it is of, which a loaded object may lack, it can't be given.
+            if not known[name].repr and known[name].metadata.get("of") in {None, *changed}:
+                shown[name] = values[name]
         return format_call(type(self).__name__, positional, shown)
 
     @classmethod

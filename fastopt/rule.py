@@ -112,11 +112,14 @@ class UpdateRule:
         has_hash = object.__hash__ is cls.__hash__  # which @dataclass without eq=False takes away
         is_decorated = has_hash and not any(isinstance(value, Field) for value in vars(cls).values())
         has_lr, has_kernel = "lr" in cls.__dataclass_fields__, hasattr(cls, "kernel")
+        specs = [getattr(cls, name).spec for name in cls.states]
+        is_fitting = cls.rule_is_whole() or not any(spec.shape or spec.is_shared for spec in specs)
         for is_met, requirement in (
             (is_decorated, "be a dataclass; write @dataclass(eq=False) above it"),
             (has_lr, "have a field lr; write lr: float = fastopt.hyperparameter(0.01)"),
             (has_kernel, "have a kernel; write kernel = a function under @fastopt.kernel"),
             (cls.scalars is not UpdateRule.scalars, "have a method scalars(self, t), for the kernel"),
+            (is_fitting, "have states like the parameter; leave shape and is_shared of its State out"),
         ):
             if not is_met:
                 raise TypeError(f"class {cls.__name__} must {requirement}")

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from fastopt.checks import chosen
 from fastopt.engine.memory import StateSpec
 
 __all__ = ["State"]
@@ -39,7 +40,8 @@ class State:
         is_shared: bool = False,
         quantized: str | None = None,
     ) -> None:
-        self.init, self.shape, self.is_shared, self.quantized = init, shape, is_shared, quantized
+        self.init, self.shape, self.is_shared = init, shape, is_shared
+        self.quantized = chosen("quantized", quantized, (None, "values", "roots"))
         self.name = ""
 
     def __set_name__(self, owner: Any, name: str) -> None:

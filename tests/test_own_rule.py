@@ -171,6 +171,8 @@ MISTAKES = {
     "eq": ("(eq=False)", "", r"be a dataclass; write @dataclass\(eq=False\) above it"),
     "no kernel": ("    kernel = qhm\n", "", "have a kernel; write kernel = "),
     "no scalars": ("def scalars", "def values", r"have a method scalars\(self, t\)"),
+    "shape": ("fastopt.State()", "fastopt.State(shape=lambda shape: (1,))", "have states like the parameter"),
+    "shared": ("fastopt.State()", "fastopt.State(is_shared=True)", "have states like the parameter"),
     "no check": (
         "fastopt.hyperparameter(0.1)",
         "0.1",
@@ -188,6 +190,11 @@ def test_what_a_class_lacks_is_named(mistake):
     error, start = (AttributeError, "") if mistake == "no check" else (TypeError, "class QHM must ")
     with pytest.raises(error, match=start + message):
         names["QHM"]()
+
+
+def test_a_states_rounding_is_checked():
+    with pytest.raises(ValueError, match="quantized must be None, 'values' or 'roots', not 'root'"):
+        fastopt.State(quantized="root")
 
 
 def test_it_can_be_part_of_a_partition(qhm):

@@ -49,8 +49,8 @@ from fastopt.kernels.quantization import BLOCK
 
 __all__ = ["OTHER_ROUTINES", "ROUTINES"]
 
-# Parts of a step begin at multiples of `BLOCK` elements: threads share neither a cache line of the state nor the
-# scale of a quantized one.
+# Parts of a step begin at multiples of `BLOCK` elements: threads share neither a cache line of the state nor
+# the scale of a quantized one.
 
 # The number of a round stands in the upper half of a word; the lower one counts the parts that were claimed.
 CLAIMED = (1 << 32) - 1
