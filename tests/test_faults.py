@@ -1,4 +1,11 @@
-"""The scoreboard: each row of what a step must withstand, by its number."""
+"""The scoreboard: each row of what a step must withstand, by its number.
+
+``verify --against faults`` shows the wrong inputs as a table, whose rows have the numbers. Each row is a
+test with its number in its name: ``pytest -k row_13``; `test_every_row_has_a_test_with_its_number` checks
+that. Row 19 is shown by sparse files of 8 GiB and by machine code without indices of 32 bits. Row 28 is the
+tests of `update` and `pack`, run again in each mode. Row 30 is a save that is killed (SIGKILL), and
+interrupted, at about a hundred of its calls, one after the other.
+"""
 
 import copy
 import os
