@@ -130,6 +130,7 @@ def table_text(block: list[str], width: int) -> str:
         [plain(cell.strip().replace(r"\|", "|")) for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))]
         for line in block
     )
+    rows = [(row + [""] * len(header))[: len(header)] for row in rows]
     # Numbers may be cut into parts one below the other, texts may not. Each part has the columns that tell
     # the rows apart.
     keys = next((n for n in range(1, len(header)) if len({tuple(row[:n]) for row in rows}) == len(rows)), 1)
