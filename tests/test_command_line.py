@@ -367,14 +367,13 @@ the tests -->
 - another
 
 1. first
-
 ```python
 if long:  # a line of code, which is not filled however long it is
     pass
+
+# a comment
 ```
-
 ## Numbers
-
 | rule | a | b |
 |---|---|---|
 | Adam | 1 | `x\\|y` |
@@ -399,6 +398,8 @@ A paragraph of two lines, see Options
 
     if long:  # a line of code, which is not filled however long it is
         pass
+
+    # a comment
 
 Numbers
 -------
