@@ -177,7 +177,7 @@ def test_ctrl_c_ends_a_command_with_one_line(name, monkeypatch, capsys):
     assert capsys.readouterr() == ("so far\n", "interrupted\n")
 
 
-def test_ctrl_c_without_a_console(monkeypatch):
+def test_ctrl_c_without_a_console(monkeypatch, capsys):
     monkeypatch.setattr(Command, "run", lambda self, options: signal.raise_signal(signal.SIGINT))
     monkeypatch.setattr(sys, "stderr", None)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -185,16 +185,33 @@ def test_ctrl_c_without_a_console(monkeypatch):
         assert main(["guide"]) == 130
     finally:
         signal.signal(signal.SIGINT, before)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("handler", "then"), [(signal.default_int_handler, signal.SIG_DFL), (signal.SIG_IGN, signal.SIG_IGN)]
+)
+def test_a_second_ctrl_c_ends_the_process_at_once(handler, then, monkeypatch):
+    """Unless whoever started it has interrupts ignored."""
+    monkeypatch.setattr(program, "main", lambda prog: 7)
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        with pytest.raises(SystemExit) as stop:
+            program.enter()
+        assert signal.getsignal(signal.SIGINT) is then
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert stop.value.code == 7
 
 
 @posix
 def test_ctrl_c_while_the_script_works():
-    """At a moment when it has shown that it works; another one while the interpreter ends changes nothing."""
+    """It is pressed when the command has shown that it works."""
     with script("verify", "--rules", "SGD,LAMB,SOAP,Adam,Muon") as process:
         assert process.stderr.read(4) == "SGD "
         process.send_signal(signal.SIGINT)
         out, errors = process.communicate(timeout=300)
-    assert process.returncode in (130, -signal.SIGINT)
+    assert process.returncode == 130
     assert out == ""
     assert errors.splitlines()[-1] == "interrupted"
     assert "Traceback" not in errors
@@ -423,6 +440,8 @@ def test_wide_tables():
     assert guide.page_text(three, 50) == (
         "- `lr`: what it does: the learning rate as a\n  function of the step; more: PyTorch"
     )
+    # Texts aren't cut, though both parts would fit.
+    assert guide.page_text(three, 55).startswith("- `lr`: what it does: the learning rate")
     numbers = "| a | b | c |\n|---|---|---|\n" + "".join(f"| x | {n} | {'9' * 20} |\n" for n in range(2))
     assert guide.page_text(numbers, 30).splitlines()[2:] == [f"x  {n}  {'9' * 20}" for n in range(2)]
     head, line, *rows = numbers.splitlines()
