@@ -11,11 +11,7 @@ from datetime import UTC, datetime
 from itertools import product
 from math import nan
 from pathlib import Path
-from typing import NamedTuple
-
-from asv.results import Results, iter_results
-
-from fastopt.figures import figure
+from typing import Any, NamedTuple
 
 RESULTS = Path(__file__).parent / "results"
 STEP, START = "step.StepTime.track_step", "start.Start.track_seconds"
@@ -32,11 +28,11 @@ class Commit(NamedTuple):
 
     name: str
     date: datetime
-    steps: dict[tuple[str, str], float]
+    steps: dict[tuple[str, ...], float]
     starts: dict[str, float]
 
 
-def numbers(results: Results, key: str) -> dict[tuple[str, ...], float]:
+def numbers(results: Any, key: str) -> dict[tuple[str, ...], float]:
     """Return a benchmark's results by the values of its parameters."""
     if key not in results.get_all_result_keys():
         return {}
@@ -49,46 +45,42 @@ def numbers(results: Results, key: str) -> dict[tuple[str, ...], float]:
 
 def commits(folder: Path = RESULTS) -> list[Commit]:
     """Return what was measured, the oldest commit first."""
+    from asv.results import iter_results  # asv imports this file where asv isn't
+
     found = []
     for results in iter_results(str(folder)):
-        steps = numbers(results, STEP)
-        found.append(
-            Commit(
-                results.commit_hash[:7],
-                datetime.fromtimestamp(results.date / 1000, UTC),
-                {
-                    (case[2], case[3]): value
-                    for case, value in steps.items()
-                    if case[:2] == ("Adam", "float64")
-                },
-                {case[0]: value for case, value in numbers(results, START).items()},
-            )
-        )
+        steps, starts = numbers(results, STEP), numbers(results, START)
+        date = datetime.fromtimestamp(results.date / 1000, UTC)
+        own = {case[2:]: value for case, value in steps.items() if case[:2] == ("Adam", "float64")}
+        found.append(Commit(results.commit_hash[:7], date, own, {case[0]: v for case, v in starts.items()}))
     return sorted((one for one in found if one.steps), key=lambda one: one.date)
 
 
 def draw(found: list[Commit], path: Path) -> None:
     """Draw steps of two networks, and the start of a process, against the commits."""
+    from fastopt.figures import MARKERS, figure, label_logarithmic, save
+
     places = range(len(found))
-    with figure(figsize=(8.3, 7.5)) as picture:
+    with figure(7.5, is_shown=False) as picture:
         axes = picture.subplots(len(NETWORKS) + 1, 1, sharex=True)
         for own, (network, title) in zip(axes, NETWORKS.items(), strict=False):
-            for by, label in LABELS.items():
+            for marker, (by, label) in zip(MARKERS, LABELS.items(), strict=False):
                 values = [one.steps.get((network, by), nan) for one in found]
-                own.plot(places, values, "o-", color=COLORS[by], label=label, markersize=4)
+                own.plot(places, values, marker=marker, color=COLORS[by], label=label, markersize=4)
             own.set(title=title, ylabel="µs a step", yscale="log")
-            own.legend(loc="best", ncols=3, fontsize=9)
+            own.legend(loc="best", ncols=3)
         for what, color, marker in (("import", "#009E73", "s-"), ("first step, warm", "#CC79A7", "o-")):
             values = [one.starts.get(what, nan) for one in found]
             axes[-1].plot(places, values, marker, color=color, label=what, markersize=4)
         axes[-1].set(title="A process that finds all compiled", ylabel="s beyond NumPy", yscale="log")
-        axes[-1].legend(loc="best", fontsize=9)
+        axes[-1].legend(loc="best")
         names = [f"{one.name}\n{one.date:%b %d, %H:%M}" for one in found]
-        axes[-1].set_xticks(places, names, rotation=90, fontsize=9)
+        axes[-1].set_xticks(places, names, rotation=90)
         axes[-1].set_xlabel("commit")
         for own in axes:
-            own.grid(alpha=0.3)
-        picture.savefig(path, dpi=100)
+            own.grid()
+            label_logarithmic(own.yaxis)
+    save(picture, path)
 
 
 def main() -> None:
