@@ -19,6 +19,7 @@ actively, which is its default, the whole loop took five to eight times as long 
 
 import ctypes
 import os
+import sys
 import threading
 from _queue import SimpleQueue
 from collections.abc import Callable
@@ -167,7 +168,10 @@ UNUSED = ctypes.addressof(unused), ctypes.addressof(unused) + 8
 
 def wait_address() -> int:
     """Return the address of the C function that lets other threads go on, or 0."""
-    function = getattr(ctypes.pythonapi, "sched_yield", None) if os.name == "posix" else None
+    if sys.platform == "win32":
+        function = ctypes.WinDLL("kernel32").SwitchToThread
+    else:
+        function = getattr(ctypes.pythonapi, "sched_yield", None)
     return ctypes.cast(function, ctypes.c_void_p).value or 0 if function is not None else 0
 
 
