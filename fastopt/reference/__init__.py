@@ -4,11 +4,11 @@ The classes have the names, constructors and attributes of those in `fastopt`, w
 to the last bit, in float64 and in float32. They read like the textbook and check nothing: arguments come
 first, then the states, which the first step makes, then the step.
 
-Notation: p parameter, g gradient, t number of the step from 1, lr learning rate, μ momentum, ρ ``rho`` or
-``decay_rate``, β₁ ``beta1`` and so on; ‖x‖ is the root of the sum of squares. An arrow changes a state or a
-parameter, an equals sign names a value; lines are in the order of the code. Each sum and product is rounded
-in the order written, from left to right; a product of hyperparameters is a Python float. `pairs` yields keys and
-gradients, `triples` parameters, too, where the code needs p itself.
+Notation: p parameter, g gradient, t number of the step from 1, lr learning rate, μ momentum, ρ ``rho``
+or ``decay_rate``, β₁ ``beta1`` and so on; ‖x‖ is the root of the sum of squares. An arrow changes a
+state or a parameter, an equals sign names a value; lines are in the order of the code. Each sum and
+product is rounded in the order written, from left to right; a product of hyperparameters is a Python
+float. `pairs` yields keys and gradients, `triples` parameters, too, where the code needs p itself.
 """
 
 from typing import TYPE_CHECKING
