@@ -16,6 +16,7 @@ from fastopt import kernels, optimizers, reference
 from fastopt.kernels.jit import Compiled
 from fastopt.optimizer import Optimizer
 from fastopt.tools import equivalents
+from fastopt.tools.registry import describe
 
 ROOT = Path(fastopt.__file__).parents[1]
 CHANGELOG = ROOT / "CHANGELOG.md"
@@ -141,6 +142,21 @@ def test_docstrings_say_when_to_take_a_rule(rule):
     summary, *_ = inspect.getdoc(getattr(fastopt, rule)).split("\nParameters\n")
     remedy = f'in fastopt/{getattr(fastopt, rule).__module__.replace(".", "/")}.py write "Take it when ..."'
     assert "Take it when" in " ".join(summary.split()), remedy
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_docstrings_of_the_reference_have_formula_and_paper(rule):
+    cls = getattr(reference, rule)
+    where = f"{cls.__module__.replace('.', '/')}.py: {rule}"
+    summary, formula, *_ = cls.__doc__.split("\n\n")
+    assert summary.endswith("."), f"{where}: write in one sentence what it is"
+    assert "←" in formula, f"{where}: write the formula after the summary, a line for each assignment"
+    paper = inspect.getdoc(cls).partition("\nReferences\n----------\n")[2]
+    assert re.search(r"\b(19|20)\d\d\b", paper), f"{where}: write under References the paper with its year"
+    arxiv = [
+        re.findall(r"arXiv:([\d.]+\d)", text) for text in (paper, describe(getattr(fastopt, rule)).source)
+    ]
+    assert {*arxiv[0]} & {*arxiv[1]} or not arxiv[1], f"{where}: write arXiv:{' and '.join(arxiv[1])}"
 
 
 @pytest.mark.parametrize("rule", RULES)
