@@ -15,8 +15,6 @@ from typing import NamedTuple
 
 from asv.results import Results, iter_results
 
-from fastopt.figures import MARKERS, figure, label_logarithmic, save
-
 RESULTS = Path(__file__).parent / "results"
 STEP, START = "step.StepTime.track_step", "start.Start.track_seconds"
 LABELS = {"numpy": "plain NumPy", "fastopt": "fastopt", "packed": "fastopt, packed"}
@@ -69,6 +67,9 @@ def commits(folder: Path = RESULTS) -> list[Commit]:
 
 def draw(found: list[Commit], path: Path) -> None:
     """Draw steps of two networks, and the start of a process, against the commits."""
+    # asv imports this module with older versions of fastopt, too.
+    from fastopt.figures import MARKERS, figure, label_logarithmic, save
+
     places = range(len(found))
     with figure(7.5, is_shown=False) as picture:
         axes = picture.subplots(len(NETWORKS) + 1, 1, sharex=True)
