@@ -21,7 +21,7 @@ from fastopt.demo.precision import picture as precision
 from fastopt.demo.precision.criterion import Run as StudyRun
 from fastopt.demo.precision.criterion import Trial
 from fastopt.demo.surfaces import SURFACES
-from fastopt.figures import WIDTH, figure, save
+from fastopt.figures import figure, save
 from fastopt.tools.benchmarking import Timing
 
 # An inch of a picture has 100 px on the page, where 9 points are 12 px.
@@ -217,7 +217,7 @@ def test_pictures_can_be_read(name, drawn):
     assert len(sizes) == 1
     assert sizes.pop() / 72 * PX_AN_INCH >= MIN_PX
     if name not in LONG:
-        assert 6 <= picture.get_figwidth() <= WIDTH
+        assert 6 <= picture.get_figwidth() <= 8.3
 
 
 @pytest.mark.parametrize("name", ["losses", "times"])
