@@ -18,11 +18,11 @@ import fastopt
 from fastopt import reference
 from fastopt.demo.data import Data
 from fastopt.demo.network import MultiLayerNet
-from fastopt.demo.report import paragraph, table
 from fastopt.demo.settings import SETTINGS
 from fastopt.figures import MARKERS, figure, label_logarithmic, save, smoothed
 from fastopt.optimizers.matrix import Orthogonalizing
 from fastopt.tools.precompilation import compile_first
+from fastopt.tools.report import paragraph, table
 
 __all__ = [
     "Comparison", "Run", "make", "one_blas_thread", "picture", "quartiles", "ratio_label", "summary", "train",

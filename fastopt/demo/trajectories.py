@@ -9,11 +9,11 @@ import matplotlib.figure  # noqa: F401  # If it is missing, this is said before 
 import numpy as np
 
 import fastopt
-from fastopt.demo.report import paragraph, table
 from fastopt.demo.settings import SETTINGS
 from fastopt.demo.surfaces import Surface, path
 from fastopt.figures import WIDTH, figure, n_columns, save
 from fastopt.tools.registry import takes
+from fastopt.tools.report import paragraph, table
 from fastopt.tools.trajectories import draw
 
 __all__ = ["Measure", "follow", "measure", "picture", "summary"]

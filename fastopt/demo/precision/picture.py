@@ -1,4 +1,4 @@
-"""The picture of ``python -m fastopt verify --state``: loss curves, a row for each program."""
+"""The picture of ``python -m fastopt verify --against full-state``: loss curves, a row for each program."""
 
 from collections.abc import Sequence
 from pathlib import Path

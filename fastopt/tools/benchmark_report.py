@@ -1,4 +1,4 @@
-"""The tables and the picture of ``python -m fastopt bench``."""
+"""The tables and the picture of ``fastopt bench``."""
 
 from collections.abc import Sequence
 from itertools import product
@@ -8,10 +8,10 @@ from typing import Any
 
 from matplotlib.ticker import EngFormatter
 
-from fastopt.demo.report import paragraph, table
 from fastopt.figures import MARKERS, WIDTH, figure, label_logarithmic, n_columns, save
 from fastopt.tools.benchmarking import Start, Timing
 from fastopt.tools.equivalents import LIBRARIES
+from fastopt.tools.report import paragraph, table
 
 __all__ = ["break_even", "picture", "summary"]
 
