@@ -14,14 +14,15 @@ from matplotlib.image import imread
 from matplotlib.text import Text
 
 import fastopt
-from fastopt.demo import bench, trajectories
 from fastopt.demo import train as training
+from fastopt.demo import trajectories
 from fastopt.demo.network import MultiLayerNet
 from fastopt.demo.precision import picture as precision
 from fastopt.demo.precision.criterion import Run as StudyRun
 from fastopt.demo.precision.criterion import Trial
 from fastopt.demo.surfaces import SURFACES
 from fastopt.figures import figure, save
+from fastopt.tools import benchmark_report
 from fastopt.tools.benchmarking import Timing
 
 # An inch of a picture has 100 px on the page, where 9 points are 12 px.
@@ -60,7 +61,7 @@ def times(rules, sizes):
                 if rule != "Nesterov":
                     seconds["Keras"] = 4 * step + 3e-4
                 found.append(Timing(rule, dtype, ((size,),), seconds, {}))
-    return bench, lambda out: bench.picture(found, out)
+    return benchmark_report, lambda out: benchmark_report.picture(found, out)
 
 
 def study():
