@@ -11,11 +11,7 @@ from datetime import UTC, datetime
 from itertools import product
 from math import nan
 from pathlib import Path
-from typing import NamedTuple
-
-from asv.results import Results, iter_results
-
-from fastopt.figures import figure
+from typing import Any, NamedTuple
 
 RESULTS = Path(__file__).parent / "results"
 STEP, START = "step.StepTime.track_step", "start.Start.track_seconds"
@@ -32,11 +28,11 @@ class Commit(NamedTuple):
 
     name: str
     date: datetime
-    steps: dict[tuple[str, str], float]
+    steps: dict[tuple[str, ...], float]
     starts: dict[str, float]
 
 
-def numbers(results: Results, key: str) -> dict[tuple[str, ...], float]:
+def numbers(results: Any, key: str) -> dict[tuple[str, ...], float]:
     """Return a benchmark's results by the values of its parameters."""
     if key not in results.get_all_result_keys():
         return {}
@@ -49,26 +45,21 @@ def numbers(results: Results, key: str) -> dict[tuple[str, ...], float]:
 
 def commits(folder: Path = RESULTS) -> list[Commit]:
     """Return what was measured, the oldest commit first."""
+    from asv.results import iter_results  # asv imports this file where asv isn't
+
     found = []
     for results in iter_results(str(folder)):
-        steps = numbers(results, STEP)
-        found.append(
-            Commit(
-                results.commit_hash[:7],
-                datetime.fromtimestamp(results.date / 1000, UTC),
-                {
-                    (case[2], case[3]): value
-                    for case, value in steps.items()
-                    if case[:2] == ("Adam", "float64")
-                },
-                {case[0]: value for case, value in numbers(results, START).items()},
-            )
-        )
+        steps, starts = numbers(results, STEP), numbers(results, START)
+        date = datetime.fromtimestamp(results.date / 1000, UTC)
+        own = {case[2:]: value for case, value in steps.items() if case[:2] == ("Adam", "float64")}
+        found.append(Commit(results.commit_hash[:7], date, own, {case[0]: v for case, v in starts.items()}))
     return sorted((one for one in found if one.steps), key=lambda one: one.date)
 
 
 def draw(found: list[Commit], path: Path) -> None:
     """Draw steps of two networks, and the start of a process, against the commits."""
+    from fastopt.figures import figure
+
     places = range(len(found))
     with figure(figsize=(8.3, 7.5)) as picture:
         axes = picture.subplots(len(NETWORKS) + 1, 1, sharex=True)

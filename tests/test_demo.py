@@ -13,19 +13,20 @@ from cases import BOOK, CASES, DTYPES, FOR_MATRICES, RULES
 
 import fastopt
 from fastopt import reference
-from fastopt.__main__ import build_parser, main
-from fastopt.demo import bench, comparison, trajectories
+from fastopt.cli.program import build_parser, main
+from fastopt.demo import trajectories
 from fastopt.demo.data import Data, digits, load
 from fastopt.demo.network import MultiLayerNet
-from fastopt.demo.rules import BEGIN, END, costs, renewed
 from fastopt.demo.settings import SETTINGS
 from fastopt.demo.surfaces import SURFACES, path
 from fastopt.demo.train import Comparison, Run, summary, train
 from fastopt.demo.trajectories import follow, measure
 from fastopt.optimizers import FAMILIES
-from fastopt.tools import equivalents
+from fastopt.tools import benchmark_report, equivalents
 from fastopt.tools.benchmarking import LIMITS, Timing
+from fastopt.tools.comparisons import frameworks
 from fastopt.tools.registry import describe, takes
+from fastopt.tools.rule_table import BEGIN, END, costs, renewed
 
 PNG = b"\x89PNG\r\n"
 
@@ -297,7 +298,7 @@ def test_muon_takes_matrices_only(tmp_path, capsys, monkeypatch):
 def test_a_missing_extra_is_named(module):
     code = (
         f"import sys; sys.modules[{module!r}] = None; "
-        "from fastopt.__main__ import main; sys.exit(main(['train']))"
+        "from fastopt.cli.program import main; sys.exit(main(['train']))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 1
@@ -353,11 +354,11 @@ def test_bench_measures_and_draws(tmp_path):
 def test_the_picture_of_one_size_has_bars(tmp_path, monkeypatch):
     """The limit is seen in both kinds of picture, and sits where its time says."""
     seen = []
-    monkeypatch.setattr(bench, "save", lambda figure, out: seen.append(figure))
+    monkeypatch.setattr(benchmark_report, "save", lambda figure, out: seen.append(figure))
     seconds = {"reference": 3e-5, "fastopt": 1e-5, "packed": 9e-6, "limit": 8e-6}
     timings = [Timing("Adam", "float32", ((n,),), seconds, {}) for n in (100, 1000)]
-    bench.picture(timings[:1], tmp_path)
-    bench.picture(timings, tmp_path)
+    benchmark_report.picture(timings[:1], tmp_path)
+    benchmark_report.picture(timings, tmp_path)
     (bars,), (lines,) = (figure.axes for figure in seen)
     labels = [label.get_text() for label in bars.get_yticklabels()]
     widths = dict(zip(labels, [bar.get_width() for bar in bars.patches], strict=True))
@@ -444,8 +445,8 @@ def test_reduced_states_are_told_apart():
     assert costs(rule) == ("m, row, col", "20 / 40")
 
 
-def test_the_readme_has_the_rules_of_today():
-    text = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+def test_the_guide_has_the_rules_of_today():
+    text = (Path(fastopt.__file__).parent / "guide" / "rules.md").read_text("utf-8")
     assert renewed(text) == text
     assert all(f"| `{rule}` |" in text for rule in RULES)
 
@@ -479,15 +480,11 @@ def test_a_page_without_a_place_for_the_rules(text, tmp_path, capsys):
     assert page.read_text("utf-8") == text
 
 
-def test_verify_takes_one_table(capsys):
-    refused(["verify", "--faults", "--rules"], "not allowed with argument", capsys)
-
-
 def test_comparisons_with_witnesses(monkeypatch):
     """With no library: a twin that is fastopt's reference, once right and once wrong."""
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(equivalents, "version_of", lambda library: "1.0")
-    monkeypatch.setattr(comparison, "version_of", lambda library: "1.0")
+    monkeypatch.setattr(frameworks, "version_of", lambda library: "1.0")
     for lr, right in ((1.0, True), (1.001, False)):
 
         @contextmanager
@@ -503,12 +500,12 @@ def test_comparisons_with_witnesses(monkeypatch):
         monkeypatch.setitem(libraries, "PyTorch", libraries["PyTorch"]._replace(run=run))
         for name in ("optax", "Keras"):
             monkeypatch.setitem(libraries, name, libraries[name]._replace(rules={}))
-        results = comparison.compare(["SGD"], blocks=1)
+        results = frameworks.compare(["SGD"], blocks=1)
         (result,) = results
         _, library, differences, _ = result
         assert (library, set(differences)) == ("PyTorch", set(DTYPES))
         assert (result.differences["float64"] == 0) is right
-        table, verdict = comparison.summary(results)
+        table, verdict = frameworks.summary(results)
         assert verdict is right
         row = table.splitlines()[-1].split()
         assert row[:3] == ["SGD", "PyTorch", "1.0"]
@@ -517,8 +514,8 @@ def test_comparisons_with_witnesses(monkeypatch):
 
 
 def test_witnesses_that_are_missing(monkeypatch, capsys):
-    monkeypatch.setattr(comparison, "version_of", lambda library: None if library == "optax" else "1.0")
-    assert main(["verify", "--rules"]) == 1
+    monkeypatch.setattr(frameworks, "version_of", lambda library: None if library == "optax" else "1.0")
+    assert main(["verify", "--against", "frameworks"]) == 1
     assert capsys.readouterr().err == 'this needs optax: python -m pip install "fastopt[frameworks]"\n'
 
 

@@ -24,12 +24,12 @@ from test_compiled import needs_jit, python
 import fastopt
 from fastopt import Adam, pack
 from fastopt.arrays.layout import Layout
-from fastopt.demo import invalid_inputs, peers
 from fastopt.engine.compiled_plan import CompiledPlan
 from fastopt.engine.memory import Memory
 from fastopt.engine.plan import Arrays
 from fastopt.engine.table import CHECK, DONE, UPDATE
 from fastopt.engine.threads import ROUND, UNUSED, available
+from fastopt.tools.faults import invalid_inputs, subjects
 
 # A third parameter, for which the step goes another way.
 COMPANIONS = {
@@ -85,15 +85,15 @@ def test_every_row_has_a_test_with_its_number():
 
 
 def test_verify_prints_the_table_and_sees_a_fault_let_through(monkeypatch, capsys):
-    from fastopt.__main__ import main
+    from fastopt.cli.program import main
 
-    assert main(["verify", "--faults"]) == 0
+    assert main(["verify", "--against", "faults"]) == 0
     out = capsys.readouterr().out
     assert all(fault.name in out for fault in invalid_inputs.FAULTS)
     assert "KeyError, 1 changed" in out, "the book's code should fail half way"
-    monkeypatch.setattr(fastopt, "Adam", lambda **options: peers.Book())
-    monkeypatch.setattr(invalid_inputs, "subjects", lambda: peers.subjects()[:2])
-    assert main(["verify", "--faults"]) == 1
+    monkeypatch.setattr(invalid_inputs.optimizers, "Adam", lambda **options: subjects.Book())
+    monkeypatch.setattr(invalid_inputs, "subjects", lambda: subjects.subjects()[:2])
+    assert main(["verify", "--against", "faults"]) == 1
 
 
 @pytest.mark.parametrize("rule", BOOK)

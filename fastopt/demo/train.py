@@ -17,10 +17,10 @@ import fastopt
 from fastopt import reference
 from fastopt.demo.data import Data
 from fastopt.demo.network import MultiLayerNet
-from fastopt.demo.report import paragraph, save, table
 from fastopt.demo.settings import SETTINGS
 from fastopt.optimizers.matrix import Orthogonalizing
 from fastopt.tools.precompilation import compile_first
+from fastopt.tools.report import paragraph, save, table
 
 __all__ = [
     "Comparison", "Run", "make", "one_blas_thread", "picture", "quartiles", "ratio_label", "summary", "train",

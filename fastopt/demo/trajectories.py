@@ -9,10 +9,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import fastopt
-from fastopt.demo.report import save, table
 from fastopt.demo.settings import SETTINGS
 from fastopt.demo.surfaces import Surface, path
 from fastopt.tools.registry import takes
+from fastopt.tools.report import save, table
 from fastopt.tools.trajectories import draw
 
 __all__ = ["Measure", "follow", "measure", "picture", "summary"]

@@ -1,4 +1,4 @@
-"""The picture of ``python -m fastopt verify --state``: loss curves, a row for each program."""
+"""The picture of ``python -m fastopt verify --against full-state``: loss curves, a row for each program."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.ticker import LogLocator, NullLocator
 
 from fastopt.demo.precision.criterion import Run, Trial
-from fastopt.demo.report import save
 from fastopt.figures import figure
+from fastopt.tools.report import save
 
 __all__ = ["picture"]
 

@@ -1,4 +1,4 @@
-"""The tables and the picture of ``python -m fastopt bench``."""
+"""The tables and the picture of ``fastopt bench``."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,9 +6,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from fastopt.demo.report import paragraph, save, table
 from fastopt.tools.benchmarking import Start, Timing
 from fastopt.tools.equivalents import LIBRARIES
+from fastopt.tools.report import paragraph, save, table
 
 __all__ = ["break_even", "picture", "summary"]
 
