@@ -58,28 +58,29 @@ def commits(folder: Path = RESULTS) -> list[Commit]:
 
 def draw(found: list[Commit], path: Path) -> None:
     """Draw steps of two networks, and the start of a process, against the commits."""
-    from fastopt.figures import figure
+    from fastopt.figures import MARKERS, figure, label_logarithmic, save
 
     places = range(len(found))
-    with figure(figsize=(8.3, 7.5)) as picture:
+    with figure(7.5, is_shown=False) as picture:
         axes = picture.subplots(len(NETWORKS) + 1, 1, sharex=True)
         for own, (network, title) in zip(axes, NETWORKS.items(), strict=False):
-            for by, label in LABELS.items():
+            for marker, (by, label) in zip(MARKERS, LABELS.items(), strict=False):
                 values = [one.steps.get((network, by), nan) for one in found]
-                own.plot(places, values, "o-", color=COLORS[by], label=label, markersize=4)
+                own.plot(places, values, marker=marker, color=COLORS[by], label=label, markersize=4)
             own.set(title=title, ylabel="µs a step", yscale="log")
-            own.legend(loc="best", ncols=3, fontsize=9)
+            own.legend(loc="best", ncols=3)
         for what, color, marker in (("import", "#009E73", "s-"), ("first step, warm", "#CC79A7", "o-")):
             values = [one.starts.get(what, nan) for one in found]
             axes[-1].plot(places, values, marker, color=color, label=what, markersize=4)
         axes[-1].set(title="A process that finds all compiled", ylabel="s beyond NumPy", yscale="log")
-        axes[-1].legend(loc="best", fontsize=9)
+        axes[-1].legend(loc="best")
         names = [f"{one.name}\n{one.date:%b %d, %H:%M}" for one in found]
-        axes[-1].set_xticks(places, names, rotation=90, fontsize=9)
+        axes[-1].set_xticks(places, names, rotation=90)
         axes[-1].set_xlabel("commit")
         for own in axes:
-            own.grid(alpha=0.3)
-        picture.savefig(path, dpi=100)
+            own.grid()
+            label_logarithmic(own.yaxis)
+    save(picture, path)
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ RULES, DTYPES = ["SGD", "Momentum", "AdaGrad", "Adam"], ["float64", "float32"]
 if IS_ALL:
     from fastopt import optimizers
 
-    RULES = [*optimizers.__all__]
+    RULES = [*optimizers.RULES]
     NETWORKS["30,000,000 in 1"] = [(30_000_000,)]
 BY = ["numpy", "fastopt", "packed"]
 

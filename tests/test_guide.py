@@ -119,7 +119,7 @@ def test_the_form_of_a_page(page):
         "an empty line is before each block"
     )
     prose = pages.FENCE.sub("", text).splitlines()
-    assert [line for line in prose if len(line) > 120 and not line.startswith("|")] == []
+    assert [line for line in prose if len(line) > 130 and not line.startswith("|")] == []
     assert [line for line in prose if line.startswith("    ")] == [], "code is in blocks with fences"
     assert not text.count("\t")
     assert text.endswith("\n")

@@ -45,16 +45,8 @@ FAMILIES = {
     "tables": ("RowAdaGrad",),
     "matrix": ("Muon", "AdaMuon", "SOAP"),
 }
-# The same without families, as type checkers read no other list than this.
-__all__ = [
-    "ADOPT", "ASGD", "FTRL", "LAMB", "LARS", "MADGRAD", "MARS", "NAG", "SGD", "SGDM", "SM3", "SOAP",
-    "AMSBound", "AMSGrad", "AdEMAMix", "AdaBelief", "AdaBound", "AdaDelta", "AdaGrad", "AdaMax",
-    "AdaMini", "AdaMuon", "Adafactor", "AdafactorMomentum", "Adam", "AdamP", "AdamW", "Adan", "AggMo",
-    "DAdaptAdam", "DoG", "DoWG", "LDoG", "LaProp", "Lion", "Momentum", "Muon", "NAdam", "Nesterov",
-    "NovoGrad", "OptimisticGD", "PaperAdam", "Prodigy", "QHAdam", "RAdam", "RMSprop", "RMSpropGraves",
-    "RMSpropMomentum", "RowAdaGrad", "Rprop", "ScheduleFreeAdamW", "ScheduleFreeRAdam", "ScheduleFreeSGD",
-    "Signum", "StableAdamW", "Yogi",
-]  # fmt: skip
+# The same without families.
+RULES = tuple(rule for family in FAMILIES.values() for rule in family)
 
 if TYPE_CHECKING:
     from fastopt.optimizers.adam import *
@@ -69,9 +61,11 @@ if TYPE_CHECKING:
     from fastopt.optimizers.sign import *
     from fastopt.optimizers.tables import *
 else:
+    # Type checkers follow the imports above; a list that they can't read would hide all names from them.
+    __all__ = [*RULES]
     __getattr__ = late_attributes(__name__, FAMILIES)
 
 
 def __dir__() -> list[str]:
     """Show also what isn't imported yet."""
-    return sorted({*globals(), *__all__, *FAMILIES})
+    return sorted({*globals(), *RULES, *FAMILIES})
