@@ -47,11 +47,6 @@ def how_to_update(given: Any) -> str:
 class Optimizer(Configuration):
     """What all rules share: hyperparameters, options, and steps.
 
-    Parameters
-    ----------
-    threads : int, optional
-        Number of threads of a large step; by default that of `fastopt.set_num_threads`.
-
     Attributes
     ----------
     iter : int

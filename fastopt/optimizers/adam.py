@@ -51,11 +51,6 @@ class Adam(Optimizer):
     m, v : dict or list of arrays, or None
         Moving averages of the gradients and of their squares.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Kingma and Ba 2015, *Adam: a method for stochastic optimization* (arXiv:1412.6980), algorithm 1
@@ -113,11 +108,6 @@ class AdamW(BiasCorrectedRoot, Optimizer):
     v : dict or list of arrays, or None
         Moving average of their squares.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Loshchilov and Hutter 2019, *Decoupled weight decay regularization* (arXiv:1711.05101), algorithm 2,
@@ -163,11 +153,6 @@ class PaperAdam(BiasCorrectedRoot, Optimizer):
     ----------
     m, v : dict or list of arrays, or None
         Moving averages of the gradients and of their squares.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
 
     References
     ----------
@@ -221,11 +206,6 @@ class AMSGrad(BiasCorrectedRoot, Optimizer):
         Moving average of their squares.
     v_max : dict or list of arrays, or None
         The largest v so far; with ``correction="before"`` the largest v̂.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
 
     References
     ----------
@@ -287,11 +267,6 @@ class AdaMax(Optimizer):
     u : dict or list of arrays, or None
         Largest magnitude of the gradients, which decays.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Kingma and Ba 2015 (arXiv:1412.6980), algorithm 2.
@@ -347,11 +322,6 @@ class NAdam(Optimizer):
         Moving average of the gradients.
     v : dict or list of arrays, or None
         Moving average of their squares.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
 
     References
     ----------
@@ -446,11 +416,6 @@ class RAdam(Optimizer):
     v : dict or list of arrays, or None
         Moving average of their squares.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Liu et al. 2020, *On the variance of the adaptive learning rate and beyond* (arXiv:1908.03265),
@@ -516,11 +481,6 @@ class AdaBelief(BiasCorrected, Optimizer):
     s : dict or list of arrays, or None
         Moving average of the squared surprise.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Zhuang et al. 2020, *AdaBelief optimizer* (arXiv:2010.07468), algorithm 2.
@@ -576,11 +536,6 @@ class Yogi(BiasCorrected, Optimizer):
         Moving average of the gradients.
     v : dict or list of arrays, or None
         Moving average of their squares.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
 
     References
     ----------
@@ -639,11 +594,6 @@ class Adan(Optimizer):
         Moving average of the squares.
     prev_grad : dict or list of arrays, or None
         The gradient of the step before.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
 
     References
     ----------
@@ -728,11 +678,6 @@ class AdEMAMix(Optimizer):
         Slow moving average of the gradients.
     v : dict or list of arrays, or None
         Moving average of their squares.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
 
     References
     ----------

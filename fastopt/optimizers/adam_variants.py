@@ -47,11 +47,6 @@ class AdaBound(Optimizer):
     v : dict or list of arrays, or None
         Moving average of their squares.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Luo, Xiong, Liu and Sun 2019, *Adaptive gradient methods with dynamic bound of learning rate*
@@ -102,11 +97,6 @@ class AMSBound(AdaBound):
     v_max : dict or list of arrays, or None
         The largest v so far.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Luo, Xiong, Liu and Sun 2019, *Adaptive gradient methods with dynamic bound of learning rate*
@@ -152,11 +142,6 @@ class ADOPT(Optimizer):
         Moving average of the scaled gradients.
     v : dict or list of arrays, or None
         Moving average of the squared gradients.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
 
     References
     ----------
@@ -211,11 +196,6 @@ class LaProp(Optimizer):
         Moving average of the scaled gradients.
     v : dict or list of arrays, or None
         Moving average of the squared gradients.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
 
     References
     ----------
@@ -272,11 +252,6 @@ class QHAdam(Optimizer):
         Moving average of the gradients.
     v : dict or list of arrays, or None
         Moving average of the squared gradients.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
 
     References
     ----------

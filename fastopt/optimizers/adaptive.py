@@ -36,11 +36,6 @@ class AdaGrad(Optimizer):
     h : dict or list of arrays, or None
         Sum of the squared gradients.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Duchi, Hazan and Singer 2011, *Adaptive subgradient methods*, JMLR 12, section 1.1;
@@ -87,11 +82,6 @@ class AdaDelta(Optimizer):
         Moving average of the squared gradients.
     u : dict or list of arrays, or None
         Moving average of the squared steps.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
 
     References
     ----------
@@ -140,11 +130,6 @@ class RMSprop(Optimizer):
     ----------
     h : dict or list of arrays, or None
         Moving average of the squared gradients.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
 
     References
     ----------
@@ -200,11 +185,6 @@ class RMSpropMomentum(Optimizer):
         Moving average of the squared gradients.
     v : dict or list of arrays, or None
         Velocity, without the learning rate.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
 
     References
     ----------
@@ -273,11 +253,6 @@ class RMSpropGraves(Optimizer):
     v : dict or list of arrays, or None
         Velocity, without the learning rate.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Graves 2013, *Generating sequences with recurrent neural networks* (arXiv:1308.0850), equations 38
@@ -333,11 +308,6 @@ class FTRL(Optimizer):
         Sum of the squared gradients.
     z : dict or list of arrays, or None
         What the parameter is worked out from.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
 
     References
     ----------
@@ -397,11 +367,6 @@ class MADGRAD(Optimizer):
         Weighted sum of the gradients.
     p0 : dict or list of arrays, or None
         The parameters before the first step.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
 
     References
     ----------

@@ -42,11 +42,6 @@ class LARS(Optimizer):
     v : dict or list of arrays, or None
         Velocity, in the parameters' units.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     You, Gitman and Ginsburg 2017, *Large batch training of convolutional networks* (arXiv:1708.03888),
@@ -106,11 +101,6 @@ class LAMB(Optimizer):
         Moving average of the gradients.
     v : dict or list of arrays, or None
         Moving average of their squares.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
 
     References
     ----------
@@ -179,11 +169,6 @@ class NovoGrad(Optimizer):
     v : dict or list of arrays, or None
         Moving average of the squared norm, one number an array.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Ginsburg et al. 2019, *Stochastic gradient methods with layer-wise adaptive moments for training of deep
@@ -243,11 +228,6 @@ class SM3(Optimizer):
         The largest ν of each row.
     col : dict or list of arrays, or None
         The largest ν of each column.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
 
     References
     ----------
@@ -317,11 +297,6 @@ class Adafactor(Optimizer):
         Moving average over each row, of shape (..., m, 1).
     col : dict or list of arrays, or None
         Moving average over each column, of shape (..., 1, n).
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
 
     References
     ----------
@@ -397,11 +372,6 @@ class AdafactorMomentum(Adafactor):
         Moving average over each column, of shape (..., 1, n).
     m : dict or list of arrays, or None
         Moving average of the steps, in the parameters' units.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
 
     References
     ----------

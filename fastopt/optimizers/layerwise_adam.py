@@ -42,11 +42,6 @@ class StableAdamW(Optimizer):
     v : dict or list of arrays, or None
         Moving average of their squares, corrected for the start.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Wortsman et al. 2023, *Stable and low-precision training for large-scale vision-language models*
@@ -117,11 +112,6 @@ class MARS(BiasCorrected, Optimizer):
     prev_grad : dict or list of arrays, or None
         Gradient of the step before.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Yuan et al. 2024, *MARS: unleashing the power of variance reduction for training large models*
@@ -187,11 +177,6 @@ class AdaMini(BiasCorrected, Optimizer):
     v : dict or list of arrays, or None
         Moving average of the mean of their squares in each block, of shape (n, 1, ...).
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Zhang et al. 2024, *Adam-mini: use fewer learning rates to gain more* (arXiv:2406.16793), algorithm 1.
@@ -256,11 +241,6 @@ class AdamP(BiasCorrected, Optimizer):
         Moving average of the gradients.
     v : dict or list of arrays, or None
         Moving average of their squares.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
 
     References
     ----------

@@ -46,11 +46,6 @@ class DoG(Optimizer):
     h : dict or list of arrays, or None
         Sum of the squared norms of the gradients, one number an array, the same for all.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Ivgi, Hinder and Carmon 2023, *DoG is SGD's best friend: a parameter-free dynamic step size schedule*
@@ -110,11 +105,6 @@ class LDoG(Optimizer):
     h : dict or list of arrays, or None
         Sum of the squared norms of the gradients, one number an array.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Ivgi, Hinder and Carmon 2023, *DoG is SGD's best friend: a parameter-free dynamic step size schedule*
@@ -169,11 +159,6 @@ class DoWG(Optimizer):
         Largest distance so far, one number an array, the same for all.
     v : dict or list of arrays, or None
         Sum of the squared norms of the gradients, times r², one number an array, the same for all.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
 
     References
     ----------
@@ -249,11 +234,6 @@ class DAdaptAdam(Optimizer):
         d, one number an array, the same for all.
     r : dict or list of arrays, or None
         r, one number an array, the same for all.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
 
     References
     ----------
@@ -357,11 +337,6 @@ class Prodigy(Optimizer):
         r, one number an array, the same for all.
     d_max : dict or list of arrays, or None
         Largest estimate of d, one number an array, the same for all; d itself without growth_rate.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
 
     References
     ----------

@@ -142,11 +142,6 @@ class Muon(Orthogonalizing, Optimizer):
     m : dict or list of arrays, or None
         Moving average of the gradients.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Jordan et al. 2024, *Muon: an optimizer for hidden layers in neural networks*; PyTorch's ``Muon``.
@@ -211,11 +206,6 @@ class AdaMuon(Orthogonalizing, Optimizer):
         Moving average of the gradients.
     v : dict or list of arrays, or None
         Moving average of the squares of what has been made orthogonal.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
 
     References
     ----------
@@ -316,11 +306,6 @@ class SOAP(Optimizer):
         Eigenvectors of left, in columns.
     q_right : dict or list of arrays, or None
         Eigenvectors of right, in columns.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
 
     References
     ----------

@@ -120,11 +120,6 @@ class ScheduleFreeSGD(ScheduleFree, Optimizer):
     z : dict or list of arrays, or None
         Where gradient descent alone would be.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Defazio et al. 2024, *The road less scheduled* (arXiv:2405.15682), equations 2 to 4.
@@ -185,11 +180,6 @@ class ScheduleFreeAdamW(ScheduleFree, Optimizer):
         Moving average of the squared gradients.
     z : dict or list of arrays, or None
         Where the steps alone would be.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
 
     References
     ----------
@@ -257,11 +247,6 @@ class ScheduleFreeRAdam(ScheduleFree, Optimizer):
         Moving average of the squared gradients.
     z : dict or list of arrays, or None
         Where the steps alone would be.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
 
     References
     ----------

@@ -25,11 +25,6 @@ class SGD(Optimizer):
     lr : float, default 0.01
         Learning rate, at least 0.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Saito, *Deep Learning from Scratch*, section 6.1.2.
@@ -65,11 +60,6 @@ class Momentum(Optimizer):
     ----------
     v : dict or list of arrays, or None
         Velocity, in the parameters' units.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
 
     References
     ----------
@@ -108,11 +98,6 @@ class Nesterov(Optimizer):
     ----------
     v : dict or list of arrays, or None
         Velocity, in the parameters' units.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
 
     References
     ----------
@@ -157,11 +142,6 @@ class SGDM(Optimizer):
     v : dict or list of arrays, or None
         Velocity, in the gradients' units.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Sutskever, Martens, Dahl and Hinton 2013, *On the importance of initialization and momentum in deep
@@ -202,11 +182,6 @@ class NAG(Optimizer):
     v : dict or list of arrays, or None
         Velocity, in the gradients' units.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Sutskever, Martens, Dahl and Hinton 2013, *On the importance of initialization and momentum in deep
@@ -246,11 +221,6 @@ class OptimisticGD(Optimizer):
     ----------
     prev_grad : dict or list of arrays, or None
         The gradient of the step before.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
 
     References
     ----------
@@ -296,11 +266,6 @@ class ASGD(Optimizer):
     ----------
     ax : dict or list of arrays, or None
         Average of the parameters.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
 
     References
     ----------
@@ -350,11 +315,6 @@ class AggMo(Optimizer):
     ----------
     v1, v2, v3 : dict or list of arrays, or None
         The velocities, without the learning rate.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
 
     References
     ----------

@@ -39,11 +39,6 @@ class Rprop(Optimizer):
     step_size : dict or list of arrays, or None
         Size of the step.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Riedmiller and Braun 1993, *A direct adaptive method for faster backpropagation learning*; Igel and
@@ -86,11 +81,6 @@ class Signum(Optimizer):
     m : dict or list of arrays, or None
         Sum of the gradients, which decays.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Bernstein et al. 2018, *signSGD: compressed optimisation for non-convex problems* (arXiv:1802.04434),
@@ -132,11 +122,6 @@ class Lion(Optimizer):
     ----------
     m : dict or list of arrays, or None
         Moving average of the gradients.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
 
     References
     ----------

@@ -39,11 +39,6 @@ class RowAdaGrad(Optimizer):
     h : dict or list of arrays, or None
         Sum of the means of the squared gradients, one number for each index along the first dimension.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Duchi, Hazan and Singer 2011, *Adaptive subgradient methods*, JMLR 12, section 1.1, by rows as in
