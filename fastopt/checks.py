@@ -139,7 +139,7 @@ def hyperparameter(
         return None if value is None and default is None else number(name, value, **bounds)
 
     metadata = {"check": check, "fixed": fixed, "of": of, "scheduled": scheduled and not fixed}
-    return field(default=default, repr=repr, metadata=metadata)
+    return field(default=default, repr=repr, metadata={**metadata, "bounds": {"least": 0, **bounds}})
 
 
 def whole(
@@ -169,7 +169,8 @@ def whole(
     def check(name: str, value: Any) -> int | None:
         return None if value is None and default is None else integer(name, value, least)
 
-    return field(default=default, repr=repr, metadata={"check": check, "fixed": fixed, "of": of})
+    metadata = {"check": check, "fixed": fixed, "of": of, "bounds": {"least": least}}
+    return field(default=default, repr=repr, metadata=metadata)
 
 
 def choice(default: Any, *values: Any, fixed: bool = False, of: str | None = None) -> Any:
@@ -178,7 +179,8 @@ def choice(default: Any, *values: Any, fixed: bool = False, of: str | None = Non
     def check(name: str, value: Any) -> Any:
         return chosen(name, value, values)
 
-    return field(default=default, repr=False, metadata={"check": check, "fixed": fixed, "of": of})
+    metadata = {"check": check, "fixed": fixed, "of": of, "values": values}
+    return field(default=default, repr=False, metadata=metadata)
 
 
 def chosen(name: str, value: Any, values: Sequence[Any]) -> Any:

@@ -94,7 +94,7 @@ def against_reference(rules: Sequence[str] | None = None) -> tuple[str, bool]:
     """Return the table of differences from plain NumPy, and whether there are none."""
     from fastopt.tools.comparisons import reference
 
-    return reference.summary(optimizers.__all__ if rules is None else rules)
+    return reference.summary(optimizers.RULES if rules is None else rules)
 
 
 def against_frameworks(rules: Sequence[str] | None = None) -> tuple[str, bool]:
@@ -103,11 +103,11 @@ def against_frameworks(rules: Sequence[str] | None = None) -> tuple[str, bool]:
     from fastopt.tools.equivalents import first_library
     from fastopt.tools.report import paragraph
 
-    chosen = optimizers.__all__ if rules is None else rules
+    chosen = optimizers.RULES if rules is None else rules
     compared = [rule for rule in chosen if first_library(rule)]
     left_out = [rule for rule in chosen if rule not in compared]
     if not compared:
-        known = ", ".join(rule for rule in optimizers.__all__ if first_library(rule))
+        known = ", ".join(rule for rule in optimizers.RULES if first_library(rule))
         raise UsageError(
             f"argument --rules: must have a rule that a framework has, got {', '.join(left_out)}; "
             f"choose from {known}"

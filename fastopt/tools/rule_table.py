@@ -1,4 +1,4 @@
-"""The table of rules, as text and in Markdown: ``fastopt rules``."""
+"""The table of rules, as text and as that of the guide: ``fastopt rules``."""
 
 from collections.abc import Iterator
 from inspect import Signature, signature
@@ -15,7 +15,8 @@ __all__ = ["BEGIN", "END", "markdown", "renewed", "summary"]
 # The widest column of states, in characters.
 STATES = 24
 # In a Markdown file the table is between these lines.
-BEGIN, END = "<!-- rules: python -m fastopt rules --markdown README.md -->", "<!-- end of rules -->"
+BEGIN = "<!-- rules: python -m fastopt rules --markdown fastopt/guide/rules.md -->"
+END = "<!-- end of rules -->"
 
 
 def arguments(rule: Rule) -> str:
