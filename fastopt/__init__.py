@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from fastopt import optimizers
 from fastopt.namespace import late_attributes
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Where the public names are from. A module is imported when one of its names is first used.
 NAMES = {

@@ -1,4 +1,8 @@
-"""`CheckedFields`: dataclass fields whose values are checked, also when they are assigned later."""
+"""`CheckedFields`: dataclass fields whose values are checked, also when they are assigned later.
+
+Rules are dataclasses, so a rule's constructor needs no code and takes all options. ``__setattr__`` runs a
+field's check, so reading costs nothing: Python reads plain attributes faster than descriptors.
+"""
 
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import fields

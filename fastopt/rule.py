@@ -1,4 +1,21 @@
-"""`UpdateRule`: what a class of optimizers says of its rule."""
+"""`UpdateRule`: what a class of optimizers says of its rule.
+
+``scalars(t)`` depends on a parameter's count of steps t and on the hyperparameters in use, and on nothing
+else. So a refused step leaves nothing to take back, and the only state is arrays. What is computed over all
+steps so far (NAdam's product of μ, the schedule-free rules' sum of weights) takes the hyperparameters in use
+as if they had always been.
+
+Statistics come before the update: norms, sums of rows, columns or all parameters, and products of matrices
+are one notion. ``statistics_kernel`` runs over all arrays, as wholes, before ``kernel`` does. It may change
+the state, and leaves a few doubles an array; the update gets these, and their totals over all arrays. Both
+are phases of one compiled step. What NumPy does in between, such as Muon's products, is in the same chain of
+C calls (``intermediate_calls``). Element-wise rules know nothing of it. Sums have
+`fastopt.kernels.common.LANES` lanes, so they are vectorized and have the same bits for every number of
+threads and in `fastopt.reference`. Scalars of such kernels are doubles; where they meet the elements they
+are rounded to the elements' dtype. States lie in C order; strided arrays are gathered as wholes.
+
+A class answers these questions, not its instances: a step is planned for the class's rule.
+"""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import Field, fields

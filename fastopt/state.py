@@ -1,4 +1,10 @@
-"""`State`: one array for each parameter, which an optimizer's class declares."""
+"""`State`: one array for each parameter, which an optimizer's class declares.
+
+State that doesn't start at zero is ``State(init)``, a function of the optimizer, the parameter and its first
+gradient. State of another shape than the parameter's says so (``shape=``). Then a checkpoint needs no record
+of the parameter's shape if a state has it, or if the shapes of all states, broadcast, are it. Otherwise
+(`RowAdaGrad`), state dicts have it under "shapes".
+"""
 
 from collections.abc import Callable
 from typing import Any

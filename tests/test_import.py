@@ -74,7 +74,7 @@ def test_an_optimizer_loads_no_numba():
 
 
 def test_the_help_of_the_command_line_loads_no_library():
-    code = "import sys; sys.argv = ['fastopt', '--help']\nfrom fastopt.__main__ import main"
+    code = "import sys; sys.argv = ['fastopt', '--help']\nfrom fastopt.cli.program import main"
     code += (
         "\ntry:\n    sys.stdout = sys.stderr\n    main()\nexcept SystemExit:\n    sys.stdout = sys.__stdout__"
     )

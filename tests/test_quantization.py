@@ -439,7 +439,7 @@ class Own(fastopt.Optimizer):
         ({"Z": ("int8", "float32", (70, 61), "C")}, "its quantized has 'Z', of which it has no states"),
         ({"W": ("int8", "float32", (2**61, 0), "C")}, "its shapes are"),
         ({"W": ("int8", "float32", (1,) * 65, "C")}, "its shapes are"),
-        ({"W": ("int8", "float32", (0, 61), "C")}, "its quantized has 'W', which has fewer than"),
+        ({"W": ("int8", "float32", (0, 61), "C")}, "its quantized has 'W', which has no elements"),
         ({"W": 3}, "its quantized is"),
         ({}, "its m of 'W' is no array of float32 or float64"),
         ([1], "its quantized is"),

@@ -13,7 +13,7 @@ from fastopt.checkpoints.upgrades import SUMS, WANTED, upgraded
 from fastopt.checks import shortened
 from fastopt.engine.memory import Memory, StateSpec, is_apart
 from fastopt.engine.quantized import SavedCodes
-from fastopt.kernels.quantization import FORMATS, MIN_SIZE
+from fastopt.kernels.quantization import FORMATS
 from fastopt.options.schedule import checked_value
 from fastopt.schedules.base import Schedule, StepFunction, is_schedule
 
@@ -215,8 +215,8 @@ def parse_quantized(
         if not is_known:
             raise ValueError(f"its quantized is {shortened(told)}, not the format, dtype, shape and order")
         shape = parse_shapes({key: shape})[key]
-        if prod(shape) < MIN_SIZE:
-            raise ValueError(f"its quantized has {key!r}, which has fewer than {MIN_SIZE} elements")
+        if not prod(shape):
+            raise ValueError(f"its quantized has {key!r}, which has no elements")
         if any(key not in values for values in parts.values()):
             raise ValueError(f"its quantized has {key!r}, of which it has no states")
         slot = result[key] = Slot(shape, np.dtype(kind), order, 0, prod(shape))

@@ -13,6 +13,9 @@ the same bits (`fastopt.kernels.plain`). So a choice that depends on an element 
 function for this.
 
 Each sum and product is rounded in the order written, as in `fastopt.reference`.
+
+Roots are those of ``np.sqrt``: ``math.sqrt`` returns a Python float, with which float32 would be computed in
+float64 where there is no compiler.
 """
 
 from typing import TYPE_CHECKING

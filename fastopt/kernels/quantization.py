@@ -8,6 +8,14 @@ is taken by halving the exponent, with a straight line between powers of 2: it a
 
 A number between two codes gets the upper one with the probability that makes the mean code right. The random
 bits are a hash of the seed, the step and the element, so that they depend on nothing else.
+
+int8 encodes √√v, as √v alone would have 2 or 3 codes for an element that is 1% of its block's largest.
+Measured: AdaGrad's losses then have a correlation of 0.99989 with those of full state, instead of 0.99998.
+
+float16 has a scale for each block, not for each array: that would need the maximum of a step before its
+first element is written, or the maximum of the step before, beyond which a spike would be cut off. All
+states are rounded stochastically, m, too: rounding to nearest makes a mean of small gradients stop at a
+hundredth of its distance.
 """
 
 from collections.abc import Callable, Iterator
