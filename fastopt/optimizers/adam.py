@@ -5,7 +5,7 @@ from math import exp, log, sqrt
 
 from fastopt import kernels
 from fastopt.optimizer import Optimizer, State, choice, hyperparameter, whole
-from fastopt.optimizers.common import BiasCorrected, BiasCorrectedRoot
+from fastopt.optimizers.common import BiasCorrected, BiasCorrectedRoot, bias_corrected, rectification
 
 __all__ = [
     "AMSGrad",
@@ -81,7 +81,7 @@ class Adam(Optimizer):
         beta1, beta2 = self.beta1, self.beta2
         lr_t = self.lr
         if self.bias_correction:
-            lr_t = lr_t * sqrt(1.0 - beta2**t) / (1.0 - beta1**t)
+            lr_t, _ = bias_corrected(lr_t, beta1, beta2, t)
         return 1.0 - beta1, 1.0 - beta2, lr_t, self.eps, 0.0
 
 
@@ -486,14 +486,8 @@ class RAdam(Optimizer):
 
 def rectified(own: "RAdam | AdaBelief", t: int, threshold: float) -> tuple[float, bool]:
     """Return the learning rate of step t, and whether the step has a divisor."""
-    beta1, beta2 = own.beta1, own.beta2
-    most = 2 / (1.0 - beta2) - 1
-    rho = most - 2 * t * beta2**t / (1.0 - beta2**t)
-    lr_t = own.lr / (1.0 - beta1**t)
-    if rho > threshold:
-        r = sqrt((rho - 4) * (rho - 2) * most / ((most - 4) * (most - 2) * rho))
-        lr_t = lr_t * sqrt(1.0 - beta2**t) * r
-    return lr_t, rho > threshold
+    lr_t, r = own.lr / (1.0 - own.beta1**t), rectification(t, own.beta2, threshold)
+    return lr_t * sqrt(1.0 - own.beta2**t) * r if r else lr_t, r > 0
 
 
 @dataclass(eq=False)
@@ -685,8 +679,7 @@ class Adan(Optimizer):
         """Give 1 − β₁, β₂, 1 − β₂, 1 − β₃, the weights of m and v, eps·√(1 − β₃ᵗ) and eps_root·(1 − β₃ᵗ)."""
         beta1, beta2, beta3 = self.beta1, self.beta2, self.beta3
         correction = 1.0 - beta3**t
-        root = sqrt(correction)
-        lr_m = self.lr * root / (1.0 - beta1**t)
+        lr_m, root = bias_corrected(self.lr, beta1, beta3, t)
         lr_v = self.lr * beta2 * root / (1.0 - beta2**t)
         if is_proximal(self):
             _, keep = self.decay_scalars(self.weight_decay)
@@ -779,8 +772,7 @@ class AdEMAMix(Optimizer):
         if t < self.beta3_warmup:
             beta3 = risen_decay(beta1, beta3, t / self.beta3_warmup)
         correction = 1.0 - beta2**t
-        root = sqrt(correction)
-        lr_m = self.lr * root / (1.0 - beta1**t)
+        lr_m, root = bias_corrected(self.lr, beta1, beta2, t)
         averages = 1.0 - beta1, 1.0 - beta2, 1.0 - beta3
         return *averages, lr_m, self.lr * alpha * root, self.eps * root, self.eps_root * correction
 

@@ -5,6 +5,7 @@ from math import inf, sqrt
 
 from fastopt import kernels
 from fastopt.optimizer import Optimizer, State, choice, hyperparameter
+from fastopt.optimizers.common import bias_corrected
 
 __all__ = ["ADOPT", "AMSBound", "AdaBound", "LaProp", "QHAdam"]
 
@@ -72,7 +73,7 @@ class AdaBound(Optimizer):
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give 1 − β₁, 1 − β₂, lr_t, eps and the bounds."""
         beta1, beta2 = self.beta1, self.beta2
-        lr_t = self.lr * sqrt(1.0 - beta2**t) / (1.0 - beta1**t)
+        lr_t, _ = bias_corrected(self.lr, beta1, beta2, t)
         final = self.final_lr if self.base_lr is None else self.final_lr * self.lr / self.base_lr
         lower, upper = final * (1 - 1 / (self.gamma * t + 1)), final * (1 + 1 / (self.gamma * t))
         return 1.0 - beta1, 1.0 - beta2, lr_t, self.eps, lower, upper

@@ -7,7 +7,7 @@ from fastopt import kernels
 from fastopt.checks import choice
 from fastopt.kernels.common import LANES
 from fastopt.optimizer import Optimizer, State, hyperparameter
-from fastopt.optimizers.common import Shape, one
+from fastopt.optimizers.common import Shape, bias_corrected, one
 
 __all__ = ["LAMB", "LARS", "SM3", "Adafactor", "AdafactorMomentum", "NovoGrad"]
 
@@ -140,11 +140,11 @@ class LAMB(Optimizer):
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give 1 − β₁, 1 − β₂, lr, what corrects m, eps and, last, eps_root, and weight_decay."""
         beta1, beta2 = self.beta1, self.beta2
-        square = 1 - beta2**t
-        root = sqrt(square)
+        # m is multiplied by it before the decay is added, so lr isn't in it.
+        weight, root = bias_corrected(1.0, beta1, beta2, t)
         return (
-            1 - beta1, 1 - beta2, self.lr, root / (1 - beta1**t), self.eps * root, self.formula_decay,
-            self.eps_root * square,
+            1 - beta1, 1 - beta2, self.lr, weight, self.eps * root, self.formula_decay,
+            self.eps_root * (1 - beta2**t),
         )  # fmt: skip
 
     def n_statistics(self, shape: Shape) -> int:

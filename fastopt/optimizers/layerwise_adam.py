@@ -1,7 +1,6 @@
 """Relatives of Adam that need numbers of whole arrays."""
 
 from dataclasses import KW_ONLY, dataclass
-from math import sqrt
 
 from fastopt import kernels
 from fastopt.kernels.common import LANES
@@ -226,7 +225,7 @@ class AdaMini(BiasCorrected, Optimizer):
 
 
 @dataclass(eq=False)
-class AdamP(Optimizer):
+class AdamP(BiasCorrected, Optimizer):
     """AdamW that doesn't let the norm of the parameters grow where it has no effect.
 
     m and v as Adam; u = m / (√v + eps·√(1 − β₂ᵗ)); p ← kept·p − lr_t·u,
@@ -295,10 +294,8 @@ class AdamP(Optimizer):
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """Return 1 − β₁, 1 − β₂, lr_t, eps·√(1 − β₂ᵗ), eps, delta, and both values of kept."""
-        root = sqrt(1 - self.beta2**t)
-        lr_t, decay = self.lr * root / (1 - self.beta1**t), self.lr * self.weight_decay
-        moments = 1 - self.beta1, 1 - self.beta2, lr_t, self.eps * root
-        return *moments, self.eps, self.delta, 1 - decay, 1 - decay * self.wd_ratio
+        decay = self.lr * self.weight_decay
+        return *super().scalars(t), self.eps, self.delta, 1 - decay, 1 - decay * self.wd_ratio
 
     def n_statistics(self, shape: Shape) -> int:
         """Return the room for two sums, and that for each channel, whose number the kernels see by it."""

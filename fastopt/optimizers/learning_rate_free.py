@@ -9,7 +9,7 @@ from fastopt import kernels
 from fastopt.checks import choice
 from fastopt.kernels.common import LANES
 from fastopt.optimizer import Optimizer, State, hyperparameter
-from fastopt.optimizers.common import Shape, one
+from fastopt.optimizers.common import Shape, bias_corrected, one
 
 __all__ = ["DAdaptAdam", "DoG", "DoWG", "LDoG", "Prodigy"]
 
@@ -418,7 +418,7 @@ class Prodigy(Optimizer):
 def corrected_lr(rule: Any, t: int) -> float:
     """Return lr_t / d."""
     lr: float = rule.lr
-    return lr * sqrt(1 - rule.beta2**t) / (1 - rule.beta1**t) if rule.use_bias_correction else lr
+    return bias_corrected(lr, rule.beta1, rule.beta2, t)[0] if rule.use_bias_correction else lr
 
 
 def shared_rates(rule: Any, t: int) -> tuple[float, float, float]:

@@ -3,7 +3,7 @@
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
-from math import inf, prod, sqrt
+from math import inf, prod
 from operator import setitem
 from typing import Any, ClassVar
 
@@ -14,7 +14,7 @@ from fastopt.checks import choice, listed, number
 from fastopt.engine.segment import Calls, Segment
 from fastopt.kernels.common import LANES
 from fastopt.optimizer import Optimizer, State, hyperparameter, whole
-from fastopt.optimizers.common import Shape
+from fastopt.optimizers.common import Shape, bias_corrected
 from fastopt.optimizers.turning import TurnedStep
 
 __all__ = ["SOAP", "AdaMuon", "Muon"]
@@ -355,7 +355,7 @@ class SOAP(Optimizer):
         beta3 = self.beta2 if self.shampoo_beta is None else self.shampoo_beta
         step = self.lr if t > 1 else 0.0
         if t > 1 and self.bias_correction:
-            step = self.lr * sqrt(1 - self.beta2 ** (t - 1)) / (1 - self.beta1 ** (t - 1))
+            step, _ = bias_corrected(self.lr, self.beta1, self.beta2, t - 1)
         return 1 - self.beta1, 1 - self.beta2, 1 - beta3, step, self.eps
 
     def n_statistics(self, shape: Shape) -> int:

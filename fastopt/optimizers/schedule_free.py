@@ -15,6 +15,7 @@ from fastopt import kernels
 from fastopt.checks import choice
 from fastopt.engine.engine import Engine
 from fastopt.optimizer import Optimizer, State, hyperparameter, whole
+from fastopt.optimizers.common import rectification
 
 __all__ = ["ScheduleFreeAdamW", "ScheduleFreeRAdam", "ScheduleFreeSGD"]
 
@@ -72,15 +73,6 @@ def sum_of_weights(t: int, kind: Hashable, weight: Callable[[int], float]) -> fl
             SUMS[kind] = known = dict([*known.items()][-500:])
         known[t] = total
     return known[t]
-
-
-def rectification(t: int, beta2: float) -> float:
-    """Return RAdam's factor of lr at step t, or 0 as long as v has seen too few steps."""
-    most = 2 / (1.0 - beta2) - 1
-    rho = most - 2 * t * beta2**t / (1.0 - beta2**t)
-    if rho <= 4:
-        return 0.0
-    return sqrt((rho - 4) * (rho - 2) * most / ((most - 4) * (most - 2) * rho))
 
 
 class ScheduleFree:
