@@ -51,11 +51,14 @@ def public_names():
     names += [f"fastopt.schedules.{name}" for name in schedules.__all__]
     names += [f"fastopt.functional.{name}" for name in functional.__all__]
     names += ["fastopt", "fastopt.reference", "fastopt.adapters", "fastopt.options"]
-    for module in ADAPTERS:
-        names.append(f"fastopt.adapters.{module}")
-        public = import_module(f"fastopt.adapters.{module}").__all__
-        # The rules that a library's module has besides are fastopt's own.
-        names += [f"fastopt.adapters.{module}.{name}" for name in public if name not in optimizers.__all__]
+    for stem in ADAPTERS:
+        names.append(f"fastopt.adapters.{stem}")
+        module = import_module(f"fastopt.adapters.{stem}")
+        source = inspect.getsource(module)
+        for name in module.__all__:
+            # The rules that a library's module has besides have fastopt's docstrings.
+            if name not in optimizers.__all__ or f"\nclass {name}(" in source:
+                names.append(f"fastopt.adapters.{stem}.{name}")
     return names
 
 
