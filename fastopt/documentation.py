@@ -47,8 +47,7 @@ def option_lines(sources: tuple[type, ...]) -> Mapping[str, str]:
         fields |= {name: vars(source)["__dataclass_fields__"][name] for name in source.__annotations__}
     for source in sources:
         for name, text in entries_of(vars(source).get("__doc__")).items():
-            main = fields[name].metadata.get("of")
-            if main is None:
+            if name in fields and fields[name].metadata.get("of") is None:
                 companions = [other for other, own in fields.items() if own.metadata.get("of") == name]
                 also = f" (with {', '.join(companions)})" if companions else ""
                 sentence = " ".join(SENTENCE.split(text, maxsplit=1)[0].split())
