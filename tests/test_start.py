@@ -251,6 +251,8 @@ def test_row_27_a_damaged_cache_costs_one_warning_at_most(which, damage, cache, 
     elif damage == "another's":  # whose function has other arguments
         file.write_bytes((cache / units[0].file).read_bytes())
     elif damage == "fifo":  # whose reader waits for a writer
+        if not hasattr(os, "mkfifo"):
+            pytest.skip("no pipes")
         os.mkfifo(file, 0o644)
     else:
         data[len(data) // 2] ^= 1
@@ -516,7 +518,7 @@ def test_warmup_can_be_interrupted(cache, expected):
     while process.poll() is None:  # an interrupt may fall into a place where Python ignores it
         process.send_signal(signal.SIGINT)
         with suppress(subprocess.TimeoutExpired):
-            process.wait(1)
+            process.wait(15)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert err.splitlines()[-1] == "interrupted: what has been compiled so far is kept"

@@ -23,7 +23,7 @@ from urllib.parse import quote
 import numpy as np
 
 from fastopt.arrays.containers import in_list, items
-from fastopt.engine.compiling.folder import open_at_once
+from fastopt.engine.compiling.folder import open_at_once, replace
 
 __all__ = ["load", "save"]
 
@@ -241,7 +241,7 @@ def write(path: Any, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
             temporary.chmod(mode)  # the library makes it the owner's alone
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
-        os.replace(temporary, target)
+        replace(temporary, target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

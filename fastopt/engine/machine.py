@@ -1,5 +1,6 @@
 """What compiled code must know of the processor."""
 
+import sys
 from functools import cache
 
 __all__ = ["flush_bits", "is_arm", "is_x86"]
@@ -7,7 +8,11 @@ __all__ = ["flush_bits", "is_arm", "is_x86"]
 
 @cache
 def machine() -> str:
-    """Return the name of the kind of processor."""
+    """Return the name of the kind of processor that this Python is made for."""
+    if sys.platform == "win32":  # which may run one for x86-64 on ARM64, where `platform` names the latter
+        import sysconfig
+
+        return sysconfig.get_platform().removeprefix("win-").lower()
     import platform  # which takes time that most programs need not spend
 
     return platform.machine().lower()

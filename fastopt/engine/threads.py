@@ -1,11 +1,11 @@
 """How many threads a step may use, and the threads that help with large ones.
 
-A phase of a step is cut into parts at multiples of 64 elements, on which the bits don't depend. Each thread
-takes the next part by an atomic operation. The thread that takes the step does parts itself and then waits,
-in compiled code, for parts that others have begun. So a helper that comes late, or never, as after a fork,
-costs nothing. A ticket has the number of its round, after which it is worthless. Helpers are Python threads,
-which let go of the GIL in compiled code. They need no library of threads: the layers of those end a process
-in some combinations of forks and threads.
+A phase of a step is cut into parts at multiples of 256 elements, a block of quantized states. The bits don't
+depend on where. Each thread takes the next part by an atomic operation. The thread that takes the step does
+parts itself and then waits, in compiled code, for parts that others have begun. So a helper that comes late,
+or never, as after a fork, costs nothing. A ticket has the number of its round, after which it is worthless.
+Helpers are Python threads, which let go of the GIL in compiled code. They need no library of threads: the
+layers of those end a process in some combinations of forks and threads.
 
 A rule of whole arrays has one thread for each array, and arrays are distributed by size. So one large array
 doesn't gain from a second core.
@@ -19,6 +19,7 @@ actively, which is its default, the whole loop took five to eight times as long 
 
 import ctypes
 import os
+import sys
 import threading
 from _queue import SimpleQueue
 from collections.abc import Callable
@@ -79,6 +80,11 @@ def set_num_threads(n: int | None) -> None:
     -----
     The results are the same to the last bit whatever the number. Steps of less than some 20,000 elements
     always use one thread.
+
+    Examples
+    --------
+    >>> fastopt.set_num_threads(1)  # every optimizer, but for those with threads of their own
+    >>> fastopt.set_num_threads(None)  # as at the start
     """
     global chosen
     chosen = check_threads("n", n)
@@ -167,7 +173,10 @@ UNUSED = ctypes.addressof(unused), ctypes.addressof(unused) + 8
 
 def wait_address() -> int:
     """Return the address of the C function that lets other threads go on, or 0."""
-    function = getattr(ctypes.pythonapi, "sched_yield", None) if os.name == "posix" else None
+    if sys.platform == "win32":
+        function = ctypes.WinDLL("kernel32").SwitchToThread
+    else:
+        function = getattr(ctypes.pythonapi, "sched_yield", None)
     return ctypes.cast(function, ctypes.c_void_p).value or 0 if function is not None else 0
 
 

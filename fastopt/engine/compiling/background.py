@@ -157,7 +157,7 @@ def start() -> Any:
     variables = {"FASTOPT_COMPILE": "now", "FASTOPT_CACHE_DIR": folder, "OPENBLAS_NUM_THREADS": "1"}
     paths = [os.path.abspath(path) for path in sys.path]
     flags = ["-" + "O" * sys.flags.optimize] if sys.flags.optimize else []
-    is_apart = os.path.exists(APART[0])
+    is_apart = sys.platform != "win32" and os.path.exists(APART[0])
     process = subprocess.Popen(
         [*(APART if is_apart else []), sys.executable, *flags, "-c", COMMAND, *paths],
         stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -180,13 +180,14 @@ def start() -> Any:
 
 def is_over(process: Any) -> bool:
     """Whether a process has ended, which need not be a child of this one."""
-    if os.name != "posix":
+    if sys.platform == "win32":
         return process.poll() is not None
     import select
 
     pipe = select.poll()
-    pipe.register(process.stdin.fileno(), 0)  # what is told all the same is that nobody reads it
-    return bool(pipe.poll(0))
+    # That nobody reads it is told whatever is asked for, but on macOS only if something is.
+    pipe.register(process.stdin.fileno(), select.POLLOUT)
+    return any(event & ~select.POLLOUT for _, event in pipe.poll(0))
 
 
 background = Background()

@@ -4,6 +4,7 @@ import errno
 import os
 import stat
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,6 +18,7 @@ __all__ = [
     "locked",
     "read",
     "remove",
+    "replace",
     "stamps_of",
     "warn_once",
     "writable_folder",
@@ -25,6 +27,10 @@ __all__ = [
 
 # Bits of a mode with which others than the owner may write.
 OTHERS = stat.S_IWGRP | stat.S_IWOTH
+
+# Seconds after which Windows is asked once more: it replaces no file that another process has open, be it to
+# look for viruses.
+DELAYS = 0.01, 0.03, 0.1, 0.3, 1.0
 
 
 def is_refusal(error: BaseException | None) -> bool:
@@ -73,7 +79,7 @@ def distrust(path: str, status: os.stat_result) -> str | None:
     """Return why a file or folder can't be believed, or None."""
     if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
         return f"{path} is no regular file"
-    if os.name != "posix":
+    if sys.platform == "win32":
         return None
     if status.st_uid not in (os.getuid(), 0):
         return f"{path} belongs to another user"
@@ -167,7 +173,7 @@ def write(name: str, data: bytes) -> bool:
             temporary = file.name
             file.write(data)
         os.chmod(temporary, 0o644)  # also for who runs what another has built
-        os.replace(temporary, os.path.join(folder, name))
+        replace(temporary, os.path.join(folder, name))
     except BaseException as error:
         if temporary is not None:
             with refused():
@@ -176,6 +182,18 @@ def write(name: str, data: bytes) -> bool:
             return False
         raise
     return True
+
+
+def replace(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    """Put a file in the place of another one, at once."""
+    for delay in DELAYS if sys.platform == "win32" else ():
+        try:
+            os.replace(source, target)
+        except PermissionError:
+            time.sleep(delay)
+        else:
+            return
+    os.replace(source, target)
 
 
 @contextmanager
@@ -197,7 +215,14 @@ def lock(file: IO[bytes]) -> None:
     if sys.platform == "win32":
         import msvcrt
 
-        msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
+        while True:
+            try:
+                msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
+                return
+            except OSError as error:
+                # It gives up after ten seconds; compiling the step may take longer on a slow machine.
+                if error.errno != errno.EDEADLOCK:
+                    raise
     else:
         import fcntl
 
