@@ -1,1 +1,1 @@
-"""Tools around training: `bench`, `verify` and their tables, the range test, the table of rules, the guide."""
+"""Tools around training: `bench`, `verify` and their tables, the range test, the rules, and the guide."""
