@@ -49,7 +49,9 @@ def main() -> None:
         out = options.out or Path(folder, "dist")
         if out.is_dir() and any(out.iterdir()):
             sys.exit(f"{out} must be empty, for what is in it would be checked, too")
-        run(sys.executable, "-m", "build", "--outdir", str(out), str(ROOT))
+        # As GitHub names the repository, whose address the links of README get: see readme.py.
+        address = {"GITHUB_SERVER_URL": "https://github.com", "GITHUB_REPOSITORY": "fastopt/fastopt"}
+        run(sys.executable, "-m", "build", "--outdir", str(out), str(ROOT), env=address | os.environ)
         (wheel,), (sdist,) = out.glob("*.whl"), out.glob("*.tar.gz")
         run(sys.executable, "-m", "twine", "check", "--strict", str(wheel), str(sdist))
         check_wheel(wheel, options.version)
@@ -98,6 +100,9 @@ def check_wheel(wheel: Path, version: str | None) -> None:
         licence = archive.read(f"{info}licenses/LICENSE")
         require(licence == (ROOT / "LICENSE").read_bytes(), "the licence isn't that of the project")
         metadata = message_from_bytes(archive.read(metadata_name))
+    links = re.findall(r"\]\(([^)#]+)", metadata.get_payload(decode=True).decode())
+    relative = [link for link in links if not link.startswith("https://")]
+    require(links and not relative, f"links of README mean nothing on a package index: {relative}")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     own = re.search(r'^__version__ = "(.+)"$', (ROOT / "fastopt/__init__.py").read_text("utf-8"), re.M)
     require(own and metadata["Version"] == own[1], f"its version is {metadata['Version']}")

@@ -15,7 +15,7 @@ import numpy as np
 
 from fastopt.adapters import cs231n, nnfs
 
-from .timing import Step, in_turn, warmed
+from .timing import Step, print_ratios, read, timed
 
 SIZES = ("tiny", "small", "network")
 SHAPES = {
@@ -208,7 +208,13 @@ COURSES: dict[str, tuple[Callable[[str, Arrays, str], Step], list[str]]] = {
 }
 
 
-class Course:
+def make(name: str, size: str, by: str) -> Step:
+    """Return a step."""
+    course, rule = name.split(": ")
+    return COURSES[course][0](rule, arrays(SHAPES[size]), by)
+
+
+class Courses:
     """One step."""
 
     params = (
@@ -218,29 +224,16 @@ class Course:
     )
     param_names = ("rule", "size", "by")
 
-    def setup(self, name: str, size: str, by: str) -> None:
-        course, rule = name.split(": ")
-        self.step = warmed(lambda: COURSES[course][0](rule, arrays(SHAPES[size]), by))
+    def setup_cache(self):
+        return timed(make, self.params)
 
-    def time_step(self, *_: str) -> None:
-        """Take a step."""
-        self.step()
+    setup_cache.timeout = 600
 
+    def track_step(self, times, *case):
+        return read(times, *case)
 
-def main() -> None:
-    """Print for each rule and size the times of both, and how many times faster fastopt is."""
-    for name in Course.params[0]:
-        for size in SIZES:
-            sides = [Course(), Course()]
-            try:
-                for side, by in zip(sides, Course.params[2], strict=True):
-                    side.setup(name, size, by)
-            except NotImplementedError as error:
-                print(f"{name:36} {size:8} {error}")
-                continue
-            own, ours = in_turn([side.step for side in sides], 20 if size == "network" else 300, 15)
-            print(f"{name:36} {size:8} {own:8.1f} µs → {ours:7.1f} µs  {own / ours:5.2f}×")
+    track_step.unit = "µs"
 
 
 if __name__ == "__main__":
-    main()
+    print_ratios(make, Courses.params)

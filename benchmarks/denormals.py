@@ -3,20 +3,18 @@
 ``python -m benchmarks.denormals`` prints the ratios of one run: all in turn, medians of blocks.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 
 import fastopt
 
-from .timing import in_turn
+from .timing import Step, print_ratios, read, timed
 
 N = 20_000
 RULES = ["Momentum", "RMSprop", "Adam", "Lion"]
 STATES = ["ordinary", "denormal, kept", "denormal, flushed"]
 
 
-def steps(rule: str, dtype: str, state: str) -> Callable[[], None]:
+def make(rule: str, dtype: str, state: str) -> Step:
     """Return a step on a state that stays as it is named."""
     optimizer = getattr(fastopt, rule)(
         denormals="flush" if state == "denormal, flushed" else "keep", threads=1
@@ -38,19 +36,16 @@ class Denormals:
     params = (RULES, ["float32", "float64"], STATES)
     param_names = ("rule", "dtype", "state")
 
-    def setup(self, rule: str, dtype: str, state: str) -> None:
-        """Take the first step."""
-        self.step = steps(rule, dtype, state)
-        self.step()
+    def setup_cache(self):
+        return timed(make, self.params)
 
-    def time_step(self, rule: str, dtype: str, state: str) -> None:
-        """Take a step."""
-        self.step()
+    setup_cache.timeout = 600
+
+    def track_step(self, times, *case):
+        return read(times, *case)
+
+    track_step.unit = "µs"
 
 
 if __name__ == "__main__":
-    for rule in RULES:
-        for dtype in ("float32", "float64"):
-            times = in_turn([steps(rule, dtype, state) for state in STATES], 20, 25)
-            ratios = [f"{state} {t / times[0]:.1f}×" for state, t in zip(STATES, times, strict=True)][1:]
-            print(f"{rule:9} {dtype}: {times[0]:5.1f} µs; {', '.join(ratios)}")
+    print_ratios(make, Denormals.params)

@@ -3,6 +3,24 @@
 Adam in float32 on packed parameters, one thread a rank; everything in turn, medians. Beside it: the same by
 one rank alone, and the naive way, `Allreduce` of each array and the whole update on every rank. From the
 figures follows what more ranks would cost on a network. It is no benchmark of asv's, which knows no mpiexec.
+
+Measured at commit 9d3eba2 on one machine (MPICH 5.0.2), two ranks, 10,000,000 parameters in 20 arrays, five
+runs. A step takes 13.9 to 17.2 ms: exchange of gradients with the mean 6.0 to 7.1, update 4.2 to 5.4 (one
+rank's whole update 8.0 to 10.9), gathering 2.6 to 3.3. The naive way takes 26.3 to 43.8 ms. State: 40 of 80
+MB a rank. Not packed, a step takes 28.5 to 32.3 ms, no less than the naive way.
+
+What more ranks cost, computed, not measured: each of N ranks sends 2·(N−1)/N of the bytes of the parameters,
+half for the exchange, half for gathering. That is as much as one Allreduce, and almost the same for 8 ranks
+as for 512. Update and state fall as 1/N. Latency is N−1 messages a bucket for the exchange, N−1 more by a
+ring for gathering or log₂N by trees, and 2·log₂N for the agreement. A message has at least 16,000 elements,
+which take longer on the wire (51 µs as float32 on 10 Gbit/s) than their latency, so that the next bucket's
+is hidden. The 10,000,000 parameters take 56 ms at 8 ranks and 63.9 ms at 512 on 10 Gbit/s, a tenth on 100
+Gbit/s.
+
+So data parallelism is faster as long as computing a rank's gradient takes longer than the wire. Sharding the
+update saves at most (1 − 1/N)·8.2 ms of that, and memory. Next would come reducing within a machine first,
+gradients in half precision, overlap with backpropagation, and sharded gradients and parameters (ZeRO 2 and
+3), which need the network to know.
 """
 
 import argparse

@@ -10,7 +10,7 @@ import numpy as np
 import fastopt
 from fastopt import reference
 
-from .timing import in_turn
+from .timing import Step, print_ratios, read, timed
 
 CONVOLUTIONS = [(16, 1, 3, 3), (16, 16, 3, 3), (32, 16, 3, 3), (32, 32, 3, 3), (64, 32, 3, 3), (64, 64, 3, 3)]
 DENSE = [(64, 50), (50,), (50, 10), (10,)]
@@ -54,36 +54,37 @@ def cases() -> dict[str, tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
     return result
 
 
+def make(case: str, rule: str, by: str) -> Step:
+    """Return `update`, after an array was rebound where the program does."""
+    params, grads = cases()[case]
+    optimizer: Any = getattr(reference if by == "NumPy" else fastopt, rule)(1e-9)
+    if case != "one array rebound":
+        return lambda: optimizer.update(params, grads)
+    spare = [params["0"].copy()]
+
+    def step() -> None:
+        params["0"], spare[0] = spare[0], params["0"]
+        optimizer.update(params, grads)
+
+    return step
+
+
 class Layouts:
     """One `update`."""
 
-    params = (list(cases()), ["SGD", "Momentum", "Adam"], ["NumPy", "fastopt"])
+    params = ([*cases()], ["SGD", "Momentum", "Adam"], ["NumPy", "fastopt"])
     param_names = ("case", "rule", "by")
 
-    def setup(self, case: str, rule: str, by: str) -> None:
-        self.params, self.grads = cases()[case]
-        self.optimizer: Any = getattr(reference if by == "NumPy" else fastopt, rule)(1e-9)
-        self.spare = [self.params["0"].copy()] if case == "one array rebound" else []
-        for _ in range(3):
-            self.time_update()
+    def setup_cache(self):
+        return timed(make, self.params)
 
-    def time_update(self, *_: str) -> None:
-        """Update the parameters; rebind an array before, where the program does."""
-        if self.spare:
-            self.params["0"], self.spare[0] = self.spare[0], self.params["0"]
-        self.optimizer.update(self.params, self.grads)
+    setup_cache.timeout = 600
 
+    def track_step(self, times, *case):
+        return read(times, *case)
 
-def main() -> None:
-    """Print for each program and rule the times of both, and how many times faster fastopt is."""
-    for case in Layouts.params[0]:
-        for rule in Layouts.params[1]:
-            sides = [Layouts(), Layouts()]
-            for side, by in zip(sides, Layouts.params[2], strict=True):
-                side.setup(case, rule, by)
-            plain, ours = in_turn([side.time_update for side in sides], 3 if "Net" in case else 200, 25)
-            print(f"{case:28} {rule:9} {plain:9.1f} µs → {ours:7.1f} µs  {plain / ours:5.2f}×")
+    track_step.unit = "µs"
 
 
 if __name__ == "__main__":
-    main()
+    print_ratios(make, Layouts.params)

@@ -2,11 +2,16 @@
 
 ``python -m benchmarks.programs`` prints the ratios of one run: both in turn, medians of blocks. Parameters
 and gradients have the shapes, dtypes and layouts of the programs, and gradients are other arrays at each
-step. The programs' formulas are written here anew.
+step. The programs' formulas are written here anew; the volumes are those of *Deep Learning from Scratch*.
+``--keep`` writes the times, with machine and date, to ``benchmarks/programs.json``, which
+``python -m benchmarks.programs_picture`` draws.
 """
 
+import json
+from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
 from itertools import cycle, pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,12 +22,14 @@ from fastopt.adapters import rules
 
 from .courses import arrays, by_cs231n, by_dezero, by_nnfs, by_numpy_ml
 from .layouts import convolution_gradient
-from .timing import Step, in_turn, warmed
+from .machine import describe
+from .timing import Step, print_ratios, read, timed
 
 Shapes = list[tuple[int, ...]]
 Arrays = list[np.ndarray]
 BOOK = [shape for n, m in ((784, 100), *[(100, 100)] * 3, (100, 10)) for shape in ((n, m), (m,))]
 LR = 1e-9
+RESULTS = Path(__file__).with_suffix(".json")
 
 
 def dense(*widths: int, column: bool = False) -> Shapes:
@@ -275,9 +282,9 @@ SEQ2SEQ = [(13, 16), (16, 512), (128, 512), (512,)] * 2 + [(128, 13), (13,)]
 CONVOLUTION = [(30, 1, 5, 5), (30,), (4320, 100), (100,), (100, 10), (10,)]
 
 PROGRAMS: dict[str, Callable[[str], Step]] = {
-    "Deep Learning from Scratch, ch. 6, Adam": book("Adam", BOOK, dict),
-    "the same, ch. 6, two networks, SGD": two_networks,
-    "the same, ch. 7, convolution, Adam": book("Adam", CONVOLUTION, dict),
+    "volume 1, ch. 6, Adam": book("Adam", BOOK, dict),
+    "volume 1, ch. 6, two networks, SGD": two_networks,
+    "volume 1, ch. 7, convolution, Adam": book("Adam", CONVOLUTION, dict),
     "volume 2, ch. 1, spiral, SGD": book("SGD", [(2, 10), (10,), (10, 3), (3,)], list),
     "volume 2, ch. 4, CBOW, Adam": book("Adam", CBOW, list, "float32", BookAdam()),
     "volume 2, ch. 7, seq2seq, Adam": book("Adam", SEQ2SEQ, list, "float32", BookAdam()),
@@ -302,34 +309,44 @@ PROGRAMS: dict[str, Callable[[str], Step]] = {
 }
 
 
-class Program:
+def make(program: str, by: str) -> Step:
+    """Return a step of a program."""
+    return PROGRAMS[program](by)
+
+
+class Programs:
     """One step."""
 
-    params = (list(PROGRAMS), ["own", "fastopt"])
+    params = ([*PROGRAMS], ["own", "fastopt"])
     param_names = ("program", "by")
 
-    def setup(self, program: str, by: str) -> None:
-        self.step = warmed(lambda: PROGRAMS[program](by))
+    def setup_cache(self):
+        return timed(make, self.params)
 
-    def time_step(self, *_: str) -> None:
-        """Take a step."""
-        self.step()
+    setup_cache.timeout = 600
+
+    def track_step(self, times, *case):
+        return read(times, *case)
+
+    track_step.unit = "µs"
 
 
 def main() -> None:
-    """Print for each program the times of both, and how many times faster fastopt is."""
-    for program in PROGRAMS:
-        sides = [Program(), Program()]
-        try:
-            for side, by in zip(sides, Program.params[1], strict=True):
-                side.setup(program, by)
-        except NotImplementedError as error:
-            print(f"{program:42} {error}")
-            continue
-        start = in_turn([side.step for side in sides], 3, 3)
-        n = max(3, int(3_000 / max(start)))
-        own, ours = in_turn([side.step for side in sides], n, 25)
-        print(f"{program:42} {own:9.1f} µs → {ours:7.1f} µs  {own / ours:5.2f}×")
+    """Print the times of all programs, or keep them."""
+    parser = ArgumentParser(prog="python -m benchmarks.programs", description="Measure steps of programs.")
+    parser.add_argument("--keep", action="store_true", help=f"write {RESULTS.name} instead of printing")
+    if not parser.parse_args().keep:
+        print_ratios(make, Programs.params)
+        return
+    machine = describe()
+    times = timed(make, Programs.params)
+    steps = {
+        program: {by: read(times, program, by) for by in Programs.params[1]}
+        for program in PROGRAMS
+        if (program, "own") in times
+    }
+    text = json.dumps({"machine": machine, "steps": steps}, indent=2, ensure_ascii=False)
+    RESULTS.write_text(f"{text}\n", "utf-8")
 
 
 if __name__ == "__main__":

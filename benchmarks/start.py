@@ -14,6 +14,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
+from .timing import IS_ALL, IS_QUICK, read
+
+N_TURNS = 1 if IS_QUICK else 7
+COMPILED = ["Adam", "SGD, Momentum, Nesterov, AdaGrad, RMSprop, Adam"]
+# The number of steps of each rule.
+TRAININGS = {"SGD, Momentum, AdaGrad, Adam": 20 if IS_QUICK else 500, **({"Adam": 200} if IS_ALL else {})}
+
+# Later runs of it find the rules compiled.
+WARM = """
+from time import perf_counter
+import numpy as np
+begin = perf_counter()
+from fastopt import {rules}
+for make in ({rules},):
+    make().update([np.ones((50, 20)), np.ones(50)], [np.ones((50, 20)), np.ones(50)])
+print(perf_counter() - begin)
+"""
+
 IMPORT = """
 from time import perf_counter
 import numpy
@@ -89,8 +107,7 @@ def cache(rules: str = "") -> Iterator[str]:
     """Make an empty folder, or one in which these rules are compiled for float64."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         if rules:
-            names = rules.replace(" ", "").split(",")
-            run(f"import fastopt; fastopt.warmup({names}, ['float64'], progress=False)", folder)
+            run(WARM.format(rules=rules), folder, "now")
         yield folder
         # What is compiled in the background would disturb what is timed next.
         until = time.monotonic() + 30
@@ -103,16 +120,77 @@ def is_compiling(folder: str) -> bool:
     return any(not lock.with_suffix("").exists() for lock in Path(folder).glob("*.lock"))
 
 
-def train(n_steps: int, rules: str, state: str, n_turns: int = 3) -> tuple[list[float], list[float]]:
-    """Time trainings with plain NumPy and fastopt in turn. Returns the median time at each step of both."""
-    plain, ours = [], []
-    with cache(rules if state == "warm" else "") as warm:
-        for _ in range(n_turns):
-            plain.append(run(TRAINING.format(module="fastopt.reference", rules=rules, n_steps=n_steps), warm))
+def medians(code: str, folder: str) -> list[float]:
+    """Return the medians of the numbers that fresh processes print."""
+    return [*map(median, zip(*(run(code, folder) for _ in range(N_TURNS)), strict=True))]
+
+
+def starts() -> dict[tuple[str], float]:
+    """Return the seconds of each start by its name."""
+    found = {}
+    with cache() as folder:
+        # The next would find something compiled.
+        found["first step, cold",] = run(FIRST_STEPS, folder)[0]
+    with cache("SGD, Adam") as folder:
+        (found["import",],) = medians(IMPORT, folder)
+        found["first step, warm",], found["second rule, warm",] = medians(FIRST_STEPS, folder)
+    return found
+
+
+def compilations() -> dict[tuple[str], float]:
+    """Return the seconds that it takes to compile rules from nothing."""
+    found = {}
+    for rules in COMPILED:
+        with cache() as folder:
+            (found[rules,],) = run(WARM.format(rules=rules), folder, "now")
+    return found
+
+
+class Start:
+    """Seconds beyond NumPy: the import, the first step of a process, and that of a second rule."""
+
+    params = (["import", "first step, warm", "first step, cold", "second rule, warm"],)
+    param_names = ("what",)
+
+    def setup_cache(self):
+        return starts()
+
+    setup_cache.timeout = 600
+
+    def track_seconds(self, times, what):
+        return read(times, what)
+
+    track_seconds.unit = "s"
+
+
+class Compiling:
+    """Seconds to compile rules, and what all rules share."""
+
+    params = (COMPILED,)
+    param_names = ("rules",)
+
+    def setup_cache(self):
+        return compilations()
+
+    setup_cache.timeout = 600
+
+    def track_seconds(self, times, rules):
+        return read(times, rules)
+
+    track_seconds.unit = "s"
+
+
+def train(n_steps: int, rules: str) -> dict[str, list[float]]:
+    """Time trainings by plain NumPy and by fastopt, cold and warm, in turn: the time since the import."""
+    found: dict[str, list[list[float]]] = {"NumPy": [], "cold": [], "warm": []}
+    with cache(rules) as warm:
+        for _ in range(min(N_TURNS, 3)):
+            ours = TRAINING.format(module="fastopt", rules=rules, n_steps=n_steps)
+            found["NumPy"].append(run(ours.replace("from fastopt", "from fastopt.reference"), warm))
+            found["warm"].append(run(ours, warm))
             with cache() as empty:
-                folder = warm if state == "warm" else empty
-                ours.append(run(TRAINING.format(module="fastopt", rules=rules, n_steps=n_steps), folder))
-    return tuple([*map(median, zip(*times, strict=True))] for times in (plain, ours))
+                found["cold"].append(run(ours, empty))
+    return {by: [*map(median, zip(*times, strict=True))] for by, times in found.items()}
 
 
 def n_unpaid(plain: list[float], ours: list[float]) -> int:
@@ -121,67 +199,35 @@ def n_unpaid(plain: list[float], ours: list[float]) -> int:
     return max(behind, default=0)
 
 
-class Start:
-    """Seconds beyond NumPy: the import, the first step of a process, and that of a second rule."""
-
-    params = (["import", "first step, warm", "first step, cold", "second rule, warm"],)
-    param_names = ("what",)
-    unit = "s"
-    timeout = 300
-
-    def track_seconds(self, what):
-        with cache("" if "cold" in what or what == "import" else "SGD, Adam") as folder:
-            if what == "import":
-                return median(run(IMPORT, folder)[0] for _ in range(7))
-            place = 1 if what.startswith("second") else 0
-            turns = 1 if "cold" in what else 7  # the next would find something compiled
-            return median(run(FIRST_STEPS, folder)[place] for _ in range(turns))
-
-
-class Compiling:
-    """Seconds to compile rules, from nothing."""
-
-    params = (["Adam", "SGD, Momentum, Nesterov, AdaGrad, RMSprop, Adam"], [1, 2])
-    param_names = ("rules", "number of dtypes")
-    unit = "s"
-    timeout = 300
-
-    def track_seconds(self, rules, n_dtypes):
-        names, dtypes = rules.split(", "), ["float64", "float32"][:n_dtypes]
-        code = f"""
-from time import perf_counter
-begin = perf_counter()
-import fastopt
-fastopt.warmup({names}, {dtypes}, progress=False)
-print(perf_counter() - begin)
-"""
-        with cache() as folder:
-            return run(code, folder)[0]
-
-
 class Training:
-    """The time of chapter 6's trainings by fastopt, as a part of that by plain NumPy."""
+    """Chapter 6's trainings, from the import to the last step."""
 
-    params = ([200, 500], ["Adam", "SGD, Momentum, AdaGrad, Adam"], ["cold", "warm"])
-    param_names = ("steps", "rules", "state")
-    timeout = 900
+    params = ([*TRAININGS], ["NumPy", "cold", "warm"])
+    param_names = ("rules", "by")
 
-    def track_ratio(self, n_steps, rules, state):
-        plain, ours = train(n_steps, rules, state)
-        return ours[-1] / plain[-1]
+    def setup_cache(self):
+        found = {rules: train(n_steps, rules) for rules, n_steps in TRAININGS.items()}
+        return {(rules, by): own[-1] for rules, times in found.items() for by, own in times.items()}
+
+    setup_cache.timeout = 1_800
+
+    def track_seconds(self, times, *case):
+        return read(times, *case)
+
+    track_seconds.unit = "s"
 
 
 def main() -> None:
     """Print all of it."""
-    for what in Start.params[0]:
-        print(f"{what:20} {Start().track_seconds(what):7.3f} s", flush=True)
-    for rules in Compiling.params[0]:
-        for n_dtypes in Compiling.params[1]:
-            seconds = Compiling().track_seconds(rules, n_dtypes)
-            print(f"compiling {rules}, {n_dtypes} dtypes: {seconds:.2f} s", flush=True)
-    for n_steps, rules in ((200, "Adam"), (500, "SGD, Momentum, AdaGrad, Adam")):
+    for (what,), seconds in starts().items():
+        print(f"{what:20} {seconds:7.3f} s", flush=True)
+    for (rules,), seconds in compilations().items():
+        print(f"compiling {rules}: {seconds:.2f} s", flush=True)
+    for rules, n_steps in TRAININGS.items():
+        times = train(n_steps, rules)
+        plain = times["NumPy"]
         for state in ("cold", "warm"):
-            plain, ours = train(n_steps, rules, state)
+            ours = times[state]
             print(
                 f"{n_steps} steps, {rules}, {state}: plain NumPy {plain[-1]:.2f} s, "
                 f"fastopt {ours[-1]:.2f} s, {ours[-1] / plain[-1]:.2f}×; "

@@ -7,8 +7,6 @@ blocks. PyTorch is left out where it isn't installed.
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -16,9 +14,10 @@ import numpy as np
 
 import fastopt
 
-from .timing import in_turn, warmed
+from .timing import read, timed
 
-FORMATS = [None, "bfloat16", "float16", "int8"]
+FULL = "in full"
+FORMATS = [FULL, "bfloat16", "float16", "int8"]
 SIZES = [1_000_000, 30_000_000]
 THREADS = 2
 
@@ -67,42 +66,45 @@ def traffic_step(size: int, state_dtype: str | None) -> Callable[[], Any]:
     return lambda: [*pool.map(lambda own: run(*own), parts)]
 
 
-class State:
-    """The time of a step with the state in full, over that with the state in fewer bytes."""
+TRAFFIC = "traffic, "
 
-    params = (["bfloat16", "float16", "int8"], SIZES)
-    param_names = ("state_dtype", "size")
-    unit = "ratio"
-    timeout = 300
 
-    def track_gain(self, state_dtype, size):
-        """Take both in turn."""
-        calls = [warmed(lambda: step(size, None)), warmed(lambda: step(size, state_dtype))]
-        full, less = in_turn(calls, max(1, 10_000_000 // size), 5)
-        return full / less
+def make(size: int, what: str) -> Callable[[], Any]:
+    """Return a step with the state in a format, PyTorch's, or the traffic of a format alone."""
+    if what == "PyTorch":
+        return torch_step(size)
+    name = what.removeprefix(TRAFFIC)
+    state_dtype = None if name == FULL else name
+    return traffic_step(size, state_dtype) if what.startswith(TRAFFIC) else step(size, state_dtype)
+
+
+class StateFormats:
+    """The time of a step of Adam on two threads."""
+
+    params = (SIZES, [*FORMATS, "PyTorch"])
+    param_names = ("size", "state")
+
+    def setup_cache(self):
+        return timed(make, self.params)
+
+    setup_cache.timeout = 600
+
+    def track_step(self, times, *case):
+        return read(times, *case)
+
+    track_step.unit = "µs"
 
 
 def report(size: int) -> str:
     """Return the times and ratios of one run."""
-    labels = {name or "in full": name for name in FORMATS}
-    makers: dict[str, Callable[[], Any]] = {
-        **{label: partial(step, size, name) for label, name in labels.items()},
-        **{f"traffic, {label}": partial(traffic_step, size, name) for label, name in labels.items()},
-        "PyTorch": partial(torch_step, size),
-    }
-    calls = {}
-    for label, make in makers.items():
-        with suppress(NotImplementedError):
-            calls[label] = warmed(make)
-    found = in_turn([*calls.values()], max(1, 5_000_000 // size), 11)
-    times = dict(zip(calls, found, strict=True))
+    times = timed(make, ([size], [*FORMATS, *(TRAFFIC + name for name in FORMATS), "PyTorch"]))
     lines = [f"Adam, {size:,} float32, {THREADS} threads"]
-    for label in labels:
-        own = times[label]
-        row = f"  {label:9} {own / 1000:8.3f} ms, {times['in full'] / own:.2f}× in full"
-        if "PyTorch" in times:
-            row += f", {times['PyTorch'] / own:.2f}× PyTorch's fused"
-        lines.append(f"{row}, {100 * times[f'traffic, {label}'] / own:.0f}% of its limit")
+    for name in FORMATS:
+        own = times[size, name]
+        row = f"  {name:9} {own / 1000:8.3f} ms, {times[size, FULL] / own:.2f}× in full"
+        if (size, "PyTorch") in times:
+            row += f", {times[size, 'PyTorch'] / own:.2f}× PyTorch's fused"
+        lines.append(f"{row}, {100 * times[size, TRAFFIC + name] / own:.0f}% of its limit")
     return "\n".join(lines)
 
 

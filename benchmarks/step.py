@@ -1,95 +1,108 @@
-"""The time of a step: each rule, plain NumPy (`fastopt.reference`), fastopt, and fastopt packed."""
+"""The time of a step: plain NumPy (`fastopt.reference`), fastopt, and fastopt packed, in turn.
+
+``python -m benchmarks.step`` prints it. It runs on every commit since the first, so it asks no more of
+fastopt than these have.
+"""
+
+import tracemalloc
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 import fastopt
-from fastopt import optimizers, reference
-from fastopt.tools import benchmarking
+from fastopt import reference
 
-RULES = tuple(optimizers.__all__)
-IMPLEMENTATIONS = {"numpy": reference, "fastopt": fastopt, "packed": fastopt}
-DTYPES = ["float32", "float64"]
+from .timing import IS_ALL, Step, print_ratios, read, timed, warmed
+
+WIDTHS = (784, 100, 100, 100, 100, 10)
+# The number of parameters, and of arrays.
+NETWORKS: dict[str, Sequence[tuple[int, ...]]] = {
+    "63 in 4": [(2, 10), (10,), (10, 3), (3,)],
+    "109,810 in 10": [shape for n, m in pairwise(WIDTHS) for shape in ((n, m), (m,))],  # the book's
+    "21,000 in 100": [(20, 20), (20,)] * 50,
+    "1,000,000 in 1": [(1_000_000,)],
+}
+RULES, DTYPES = ["SGD", "Momentum", "AdaGrad", "Adam"], ["float64", "float32"]
+if IS_ALL:
+    from fastopt import optimizers
+
+    RULES = [*optimizers.RULES]
+    NETWORKS["30,000,000 in 1"] = [(30_000_000,)]
+BY = ["numpy", "fastopt", "packed"]
 
 
-def taken(rule, shapes):
-    """Give the arrays that a rule takes; if there are none, have asv leave the benchmark out."""
+def make(rule: str, dtype: str, network: str, by: str) -> Step:
+    """Return a step."""
+    rng = np.random.default_rng(0)
+    params, grads = (
+        {str(i): rng.standard_normal(shape).astype(dtype) for i, shape in enumerate(NETWORKS[network])}
+        for _ in range(2)
+    )
+    module: Any = reference if by == "numpy" else fastopt
+    if by == "packed":
+        if not hasattr(fastopt, "pack"):
+            raise NotImplementedError
+        params, grads = fastopt.pack(params), fastopt.pack(grads)
+    optimizer = getattr(module, rule)(1e-4)
     try:
-        return benchmarking.taken(rule, shapes)
-    except ValueError as error:
-        raise NotImplementedError from error
+        optimizer.update(params, grads)
+    except ValueError:  # Muon takes no vectors
+        raise NotImplementedError from None
+    return lambda: optimizer.update(params, grads)
 
 
-class Step:
-    """A warm step; the first, which compiles, is taken in the set-up."""
+class StepTime:
+    """A warm step."""
 
-    params = (RULES, list(IMPLEMENTATIONS), DTYPES)
-    param_names = ("rule", "implementation", "dtype")
-    shapes = ()
+    params = (RULES, DTYPES, [*NETWORKS], BY)
+    param_names = ("rule", "dtype", "parameters in arrays", "by")
 
-    def setup(self, rule, implementation, dtype, size=None):
-        shapes = self.shapes if size is None else [(size,)]
-        shapes = taken(rule, shapes)
-        rng = np.random.default_rng(0)
-        self.params = {str(i): rng.standard_normal(shape).astype(dtype) for i, shape in enumerate(shapes)}
-        self.grads = {key: rng.standard_normal(p.shape).astype(dtype) for key, p in self.params.items()}
-        if implementation == "packed":
-            self.params, self.grads = fastopt.pack(self.params), fastopt.pack(self.grads)
-        self.optimizer = getattr(IMPLEMENTATIONS[implementation], rule)(1e-4)
-        for _ in range(3):
-            self.optimizer.update(self.params, self.grads)
+    def setup_cache(self):
+        return timed(make, self.params)
+
+    setup_cache.timeout = 7_200
+
+    def track_step(self, times, *case):
+        return read(times, *case)
+
+    track_step.unit = "µs"
 
 
-class OneArray(Step):
-    """One array, from what fits in the first cache to what fits in none."""
+class StepMemory:
+    """Bytes for each parameter that a warm step takes and gives back, beside its own arrays."""
 
-    params = (*Step.params, [1_000, 30_000, 1_000_000, 30_000_000])
-    param_names = (*Step.param_names, "size")
+    params = (["SGD", "Adam"], ["numpy", "fastopt"])
+    param_names = ("rule", "by")
 
-    def time_step(self, rule, implementation, dtype, size):
-        self.optimizer.update(self.params, self.grads)
+    def track_bytes(self, rule, by):
+        step = warmed(lambda: make(rule, "float64", "109,810 in 10", by))
+        tracemalloc.start()
+        try:
+            step()
+            return tracemalloc.get_traced_memory()[1] / 109_810
+        finally:
+            tracemalloc.stop()
 
-    def peakmem_step(self, rule, implementation, dtype, size):
-        self.optimizer.update(self.params, self.grads)
-
-
-class SmallNetwork(Step):
-    """2-10-3, 63 parameters in four arrays."""
-
-    shapes = ((2, 10), (10,), (10, 3), (3,))
-
-    def time_step(self, rule, implementation, dtype):
-        self.optimizer.update(self.params, self.grads)
-
-
-class BookNetwork(Step):
-    """The book's 784-100-100-100-100-10, as ten separate arrays of 109,810 parameters in all."""
-
-    shapes = benchmarking.NETWORK
-
-    def time_step(self, rule, implementation, dtype):
-        self.optimizer.update(self.params, self.grads)
-
-
-class HundredArrays(Step):
-    """A hundred small arrays, of 20 by 20 and of 20."""
-
-    shapes = ((20, 20), (20,)) * 50
-
-    def time_step(self, rule, implementation, dtype):
-        self.optimizer.update(self.params, self.grads)
+    track_bytes.unit = "bytes"
 
 
 class Limit:
-    """Percent of the limit: the time of the memory traffic alone, over that of the step."""
+    """Percent of the limit: the time of the memory's traffic alone, over that of the step, both packed."""
 
-    params = (RULES, DTYPES, [1_000_000, 30_000_000])
+    params = (["SGD", "Adam"] if not IS_ALL else RULES, ["float32"] if not IS_ALL else DTYPES, [10_000_000])
     param_names = ("rule", "dtype", "size")
     unit = "percent"
     timeout = 300
 
-    def setup(self, rule, dtype, size):
-        taken(rule, [(size,)])
-
     def track_percent(self, rule, dtype, size):
-        (timing,) = benchmarking.bench([[(size,)]], [rule], [dtype], blocks=5)
+        try:
+            (timing,) = fastopt.bench([[(size,)]], [rule], [dtype], blocks=5)
+        except ValueError as error:
+            raise NotImplementedError from error
         return 100 * timing.bandwidth_fraction
+
+
+if __name__ == "__main__":
+    print_ratios(make, StepTime.params)

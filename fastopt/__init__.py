@@ -25,7 +25,7 @@ NAMES = {
     "engine.threads": ("set_num_threads",),
     "kernels.common": ("kernel",),
     "optimizer": ("Optimizer",),
-    "optimizers": optimizers.__all__,
+    "optimizers": optimizers.RULES,
     "options.history": ("Record",),
     "partition": ("Partition",),
     "state": ("State",),

@@ -1,6 +1,6 @@
 """What the arguments have to be: an error says which one isn't, and what would be right."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
 from math import inf, isfinite
 from numbers import Real
@@ -11,6 +11,7 @@ import numpy as np
 
 __all__ = [
     "choice",
+    "chosen",
     "computed",
     "hyperparameter",
     "integer",
@@ -138,7 +139,7 @@ def hyperparameter(
         return None if value is None and default is None else number(name, value, **bounds)
 
     metadata = {"check": check, "fixed": fixed, "of": of, "scheduled": scheduled and not fixed}
-    return field(default=default, repr=repr, metadata=metadata)
+    return field(default=default, repr=repr, metadata={**metadata, "bounds": {"least": 0, **bounds}})
 
 
 def whole(
@@ -168,21 +169,28 @@ def whole(
     def check(name: str, value: Any) -> int | None:
         return None if value is None and default is None else integer(name, value, least)
 
-    return field(default=default, repr=repr, metadata={"check": check, "fixed": fixed, "of": of})
+    metadata = {"check": check, "fixed": fixed, "of": of, "bounds": {"least": least}}
+    return field(default=default, repr=repr, metadata=metadata)
 
 
 def choice(default: Any, *values: Any, fixed: bool = False, of: str | None = None) -> Any:
     """Give the field of an option, for one of several values; ``fixed`` and ``of`` as in `hyperparameter`."""
 
     def check(name: str, value: Any) -> Any:
-        if not any(value is known or (type(value) is type(known) and value == known) for known in values):
-            shown = ", ".join(map(repr, values[:-1]))
-            raise (ValueError if isinstance(value, str) else TypeError)(
-                f"{name} must be {shown} or {values[-1]!r}, not {value!r}"
-            )
-        return value
+        return chosen(name, value, values)
 
-    return field(default=default, repr=False, metadata={"check": check, "fixed": fixed, "of": of})
+    metadata = {"check": check, "fixed": fixed, "of": of, "values": values}
+    return field(default=default, repr=False, metadata=metadata)
+
+
+def chosen(name: str, value: Any, values: Sequence[Any]) -> Any:
+    """Give a value that is one of several, or say which those are."""
+    if not any(value is known or (type(value) is type(known) and value == known) for known in values):
+        shown = ", ".join(map(repr, values[:-1]))
+        raise (ValueError if isinstance(value, str) else TypeError)(
+            f"{name} must be {shown} or {values[-1]!r}, not {value!r}"
+        )
+    return value
 
 
 def renamed(values: Mapping[str, Any], names: Mapping[str, str], known: set[str]) -> dict[str, Any]:

@@ -1,4 +1,12 @@
-"""`Configuration`: the hyperparameters and options of an optimizer, and the order of those that are on."""
+"""`Configuration`: the hyperparameters and options of an optimizer, and the order of those that are on.
+
+The order of the options in a step: gradients that are too large are left out (``skip_norm``); micro-batches;
+record; schedules; clipping to copies; the norm. Averages follow the rule, in compiled code.
+`gradient_options` and `Configuration.arrange` have this order; no option knows another.
+
+`Configuration`, `UpdateRule`, `Stepping`, `CheckedFields`, `Scheduling` and `Averaging` are bases of
+`Optimizer`, a file each, rather than objects that it has: fields must be on the class for its constructor.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields

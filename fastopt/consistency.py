@@ -1,4 +1,13 @@
-"""`Consistent`: what is read or changed as a whole, though a signal's handler may take a step meanwhile."""
+"""`Consistent`: what is read or changed as a whole, though a signal's handler may take a step meanwhile.
+
+An optimizer is a monitor. One reentrant lock an optimizer covers steps, assignments, saving, copies and
+forks; uncontended it takes 50 ns. A step that a schedule or a signal's handler interrupts with an assignment
+goes on with what it read. If plans depend on the setting, the optimizer's token is another one, and the
+step's plan isn't kept. A handler runs in the thread that holds the lock, so the lock lets it in. So what
+isn't a single chain of calls looks whether a step came between, and begins anew: `Consistent`,
+`Step.check_current`, `Step.guards`. A lock of the whole process (`fastopt.engine.threads.compiling`) is held
+while code is compiled or loaded.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar

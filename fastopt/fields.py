@@ -1,4 +1,8 @@
-"""`CheckedFields`: dataclass fields whose values are checked, also when they are assigned later."""
+"""`CheckedFields`: dataclass fields whose values are checked, also when they are assigned later.
+
+Rules are dataclasses, so a rule's constructor needs no code and takes all options. ``__setattr__`` runs a
+field's check, so reading costs nothing: Python reads plain attributes faster than descriptors.
+"""
 
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import fields
@@ -73,11 +77,11 @@ class CheckedFields:
         values = {name: own[name] for name in known if name in own and name not in hidden}
         values |= own.get("schedules", {})
         shown = {name: value for name, value in values.items() if known[name].repr and value is not None}
-        shown |= {
-            name: value
-            for name, value in values.items()
-            if not (known[name].repr or is_same(known[name].default, value))
-        }
+        changed = {name for name, value in values.items() if not is_same(known[name].default, value)}
+        for name in changed - {*shown}:
+            # Without the argument that it is of, which a loaded object may lack, it can't be given.
+            if not known[name].repr and known[name].metadata.get("of") in {None, *changed}:
+                shown[name] = values[name]
         return format_call(type(self).__name__, positional, shown)
 
     @classmethod

@@ -1,4 +1,11 @@
-"""The step that is like the last one: a few lines of Python around one call of compiled code."""
+"""The step that is like the last one: a few lines of Python around one call of compiled code.
+
+If a step was one call into compiled code, the next step with the same keys is taken here: the arrays are
+listed, options act, if there are any, and the driver is called. Micro-batches, and rules with numbers of all
+arrays (Prodigy), plan each step. Sets of parameters that take turns keep a plan each, up to 16,384 arrays. A
+partition keeps the plans of its members and takes them in one chain: the checks of all members, then their
+updates.
+"""
 
 from collections.abc import Callable, Mapping
 from operator import itemgetter

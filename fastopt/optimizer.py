@@ -209,7 +209,8 @@ class Optimizer(Configuration):
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
-        groups = self.groups and {key: dict(own) for key, own in self.groups.items()}
+        own = self.groups
+        groups = None if own is None else {key: dict(values) for key, values in own.items()}
         return state | {"fields": state["fields"] | {"groups": groups}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ open as it takes without a warning. A closed picture can still be drawn, changed
 """
 
 import sys
+from contextlib import AbstractContextManager
 from io import BytesIO
 from os import environ
 from threading import current_thread, main_thread
@@ -17,7 +18,24 @@ from weakref import ref
 import matplotlib
 from matplotlib.figure import Figure
 
-__all__ = ["Picture", "new_picture"]
+__all__ = ["Picture", "drawing", "new_picture"]
+
+# All text has one size. Titles begin where their axes do.
+STYLE: dict[str, Any] = {
+    "font.size": 10,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "grid.color": "0.9",
+    "legend.frameon": False,
+    **dict.fromkeys(("axes.titlesize", "figure.titlesize", "figure.labelsize", "legend.fontsize"), "medium"),
+}
+
+# Beginnings of settings whose defaults count, not the user's, which may be for a dark background. The user's
+# fonts stay.
+DEFAULTS = ("axes", "figure.constrained_layout", "grid", "legend", "lines", "text.color", "xtick", "ytick")
 
 # Backends that write files only.
 FILE_BACKENDS = frozenset(("agg", "cairo", "pdf", "pgf", "ps", "svg", "template"))
@@ -31,6 +49,12 @@ REGISTERED: list[ref["Picture"]] = []
 
 class Picture(Figure):
     """A figure that IPython shows once, and that knows how to leave pyplot."""
+
+    def draw(self, renderer: Any) -> None:
+        """Draw the figure."""
+        # Ticks and their labels are made only now.
+        with drawing():
+            super().draw(renderer)
 
     def leave_pyplot(self) -> None:
         """Close the figure in pyplot, if it is open there."""
@@ -59,6 +83,14 @@ class Picture(Figure):
         file = BytesIO()
         self.savefig(file, format="png", bbox_inches="tight")
         return file.getvalue()
+
+
+def drawing() -> AbstractContextManager[None]:
+    """Return a context in which matplotlib has the settings of all pictures."""
+    settings: dict[Any, Any] = {
+        key: matplotlib.rcParamsDefault[key] for key in matplotlib.rcParamsDefault if key.startswith(DEFAULTS)
+    }
+    return matplotlib.rc_context(settings | STYLE)
 
 
 def chosen_backend() -> str:

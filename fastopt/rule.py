@@ -1,4 +1,21 @@
-"""`UpdateRule`: what a class of optimizers says of its rule."""
+"""`UpdateRule`: what a class of optimizers says of its rule.
+
+``scalars(t)`` depends on a parameter's count of steps t and on the hyperparameters in use, and on nothing
+else. So a refused step leaves nothing to take back, and the only state is arrays. What is computed over all
+steps so far (NAdam's product of μ, the schedule-free rules' sum of weights) takes the hyperparameters in use
+as if they had always been.
+
+Statistics come before the update: norms, sums of rows, columns or all parameters, and products of matrices
+are one notion. ``statistics_kernel`` runs over all arrays, as wholes, before ``kernel`` does. It may change
+the state, and leaves a few doubles an array; the update gets these, and their totals over all arrays. Both
+are phases of one compiled step. What NumPy does in between, such as Muon's products, is in the same chain of
+C calls (``intermediate_calls``). Element-wise rules know nothing of it. Sums have
+`fastopt.kernels.common.LANES` lanes, so they are vectorized and have the same bits for every number of
+threads and in `fastopt.reference`. Scalars of such kernels are doubles; where they meet the elements they
+are rounded to the elements' dtype. States lie in C order; strided arrays are gathered as wholes.
+
+A class answers these questions, not its instances: a step is planned for the class's rule.
+"""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import Field, fields
@@ -112,11 +129,14 @@ class UpdateRule:
         has_hash = object.__hash__ is cls.__hash__  # which @dataclass without eq=False takes away
         is_decorated = has_hash and not any(isinstance(value, Field) for value in vars(cls).values())
         has_lr, has_kernel = "lr" in cls.__dataclass_fields__, hasattr(cls, "kernel")
+        specs = [getattr(cls, name).spec for name in cls.states]
+        is_fitting = cls.rule_is_whole() or not any(spec.shape or spec.is_shared for spec in specs)
         for is_met, requirement in (
             (is_decorated, "be a dataclass; write @dataclass(eq=False) above it"),
             (has_lr, "have a field lr; write lr: float = fastopt.hyperparameter(0.01)"),
             (has_kernel, "have a kernel; write kernel = a function under @fastopt.kernel"),
             (cls.scalars is not UpdateRule.scalars, "have a method scalars(self, t), for the kernel"),
+            (is_fitting, "have states like the parameter; leave shape and is_shared of its State out"),
         ):
             if not is_met:
                 raise TypeError(f"class {cls.__name__} must {requirement}")

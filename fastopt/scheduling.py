@@ -1,4 +1,11 @@
-"""`Scheduling`: hyperparameters that may be functions of the number of updates."""
+"""`Scheduling`: hyperparameters that may be functions of the number of updates.
+
+Every number that may change from step to step takes a function of the update's number; lr is no special
+case. It is made by ``hyperparameter(...)`` without ``scheduled=False``.
+`fastopt.options.schedule.ScheduledValues` computes a step's values once, before any option reads them, and
+shows them when the step was taken. A rule's ``unscheduled`` names what not each step depends on, such as
+`Rprop`'s lr, and the reason.
+"""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,8 +1,15 @@
-"""`State`: one array for each parameter, which an optimizer's class declares."""
+"""`State`: one array for each parameter, which an optimizer's class declares.
+
+State that doesn't start at zero is ``State(init)``, a function of the optimizer, the parameter and its first
+gradient. State of another shape than the parameter's says so (``shape=``). Then a checkpoint needs no record
+of the parameter's shape if a state has it, or if the shapes of all states, broadcast, are it. Otherwise
+(`RowAdaGrad`), state dicts have it under "shapes".
+"""
 
 from collections.abc import Callable
 from typing import Any
 
+from fastopt.checks import chosen
 from fastopt.engine.memory import StateSpec
 
 __all__ = ["State"]
@@ -39,7 +46,8 @@ class State:
         is_shared: bool = False,
         quantized: str | None = None,
     ) -> None:
-        self.init, self.shape, self.is_shared, self.quantized = init, shape, is_shared, quantized
+        self.init, self.shape, self.is_shared = init, shape, is_shared
+        self.quantized = chosen("quantized", quantized, (None, "values", "roots"))
         self.name = ""
 
     def __set_name__(self, owner: Any, name: str) -> None:

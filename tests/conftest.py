@@ -1,6 +1,36 @@
-"""The option --skipped: after the missing libraries are installed, it runs the tests that were skipped.
+"""Settings of all tests: where compiled code is kept, and the option --skipped.
 
-Also where compiled code is kept: all tests, and the processes that they start, share one folder.
+All tests, and the processes that they start, share one folder of compiled code. With --skipped, after the
+missing libraries are installed, only the tests run that were skipped before.
+
+How the tests are run:
+
+- In as many processes as there are cores, four at most (pytest-xdist); ``-n0`` runs them in one, for ``-s``
+  and debuggers. Don't edit the sources meanwhile: each edit has everything compiled anew.
+- A property that holds for all rules alike is tested on the six of the book, or on SGD and Adam: each rule
+  and dtype takes a third of a second to compile. What takes hundreds of cases runs in plain NumPy, too
+  (`uncompiled`).
+- A test that needs an empty cache of compiled code names a folder of its own.
+- ``-m long``: interrupts and handlers at every line, damaged caches, whole commands, some seconds each. Run
+  it before a change of the engine, the cache or the command line.
+- ``-m soak -n0 -s``: a million steps each on plain, mixed, strided and packed arrays.
+- ``-m fuzz -n0 -s``: random histories, for FASTOPT_FUZZ_SECONDS from FASTOPT_FUZZ_SEED. ``.ci/run`` has them
+  for five minutes with Python's checks of memory (``PYTHONMALLOC=debug``, ``-X dev``) and with
+  ``FASTOPT_CHECKED=1``: compiled code then checks each address and index, and ends the process for a wrong
+  one (`fastopt.engine.native.guarding`). Tests under the same mark break a table on purpose.
+- ``FASTOPT_BOOKS=FOLDER python -m pytest -m books -n0 -rP``: every script of the three volumes that has an
+  optimizer, shortened and with random data, under ``fastopt run`` and without, compared after each step
+  (eight minutes). FOLDER has clones of ``oreilly-japan/deep-learning-from-scratch``, ``-2`` and ``-3``.
+  Nothing of them may be copied into the project.
+
+Mutations of what runs without the compiler take two to seven seconds each, hours in all. Run them in a copy
+of the clone, as each mutant is written there:
+
+    python -m pip install cosmic-ray
+    cosmic-ray init pyproject.toml mutants.sqlite
+    cr-filter-operators mutants.sqlite pyproject.toml
+    cosmic-ray exec pyproject.toml mutants.sqlite
+    cr-report mutants.sqlite --show-diff --surviving-only
 """
 
 import os

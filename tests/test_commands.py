@@ -9,15 +9,19 @@ from cases import BOOK, RULES
 from test_demo import refused
 
 import fastopt
-from fastopt.__main__ import build_parser, main
-from fastopt.demo import agreement, bench, comparison, data, distributed, invalid_inputs, trajectories
+from fastopt.cli.program import build_parser, main
+from fastopt.demo import data, distributed, trajectories
 from fastopt.demo import train as training
 from fastopt.demo.network import MultiLayerNet
-from fastopt.demo.peers import subjects
-from fastopt.demo.report import table
 from fastopt.demo.surfaces import SURFACES
 from fastopt.demo.train import Comparison, Run, quartiles, summary
+from fastopt.tools import benchmark_report
 from fastopt.tools.benchmarking import Start, Timing
+from fastopt.tools.comparisons import frameworks
+from fastopt.tools.comparisons import reference as reference_table
+from fastopt.tools.faults import invalid_inputs
+from fastopt.tools.faults.subjects import subjects
+from fastopt.tools.report import table
 
 
 @pytest.fixture(autouse=True)
@@ -69,15 +73,15 @@ def test_tables_fit_80_columns(rules, monkeypatch):
         Timing(rule, "float64", ((10_000_000,), (1,)), seconds, dict.fromkeys(seconds, 0.02))
         for rule in rules
     ]
-    fits(bench.summary(timings))
-    fits(bench.break_even(timings, Start("Adam", 0.07, 0.10, 5.3), "float32"))
-    monkeypatch.setattr(comparison, "version_of", lambda library: "2.13.0")
+    fits(benchmark_report.summary(timings))
+    fits(benchmark_report.break_even(timings, Start("Adam", 0.07, 0.10, 5.3), "float32"))
+    monkeypatch.setattr(frameworks, "version_of", lambda library: "2.13.0")
     found = [
-        comparison.Comparison(rule, "PyTorch", dict.fromkeys(("float32", "float64"), 1e-16),
+        frameworks.Comparison(rule, "PyTorch", dict.fromkeys(("float32", "float64"), 1e-16),
                               dict.fromkeys(("float32", "float64"), timings[0]))
         for rule in rules
     ]  # fmt: skip
-    fits(comparison.summary(found)[0])
+    fits(frameworks.summary(found)[0])
     for surface in SURFACES.values():
         fits(trajectories.summary(trajectories.follow(surface, rules), surface))
     outcome = distributed.Outcome("ScheduleFreeAdamW", (0.1, 0.1), 1e-9, 0.9, (4e5, 2e5), (0.1, 0.05))
@@ -95,9 +99,9 @@ def test_trajectories_fit_80_columns(function, tmp_path, capsys, monkeypatch):
 
 @pytest.mark.long
 def test_verify_fits_80_columns(monkeypatch):
-    monkeypatch.setattr(agreement, "largest", lambda *case: 0)
-    monkeypatch.setattr(agreement, "compile_first", lambda *what: None)
-    fits(agreement.summary(RULES)[0])
+    monkeypatch.setattr(reference_table, "largest", lambda *case: 0)
+    monkeypatch.setattr(reference_table, "compile_first", lambda *what: None)
+    fits(reference_table.summary(RULES)[0])
     fits(invalid_inputs.summary()[0])
 
 
@@ -165,11 +169,9 @@ def test_a_busy_machine_is_told_and_no_ratio():
     assert cells[3:7] == ["–", "0.4–0.8", "0.80×", "0.70–0.90"]
     assert "too busy to tell" in text
     assert "factor of 1.5" in " ".join(text.split())
-    assert (
-        training.ratio_label(comparisons(["Adam"], noise=1.0)[0])
-        == "fastopt, the machine was too busy to tell"
-    )
-    assert training.ratio_label(comparisons(["Adam"])[0]) == "fastopt, 3.0× faster"
+    assert training.ratio_label(comparisons(["Adam"], noise=1.0)[0]) == "too busy to tell"
+    assert training.ratio_label(comparisons(["Adam"])[0]) == "3.0× faster"
+    assert training.ratio_label(comparisons(["Adam"], ratio=0.4)[0]) == "2.5× slower"
 
 
 X, Y = np.random.default_rng(0).uniform(size=(6, 4)), np.array([0, 1, 2, 0, 1, 2])
@@ -275,7 +277,7 @@ def test_the_bench_measures_three_sizes_by_default():
 
 def test_faults_meet_everybodys_defaults(capsys, monkeypatch):
     monkeypatch.setattr(invalid_inputs, "interruptions", lambda found: ([], True))  # which take seconds
-    assert main(["verify", "--faults"]) == 0
+    assert main(["verify", "--against", "faults"]) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "fastopt fastopt.Adam(), which has" in out
     assert "NaN in a gradient warning, not finite" in out

@@ -1,6 +1,7 @@
 """Groups: each parameter's step is that of an optimizer of its own, with its group's hyperparameters."""
 
 import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -36,6 +37,11 @@ ALONE = {
     "b2": {"lr": 0.2, "weight_decay": 0.0},
     "scale": {"lr": 0.5, "weight_decay": 0.3, "decoupled": False},
 }
+
+
+@pytest.mark.parametrize("copies", [copy.deepcopy, lambda old: pickle.loads(pickle.dumps(old))])
+def test_no_groups_can_be_copied_like_some(copies):
+    assert copies(fastopt.SGD(groups={})).groups == {}
 
 
 @pytest.mark.parametrize("kind", ["arrays", "threads", "packed", "two dtypes", "strided and numbers"])

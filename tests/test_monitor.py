@@ -20,7 +20,7 @@ from cases import state_bytes
 
 import fastopt
 from fastopt import schedules
-from fastopt.demo.interruptions import Events, interrupt
+from fastopt.tools.faults.interruptions import Events, interrupt
 
 # An interrupt while a generator is destroyed can't be raised: Python tells of it and goes on.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -867,30 +867,38 @@ def test_a_value_that_is_there_already_keeps_the_plan():
     assert optimizer.engine.plan is not plan
 
 
-def test_planning_takes_time_in_proportion_to_the_arrays():
-    def duration(n):
-        params = [np.zeros(4) for _ in range(n)]
-        grads = [np.ones(4) for _ in range(n)]
-        best = math.inf
-        for _ in range(2):
-            began = time.perf_counter()
-            fastopt.Adam().update(params, grads)
-            best = min(best, time.perf_counter() - began)
-        return best
+def n_lines(act):
+    """Return the number of lines of Python that a call runs."""
+    count = 0
 
-    duration(10)
-    few, many = duration(1000), duration(8000)
-    assert many < 3
-    assert many < 8 * 3 * few
+    def trace(frame, event, argument):
+        nonlocal count
+        count += event == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        act()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+def test_planning_takes_time_in_proportion_to_the_arrays():
+    def work(n):
+        params, grads = [np.zeros(4) for _ in range(n)], [np.ones(4) for _ in range(n)]
+        return n_lines(lambda: fastopt.Adam().update(params, grads))
+
+    work(10)
+    assert 100 < work(800) < 8 * 1.1 * work(100)
 
 
 def test_nadam_resumes_late_in_no_time():
     optimizer, params = fastopt.NAdam(), zeros()
     optimizer.update(params, ONES)
     optimizer.iter = 10**7
-    began = time.perf_counter()
-    optimizer.update(params, ONES)
-    assert time.perf_counter() - began < 0.5
+    assert n_lines(lambda: optimizer.update(params, ONES)) < 10_000
     assert all(np.isfinite(p).all() for p in params.values())
 
 

@@ -118,10 +118,10 @@ def test_muon_needs_a_partition():
 
 
 @pytest.mark.parametrize(
-    "run", ["from fastopt.adapters.mpi import DataParallel", "__main__.main(['train', '--mpi'])"]
+    "run", ["from fastopt.adapters.mpi import DataParallel", "program.main(['train', '--mpi'])"]
 )
 def test_without_mpi4py(run):
-    code = f"import sys; sys.modules['mpi4py'] = None; from fastopt import __main__; {run}"
+    code = f"import sys; sys.modules['mpi4py'] = None; from fastopt.cli import program; {run}"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert "this needs mpi4py and an MPI" in result.stderr
     assert 'pip install "fastopt[mpi]"' in result.stderr

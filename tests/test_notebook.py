@@ -128,6 +128,22 @@ def test_a_cell_shows_a_picture_once_with_a_backend_for_files():
     assert (n_of(first, "image/png"), n_of(second, "image/png")) == (1, 1)
 
 
+def test_the_quick_start_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where it saves its file
+    monkeypatch.setenv("FASTOPT_COMPILE", "never")  # compiling would take longer than the training
+    path = Path(fastopt.__file__).parent / "guide" / "quickstart.ipynb"
+    cells = [cell for cell in json.loads(path.read_text("utf-8"))["cells"] if cell["cell_type"] == "code"]
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in cells)
+    outputs = executed(*("".join(cell["source"]) for cell in cells))
+    assert sum(n_of(own, "image/png") for own in outputs) == 3
+    printed = "".join(output.get("text", "") for own in outputs for output in own)
+    accuracies = [float(number) for number in re.findall(r"([\d.]+)%", printed)]
+    assert len(accuracies) == 2
+    assert min(accuracies) > 85
+    assert texts_of(outputs[-1]) == ["(300, True)"]
+    assert (tmp_path / "digits.npz").is_file()
+
+
 def run(code, **environment):
     """Return what a script prints as JSON; it may print nothing else."""
     own = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"} | environment

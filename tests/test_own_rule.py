@@ -1,8 +1,7 @@
-"""The README's rule of one's own, in a file outside of the package as a user would write it."""
+"""The guide's rule of one's own, in a file outside of the package as a user would write it."""
 
 import importlib
 import os
-import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numba import njit
+from pages import blocks_of, read
 from uncompiled import COMPILES
 
 import fastopt
@@ -18,8 +18,8 @@ from fastopt.engine.threads import available
 from fastopt.reference import options
 from fastopt.schedules import Cosine
 
-README = Path(fastopt.__file__).parents[1] / "README.md"
-CODE = re.search(r"```python\n(# qhm\.py\n.*?)```", README.read_text(), re.DOTALL)[1]
+ROOT = Path(fastopt.__file__).parents[1]
+[CODE] = [block.text for block in blocks_of(read("own-rule.md")) if block.file == "qhm.py"]
 SHAPES = {"W": (7, 5), "b": (5,), "filters": (3, 2, 2, 2)}
 needs_jit = pytest.mark.skipif(not COMPILES, reason="nothing is compiled")
 
@@ -171,6 +171,8 @@ MISTAKES = {
     "eq": ("(eq=False)", "", r"be a dataclass; write @dataclass\(eq=False\) above it"),
     "no kernel": ("    kernel = qhm\n", "", "have a kernel; write kernel = "),
     "no scalars": ("def scalars", "def values", r"have a method scalars\(self, t\)"),
+    "shape": ("fastopt.State()", "fastopt.State(shape=lambda shape: (1,))", "have states like the parameter"),
+    "shared": ("fastopt.State()", "fastopt.State(is_shared=True)", "have states like the parameter"),
     "no check": (
         "fastopt.hyperparameter(0.1)",
         "0.1",
@@ -188,6 +190,11 @@ def test_what_a_class_lacks_is_named(mistake):
     error, start = (AttributeError, "") if mistake == "no check" else (TypeError, "class QHM must ")
     with pytest.raises(error, match=start + message):
         names["QHM"]()
+
+
+def test_a_states_rounding_is_checked():
+    with pytest.raises(ValueError, match="quantized must be None, 'values' or 'roots', not 'root'"):
+        fastopt.State(quantized="root")
 
 
 def test_it_can_be_part_of_a_partition(qhm):
@@ -240,7 +247,7 @@ def test_it_is_compiled_once_and_anew_when_anything_in_it_changes(tmp_path, is_i
     indent = "\n    ".join(SCALED.splitlines())
     code = STEP.format(kernel="from scaled import Scaled" if is_in_file else indent)
     helpers = "from numba import njit\nSCALE = {}\n@njit\ndef times(a, b):\n    return {}\n"
-    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{README.parent}"}
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
     found = []
     for number, values in enumerate([(1.0, "a * b"), (1.0, "a * b"), (0.5, "a * b"), (0.5, "a * a * b")]):
         (tmp_path / "helpers.py").write_text(helpers.format(*values))
@@ -387,7 +394,7 @@ def test_what_a_kernel_depends_on_is_known(tmp_path):
         done = subprocess.run(
             [sys.executable, str(script), str(factor)],
             env={**os.environ, "FASTOPT_CACHE_DIR": str(cache), "FASTOPT_COMPILE": "now"}
-            | {"PYTHONPATH": str(README.parent)},
+            | {"PYTHONPATH": str(ROOT)},
             capture_output=True,
             text=True,
             check=True,

@@ -20,7 +20,7 @@ from write_checkpoints import AFTER, BEFORE, FOLDER, bytes_of, params_for, updat
 
 import fastopt
 from fastopt import AdamW, Momentum, Muon, Partition, Prodigy, Rows, ScheduleFreeAdamW, schedules
-from fastopt.demo.interruptions import Events
+from fastopt.tools.faults.interruptions import Events
 
 SHAPES = {"a.W": (4, 3), "b": (3,), "c.W": (3, 5), "s": (), "d": (2, 3, 2)}
 MATRICES = {"a.W", "c.W"}

@@ -12,9 +12,9 @@ from keras_numbers import FIVE_STEPS, ONE_STEP
 from test_demo import refused
 
 import fastopt
-from fastopt.__main__ import main
-from fastopt.demo import constructors
+from fastopt.cli.program import main
 from fastopt.tools import equivalents
+from fastopt.tools.peers import constructors
 from fastopt.tools.peers.author_rules import PACKAGES
 from fastopt.tools.peers.calls import Refusal, signature_of
 from fastopt.tools.peers.runs import can_run

@@ -1,4 +1,4 @@
-"""`verify --state`: gradients of its networks, what it calls harm, and the study in its shortest form."""
+"""`verify --against full-state`: gradients of its networks, what it calls harm, and its shortest form."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -8,7 +8,7 @@ import pytest
 from test_demo import refused, slope
 
 import fastopt
-from fastopt.__main__ import main
+from fastopt.cli.program import main
 from fastopt.demo.precision import report, study
 from fastopt.demo.precision.criterion import COARSE, FINE, Run, Trial, standard_error
 from fastopt.demo.precision.networks import CharLSTM, SimpleConvNet, SkipGram
@@ -170,8 +170,8 @@ def test_the_state_in_full_decays():
 
 def test_options_of_the_study_need_it(capsys):
     for option in (["--seeds", "2"], ["--short"], ["--out", "a.png"]):
-        refused(["verify", *option], f"argument {option[0]}: requires --state", capsys)
-    refused(["verify", "--state", "--rules"], "not allowed with argument", capsys)
+        message = f"argument {option[0]}: requires --against full-state, got --against reference"
+        refused(["verify", *option], message, capsys)
 
 
 def test_a_short_study(monkeypatch, tmp_path):
@@ -202,6 +202,6 @@ def test_results_depend_on_the_case_only():
 @pytest.mark.soak
 def test_the_command(tmp_path, capsys):
     out = tmp_path / "own.png"
-    assert main(["verify", "--state", "--seeds", "1", "--short", "--out", str(out)]) == 0
+    assert main(["verify", "--against", "full-state", "--seeds", "1", "--short", "--out", str(out)]) == 0
     assert "All trainings are within noise." in capsys.readouterr().out
     assert out.exists()

@@ -1,5 +1,6 @@
 """`state_dtype`: states in fewer bytes, bit for bit as in the reference, in every kind of step."""
 
+import itertools
 import pickle
 from copy import deepcopy
 from dataclasses import dataclass
@@ -433,6 +434,9 @@ class Own(fastopt.Optimizer):
         ({"W": ("int8", "float32", (70, -61), "C")}, "its shapes are"),
         ({"W": ("int8", "float32", (70, 60), "C")}, "its m of 'W' isn't int8 of shape"),
         ({"Z": ("int8", "float32", (70, 61), "C")}, "its quantized has 'Z', of which it has no states"),
+        ({"W": ("int8", "float32", (2**61, 0), "C")}, "its shapes are"),
+        ({"W": ("int8", "float32", (1,) * 65, "C")}, "its shapes are"),
+        ({"W": ("int8", "float32", (0, 61), "C")}, "its quantized has 'W', which has no elements"),
         ({"W": 3}, "its quantized is"),
         ({}, "its m of 'W' is no array of float32 or float64"),
         ([1], "its quantized is"),
@@ -447,3 +451,38 @@ def test_what_is_told_of_codes_must_be_right(change, message):
         other.load_state_dict({**state, "quantized": wrong})
     assert other.iter == 0
     other.load_state_dict(state)
+
+
+def test_a_rule_without_such_states_has_no_codes():
+    optimizer = fastopt.Muon()
+    optimizer.update({"W": np.ones((70, 61))}, {"W": np.ones((70, 61))})
+    told = {"W": ("int8", "float64", (70, 61), "F")}
+    with pytest.raises(ValueError, match="its quantized is"):
+        fastopt.Muon().load_state_dict({**optimizer.state_dict(), "quantized": told})
+
+
+def test_what_a_loaded_optimizer_shows_can_be_evaluated():
+    saved = fastopt.Adam(state_dtype="int8", state_seed=5)
+    run(saved, steps=1)
+    loaded = fastopt.Adam()
+    loaded.load_state_dict(saved.state_dict())
+    assert "state_seed=5" in repr(saved)
+    assert repr(loaded).startswith(repr(eval(repr(loaded), vars(fastopt))))
+
+
+def test_arrays_are_coded_and_decoded_in_pieces(monkeypatch):
+    """The same codes as at once, also where the last piece has one element."""
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal(3 * 64 * 256 + 1) * 10.0 ** rng.integers(-30, 30, 49_153)
+    values = values.astype(np.float32)
+    random = random_bits(values.size, random_key(0, 1), 0)
+    for (name, known), is_root in itertools.product(FORMATS.items(), (False, True)):
+        one, given = codec(name, is_root), np.abs(values) if is_root else values
+        codes, scales = one.encode_array(given, random, known)
+        decoded = one.decode_array(codes, scales)
+        for start in range(0, values.size, 256):
+            block = slice(start, start + 256)
+            own_codes, own_scales = one.encode_array(given[block], random[block], known)
+            np.testing.assert_array_equal(codes[block], own_codes)
+            np.testing.assert_array_equal(scales[start // 256 : start // 256 + 1], own_scales)
+            np.testing.assert_array_equal(decoded[block], one.decode_array(own_codes, own_scales))

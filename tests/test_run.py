@@ -11,8 +11,8 @@ import pytest
 from cases import both
 
 import fastopt
-from fastopt.__main__ import main
-from fastopt.demo.run import Cost, summary
+from fastopt.cli.program import main
+from fastopt.tools.runner.run import Cost, summary
 
 SCRIPT = """
 import sys, os
@@ -227,7 +227,7 @@ def test_metering_a_step_takes_no_long_look_at_the_rule():
     """It took as long as dozens of small steps."""
     code = (
         "import cProfile, pstats, numpy as np, fastopt\n"
-        "from fastopt.demo import run\n"
+        "from fastopt.tools.runner import run\n"
         "run.meter({})\n"
         "optimizer, w = fastopt.SGD(), [np.ones(2)]\n"
         "with cProfile.Profile() as profile:\n"

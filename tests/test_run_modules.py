@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from fastopt.__main__ import main
+from fastopt.cli.program import main
 
 # In the form of a module of the books, with what forks add to it.
 MODULE = """

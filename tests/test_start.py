@@ -499,7 +499,7 @@ def test_an_interrupt_while_numba_is_imported_comes_afterwards():
 INTERRUPTIBLE = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from fastopt.__main__ import main
+from fastopt.cli.program import main
 sys.exit(main())
 """
 

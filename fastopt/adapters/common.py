@@ -24,7 +24,7 @@ def library(module: str, package: str) -> Any:
 def in_form_of(form: type[Optimizer], name: str) -> Any:
     """Return a rule's class with a library's methods, for the ``__getattr__`` of their module."""
     module = form.__module__
-    if name not in optimizers.__all__:
+    if name not in optimizers.RULES:
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
     rule = getattr(optimizers, name)
     made = type(name, (form, rule), {"__module__": module, "__doc__": rule.__doc__})

@@ -22,7 +22,7 @@ from fastopt.optimizer import hyperparameter
 from fastopt.optimizers.peers import QuotientAdaDelta
 from fastopt.options.base import NEUTRAL_SCALARS
 
-__all__ = ["ClipGrad", "FreezeParam", "MomentumSGD", "WeightDecay", *optimizers.__all__]
+__all__ = ["ClipGrad", "FreezeParam", "MomentumSGD", "WeightDecay", *optimizers.RULES]
 
 
 def __getattr__(name: str) -> Any:

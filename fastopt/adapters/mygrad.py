@@ -15,7 +15,7 @@ from fastopt import optimizers
 from fastopt.adapters.common import in_form_of
 from fastopt.optimizer import Optimizer
 
-__all__ = [*optimizers.__all__]
+__all__ = [*optimizers.RULES]
 
 
 def __getattr__(name: str) -> Any:

@@ -7,6 +7,9 @@
 
 All that changes is how scikit-learn's own optimizers take a step. Their state stays in their attributes, so
 that an estimator can be pickled, cloned and trained on, with fastopt or without, at any time.
+
+One place is patched, ``BaseOptimizer.update_params``. It asks a context variable whether the step is
+fastopt's, so objects and pickles stay scikit-learn's own.
 """
 
 from contextvars import ContextVar

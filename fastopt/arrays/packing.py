@@ -1,4 +1,8 @@
-"""`pack`: one flat buffer a dtype, and every parameter a view into it."""
+"""`pack`: one flat buffer a dtype, and every parameter a view into it.
+
+A step on a packed container is a step on one array, the buffer, as long as the state lies in the same order
+and all counts are equal. Otherwise the views are arrays like others.
+"""
 
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NoReturn

@@ -20,6 +20,7 @@ from fastopt.schedules.base import Schedule, StepFunction, is_schedule
 __all__ = ["MAX_STEPS", "Saved", "parse", "value_of"]
 
 MAX_STEPS = 2**62  # which int64 can count on from
+MAX_DIMENSIONS, MAX_SIZE = 64, 2**59  # of NumPy's arrays of eight bytes an element
 
 # What a state dict has only if there is something to say.
 OPTIONAL = frozenset(("counts", "inner", "quantized", "shapes"))
@@ -191,7 +192,8 @@ def parse_shapes(shapes: Any) -> dict[Hashable, tuple[int, ...]]:
     result: dict[Hashable, tuple[int, ...]] = {}
     for key, shape in shapes.items() if isinstance(shapes, Mapping) else [(None, None)]:
         sizes = shape if isinstance(shape, tuple | list) else (None,)
-        if not all(type(n) is int and n >= 0 for n in sizes) or prod(sizes) >= MAX_STEPS:
+        is_shape = len(sizes) <= MAX_DIMENSIONS and all(type(n) is int and n >= 0 for n in sizes)
+        if not is_shape or prod(max(n, 1) for n in sizes) > MAX_SIZE:
             raise ValueError(f"its shapes are {shortened(shapes)}, not those of some parameters")
         result[key] = tuple(sizes)
     return result
@@ -207,11 +209,14 @@ def parse_quantized(
         try:
             name, kind, shape, order = own
             is_known = name in FORMATS and kind in ("float32", "float64") and order in ("C", "F")
+            is_known &= any(spec.quantized for spec in specs.values())
         except (TypeError, ValueError):
             is_known = False
         if not is_known:
             raise ValueError(f"its quantized is {shortened(told)}, not the format, dtype, shape and order")
         shape = parse_shapes({key: shape})[key]
+        if not prod(shape):
+            raise ValueError(f"its quantized has {key!r}, which has no elements")
         if any(key not in values for values in parts.values()):
             raise ValueError(f"its quantized has {key!r}, of which it has no states")
         slot = result[key] = Slot(shape, np.dtype(kind), order, 0, prod(shape))

@@ -1,1 +1,1 @@
-"""The demonstrations of ``python -m fastopt``."""
+"""Demonstrations: networks that learn by each rule, paths over surfaces, states in fewer bytes."""

@@ -12,10 +12,10 @@ from fastopt.adapters.mpi import MPI, DataParallel, abort_on_error
 from fastopt.adapters.mpi.consensus import rank_threads
 from fastopt.demo.data import Data
 from fastopt.demo.network import MultiLayerNet
-from fastopt.demo.report import table
 from fastopt.demo.settings import SETTINGS
 from fastopt.demo.train import make, one_blas_thread
 from fastopt.tools.precompilation import compile_first
+from fastopt.tools.report import table
 
 __all__ = ["Outcome", "report", "summary", "train"]
 

@@ -1,10 +1,17 @@
-"""The color and the learning rates of each rule in the demonstrations."""
+"""The color and the learning rates of each rule in the demonstrations.
+
+A rule needs no row in the table: without one it has a shade of its family's color, and the median of its
+family's learning rates. Give it a row if it doesn't learn with them, or to give it a color of its own.
+"""
 
 from collections.abc import Mapping
+from statistics import median_low
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-__all__ = ["SETTINGS"]
+from fastopt import optimizers
+
+__all__ = ["SETTINGS", "Setting", "derived"]
 
 
 class Setting(NamedTuple):
@@ -24,7 +31,7 @@ class Setting(NamedTuple):
 
 # The book's rules have Okabe and Ito's colors, which the color-blind can tell apart; the others shades
 # of their family's. On the valley the learning rates are the book's where it gives one.
-SETTINGS = {
+ROWS = {
     "SGD": Setting("#D55E00", 0.1, 0.95, 0.0035, 0.03),
     "Momentum": Setting("#E69F00", 0.02, 0.1, 0.0016, 0.003),
     "Nesterov": Setting("#009E73", 0.02, 0.1, 0.0016, 0.0035),
@@ -79,7 +86,29 @@ SETTINGS = {
     "DoWG": Setting("#8073AC", 1.0, 1.0, 1.0, 1.0, {"r0": 1.0}, {"r0": 10.0}),
     "DAdaptAdam": Setting("#E08214", 1.0, 1.6, 1.0, 1.0, {"d0": 0.001}),
     "Prodigy": Setting("#FDB863", 1.0, 3.0, 1.0, 1.0),
-    "Muon": Setting("#B2182B", 0.03),
-    "AdaMuon": Setting("#D6604D", 0.03),
+    "Muon": Setting("#B2182B", 0.03, rosenbrock=0.02),
+    "AdaMuon": Setting("#D6604D", 0.03, rosenbrock=0.05),
     "SOAP": Setting("#F4A6A0", 0.005, 0.25, 0.4, 0.3),
 }
+
+
+def derived(rule: str) -> Setting:
+    """Return the setting of a rule from those of its family, or from its default if there are none."""
+    (family,) = (rules for rules in optimizers.FAMILIES.values() if rule in rules)
+    rows = [ROWS[known] for known in family if known in ROWS and not ROWS[known].others]
+    default: float = getattr(optimizers, rule).__dataclass_fields__["lr"].default
+    rates: dict[str, Any] = {}
+    for task in ("digits", "valley", "rosenbrock", "beale"):
+        known = [rate for row in rows if (rate := getattr(row, task)) is not None]
+        rates[task] = median_low(known) if known else default
+    color = rows[0].color if rows else "#777777"
+    return Setting(lighter(color, (family.index(rule) + 1) / (len(family) + 1)), **rates)
+
+
+def lighter(color: str, share: float) -> str:
+    """Return a color mixed with a share of light gray."""
+    mixed = ((1 - share) * int(color[i : i + 2], 16) + share * 0xDD for i in (1, 3, 5))
+    return "#" + "".join(f"{round(part):02X}" for part in mixed)
+
+
+SETTINGS = {rule: ROWS[rule] if rule in ROWS else derived(rule) for rule in optimizers.RULES}

@@ -22,6 +22,7 @@ class Surface(NamedTuple):
     steps: int
     window: tuple[float, float, float, float]  # of the picture: left, right, bottom, top
     lr: dict[str, float]  # of each rule
+    notes: tuple[str, ...] = ()  # on what is measured
 
 
 def learning_rates(name: str) -> dict[str, float]:
@@ -40,7 +41,9 @@ def beale_gradient(x: float, y: float) -> tuple[float, float]:
 
 
 SURFACES = {
-    # The article's.
+    # The article's: start, number of steps, and the learning rates of SGD, Momentum, AdaGrad and Adam. After
+    # 30 steps Adam is nearer than SGD (0.35 to 0.36) on a path of less than a quarter of the length. SGD gets
+    # nearer by 10% a step, and Adam has just passed the minimum: after 40 steps SGD is at 0.13, Adam at 0.71.
     "valley": Surface(
         formula="x²/20 + y²",
         f=lambda x, y: x**2 / 20 + y**2,
@@ -50,6 +53,11 @@ SURFACES = {
         steps=30,
         window=(-8.5, 4.5, -3.2, 3.2),
         lr=learning_rates("valley"),
+        notes=(
+            "The start, 30 steps, and the learning rates of SGD, Momentum, AdaGrad and Adam are the book's. "
+            "By then Momentum, Nesterov and Adam have passed the minimum, to which they return later: after "
+            "more steps the distances have another order.",
+        ),
     ),
     "rosenbrock": Surface(
         formula="(1 − x)² + 100·(y − x²)²",

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from math import ceil
 from pathlib import Path
 from statistics import median
 from time import perf_counter
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
@@ -17,10 +18,11 @@ import fastopt
 from fastopt import reference
 from fastopt.demo.data import Data
 from fastopt.demo.network import MultiLayerNet
-from fastopt.demo.report import paragraph, save, table
 from fastopt.demo.settings import SETTINGS
+from fastopt.figures import MARKERS, figure, label_logarithmic, save, smoothed
 from fastopt.optimizers.matrix import Orthogonalizing
 from fastopt.tools.precompilation import compile_first
+from fastopt.tools.report import paragraph, table
 
 __all__ = [
     "Comparison", "Run", "make", "one_blas_thread", "picture", "quartiles", "ratio_label", "summary", "train",
@@ -29,6 +31,9 @@ __all__ = [
 # The machine is too busy to tell a ratio if its upper quartile is more than this factor above the lower one:
 # half of the measurements then differ by more than what they are to show.
 MAX_QUARTILE_RATIO = 1.5
+
+# Number of loss curves in one panel. More can't be told apart.
+MAX_CURVES = 8
 
 NOTES = """\
 Times are medians over the batches, with BLAS on one thread. A batch is gradient and step; the share is
@@ -195,8 +200,9 @@ def ratio_cells(ratios: Sequence[float], digits: int) -> tuple[str, str]:
 def ratio_label(comparison: Comparison) -> str:
     """Return what the picture says about fastopt's steps."""
     if not is_telling(comparison.step_ratios):
-        return "fastopt, the machine was too busy to tell"
-    return f"fastopt, {median(comparison.step_ratios):.1f}× faster"
+        return "too busy to tell"
+    ratio = median(comparison.step_ratios)
+    return f"{ratio:.1f}× faster" if ratio >= 1 else f"{1 / ratio:.1f}× slower"
 
 
 def summary(comparisons: Sequence[Comparison]) -> str:
@@ -238,31 +244,66 @@ def summary(comparisons: Sequence[Comparison]) -> str:
 
 def picture(comparisons: Sequence[Comparison], out: Path) -> Path:
     """Draw the loss curves, and the time of a step beside them; save them as a picture."""
-    figure = Figure(figsize=(12, 5), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
-    left.set_title(
-        "Loss: plain NumPy (pale) and fastopt (dark) on top of it", loc="left", weight="bold", size=11
-    )
-    for c in comparisons:
-        window = max(1, len(c.ref.losses) // 40)
-        kernel = np.ones(window) / window
+    with figure(max(3.8, 1.1 + 0.4 * len(comparisons)), is_shown=False) as canvas:
+        left, right = canvas.subfigures(1, 2, width_ratios=(6, 5))
+        draw_losses(left, comparisons)
+        draw_times(right, comparisons)
+    return save(canvas, out)
+
+
+def draw_losses(canvas: Any, comparisons: Sequence[Comparison]) -> None:
+    """Draw the loss curves into one panel, or each into a panel of its own if there are many."""
+    canvas.suptitle("Training loss: fastopt (line) on plain NumPy (band)", weight="bold")
+    is_one = len(comparisons) <= MAX_CURVES
+    shape = (1, 1) if is_one else (ceil(len(comparisons) / 2), 2)
+    panels = canvas.subplots(*shape, sharex=True, sharey=True, squeeze=False)
+    curves = [[smoothed(run.losses) for run in (c.ref, c.fast)] for c in comparisons]
+    for i, c in enumerate(comparisons):
+        panel = panels.flat[0 if is_one else i]
+        if not is_one:
+            panel.set_title(c.rule)
+            for other, _ in curves:
+                panel.plot(*other, color="0.85", linewidth=0.8, zorder=1)
+        color, n_steps = SETTINGS[c.rule].color, len(c.ref.losses)
+        panel.plot(*curves[i][0], color=color, linewidth=6, alpha=0.3)
+        panel.plot(
+            *curves[i][1],
+            color=color,
+            linewidth=1.4,
+            label=c.rule,
+            marker=MARKERS[i] if is_one else "",
+            markersize=5,
+            # Not all at the same steps, where they would cover each other.
+            markevery=(n_steps * (i + 1) // (6 * MAX_CURVES), max(1, n_steps // 6)),
+        )
+        panel.set_yscale("log")
+    label_logarithmic(panels[0, 0].yaxis)
+    used = panels.flat[:1] if is_one else panels.flat[: len(comparisons)]
+    for panel in panels.flat[len(used) :]:
+        panel.set_visible(False)
+    for panel in used[-panels.shape[1] :]:  # the lowest of each column, above an empty place, too
+        panel.tick_params(labelbottom=True)
+        panel.set_xlabel("step")
+    canvas.supylabel("cross-entropy of the batches, smoothed")
+    if is_one:
+        canvas.legend(loc="outside lower center", ncols=3)
+
+
+def draw_times(canvas: Any, comparisons: Sequence[Comparison]) -> None:
+    """Draw a bar for each rule's step by plain NumPy, and one for fastopt's below it."""
+    canvas.suptitle("Time of a step (median)", weight="bold")
+    panel = canvas.subplots()
+    times = [[median(run.steps) * 1e3 for run in (c.ref, c.fast)] for c in comparisons]
+    for row, (c, (slow, fast)) in enumerate(zip(comparisons, times, strict=True)):
         color = SETTINGS[c.rule].color
-        steps = np.arange(window, len(c.ref.losses) + 1)
-        left.plot(steps, np.convolve(c.ref.losses, kernel, "valid"), color=color, linewidth=6, alpha=0.3)
-        smoothed = np.convolve(c.fast.losses, kernel, "valid")
-        left.plot(steps, smoothed, color=color, linewidth=1.4, label=c.rule)
-    left.set(xlabel="step", ylabel="cross-entropy of the batches, smoothed", yscale="log")
-    left.legend(frameon=False)
-    right.set_title("Optimizer, milliseconds a step (median)", loc="left", weight="bold", size=11)
-    for row, c in enumerate(reversed(comparisons)):
-        slow, fast = median(c.ref.steps) * 1e3, median(c.fast.steps) * 1e3
-        color = SETTINGS[c.rule].color
-        right.barh(row + 0.2, slow, 0.38, color=color, alpha=0.3)
-        right.barh(row - 0.2, fast, 0.38, color=color)
-        right.text(slow, row + 0.2, " plain NumPy", va="center", size=8, color="dimgrey")
-        right.text(fast, row - 0.2, f" {ratio_label(c)}", va="center", size=8)
-    right.set_yticks(range(len(comparisons)), [c.rule for c in reversed(comparisons)])
-    right.margins(x=0.25)
-    for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
-    return save(figure, out)
+        panel.barh(row - 0.2, slow, 0.38, color=color, alpha=0.3)
+        panel.barh(row + 0.2, fast, 0.38, color=color)
+        panel.text(fast, row + 0.2, f" {ratio_label(c)}", va="center")
+    longest = np.max(times, axis=0)
+    # Twice as long, so that there is room for the text.
+    panel.set_xlim(0, max(1.05 * longest[0], 2.2 * longest[1]))
+    panel.set_ylim(len(comparisons) - 0.4, -0.6)
+    panel.set_yticks(range(len(comparisons)), [c.rule for c in comparisons])
+    panel.set_xlabel("ms")
+    handles = [Patch(color="black", alpha=0.3, label="plain NumPy"), Patch(color="black", label="fastopt")]
+    canvas.legend(handles=handles, loc="outside lower center", ncols=2)

@@ -3,7 +3,7 @@
 All new values are computed first, as drafts, and then written by C calls.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from operator import setitem
 from typing import Any, NamedTuple
@@ -62,8 +62,10 @@ def draft_step(segment: Segment, works: Sequence[Work], between: Callable[[Segme
         Returns the calls between the statistics pass and the update.
     """
     works = [work for work in works if not work.entry.is_frozen]
-    drafts = [[*map(draft_of, work.arrays)] for work in works]
+    # One at a time, as decoded states are several times as large.
+    drafts: Iterable[list[Draft]] = ([*map(draft_of, work.arrays)] for work in works)
     if segment.rule.is_whole:
+        drafts = [*drafts]
         for work in works:
             make(work.before)
         take_statistics(segment, works, drafts)

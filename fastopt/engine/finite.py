@@ -1,4 +1,10 @@
-"""Gradients that aren't finite: which one, and the error that refuses a step with it."""
+"""Gradients that aren't finite: which one, and the error that refuses a step with it.
+
+The driver finds non-finite gradients, piece by piece in the first cache (`fastopt.engine.native.checking`).
+With ``nonfinite="raise"`` or ``"skip"``, a strict check looks at all gradients, rounded to the parameters'
+dtypes, before anything changes. A driver that refuses leads to the plan in Python, which finds the key.
+Options that hide a value, such as clipping, look for it before they clip.
+"""
 
 from collections.abc import Hashable
 

@@ -1,4 +1,15 @@
-"""The state of an optimizer: flat buffers, and how many steps each parameter has taken."""
+"""The state of an optimizer: flat buffers, and how many steps each parameter has taken.
+
+Each parameter has its own history: state, averages, micro-batches and count of steps. Parameters of one
+group and count share a set of scalars. Three things belong to the whole optimizer: the schedules, which go
+by ``iter``; the norm of ``clip_norm``; and Prodigy's r and d (``State(is_shared=True)``). The state of a
+frozen parameter begins when it is thawed (`Memory.unstarted`).
+
+The counts also guard a step. A plan compares one count, that of its first parameter, with what the caller
+read. All other counts must differ from it by what they did when the plan was made. So two Python threads, or
+a handler within a step, can't take the same step twice. A memory whose place another one has taken (`load`,
+`drop_state`, more parameters) is retired: a plan for it that an interrupted step still has is refused.
+"""
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from functools import partial

@@ -1,4 +1,20 @@
-"""The plan of a step in plain NumPy."""
+"""The plan of a step in plain NumPy.
+
+Such a step runs the kernels' own code once on whole arrays, with ``...`` for the loop's index
+(`fastopt.kernels.plain`). `fastopt.reference` can't take its place, as its classes have states of their own.
+There are two ways:
+
+- An element-wise kernel runs once on values that record what is computed (`fastopt.kernels.tape`). A step is
+  then a chain of ufuncs that write into existing memory, in pieces of 16,384 elements, which stay in the
+  cache. So it is all or nothing as a compiled step is. It takes no longer than the same formulas in Python,
+  which make an array at each operation.
+- A kernel of whole arrays branches on sums, and a user's kernel may do anything. These run on drafts
+  (`drafted`), which note new values; a chain of calls then writes them.
+
+Small arrays are copied into one (`batches`), and a step on them that is like the last one repeats its calls
+(`quick`). Measured: the checks of the arrays in Python remain, 10 to 15 µs a step; a formula on one array of
+ten numbers takes 1 µs. Only compiled code takes less.
+"""
 
 from collections.abc import Callable, Sequence
 from functools import partial

@@ -1,4 +1,12 @@
-"""`QuantizedArray`: the state of one parameter in fewer bytes; `SavedCodes`: as a checkpoint has it."""
+"""`QuantizedArray`: the state of one parameter in fewer bytes; `SavedCodes`: as a checkpoint has it.
+
+Above a million parameters a rule is at the memory's limit, so only less traffic makes it faster. A parameter
+of 4,096 elements or more has its states apart from the flat buffers. ``State(quantized=...)`` says what may
+be rounded: no state from which the parameter is computed directly (FTRL, MADGRAD, ``z`` of schedule-free
+rules), and none whose squares are subtracted (h and m of `RMSpropGraves`, where h − m² would become
+negative). `fastopt.kernels.quantization` has the formats, `fastopt.engine.native.quantized` the loop and its
+measurements.
+"""
 
 from math import ceil
 from typing import Any, NamedTuple

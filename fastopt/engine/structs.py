@@ -1,4 +1,8 @@
-"""The C structs of lists, tuples, floats and arrays, as compiled code reads them."""
+"""The C structs of lists, tuples, floats and arrays, as compiled code reads them.
+
+Each process verifies this layout once. Where it differs, as in an interpreter other than CPython, steps are
+taken in plain NumPy.
+"""
 
 import ctypes
 from functools import cache

@@ -2,6 +2,12 @@
 
 Compiled code reads the fields by name. All are int64; a field whose name ends in ``_address`` is an address,
 one that ends in ``_at`` a position in the pool.
+
+An array reaches the kernel in one of five ways: directly; gathered in pieces into a scratch in the first
+cache (any strides; float32 and float64 are converted to the parameter's dtype), and scattered back if it is
+the parameter; through a copy that Python makes before the step; as a number; as some rows of a table. Only
+the third and fourth take Python time, for that array alone. A parameter that overlaps another one, or any
+gradient, is updated apart, one after the other in the caller's order (`overlap`).
 """
 
 import numpy as np

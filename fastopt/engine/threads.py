@@ -1,4 +1,21 @@
-"""How many threads a step may use, and the threads that help with large ones."""
+"""How many threads a step may use, and the threads that help with large ones.
+
+A phase of a step is cut into parts at multiples of 64 elements, on which the bits don't depend. Each thread
+takes the next part by an atomic operation. The thread that takes the step does parts itself and then waits,
+in compiled code, for parts that others have begun. So a helper that comes late, or never, as after a fork,
+costs nothing. A ticket has the number of its round, after which it is worthless. Helpers are Python threads,
+which let go of the GIL in compiled code. They need no library of threads: the layers of those end a process
+in some combinations of forks and threads.
+
+A rule of whole arrays has one thread for each array, and arrays are distributed by size. So one large array
+doesn't gain from a second core.
+
+Measured on two cores: in steps alone, rules with root and division gain from about 20,000 elements (float64
+Adam from 10,000), other rules from about 50,000. In a training loop, two threads gained nothing at any size
+up to 35 million parameters (float64 Adam, batches of 100, OpenBLAS on both cores). Where GNU's OpenMP waits
+actively, which is its default, the whole loop took five to eight times as long (109,810 parameters). Hence
+`UNASKED`.
+"""
 
 import ctypes
 import os

@@ -9,21 +9,14 @@ They are for programs that have a place of their own for momenta and moving aver
 They are made from the classes, and take the same steps.
 """
 
+import re
 from typing import Any
 
 from fastopt import optimizers
 
-# The functions that aren't called as the class is in small letters.
-SPELLED = {
-    "OptimisticGD": "optimistic_gd", "RMSpropGraves": "rmsprop_graves",
-    "RMSpropMomentum": "rmsprop_momentum",
-    "ScheduleFreeSGD": "schedule_free_sgd", "ScheduleFreeAdamW": "schedule_free_adamw",
-    "ScheduleFreeRAdam": "schedule_free_radam",
-    "PaperAdam": "paper_adam", "StableAdamW": "stable_adamw", "AdaMini": "ada_mini",
-    "AdafactorMomentum": "adafactor_momentum", "AdaMuon": "ada_muon",
-    "DAdaptAdam": "dadapt_adam",
-}  # fmt: skip
-RULES = {SPELLED.get(name, name.lower()): name for name in optimizers.__all__}
+# Before these a new word begins: stable_adamw, schedule_free_sgd. Else the name is in small letters: adagrad.
+WORDS = re.compile("(?<=[a-z])(?=Adam|RAdam|SGD|GD|Free|Graves|Mini|Momentum|Muon)")
+RULES = {WORDS.sub("_", rule).lower(): rule for rule in optimizers.RULES}
 
 __all__ = sorted(RULES)
 

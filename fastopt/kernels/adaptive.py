@@ -76,6 +76,9 @@ def ftrl(param, grad, n, z, grad_scale, l2, keep, lr, l1, quadratic, shrinkage):
     """McMahan et al. 2013.
 
     n' ← n + g²; z ← z + g − (√n' − √n) / lr·p; p ← (clip(z, ±l₁) − z) / (√n' / lr + 2·l₂)
+
+    The power of n is the paper's, 1/2: another one would need ``pow``, whose bits differ between NumPy and
+    compiled code.
     """
     for i in range(param.size):
         g = gradient(grad[i], param[i], grad_scale, l2)

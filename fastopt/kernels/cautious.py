@@ -2,6 +2,10 @@
 
 The rule updates a copy of the parameter. Then the elements are counted that it moved against the gradient's
 sign, and these moves are done, scaled by the inverse of their share.
+
+A cautious step is another way to call a kernel (`fastopt.engine.rules.KernelCall`), with a copy of the
+parameter as a work array. So no kernel knows of it, and rules of whole arrays and users' own have it, too.
+An element-wise rule has two passes then, with the count as a statistic that ranks add up.
 """
 
 import numpy as np

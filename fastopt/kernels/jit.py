@@ -1,4 +1,9 @@
-"""How functions here are compiled: by Numba, which is imported when the first of them is."""
+"""How functions here are compiled: by Numba, which is imported when the first of them is.
+
+Scalars are cast to the parameters' dtype, else float32 would be computed in float64. Complements such as 1 −
+β are computed in Python. Measured: with the check for a zero divisor a step takes 4 times as long, with
+scalars of float64 on float32 arrays 2 times. ``tests/test_compiled.py`` looks at the compiled code for this.
+"""
 
 import os
 from collections.abc import Callable, Mapping

@@ -1,4 +1,9 @@
-"""Norms of gradients and clipping by them; sums are in double precision and depend on the sizes only."""
+"""Norms of gradients and clipping by them; sums are in double precision and depend on the sizes only.
+
+The global norm is a sum for each block of `BLOCK` elements in `LANES` lanes, then in order over blocks and
+arrays. Gradients are rounded to the parameter's dtype and read in C order, so the bits depend on nothing
+else.
+"""
 
 from typing import Any
 

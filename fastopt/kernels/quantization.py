@@ -8,9 +8,17 @@ is taken by halving the exponent, with a straight line between powers of 2: it a
 
 A number between two codes gets the upper one with the probability that makes the mean code right. The random
 bits are a hash of the seed, the step and the element, so that they depend on nothing else.
+
+int8 encodes √√v, as √v alone would have 2 or 3 codes for an element that is 1% of its block's largest.
+Measured: AdaGrad's losses then have a correlation of 0.99989 with those of full state, instead of 0.99998.
+
+float16 has a scale for each block, not for each array: that would need the maximum of a step before its
+first element is written, or the maximum of the step before, beyond which a spike would be cut off. All
+states are rounded stochastically, m, too: rounding to nearest makes a mean of small gradients stop at a
+hundredth of its distance.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -260,21 +268,37 @@ class Codec(NamedTuple):
 
     def encode_array(self, values: np.ndarray, random: Any, known: Format) -> tuple[np.ndarray, np.ndarray]:
         """Return codes and scales of a flat array, in plain NumPy, given random bits."""
-        words = bits.in_numpy(values)
-        if not known.has_scales:
-            return self.encode.in_numpy(words, None, random).astype(known.code), np.zeros(0, np.uint16)
-        words, random = in_blocks(words), in_blocks(np.broadcast_to(random, values.shape))
-        scales = self.scale.in_numpy((words & MAGNITUDE).max(axis=1, keepdims=True))
-        codes = self.encode.in_numpy(words, self.factor.in_numpy(scales), random)
-        return codes.reshape(-1)[: values.size].astype(known.code), scales.reshape(-1).astype(np.uint16)
+        codes, random = np.empty(values.size, known.code), np.broadcast_to(random, values.shape)
+        scales = np.empty(-(-values.size // BLOCK) if known.has_scales else 0, np.uint16)
+        for piece in pieces(values.size):
+            words, own_random = bits.in_numpy(values[piece]), random[piece]
+            if known.has_scales:
+                words, own_random = in_blocks(words), in_blocks(own_random)
+                tops = self.scale.in_numpy((words & MAGNITUDE).max(axis=1, keepdims=True))
+                scales[piece.start // BLOCK : -(-piece.stop // BLOCK)] = tops[:, 0]
+                own_codes = self.encode.in_numpy(words, self.factor.in_numpy(tops), own_random)
+                codes[piece] = own_codes.reshape(-1)[: piece.stop - piece.start]
+            else:
+                codes[piece] = self.encode.in_numpy(words, None, own_random)
+        return codes, scales
 
     def decode_array(self, codes: np.ndarray, scales: np.ndarray) -> np.ndarray:
         """Return the float32 values of codes and scales, in plain NumPy."""
-        if not scales.size:
-            values: np.ndarray = self.decode.in_numpy(codes, None)
-            return values
-        units = self.unit.in_numpy(scales.reshape(-1, 1))
-        return self.decode.in_numpy(in_blocks(codes), units).reshape(-1)[: codes.size]
+        values = np.empty(codes.size, np.float32)
+        for piece in pieces(codes.size):
+            if scales.size:
+                own = scales[piece.start // BLOCK : -(-piece.stop // BLOCK), None]
+                decoded = self.decode.in_numpy(in_blocks(codes[piece]), self.unit.in_numpy(own))
+                values[piece] = decoded.reshape(-1)[: piece.stop - piece.start]
+            else:
+                values[piece] = self.decode.in_numpy(codes[piece], None)
+        return values
+
+
+def pieces(size: int) -> Iterator[slice]:
+    """Return slices of whole blocks: what is computed on the way to a code takes 40 bytes an element."""
+    for start in range(0, size, 64 * BLOCK):
+        yield slice(start, min(start + 64 * BLOCK, size))
 
 
 def in_blocks(flat: np.ndarray) -> np.ndarray:

@@ -3,6 +3,24 @@
 A class names its kernel, its state and the scalars of a step; `fastopt.optimizer.Optimizer` does the rest,
 and gives each rule its options.
 Scalars that depend on hyperparameters or the step only are worked out here, in double precision.
+
+What a rule can need beyond that, and where it is said:
+
+- a ``weight_decay`` that is a part of the formula: ``default_decoupled = None``;
+- a hyperparameter on which not each step depends, such as the first value of a state: ``hyperparameter(...,
+  scheduled=False)``; otherwise it takes a schedule, and ``tests/matrix.py`` gives it one. ``unscheduled``
+  gives a reason for the error;
+- scalars that depend on the step only if a hyperparameter hasn't its default: ``step_arguments``, so that
+  the function in `fastopt.functional` takes t;
+- an argument that is added to a rule later: a default with which nothing changes, and its name in
+  `fastopt.checkpoints.upgrades.LATER_ARGUMENTS`, so that older checkpoints load;
+- statistics of whole arrays: ``statistics_kernel``, see `fastopt.rule`; numbers that all arrays share:
+  ``n_totals``;
+- steps on some rows of a table: ``zero_grad_is_noop`` for element-wise rules, ``takes_rows`` for those of
+  whole arrays.
+
+A rule that differs from another in its scalars only (AdamW) takes the other's kernel. No flag turns one rule
+into another.
 """
 
 from typing import TYPE_CHECKING
@@ -27,16 +45,8 @@ FAMILIES = {
     "tables": ("RowAdaGrad",),
     "matrix": ("Muon", "AdaMuon", "SOAP"),
 }
-# The same without families, as type checkers read no other list than this.
-__all__ = [
-    "ADOPT", "ASGD", "FTRL", "LAMB", "LARS", "MADGRAD", "MARS", "NAG", "SGD", "SGDM", "SM3", "SOAP",
-    "AMSBound", "AMSGrad", "AdEMAMix", "AdaBelief", "AdaBound", "AdaDelta", "AdaGrad", "AdaMax",
-    "AdaMini", "AdaMuon", "Adafactor", "AdafactorMomentum", "Adam", "AdamP", "AdamW", "Adan", "AggMo",
-    "DAdaptAdam", "DoG", "DoWG", "LDoG", "LaProp", "Lion", "Momentum", "Muon", "NAdam", "Nesterov",
-    "NovoGrad", "OptimisticGD", "PaperAdam", "Prodigy", "QHAdam", "RAdam", "RMSprop", "RMSpropGraves",
-    "RMSpropMomentum", "RowAdaGrad", "Rprop", "ScheduleFreeAdamW", "ScheduleFreeRAdam", "ScheduleFreeSGD",
-    "Signum", "StableAdamW", "Yogi",
-]  # fmt: skip
+# The same without families.
+RULES = tuple(rule for family in FAMILIES.values() for rule in family)
 
 if TYPE_CHECKING:
     from fastopt.optimizers.adam import *
@@ -51,9 +61,11 @@ if TYPE_CHECKING:
     from fastopt.optimizers.sign import *
     from fastopt.optimizers.tables import *
 else:
+    # Type checkers follow the imports above; a list that they can't read would hide all names from them.
+    __all__ = [*RULES]
     __getattr__ = late_attributes(__name__, FAMILIES)
 
 
 def __dir__() -> list[str]:
     """Show also what isn't imported yet."""
-    return sorted({*globals(), *__all__, *FAMILIES})
+    return sorted({*globals(), *RULES, *FAMILIES})

@@ -1,4 +1,8 @@
-"""Schedule-free rules: an average over the steps takes the place of a schedule."""
+"""Schedule-free rules: an average over the steps takes the place of a schedule.
+
+The sum of weights is computed from t and the hyperparameters in use, see `fastopt.rule`. So the authors'
+greatest learning rate so far, in whose power they weigh a step, is that of the warm-up here.
+"""
 
 from collections.abc import Callable, Hashable
 from dataclasses import KW_ONLY, dataclass

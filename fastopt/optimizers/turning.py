@@ -1,4 +1,9 @@
-"""What `SOAP` does between its two passes: changes of basis, with Adam's step between them."""
+"""What `SOAP` does between its two passes: changes of basis, with Adam's step between them.
+
+Decompositions aren't C functions, so they can't run within the chain of a step. They are computed while the
+chain is made, from the state before the step alone. So SOAP renews its bases at the start of a step, its
+authors at the end of the step before, with the same result.
+"""
 
 from collections.abc import Sequence
 from functools import partial

@@ -1,4 +1,8 @@
-"""Several micro-batches to a step: the sums of their gradients, and their mean."""
+"""Several micro-batches to a step: the sums of their gradients, and their mean.
+
+The sums have an engine of their own, whose rule is the sum. They are emptied in the chain of the step that
+takes their mean.
+"""
 
 from collections import deque
 from collections.abc import Hashable, Sequence

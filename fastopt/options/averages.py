@@ -1,4 +1,9 @@
-"""Averages of the parameters: exponential moving average, stochastic weight averaging, Lookahead."""
+"""Averages of the parameters: exponential moving average, stochastic weight averaging, Lookahead.
+
+With ``lookahead_reset``, a step after a synchronization clears the rule's states within its own chain, after
+its checks (`Step.restarts`). Where first values are computed, or new ones are drafted from the states, the
+step is planned anew with another memory instead.
+"""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar

@@ -1,4 +1,14 @@
-"""What an option may do in a step."""
+"""What an option may do in a step.
+
+What the scalars ``grad_scale``, ``l2`` and ``keep`` express needs no pass over the arrays. An option that
+needs a pass has an engine of its own (`Pass`, `GradientPass`). The rule of that engine is a sum of squares
+or magnitudes (``clip_norm``), the clipped copy (``clip_value``, ``clip_norm_each``, ``clip_rms``) or the sum
+of micro-batches. So checks, plans, threads, packed containers and Ctrl-C are those of any step. Row-sparse
+gradients, overlapping arrays and ``clip_adaptive``, whose sums are NumPy's, are clipped in NumPy.
+
+Averages are named ``ema.average`` or ``lookahead.slow``, so that no name of a rule's state collides with
+them. They follow after each piece of the rule, while that is in the first cache.
+"""
 
 from collections.abc import Callable, Collection, Hashable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar

@@ -1,4 +1,10 @@
-"""Groups: parameters whose hyperparameters differ from the others'."""
+"""Groups: parameters whose hyperparameters differ from the others'.
+
+Groups are sets of scalars in one tuple; a row of the table has the position of its own set. A group's
+scalars come from a view of the optimizer with the other hyperparameters (`GroupViews`). A frozen array is
+checked, not updated. With groups a packed container is updated array by array. Groups are copied and
+read-only, so that what plans depend on can't change unseen.
+"""
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field

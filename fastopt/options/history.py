@@ -10,7 +10,7 @@ import numpy as np
 from fastopt.arrays.containers import check_grad, compute_dtype
 from fastopt.arrays.rows import Rows
 from fastopt.checks import integer
-from fastopt.figures import figure
+from fastopt.figures import MARKERS, figure, label_logarithmic
 from fastopt.kernels.norms import squares
 from fastopt.options.base import Option
 
@@ -21,6 +21,9 @@ __all__ = ["Record", "Recording", "Trace"]
 
 # Of larger arrays so many elements are looked at, in blocks all over them.
 SAMPLE, BLOCK = 16_384, 64
+
+# Number of lines that the legend of a picture names. Of more arrays it names some, evenly spread.
+MAX_ENTRIES = 32
 
 
 @dataclass
@@ -149,7 +152,7 @@ class Record(Option):
         """
         if not self.steps:
             raise ValueError("no step is recorded yet: record() before the training, plot() after it")
-        with figure(figsize=(10, 6.5)) as canvas:
+        with figure(5.4 + 0.2 * (min(len(self.arrays), MAX_ENTRIES) // 4)) as canvas:
             draw(canvas.subplots(2, 2, sharex=True), self)
         return canvas
 
@@ -229,36 +232,49 @@ def draw(panels: Any, record: Record) -> None:
     from matplotlib import colormaps
 
     titles = {
-        "grad_norm": "gradient ‖g‖",
-        "update_ratio": "update / parameter ‖Δp‖ / ‖p‖",
-        "param_norm": "parameter ‖p‖",
-        "zero_fraction": "fraction of zeros in the gradient",
+        "grad_norm": "gradient, norm ‖g‖",
+        "update_ratio": "update ratio ‖Δp‖ / ‖p‖ (dotted: usual)",
+        "param_norm": "parameter, norm ‖p‖",
+        "zero_fraction": "zeros in the gradient, fraction",
     }
-    count = len(record.arrays)
+    count, n_steps = len(record.arrays), len(record.steps)
     colors = colormaps["viridis"](np.linspace(0, 0.9, count))  # in the order of the arrays, which is of depth
     for panel, (name, title) in zip(panels.flat, titles.items(), strict=True):
-        for color, (key, trace) in zip(colors, record.arrays.items(), strict=True):
+        for i, (color, (key, trace)) in enumerate(zip(colors, record.arrays.items(), strict=True)):
             values = getattr(trace, name)
             panel.plot(
-                record.steps[: len(values)], values, color=color, linewidth=1.2, alpha=0.85, label=str(key)
+                record.steps[: len(values)],
+                values,
+                color=color,
+                linewidth=1.2,
+                alpha=0.85,
+                marker=MARKERS[i % len(MARKERS)],
+                markersize=4,
+                # Six markers a line, not all at the same steps, where they would cover each other.
+                markevery=(i * n_steps // (6 * count), max(1, n_steps // 6)),
+                label=str(key),
             )
-        panel.set_title(title, loc="left", fontsize=11)
+        panel.set_title(title)
         if name == "zero_fraction":
             panel.set_ylim(-0.03, 1.03)
         elif any(value > 0 for trace in record.arrays.values() for value in getattr(trace, name)):
             panel.set_yscale("log")
-        panel.grid(color="0.92")
-        panel.spines[["top", "right"]].set_visible(False)
-        panel.tick_params(length=0, labelcolor="dimgrey")
-    panels[0, 1].axhline(1e-3, color="0.6", linewidth=1, linestyle=":", zorder=1)
+            label_logarithmic(panel.yaxis)
+        panel.grid()
+    panels[0, 1].axhline(1e-3, color="0.4", linewidth=1, linestyle=":", zorder=1)
     rate = panels[0, 0].twinx()
     rate.plot(record.steps, record.lr, color="crimson", linewidth=1, linestyle="--")
     rate.set_ylim(bottom=0)
-    rate.set_ylabel("learning rate", color="crimson")
-    rate.tick_params(length=0, labelcolor="crimson")
-    rate.spines[:].set_visible(False)
+    rate.set_ylabel("learning rate (dashed)", color="crimson")
+    rate.tick_params(labelcolor="crimson")
     for panel in panels[1]:
         panel.set_xlabel("step")
     if count > 1:
-        panels[0, 0].figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside right center",
-                                   frameon=False, ncols=1 + (count - 1) // 20)  # fmt: skip
+        handles, labels = panels[0, 0].get_legend_handles_labels()
+        # An odd number, so that weights and biases which take turns both are among them.
+        every = (count - 1) // MAX_ENTRIES
+        every += 1 + every % 2
+        heading = None if every == 1 else f"one of every {every} arrays"
+        panels[0, 0].figure.legend(
+            handles[::every], labels[::every], loc="outside lower center", title=heading, ncols=4
+        )

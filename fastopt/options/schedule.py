@@ -1,4 +1,8 @@
-"""Hyperparameters as functions of the number of updates."""
+"""Hyperparameters as functions of the number of updates.
+
+A checkpoint has what a dataclass' constructor makes from its fields. Of any other function it has the name,
+and who loads it must have the function: to go on with a number would be another training.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,9 @@
-"""Gradients of some rows of a table: which rules can take them."""
+"""Gradients of some rows of a table: which rules can take them.
+
+`Rows` are checked and duplicate rows added up at the start of a step; the driver then updates these rows of
+a contiguous table in place. A rule's ``zero_grad_is_noop`` says that an element with gradient 0 stays
+unchanged, which makes a step on `Rows` exact.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

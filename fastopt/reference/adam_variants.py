@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from fastopt.reference.adam import Moments
 from fastopt.reference.common import put, triples, zeros
+from fastopt.reference.moments import Moments
 
 __all__ = ["ADOPT", "AMSBound", "AdaBound", "LaProp", "QHAdam"]
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from fastopt.reference.adam import Betas, Moments
 from fastopt.reference.common import (
     column_totals,
     double,
@@ -22,6 +21,7 @@ from fastopt.reference.common import (
     triples,
     zeros,
 )
+from fastopt.reference.moments import Betas, Moments
 
 __all__ = ["LAMB", "LARS", "SM3", "Adafactor", "AdafactorMomentum", "NovoGrad"]
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from fastopt.reference.adam import Betas, Moments
 from fastopt.reference.common import copies, double, norm, one, put, row_totals, total, triples, zeros
+from fastopt.reference.moments import Betas, Moments
 
 __all__ = ["MARS", "AdaMini", "AdamP", "StableAdamW"]
 

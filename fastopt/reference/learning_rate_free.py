@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastopt.reference.adam import Moments
 from fastopt.reference.common import copies, double, full, norm, one, pairs, put, total, triples, zeros
+from fastopt.reference.moments import Moments
 
 __all__ = ["DAdaptAdam", "DoG", "DoWG", "LDoG", "Prodigy"]
 

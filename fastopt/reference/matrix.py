@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from fastopt.reference.adam import Betas
 from fastopt.reference.common import double, norm, pairs, put, triples, zeros
+from fastopt.reference.moments import Betas
 
 __all__ = ["SOAP", "AdaMuon", "Muon"]
 

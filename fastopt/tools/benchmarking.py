@@ -248,7 +248,7 @@ def seconds_a_step(step: Callable[[], Any], times: int) -> float:
 
 def bench(
     shapes: Iterable[Shapes],
-    rules: Iterable[str | type[Optimizer]] = tuple(optimizers.__all__),
+    rules: Iterable[str | type[Optimizer]] = optimizers.RULES,
     dtypes: Iterable[str] = ("float32", "float64"),
     blocks: int = 15,
     block_seconds: float = 0.01,

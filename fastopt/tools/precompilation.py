@@ -123,8 +123,8 @@ def used() -> list[Any]:
     def is_used(name: Any) -> bool:
         return any(all(unit.title in titles for unit in units_of(name, dtype)[1:-1]) for dtype in DTYPES)
 
-    peers = {rule for rules in LIBRARIES.values() for rule in rules} - {*map(class_of, optimizers.__all__)}
-    found = [name for name in (*optimizers.__all__, *OPTIONS, *peers) if is_used(name)]
+    peers = {rule for rules in LIBRARIES.values() for rule in rules} - {*map(class_of, optimizers.RULES)}
+    found = [name for name in (*optimizers.RULES, *OPTIONS, *peers) if is_used(name)]
     # A part of the book's rules may be what an interrupted call has left.
     return found if set(found) - set(BOOK) else list(BOOK)
 

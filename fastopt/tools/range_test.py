@@ -8,7 +8,7 @@ import numpy as np
 
 from fastopt.arrays.snapshots import Restoration
 from fastopt.checks import integer, kind, number
-from fastopt.figures import figure
+from fastopt.figures import figure, label_logarithmic
 from fastopt.optimizer import Optimizer
 from fastopt.partition import Partition
 
@@ -48,16 +48,17 @@ class RangeTest(NamedTuple):
             ``savefig(path)`` writes it; a notebook shows it, as does pyplot's ``show`` if pyplot was imported
             before. (Needs the extra ``demo``.)
         """
-        with figure(figsize=(6, 4)) as canvas:
+        with figure(4.0, 6.4) as canvas:
             panel = canvas.subplots()
-            panel.semilogx(self.lrs, self.losses, ".", color="silver", label="loss of each step")
-            panel.semilogx(self.lrs, self.smoothed, color="#0072B2", label="moving average")
+            panel.plot(self.lrs, self.losses, ".", color="0.65", label="loss of each step")
+            panel.plot(self.lrs, self.smoothed, color="#0072B2", label="moving average")
             if self.suggestion is not None:
-                panel.axvline(self.suggestion, color="#D55E00", label=f"suggestion {self.suggestion:.2g}")
+                label = f"suggestion {self.suggestion:.2g}"
+                panel.axvline(self.suggestion, color="#D55E00", linestyle="--", label=label)
             top = self.smoothed.max()
-            panel.set(xlabel="learning rate", ylabel="loss", ylim=(None, top + 0.1 * abs(top)))
-            panel.spines[["top", "right"]].set_visible(False)
-            panel.legend(frameon=False)
+            panel.set(xlabel="learning rate", ylabel="loss", ylim=(None, top + 0.1 * abs(top)), xscale="log")
+            label_logarithmic(panel.xaxis)
+            canvas.legend(loc="outside lower center", ncols=3)
         return canvas
 
 

@@ -92,7 +92,7 @@ def rules() -> tuple[Rule, ...]:
 
 def check_rule(name: Any) -> str:
     """Return the name of a rule; raise ValueError, which names the nearest, if it is none."""
-    if isinstance(name, str) and name in optimizers.__all__:
+    if isinstance(name, str) and name in optimizers.RULES:
         return name
     there = {rule.name.lower(): rule.name for rule in rules()}
     near = " or ".join(there[close] for close in get_close_matches(str(name).lower(), there))

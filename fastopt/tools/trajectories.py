@@ -10,6 +10,9 @@ from fastopt.figures import figure
 
 __all__ = ["Trajectory", "draw", "trajectory"]
 
+# Of a window's sides. One with a larger ratio would be drawn to the same scale as a line.
+MAX_RATIO = 10
+
 Function = Callable[[Any, Any], Any]
 Gradient = Callable[[float, float], Sequence[float]]
 
@@ -48,17 +51,13 @@ class Trajectory(NamedTuple):
             ``savefig(path)`` writes it; a notebook shows it, as does pyplot's ``show`` if pyplot was imported
             before. (Needs the extra ``demo``.)
         """
-        if window is None:
-            finite = self.points[np.isfinite(self.points).all(1)]
-            low, high = finite.min(0), finite.max(0)
-            margin = 0.15 * np.maximum(high - low, 0.1 * max(1e-6, *(high - low)))
-            (left, bottom), (right, top) = low - margin, high + margin
-            window = left, right, bottom, top
-        with figure(figsize=(6, 5)) as canvas:
+        left, right, bottom, top = shown = window_of(self.points) if window is None else window
+        ratio = (top - bottom) / (right - left) if has_equal_scales(shown) else 0.8
+        with figure(0.8 + min(5.3 * ratio, 7.0), 6.0) as canvas:
             panel = canvas.subplots()
-            draw(panel, self.f, self.points, window, color)
-            last = format_point(self.points[-1])
-            panel.set_title(f"{len(self.points) - 1} steps, to {last}", loc="left", size=10)
+            draw(panel, self.f, self.points, shown, color)
+            panel.set(title=f"{len(self.points) - 1} steps, to {format_point(self.points[-1])}", ylabel="y")
+            panel.set_xlabel("x (circle: start, square: end)")
         return canvas
 
 
@@ -113,6 +112,26 @@ def format_point(point: np.ndarray) -> str:
     return f"({', '.join(f'{value:.4g}' for value in point)})"
 
 
+def window_of(points: np.ndarray) -> tuple[float, float, float, float]:
+    """Return what a path needs: left, right, bottom, top; with a margin of 15%."""
+    finite = points[np.isfinite(points).all(1)]
+    low, high = finite.min(0), finite.max(0)
+    size, middle = high - low, (low + high) / 2
+    longest = size.max() or 1.0
+    # Equal scales then leave room for the contours beside the path.
+    if not 0 < size.min() < longest / MAX_RATIO:
+        size = np.maximum(size, longest / 3)
+    (left, bottom), (right, top) = middle - 0.65 * size, middle + 0.65 * size
+    return left, right, bottom, top
+
+
+def has_equal_scales(window: Sequence[float]) -> bool:
+    """Whether a window has sides such that x and y can be drawn to the same scale."""
+    left, right, bottom, top = window
+    shorter, longer = sorted((abs(right - left), abs(top - bottom)))
+    return 0 < longer <= MAX_RATIO * shorter
+
+
 def differences(f: Function, x: float, y: float) -> tuple[float, float]:
     """Return the gradient by central differences, right to about ten digits."""
     # The cube root of the precision balances rounding against the third derivative.
@@ -134,13 +153,16 @@ def draw(panel: Any, f: Function, points: np.ndarray, window: Sequence[float], c
     z = z - min(z.min(), 0.0) + 1e-9
     if z.max() > z.min():  # else there are no contours
         levels = np.geomspace(max(z.min(), z.max() * 1e-5), z.max(), 22)
-        panel.contourf(x, y, z, levels, norm=LogNorm(), cmap="Greys", alpha=0.2, extend="both")
-        panel.contour(x, y, z, levels, norm=LogNorm(), colors="white", linewidths=0.7)
-    panel.plot(*points.T, "-", color=color, linewidth=1.6)
+        panel.contourf(x, y, z, levels, norm=LogNorm(), cmap="Greys", alpha=0.2, extend="both", zorder=0)
+        panel.contour(x, y, z, levels, norm=LogNorm(), colors="white", linewidths=0.7, zorder=1)
+    panel.plot(*points.T, "-", color=color, linewidth=1.6, zorder=3)
     # Earlier steps are paler, so that the direction can be seen without arrows.
     size, alpha = max(5, 480 / len(points)), np.linspace(0.3, 1, len(points))
     panel.scatter(*points.T, s=size, color=color, alpha=alpha, zorder=3, linewidths=0)
     panel.plot(*points[0], "o", color="white", markeredgecolor=color, markersize=8, zorder=4)
+    panel.plot(*points[-1], "s", color=color, markeredgecolor="black", markersize=5, zorder=5)
     panel.set(xlim=(left, right), ylim=(bottom, top))
+    if has_equal_scales(window):
+        panel.set_aspect("equal")
     panel.spines[:].set_visible(False)
-    panel.tick_params(length=0, labelcolor="dimgrey")
+    panel.tick_params(length=0)

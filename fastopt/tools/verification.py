@@ -72,8 +72,8 @@ def verify(optimizer: Optimizer, params: Any, grads_fn: Callable[[Any], Any], st
     0
     """
     name = type(optimizer).__name__
-    if not isinstance(optimizer, Optimizer) or name not in reference.__all__:
-        known = ", ".join(reference.__all__)
+    if not isinstance(optimizer, Optimizer) or name not in optimizers.RULES:
+        known = ", ".join(optimizers.RULES)
         raise TypeError(f"there is no plain NumPy version of {kind(optimizer)}, only of {known}")
     ours, theirs = (like(optimizer, getattr(module, name)) for module in (optimizers, reference))
     keys, values, _ = match_grads(params, params)

@@ -1,4 +1,16 @@
-"""The agreement before a step: what every rank must have alike, and the check that it has."""
+"""The agreement before a step: what every rank must have alike, and the check that it has.
+
+Each method first says which it is, with the number of steps. So ranks whose calls differ raise an error that
+names both calls, instead of taking each other's messages. At the end of its program a rank goes on saying so
+(`communicators`), until all ranks have come to theirs.
+
+Before anything else, one ``Allreduce`` of four integers tells whether a rank has failed, whether one's
+micro-batch isn't finite, and a checksum of parameters, options and step number, as minimum and as maximum.
+Only if that is bad, messages are gathered (pickled) and raised on all ranks. With ``nonfinite="raise"`` or
+``"skip"``, each rank checks its shard of the mean in one pass, and one more ``Allreduce`` decides. Which
+rank's gradient it was is found only then. What fails after that can't be taken back, so it ends all ranks
+(`abort_on_error`).
+"""
 
 import zlib
 from collections.abc import Mapping

@@ -1,4 +1,14 @@
-"""The messages of a step: each rank gets the mean gradients of its shard, and all ranks its parameters."""
+"""The messages of a step: each rank gets the mean gradients of its shard, and all ranks its parameters.
+
+Measured on two ranks of one machine, 10,000,000 float32: ``Ireduce_scatter`` takes 8.1 to 9.1 ms, in pieces
+of 250,000 elements to all at once, without the division by the number of ranks. The exchange takes 2.2 to
+2.9 ms, with sum and division 4.8 to 5.6 ms (`fastopt.kernels.sums`). With hundreds of ranks, a network that
+reduces by itself would be better.
+
+mpi4py (4.1.2) keeps no reference to the buffer of ``Iallgatherv``: the caller, or this package, keeps it
+longer. Nor does it keep the arrays of counts that it makes; MPICH 5.0 and Open MPI 5.0 have read them when
+the call returns.
+"""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,12 @@
-"""The step of all ranks: agreement, gradients reduced, shards updated, parameters gathered."""
+"""The step of all ranks: agreement, gradients reduced, shards updated, parameters gathered.
+
+Large buffers go in buckets: a sub-range of each rank's shard, two of them on their way at a time, so that
+only two need memory for what arrives. Each is updated when its mean is there, while that is in the cache,
+and gathered. The engine keeps a plan for each. The first step takes all at once, so that the state is made
+in one go. MPI makes progress by itself only where network or library do; between processes of one machine
+nothing overlaps. ``nonfinite="raise"`` or ``"skip"``, ``clip_norm`` and rules with statistics have to wait
+for all means. Each rank adds up its micro-batches by itself, by the core's own `Accumulation`.
+"""
 
 from typing import Any
 

@@ -1,4 +1,10 @@
-"""The step of one rank: its optimizer updates its shard, with what the other ranks have to tell of theirs."""
+"""The step of one rank: its optimizer updates its shard, with what the other ranks have to tell of theirs.
+
+A `RankStep` is a `Step` with other calls between its two passes, which add the statistics of the other ranks
+within the same chain of C calls; with the maximum over all ranks; and with an option that replaces the norm
+of ``clip_norm`` by that of all ranks. If MPI fails in there, the statistics pass has run and the parameters
+haven't moved, and all ranks are ended.
+"""
 
 from collections.abc import Iterable
 from functools import cache, partial

@@ -1,4 +1,9 @@
-"""Sharding: which rank updates which elements of the parameters, and in which buckets they are exchanged."""
+"""Sharding: which rank updates which elements of the parameters, and in which buckets they are exchanged.
+
+An array is cut into slices, one for each rank, if the rule is element-wise or its statistics are sums over
+elements (``n_additive``): the sums of the slices are then added up. So a rank's optimizer has an entry for
+each array of which it has a slice, and each of these ranks holds NovoGrad's number.
+"""
 
 from collections.abc import Hashable, Iterator, Mapping
 from itertools import pairwise

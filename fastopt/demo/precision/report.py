@@ -1,4 +1,4 @@
-"""The tables of ``python -m fastopt verify --state``: one of the trainings, one of the formats."""
+"""The tables of ``verify --against full-state``: one of the trainings, one of the formats."""
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
@@ -8,7 +8,7 @@ import numpy as np
 from fastopt.demo.precision.criterion import COARSE, FINE, NOISE, Margins, Trial, standard_error
 from fastopt.demo.precision.programs import PROGRAMS
 from fastopt.demo.precision.study import Moment
-from fastopt.demo.report import paragraph, table
+from fastopt.tools.report import paragraph, table
 
 __all__ = ["summary"]
 

@@ -1,4 +1,4 @@
-"""The runs of ``python -m fastopt verify --state``: programs by rules, formats and seeds."""
+"""The runs of ``python -m fastopt verify --against full-state``: programs by rules, formats and seeds."""
 
 import signal
 from collections.abc import Iterator, Sequence

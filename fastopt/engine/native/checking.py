@@ -1,4 +1,13 @@
-"""What the compiled step checks before it changes anything."""
+"""What the compiled step checks before it changes anything.
+
+The caller's objects are not trusted. A list may have another length than it says, the tuple of scalars may
+hold other objects, a user may have replaced ``np.zeros``. So lengths, types, shapes, strides and flags are
+compared before an address is followed, and dtypes are stated wherever memory is made. A `Step` holds
+references to all that compiled code reads.
+
+Addresses are read at each step, so a rebound array of the same kind fits the plan. Overlap is checked again
+only if an address moved, with the sorted ranges of the parameters.
+"""
 
 from math import sqrt
 

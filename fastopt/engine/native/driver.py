@@ -3,6 +3,11 @@
 The arrays stay objects of the caller's: compiled code is given the ids of two lists, which are addresses, and
 reads the C struct of each array, for which Python needs 0.5 µs an array. It is compiled once for all rules,
 which it calls by their addresses.
+
+A kernel's address, its states and its scalars are numbers in the table. So a further rule or dtype compiles
+only its own loop, with the check for non-finite gradients of each piece of 4,096 elements. LLVM can't inline
+a call by address; it takes 2 ns. Gathering is called by address, too, so the driver compiles in a fraction
+of the time.
 """
 
 import numpy as np

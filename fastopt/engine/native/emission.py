@@ -1,4 +1,11 @@
-"""Object code from functions that Numba compiles: what other processes load without Numba."""
+"""Object code from functions that Numba compiles: what other processes load without Numba.
+
+Numba's functions without wrappers need nothing of its runtime. Their LLVM code is linked into one module, in
+which all but the entries are internal, and emitted as an object file. `fastopt.engine.compiling.loading`
+loads it by ``llvmlite.binding`` in a few milliseconds.
+
+A kernel that allocates memory needs Numba's runtime. Each process compiles it for itself, and it isn't kept.
+"""
 
 from collections.abc import Mapping
 from typing import Any

@@ -2,6 +2,10 @@
 
 Each thread has its own. Other libraries set it, PyTorch's ``set_flush_denormal`` for example, for the thread
 that calls them.
+
+So with two threads, parts of a step were flushed and others weren't. Now a round of threads has the mode of
+the thread that begins it. To set the default mode instead would give other bits than NumPy in the same
+thread.
 """
 
 from llvmlite import ir

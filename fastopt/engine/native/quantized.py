@@ -3,6 +3,21 @@
 The numbers of an element are put into arrays of one element, on which the kernel runs. LLVM puts the kernel
 into the loop, keeps these numbers in registers, and vectorizes the loop as if it were written for the format.
 So the look for gradients that aren't finite, decoding and encoding need no pass of their own.
+
+Measured on the way, for Adam on 1,024 float32 elements, in ns an element; Adam alone takes 0.28:
+
+- Loops of their own for decoding, rule and encoding, over a chunk in the first cache: 0.78 in bfloat16.
+  Fewer loads are in flight at once, so 30 million elements take 39 ms instead of 16.
+- No vector code, 4 to 20 times as long, or 7 of 40 instructions: ``inttoptr`` of a stack address; a
+  second array that may be the first one; a loop of 32, which is unrolled, as Numba has no SLP vectorizer; a
+  shift by a variable or an index in 64 bits.
+- Roots by ``sqrt`` instead of halving the exponent: 0.15 more for each.
+- Rooms at a multiple of 4,096 bytes from each other: a load waits for the store before it, and Adam alone
+  takes 0.77.
+- A pass of its own that looks for NaN in each 4,096 gradients, 30 million elements on one thread: 24 ms
+  instead of 18 in bfloat16, 24 instead of 21 in full. So this loop notes the largest magnitude. It would
+  help steps in full, too, but their kernels would take 1.6 times as long to compile.
+- Blocks of 32, 256 or 1,024 elements with a scale: loss curves are alike; 32 costs 50 cycles a block.
 """
 
 from typing import Any

@@ -1,6 +1,12 @@
 """Gathering strided arrays into contiguous memory in the first cache, and scattering them back.
 
 An array is read as lines along its innermost axis. A block is some whole lines, or a part of one.
+
+Axes that are contiguous with each other are merged first. If neighboring lines are closer in memory than
+neighboring elements (transposed arrays), tiles of 16 lines by 256 elements are read, so that whole cache
+lines are used. In the scratch, lines are 264 elements apart, since powers of 2 share few places of the first
+cache. Measured with a prototype, transposed float64, how many times as fast as NumPy's ``p -= lr * g``: 16×9
+4.1, 30×25 2.5, 64×576 1.6, 100×784 0.97.
 """
 
 from numba import float32, float64, int64

@@ -1,16 +1,16 @@
-"""``python -m fastopt rules --from`` and ``--peers``: constructors of other libraries in fastopt."""
+"""Constructors of other libraries in fastopt, as text: ``fastopt rules --from`` and ``--peers``."""
 
 from collections import Counter
 from collections.abc import Iterable
 from shutil import get_terminal_size
 from textwrap import fill, indent
 
-from fastopt.demo.report import paragraph, table
 from fastopt.tools.peers.calls import Refusal
 from fastopt.tools.peers.runs import can_run
 from fastopt.tools.peers.settings import calls
 from fastopt.tools.peers.translation import LIBRARIES, translate
 from fastopt.tools.peers.trial import Outcome, try_call
+from fastopt.tools.report import paragraph, table
 from fastopt.words import near
 
 __all__ = ["answer", "outcomes", "summary"]

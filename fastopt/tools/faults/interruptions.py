@@ -1,4 +1,4 @@
-"""``python -m fastopt verify --faults``: what interrupts and damaged files make of everybody's Adam."""
+"""What interrupts and damaged files make of everybody's Adam: ``verify --against faults``."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from fastopt.demo.peers import Subject
+from fastopt.tools.faults.subjects import Subject
 
-__all__ = ["NOTES", "ROWS", "Events", "interrupt", "interruptions"]
+__all__ = ["NOTES", "ROWS", "Events", "SimulatedInterrupt", "interrupt", "interruptions"]
 
 # At most so many moments of a step are tried, evenly spread: those of a library with long ways in Python take
 # minutes otherwise.
@@ -28,6 +28,10 @@ is wrong if it was loaded, and the next step was another one than with the whole
 files, or its caller puts the new values in the places of the old ones."""
 
 Values = list[list[float]]
+
+
+class SimulatedInterrupt(KeyboardInterrupt):
+    """An interrupt of this program's own, which real ones are told from: they end it."""
 
 
 class Events:
@@ -70,7 +74,7 @@ class Events:
 
 def interrupt() -> None:
     """Do what Ctrl-C does."""
-    raise KeyboardInterrupt
+    raise SimulatedInterrupt
 
 
 class Training:
@@ -139,7 +143,7 @@ def ctrl_c(subject: Subject) -> str:
         try:
             with Events(at, interrupt):
                 training.step(2)
-        except KeyboardInterrupt:
+        except SimulatedInterrupt:
             pass
 
     return wrong_moments(subject, act, [after(subject), after(subject, 2)])

@@ -1,31 +1,19 @@
-"""What the arguments of the command line are, and how they are read."""
+"""How the arguments of commands are read, and options that several commands have."""
 
 import argparse
 from keyword import iskeyword
 from pathlib import Path
-from typing import NoReturn
 
 import fastopt
+from fastopt.cli.command import Argument, option
 
-__all__ = ["DTYPES", "Defaults", "Parser", "dtypes", "module", "png", "rules", "shapes", "whole", "widths"]
+__all__ = [
+    "BOOK", "DTYPES", "dtypes", "dtypes_option", "module", "out_option", "png", "rules", "rules_option",
+    "shapes", "whole", "widths",
+]  # fmt: skip
 
 DTYPES = ("float32", "float64")
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser that says what is wrong in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Exit with code 2."""
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
-
-
-class Defaults(argparse.ArgumentDefaultsHelpFormatter):
-    """Help with the defaults of the options that have one."""
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        known = action.default is not None and action.default is not False
-        return super()._get_help_string(action) if known else action.help
+BOOK = "SGD,Momentum,Nesterov,AdaGrad,RMSprop,Adam"  # in the book's order
 
 
 def whole(text: str, least: int = 1) -> int:
@@ -97,3 +85,20 @@ def module(text: str) -> str:
             f"must be the name of a module as in an import, got {text!r}; write {valid or 'common.optimizer'}"
         )
     return text
+
+
+def rules_option(help: str = "the rules, or all", default: str | None = BOOK) -> Argument:
+    """Return the option ``--rules``."""
+    return option("--rules", type=rules, default=default, metavar="RULE,RULE", help=help)
+
+
+def dtypes_option() -> Argument:
+    """Return the option ``--dtypes``."""
+    return option(
+        "--dtypes", type=dtypes, default=",".join(DTYPES), metavar="DTYPE,DTYPE", help="of the parameters"
+    )
+
+
+def out_option(default: str) -> Argument:
+    """Return the option ``--out``, with the picture's name by default."""
+    return option("--out", type=png, default=Path(default), metavar="FILE.png", help="the picture")

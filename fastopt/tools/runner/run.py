@@ -16,10 +16,10 @@ import numpy as np
 
 from fastopt import optimizers, reference
 from fastopt.arrays.containers import match_grads
-from fastopt.demo import substitutes
-from fastopt.demo.report import table
-from fastopt.demo.substitutes import Parents, Substitutes, gpu_message
 from fastopt.optimizer import Optimizer
+from fastopt.tools.report import table
+from fastopt.tools.runner import substitutes
+from fastopt.tools.runner.substitutes import Parents, Substitutes, gpu_message
 from fastopt.tools.verification import like
 
 __all__ = ["Cost", "run", "summary"]
@@ -70,7 +70,7 @@ def meter(costs: dict[str, Cost]) -> None:
         cost = costs.get(rule) or costs.setdefault(rule, Cost())
         cost.steps.append(seconds)
         n = len(cost.steps)
-        if n > 1 and n & (n - 1) == 0 and rule in reference.__all__:  # at steps 2, 4, 8, ...
+        if n > 1 and n & (n - 1) == 0 and rule in optimizers.RULES:  # at steps 2, 4, 8, ...
             with np.errstate(all="ignore"):
                 cost.plain += plain(self, params, grads)
         return taken
@@ -134,7 +134,7 @@ def own_modules() -> list[str]:
     ]
 
 
-def no_step(script: Path, module: str, imported: Collection[str]) -> str:
+def no_step(script: Path, module: str, imported: Collection[str], prog: str) -> str:
     """Return why a script took no step of an optimizer of fastopt, and what to write.
 
     Parameters
@@ -145,6 +145,8 @@ def no_step(script: Path, module: str, imported: Collection[str]) -> str:
         The module whose optimizers fastopt replaces.
     imported : collection of str
         The modules with fastopt's optimizers that the script has imported.
+    prog : str
+        How this command was called, such as ``fastopt run``.
     """
     if imported:
         name = " and ".join(sorted(imported))
@@ -157,11 +159,11 @@ def no_step(script: Path, module: str, imported: Collection[str]) -> str:
     option = "--dezero" if DEZERO in others else f"--module {others[0] if others else 'NAME'}"
     return (
         f"{script.name} took no step of an optimizer of fastopt, as it imported no module {module}; name the "
-        f"module of its optimizers, as in python -m fastopt run {option} {script.name}"
+        f"module of its optimizers, as in {prog} {option} {script.name}"
     )
 
 
-def run(script: Path, arguments: Sequence[str], module: str, dezero: bool) -> int:
+def run(script: Path, arguments: Sequence[str], module: str, dezero: bool, prog: str) -> int:
     """Run a script as Python does, print the summary to stderr, and return the exit code.
 
     The process is the script's from here. In the module of this name, and with ``dezero`` in
@@ -199,5 +201,5 @@ def run(script: Path, arguments: Sequence[str], module: str, dezero: bool) -> in
         sys.excepthook(type(failure), failure, failure.__traceback__)
         return 130 if isinstance(failure, KeyboardInterrupt) else 1
     if not costs:
-        print(f"\nfastopt: {no_step(script, module, importer.imported)}", file=sys.stderr)
+        print(f"\nfastopt: {no_step(script, module, importer.imported, prog)}", file=sys.stderr)
     return 0

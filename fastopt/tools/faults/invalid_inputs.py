@@ -1,4 +1,4 @@
-"""``python -m fastopt verify --faults``: wrong inputs, as everybody's Adam takes them by default."""
+"""Wrong inputs, as everybody's Adam takes them by default: ``verify --against faults``."""
 
 import warnings
 from collections.abc import Callable
@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-import fastopt
-from fastopt.demo.interruptions import NOTES as interruption_notes
-from fastopt.demo.interruptions import interruptions
-from fastopt.demo.peers import NoContainer, subjects
-from fastopt.demo.report import paragraph, table
+from fastopt import optimizers
+from fastopt.tools.faults.interruptions import NOTES as interruption_notes
+from fastopt.tools.faults.interruptions import interruptions
+from fastopt.tools.faults.subjects import NoContainer, subjects
+from fastopt.tools.report import paragraph, table
 
 __all__ = ["FAULTS", "Fault", "Outcome", "outcome", "start", "summary"]
 
@@ -159,7 +159,7 @@ def summary() -> tuple[str, bool]:
         own = outcomes["fastopt"]
         if fault.error == "FloatingPointError":
             right &= not own.error and own.warning == "RuntimeWarning"
-            raised = outcome(fault, fastopt.Adam(nonfinite="raise"))
+            raised = outcome(fault, optimizers.Adam(nonfinite="raise"))
             right &= raised.error == fault.error and not raised.changed
             strict.append(fault.name)
         else:

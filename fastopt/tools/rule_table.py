@@ -1,4 +1,4 @@
-"""``python -m fastopt rules``: what there is, as text and as the README's table."""
+"""The table of rules, as text and as that of the guide: ``fastopt rules``."""
 
 from collections.abc import Iterator
 from inspect import Signature, signature
@@ -7,15 +7,16 @@ from operator import attrgetter
 from textwrap import wrap
 
 from fastopt import optimizers, reference
-from fastopt.demo.report import table
 from fastopt.tools.registry import Rule, rules
+from fastopt.tools.report import table
 
 __all__ = ["BEGIN", "END", "markdown", "renewed", "summary"]
 
 # The widest column of states, in characters.
 STATES = 24
 # In a Markdown file the table is between these lines.
-BEGIN, END = "<!-- rules: python -m fastopt rules --markdown README.md -->", "<!-- end of rules -->"
+BEGIN = "<!-- rules: python -m fastopt rules --markdown fastopt/guide/rules.md -->"
+END = "<!-- end of rules -->"
 
 
 def arguments(rule: Rule) -> str:

@@ -1,14 +1,17 @@
-"""The tables and the picture of ``python -m fastopt bench``."""
+"""The tables and the picture of ``fastopt bench``."""
 
 from collections.abc import Sequence
+from itertools import product
+from math import ceil
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 
-from fastopt.demo.report import paragraph, save, table
+from fastopt.figures import MARKERS, WIDTH, figure, label_logarithmic, n_columns, save
 from fastopt.tools.benchmarking import Start, Timing
 from fastopt.tools.equivalents import LIBRARIES
+from fastopt.tools.report import paragraph, table
 
 __all__ = ["break_even", "picture", "summary"]
 
@@ -81,52 +84,78 @@ def break_even(timings: Sequence[Timing], start: Start, dtype: str) -> str:
     return f"{table(header, rows, keys=3)}\n\n{text}"
 
 
-def bars(axes: Any, timing: Timing) -> None:
-    """Draw the times of one size."""
-    names = [name for name in reversed(LINES) if name in timing.seconds]  # the first comes on top
-    times = [timing.seconds[name] * 1e6 for name in names]
-    drawn = axes.barh([LINES[name][1] for name in names], times, color=[LINES[name][0] for name in names])
-    axes.bar_label(drawn, [micros(time / 1e6) for time in times], padding=3, size=8)
-    axes.margins(x=0.2)  # for the numbers
+def bars(axes: Any, timing: Timing, names: Sequence[str]) -> None:
+    """Draw the times of one size, with the same rows in all panels."""
+    places = [row for row, name in enumerate(names) if name in timing.seconds]
+    times = [timing.seconds[names[row]] * 1e6 for row in places]
+    drawn = axes.barh(places, times, color=[LINES[names[row]][0] for row in places])
+    axes.bar_label(drawn, [micros(time / 1e6) for time in times], padding=3)
+    axes.set_yticks(range(len(names)), [LINES[name][1] for name in names])
+    axes.set_ylim(len(names) - 0.4, -0.6)  # the first comes on top
+    axes.set_xlim(0, 1.5 * max(times))  # for the numbers
 
 
 def lines(axes: Any, timings: Sequence[Timing]) -> None:
     """Draw time against size."""
-    for name, (color, label) in LINES.items():
+    for marker, (name, (color, label)) in zip(MARKERS, LINES.items(), strict=False):
         points = [(t.elements, t.seconds[name] * 1e6) for t in timings if name in t.seconds]
         if points:
             axes.plot(
                 *zip(*points, strict=True),
                 color=color,
                 label=label,
-                marker="" if name == "limit" else "o",
-                markersize=3.5,
+                marker="" if name == "limit" else marker,
+                markersize=4,
                 linestyle=":" if name == "limit" else "-",
             )
     axes.set(xscale="log", yscale="log")
-    axes.yaxis.set_major_formatter("{x:,g}")
-    axes.grid(alpha=0.3)
+    axes.grid()
+
+
+def legend_entries(panels: Any) -> tuple[Sequence[Any], Sequence[str]]:
+    """Return handles and labels of the legend: a rule may lack an implementation that another one has."""
+    found = {
+        label: handle
+        for panel in panels.flat
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
+    }
+    labels = [label for _, label in LINES.values() if label in found]
+    return [found[label] for label in labels], labels
 
 
 def picture(timings: Sequence[Timing], out: Path) -> Path:
     """Draw time against size, or bars if there is one size, a panel for each rule and dtype; save it."""
-    rules, dtypes = (list(dict.fromkeys(getattr(t, name) for t in timings)) for name in ("rule", "dtype"))
-    one = len(timings) == len(rules) * len(dtypes)
-    figure = Figure(figsize=(4.2 * len(rules), (2.6 if one else 3.6) * len(dtypes)), layout="constrained")
-    panels = figure.subplots(len(dtypes), len(rules), squeeze=False, sharex=not one, sharey=not one)
-    for line, dtype in zip(panels, dtypes, strict=True):
-        for axes, rule in zip(line, rules, strict=True):
+    dtypes, rules = (list(dict.fromkeys(getattr(t, name) for t in timings)) for name in ("dtype", "rule"))
+    is_one_size = len(timings) == len(rules) * len(dtypes)
+    names = [name for name in LINES if any(name in t.seconds for t in timings)]
+    columns = n_columns(len(rules))
+    rows = ceil(len(rules) / columns)
+    height = 0.8 + 0.22 * len(names) if is_one_size else 2.2
+    size = (0.7 + height * rows * len(dtypes), WIDTH * columns / min(3, columns))
+    with figure(*size, is_shown=False) as canvas:
+        panels = canvas.subplots(
+            rows * len(dtypes), columns, squeeze=False, sharex=not is_one_size, sharey=True
+        )
+        for panel in panels.flat:
+            panel.set_visible(False)
+        for i, (dtype, rule) in enumerate(product(dtypes, rules)):
+            # Each dtype begins with a new row.
+            block, place = divmod(i, len(rules))
+            axes = panels[block * rows + place // columns, place % columns]
+            axes.set_visible(True)
             here = [t for t in timings if (t.rule, t.dtype) == (rule, dtype)]
-            if one:
-                bars(axes, here[0])
+            if is_one_size:
+                bars(axes, here[0], names)
             else:
                 lines(axes, sorted(here, key=lambda t: t.elements))
-            axes.set_title(f"{rule}, {dtype}", loc="left", weight="bold", size=11)
-            axes.spines[["top", "right"]].set_visible(False)
-        if not one:
-            line[0].set_ylabel("microseconds a step")
-    for axes in panels[-1]:
-        axes.set_xlabel("microseconds a step" if one else "parameters")
-    if not one:
-        panels[0][0].legend(frameon=False, fontsize=8)
-    return save(figure, out)
+            axes.set_title(f"{rule}, {dtype}")
+            if place % columns == 0 and not is_one_size:
+                axes.set_ylabel("µs a step")
+            if place + columns >= len(rules):
+                axes.tick_params(labelbottom=True)
+                axes.set_xlabel("µs a step" if is_one_size else "parameters")
+        if not is_one_size:
+            label_logarithmic(panels[0, 0].yaxis)
+            panels[0, 0].xaxis.set_major_formatter(EngFormatter(sep=""))
+            canvas.legend(*legend_entries(panels), loc="outside lower center", ncols=4)
+    return save(canvas, out)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-import fastopt
+from fastopt import optimizers
 from fastopt.tools.equivalents import version_of
 
 __all__ = ["NoContainer", "Subject", "subjects"]
@@ -156,7 +156,7 @@ class Keras:
 def subjects() -> list[Subject]:
     """Return the optimizers that can be compared here, fastopt first."""
     found = [
-        Subject("fastopt", fastopt.Adam, 'fastopt.Adam(), which has nonfinite="warn"'),
+        Subject("fastopt", optimizers.Adam, 'fastopt.Adam(), which has nonfinite="warn"'),
         Subject("the book's code", Book, "Adam(), section 6.1.6; NumPy's own warnings"),
     ]
     libraries = (

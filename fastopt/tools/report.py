@@ -1,13 +1,11 @@
-"""Text tables and pictures."""
+"""Text tables."""
 
 from collections.abc import Collection, Sequence
 from itertools import zip_longest
-from pathlib import Path
 from shutil import get_terminal_size
 from textwrap import fill
-from typing import Any
 
-__all__ = ["paragraph", "save", "table"]
+__all__ = ["paragraph", "table"]
 
 GAP = "  "
 
@@ -83,9 +81,3 @@ def cut(widths: Sequence[int], keys: int, width: int) -> list[list[int]]:
 def paragraph(text: str) -> str:
     """Return a text in lines of the terminal's width."""
     return fill(text, get_terminal_size().columns, break_long_words=False, break_on_hyphens=False)
-
-
-def save(figure: Any, out: Path) -> Path:
-    """Save a matplotlib figure, and return the path."""
-    figure.savefig(out, dpi=160)
-    return out

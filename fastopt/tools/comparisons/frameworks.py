@@ -1,13 +1,13 @@
-"""``python -m fastopt verify --rules``: each rule beside its equivalent in PyTorch, optax or Keras."""
+"""Each rule beside its equivalent in PyTorch, optax or Keras: ``verify --against frameworks``."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from tqdm import tqdm
 
-from fastopt.demo.report import table
 from fastopt.tools.benchmarking import NETWORK, Timing, bench
 from fastopt.tools.equivalents import LIBRARIES, TOLERANCES, difference, first_library, version_of
+from fastopt.tools.report import table
 
 __all__ = ["Comparison", "compare", "summary"]
 
@@ -23,14 +23,12 @@ class Comparison(NamedTuple):
 
 def compare(names: Iterable[str], blocks: int = 15) -> list[Comparison]:
     """Compare rules with their equivalents; those that no library has are left out."""
+    pairs = [(rule, library) for rule in names if (library := first_library(rule))]
     for name, (packages, *_) in LIBRARIES.items():
-        if not version_of(name):
+        if any(library == name for _, library in pairs) and not version_of(name):
             raise ModuleNotFoundError(f"{name} is not installed", name=packages[0])
     found = []
-    for rule in tqdm(tuple(names)):
-        library = first_library(rule)
-        if library is None:
-            continue
+    for rule, library in tqdm(pairs):
         differences = {dtype: difference(rule, library, dtype) for dtype in TOLERANCES}
         timings = {dtype: bench([NETWORK], [rule], [dtype], blocks)[0] for dtype in TOLERANCES}
         found.append(Comparison(rule, library, differences, timings))

@@ -1,0 +1,102 @@
+"""The program: finds the command, runs it, and ends quietly at Ctrl-C and where nobody reads its output."""
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import fastopt
+from fastopt.cli.bench import bench
+from fastopt.cli.command import Parser
+from fastopt.cli.guide import guide
+from fastopt.cli.pipes import CLOSED_PIPE, discard_output
+from fastopt.cli.rules import rules
+from fastopt.cli.run import run
+from fastopt.cli.train import train
+from fastopt.cli.trajectories import trajectories
+from fastopt.cli.verify import verify
+from fastopt.cli.warmup import warmup
+
+__all__ = ["COMMANDS", "build_parser", "enter", "main"]
+
+# In the order of the help.
+COMMANDS = (train, trajectories, bench, verify, rules, warmup, run, guide)
+
+# The extra that brings each optional module.
+EXTRAS = {
+    **dict.fromkeys(("matplotlib", "tqdm", "sklearn", "threadpoolctl"), "demo"),
+    **dict.fromkeys(("torch", "optax", "keras", "jax"), "frameworks"),
+}
+
+# The exit code that a shell reports for programs that SIGINT has ended.
+INTERRUPTED = 130
+
+
+def build_parser(prog: str = "fastopt") -> Parser:
+    """Return the parser of the command line of a program that is called by this name."""
+    parser = Parser(
+        prog=prog,
+        description="Optimizers of networks written from scratch in NumPy, as fused Numba kernels.",
+    )
+    parser.add_argument("--version", action="version", version=f"fastopt {fastopt.__version__}")
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        command.add_to(subparsers)
+    return parser
+
+
+def enter(prog: str = "fastopt") -> NoReturn:
+    """Run the command line of this process, and end the process: the script ``fastopt``."""
+    code = main(prog=prog)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # A further Ctrl-C ends the process at once. Python would print a traceback while it shuts down.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    sys.exit(code)
+
+
+def main(arguments: Sequence[str] | None = None, prog: str = "fastopt") -> int:
+    """Run a command line, and return the exit code.
+
+    Ctrl-C ends it with one line and code 130. Where nobody reads the output (``| head``), it ends quietly.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        The words after the program's name; by default those of the process.
+    prog : str
+        How the program was called, for its help.
+    """
+    try:
+        try:
+            try:
+                return execute(arguments, prog)
+            finally:  # also after --help, which exits
+                if sys.stdout is not None and not sys.stdout.closed:  # as without a console, or by a script
+                    sys.stdout.flush()
+        except KeyboardInterrupt as interrupt:
+            if sys.stderr is not None and not sys.stderr.closed:
+                # Commands tell by the message what is kept or where it was.
+                print(": ".join(["interrupted", *map(str, interrupt.args)]), file=sys.stderr, flush=True)
+            return INTERRUPTED
+    except BrokenPipeError:
+        discard_output()
+        return CLOSED_PIPE
+
+
+def execute(arguments: Sequence[str] | None, prog: str) -> int:
+    """Run a command line, and return the exit code."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    options = build_parser(prog).parse_args(given, argparse.Namespace(given=given))
+    try:
+        code: int = options.command.run(options)
+    except ModuleNotFoundError as error:
+        module = (error.name or "").split(".")[0]
+        if module == "mpi4py":
+            print(error, file=sys.stderr)
+            return 1
+        if module not in EXTRAS:
+            raise
+        print(f'this needs {module}: python -m pip install "fastopt[{EXTRAS[module]}]"', file=sys.stderr)
+        return 1
+    return code

@@ -1,0 +1,1 @@
+"""Every rule beside plain NumPy and beside its equivalents in frameworks: tables of ``fastopt verify``."""

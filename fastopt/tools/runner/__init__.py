@@ -1,0 +1,1 @@
+"""Programs of others that run with fastopt's optimizers: what ``fastopt run`` does."""
