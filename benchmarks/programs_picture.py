@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fastopt.figures import figure, label_logarithmic, save
-
 from .programs import RESULTS
 
 __all__ = ["picture"]
@@ -33,6 +31,9 @@ def picture(results: Mapping[str, Any], out: Path) -> Path:
     out : Path
         The file.
     """
+    # asv imports this module with older versions of fastopt, too.
+    from fastopt.figures import figure, label_logarithmic, save
+
     steps = sorted(results["steps"].items(), key=lambda item: item[1]["fastopt"] / item[1]["own"])
     own, fast = ([times[by] for _, times in steps] for by in ("own", "fastopt"))
     rows = range(len(steps))

@@ -9,10 +9,11 @@ record; schedules; clipping to copies; the norm. Averages follow the rule, in co
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, make_dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from fastopt.documentation import DocumentedType
 from fastopt.engine.engine import Engine
 from fastopt.engine.memory import StateSpec
 from fastopt.engine.plan import Arrays
@@ -45,6 +46,13 @@ __all__ = ["Configuration", "gradient_options"]
 
 # Options whose value is part of a plan.
 PLANNED = frozenset(("groups", "decay_params", "nonfinite", "denormals", "cautious", "threads"))
+
+
+# The dataclasses with the options' fields.
+SOURCES = (
+    DecayFields, GroupFields, ClippingFields, AverageFields, AccumulationFields, SparseFields,
+    NonfiniteFields, SkippingFields, CautiousFields, DenormalFields, QuantizationFields,
+)  # fmt: skip
 
 
 class Derived:
@@ -100,13 +108,32 @@ def gradient_options(owner: Any) -> list[Option]:
     return options
 
 
+if TYPE_CHECKING:
+
+    class OptionFields(
+        DecayFields, GroupFields, ClippingFields, AverageFields, AccumulationFields, SparseFields,
+        NonfiniteFields, SkippingFields, CautiousFields, DenormalFields, QuantizationFields,
+    ):  # fmt: skip
+        """The fields of all options."""
+
+else:  # One class, as Python's help lists all from which a class inherits.
+    OptionFields = make_dataclass(
+        "OptionFields",
+        [(known.name, known.type, known) for source in reversed(SOURCES) for known in fields(source)],
+        namespace={"__module__": __name__, "__doc__": "The fields of all options."},
+        init=False, repr=False, eq=False, kw_only=True,
+    )  # fmt: skip
+
+
 @dataclass(init=False, repr=False, eq=False, kw_only=True)
-class Configuration(
-    Stepping, UpdateRule, Derived,
-    DecayFields, GroupFields, ClippingFields, AverageFields, AccumulationFields, SparseFields,
-    NonfiniteFields, SkippingFields, CautiousFields, DenormalFields, QuantizationFields,
-):  # fmt: skip
-    """The fields of an optimizer, and what follows from them."""
+class Configuration(Stepping, UpdateRule, Derived, OptionFields, metaclass=DocumentedType):
+    """The fields of an optimizer, and what follows from them.
+
+    Parameters
+    ----------
+    threads : int, optional
+        Number of threads of a large step; by default that of `fastopt.set_num_threads`.
+    """
 
     threads: int | None = field(default=None, repr=False, metadata={"check": check_threads, "saved": False})
 
@@ -324,3 +351,7 @@ class Configuration(
         averages = [spec.name.split(".")[0] for option in self.options for spec in option.averages]
         own = [] if self.zero_grad_is_noop else [type(self).__name__]
         return own + ["weight decay"] * bool(decays) + averages
+
+
+# What the help of each rule names.
+DocumentedType.option_sources = (*SOURCES, Configuration)

@@ -16,7 +16,6 @@ from fastopt import reference, schedules
 from fastopt.engine import memory
 from fastopt.reference import options as reference_options
 from fastopt.reference.options import Optimizer
-from fastopt.reference.quantization import STATES
 
 __all__ = [
     "LONG",
@@ -202,7 +201,7 @@ def has_option(rule: str, option: str) -> bool:
     if option in ("schedule", "schedules"):
         return "lr" not in own.unscheduled
     if option in QUANTIZED:
-        return rule in STATES
+        return hasattr(getattr(reference, rule), "quantized")
     shared = any(getattr(own, state).spec.is_shared for state in own.states)
     if option == "lookahead_reset" and (shared or own.n_totals):
         return False

@@ -16,9 +16,10 @@ from fastopt import kernels, optimizers, reference
 from fastopt.kernels.jit import Compiled
 from fastopt.optimizer import Optimizer
 from fastopt.tools import equivalents
+from fastopt.tools.registry import describe
 
 ROOT = Path(fastopt.__file__).parents[1]
-CHANGELOG = ROOT / "CHANGELOG.md"
+TABLE = ROOT / "fastopt" / "guide" / "rules.md"
 TWO_KERNELS = ("kernel", "statistics_kernel")
 
 
@@ -44,7 +45,7 @@ def missing() -> Iterator[str]:
     plain, fast, loops = families("reference"), families("optimizers"), families("kernels")
     table = {rule: family for family, rules in optimizers.FAMILIES.items() for rule in rules}
     libraries = {rule for library in equivalents.LIBRARIES.values() for rule in library.rules}
-    changes = CHANGELOG.read_text("utf-8")
+    shown = TABLE.read_text("utf-8")
     unused = {*loops}
     for rule in dict.fromkeys([*plain, *fast, *table, *CASES]):
         family = plain.get(rule) or fast.get(rule) or table.get(rule) or "FAMILY"
@@ -64,8 +65,11 @@ def missing() -> Iterator[str]:
                 f"fastopt/tools/equivalents.py: write {rule!r}: (its name there, their arguments, ours) in "
                 "TORCH, OPTAX or KERAS; if no library has it, its authors' results in tests/golden.py"
             )
-        if not re.search(rf"\b{rule}\b", changes):
-            yield f"CHANGELOG.md: name {rule}"
+        if f"| `{rule}` |" not in shown:
+            yield (
+                "fastopt/guide/rules.md: let python -m fastopt rules --markdown fastopt/guide/rules.md "
+                f"write {rule}"
+            )
         if fast.get(rule) != family:
             continue
         cls = getattr(import_module(f"fastopt.optimizers.{family}"), rule)
@@ -131,9 +135,10 @@ def test_further_places_are_named(monkeypatch, tmp_path):
     monkeypatch.setitem(CASES, "NAG", CASES["NAG"]._replace(states={}))
     assert [*missing()] == ["tests/cases.py: write the values of v in the states of 'NAG'"]
     monkeypatch.undo()
-    (tmp_path / "CHANGELOG.md").write_text(re.sub(r"\bNAG\b", "", CHANGELOG.read_text("utf-8")), "utf-8")
-    monkeypatch.setitem(globals(), "CHANGELOG", tmp_path / "CHANGELOG.md")
-    assert [*missing()] == ["CHANGELOG.md: name NAG"]
+    (tmp_path / "rules.md").write_text(TABLE.read_text("utf-8").replace("`NAG`", ""), "utf-8")
+    monkeypatch.setitem(globals(), "TABLE", tmp_path / "rules.md")
+    (line,) = missing()
+    assert line.startswith("fastopt/guide/rules.md: let python -m fastopt rules --markdown")
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -141,6 +146,21 @@ def test_docstrings_say_when_to_take_a_rule(rule):
     summary, *_ = inspect.getdoc(getattr(fastopt, rule)).split("\nParameters\n")
     remedy = f'in fastopt/{getattr(fastopt, rule).__module__.replace(".", "/")}.py write "Take it when ..."'
     assert "Take it when" in " ".join(summary.split()), remedy
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_docstrings_of_the_reference_have_formula_and_paper(rule):
+    cls = getattr(reference, rule)
+    where = f"{cls.__module__.replace('.', '/')}.py: {rule}"
+    summary, formula, *_ = cls.__doc__.split("\n\n")
+    assert summary.endswith("."), f"{where}: write in one sentence what it is"
+    assert "←" in formula, f"{where}: write the formula after the summary, a line for each assignment"
+    paper = inspect.getdoc(cls).partition("\nReferences\n----------\n")[2]
+    assert re.search(r"\b(19|20)\d\d\b", paper), f"{where}: write under References the paper with its year"
+    arxiv = [
+        re.findall(r"arXiv:([\d.]+\d)", text) for text in (paper, describe(getattr(fastopt, rule)).source)
+    ]
+    assert {*arxiv[0]} & {*arxiv[1]} or not arxiv[1], f"{where}: write arXiv:{' and '.join(arxiv[1])}"
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -1,5 +1,6 @@
 """The demonstrations: parts against independent values, and both commands as a user runs them."""
 
+import re
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from cases import BOOK, CASES, DTYPES, FOR_MATRICES, RULES
 import fastopt
 from fastopt import reference
 from fastopt.cli.program import build_parser, main
-from fastopt.demo import trajectories
+from fastopt.demo import settings, trajectories
 from fastopt.demo.data import Data, digits, load
 from fastopt.demo.network import MultiLayerNet
 from fastopt.demo.settings import SETTINGS
@@ -156,6 +157,18 @@ def test_times_of_a_training_are_medians():
 
 def test_rules_of_the_demonstrations():
     assert set(SETTINGS) == set(CASES)
+
+
+def test_a_rule_without_a_row_has_a_setting_of_its_family(monkeypatch):
+    monkeypatch.delitem(settings.ROWS, "Signum")
+    # The lower rates of Rprop and Lion; a color halfway from Rprop's to light gray.
+    assert settings.derived("Signum") == settings.Setting("#7CAA8A", 0.0001, 0.18, 0.004, 0.0013)
+    for rule in ("Rprop", "Lion"):
+        monkeypatch.delitem(settings.ROWS, rule)
+    assert settings.derived("Signum") == settings.Setting("#AAAAAA", *[1e-4] * 4)
+    for rule in RULES:
+        assert re.fullmatch("#[0-9A-F]{6}", settings.derived(rule).color)
+        assert min(settings.derived(rule)[1:5]) > 0
 
 
 def test_digits_are_split():

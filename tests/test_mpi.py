@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -109,6 +110,34 @@ def test_more_ranks_than_samples():
     result = mpiexec(2, "-m", "fastopt", "train", "--mpi", "--batch", 1)
     assert result.returncode == 2
     assert "too small for 2 ranks" in result.stderr
+
+
+# Shells have interrupts ignored by what they start in the background, and Python then ignores them, too.
+INTERRUPTIBLE = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from fastopt.cli.program import enter
+enter()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it has other signals")
+def test_ctrl_c_ends_all_ranks_without_a_traceback():
+    arguments = ["train", "--mpi", "--epochs", "9999", "--rules", "SGD"]
+    with subprocess.Popen(
+        [FOUND, "-n", "2", sys.executable, "-c", INTERRUPTIBLE, *arguments],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(TESTS.parent)},
+    ) as process:  # fmt: skip
+        seen = b""
+        while b"step/s" not in seen:
+            part = process.stderr.read1(1000)
+            assert part, seen
+            seen += part
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert b"Traceback" not in errors
+    assert errors.count(b"interrupted\n") == 1
 
 
 def test_muon_needs_a_partition():

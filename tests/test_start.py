@@ -518,7 +518,7 @@ def test_warmup_can_be_interrupted(cache, expected):
     while process.poll() is None:  # an interrupt may fall into a place where Python ignores it
         process.send_signal(signal.SIGINT)
         with suppress(subprocess.TimeoutExpired):
-            process.wait(1)
+            process.wait(15)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert err.splitlines()[-1] == "interrupted: what has been compiled so far is kept"

@@ -27,6 +27,6 @@ def in_form_of(form: type[Optimizer], name: str) -> Any:
     if name not in optimizers.RULES:
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
     rule = getattr(optimizers, name)
-    made = type(name, (form, rule), {"__module__": module, "__doc__": rule.__doc__})
+    made = type(name, (form, rule), {"__module__": module, "__doc__": vars(rule)["__doc__"]})
     setattr(sys.modules[module], name, made)
     return made

@@ -3,25 +3,18 @@
 import argparse
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from importlib import import_module
 from typing import NoReturn
 
 import fastopt
-from fastopt.cli.bench import bench
-from fastopt.cli.command import Parser
-from fastopt.cli.guide import guide
+from fastopt.cli.command import Command, Parser
 from fastopt.cli.pipes import CLOSED_PIPE, discard_output
-from fastopt.cli.rules import rules
-from fastopt.cli.run import run
-from fastopt.cli.train import train
-from fastopt.cli.trajectories import trajectories
-from fastopt.cli.verify import verify
-from fastopt.cli.warmup import warmup
 
 __all__ = ["COMMANDS", "build_parser", "enter", "main"]
 
-# In the order of the help.
-COMMANDS = (train, trajectories, bench, verify, rules, warmup, run, guide)
+# In the order of the help. Each is a function in the module of its name.
+COMMANDS = ("train", "trajectories", "bench", "verify", "rules", "warmup", "run", "guide")
 
 # The extra that brings each optional module.
 EXTRAS = {
@@ -33,15 +26,16 @@ EXTRAS = {
 INTERRUPTED = 130
 
 
-def build_parser(prog: str = "fastopt") -> Parser:
-    """Return the parser of the command line of a program that is called by this name."""
+def build_parser(prog: str = "fastopt", names: Iterable[str] = COMMANDS) -> Parser:
+    """Return the parser of the command line of a program that is called by this name, with some commands."""
     parser = Parser(
         prog=prog,
         description="Optimizers of networks written from scratch in NumPy, as fused Numba kernels.",
     )
     parser.add_argument("--version", action="version", version=f"fastopt {fastopt.__version__}")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in COMMANDS:
+    for name in names:
+        command: Command = getattr(import_module(f"fastopt.cli.{name}"), name)
         command.add_to(subparsers)
     return parser
 
@@ -87,7 +81,9 @@ def main(arguments: Sequence[str] | None = None, prog: str = "fastopt") -> int:
 def execute(arguments: Sequence[str] | None, prog: str) -> int:
     """Run a command line, and return the exit code."""
     given = sys.argv[1:] if arguments is None else list(arguments)
-    options = build_parser(prog).parse_args(given, argparse.Namespace(given=given))
+    # A command's module is imported here, where Ctrl-C ends quietly; others aren't needed.
+    names = given[:1] if given and given[0] in COMMANDS else COMMANDS
+    options = build_parser(prog, names).parse_args(given, argparse.Namespace(given=given))
     try:
         code: int = options.command.run(options)
     except ModuleNotFoundError as error:

@@ -1,6 +1,10 @@
 """A network learns digits on several processes, each from its part of every batch."""
 
-from collections.abc import Sequence
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from statistics import median
 from time import perf_counter, sleep
 from typing import Any, NamedTuple
@@ -76,9 +80,27 @@ def report(
         raise ValueError(
             f"a batch of {batch} is too small for {comm.size} ranks, of which each needs a sample"
         )
-    with abort_on_error(comm):
+    with ended_by_interrupt(comm), abort_on_error(comm):
         outcomes = train(data, rules, hidden, epochs, batch, *how)
     return summary(outcomes) if outcomes else ""
+
+
+@contextmanager
+def ended_by_interrupt(comm: MPI.Comm) -> Iterator[None]:
+    """Let Ctrl-C end the process at once: an exception would be printed by every rank."""
+    before = signal.getsignal(signal.SIGINT)
+
+    def end(number: int, frame: Any) -> None:
+        if comm.rank == 0:
+            print("interrupted", file=sys.stderr, flush=True)
+        os._exit(130)
+
+    if before is signal.default_int_handler:
+        signal.signal(signal.SIGINT, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def train(

@@ -1,11 +1,11 @@
 """How many threads a step may use, and the threads that help with large ones.
 
-A phase of a step is cut into parts at multiples of 64 elements, on which the bits don't depend. Each thread
-takes the next part by an atomic operation. The thread that takes the step does parts itself and then waits,
-in compiled code, for parts that others have begun. So a helper that comes late, or never, as after a fork,
-costs nothing. A ticket has the number of its round, after which it is worthless. Helpers are Python threads,
-which let go of the GIL in compiled code. They need no library of threads: the layers of those end a process
-in some combinations of forks and threads.
+A phase of a step is cut into parts at multiples of 256 elements, a block of quantized states. The bits don't
+depend on where. Each thread takes the next part by an atomic operation. The thread that takes the step does
+parts itself and then waits, in compiled code, for parts that others have begun. So a helper that comes late,
+or never, as after a fork, costs nothing. A ticket has the number of its round, after which it is worthless.
+Helpers are Python threads, which let go of the GIL in compiled code. They need no library of threads: the
+layers of those end a process in some combinations of forks and threads.
 
 A rule of whole arrays has one thread for each array, and arrays are distributed by size. So one large array
 doesn't gain from a second core.
@@ -80,6 +80,11 @@ def set_num_threads(n: int | None) -> None:
     -----
     The results are the same to the last bit whatever the number. Steps of less than some 20,000 elements
     always use one thread.
+
+    Examples
+    --------
+    >>> fastopt.set_num_threads(1)  # every optimizer, but for those with threads of their own
+    >>> fastopt.set_num_threads(None)  # as at the start
     """
     global chosen
     chosen = check_threads("n", n)

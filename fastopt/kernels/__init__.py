@@ -9,8 +9,8 @@ have two kernels, of whole arrays: see `fastopt.kernels.layerwise`.
 
 Kernels run without the compiler, too: once, with ``...`` for the index, so on whole arrays of NumPy, and with
 the same bits (`fastopt.kernels.plain`). So a choice that depends on an element is made by `choose`, and
-``keep·param``, which mostly is the parameter, by `decayed`. A kernel that goes row by row has a second
-function for this.
+``keep·param``, which mostly is the parameter, by `decayed`, and a sum with a scalar that mostly is 0 by
+`added`. A kernel that goes row by row has a second function for this, ``@kernel(numpy=...)``.
 
 Each sum and product is rounded in the order written, as in `fastopt.reference`.
 

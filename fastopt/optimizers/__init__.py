@@ -15,7 +15,7 @@ What a rule can need beyond that, and where it is said:
 - an argument that is added to a rule later: a default with which nothing changes, and its name in
   `fastopt.checkpoints.upgrades.LATER_ARGUMENTS`, so that older checkpoints load;
 - statistics of whole arrays: ``statistics_kernel``, see `fastopt.rule`; numbers that all arrays share:
-  ``n_totals``;
+  ``n_totals``, and the base `FromAllArrays` in the reference, so that its options know;
 - steps on some rows of a table: ``zero_grad_is_noop`` for element-wise rules, ``takes_rows`` for those of
   whole arrays.
 

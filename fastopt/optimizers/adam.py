@@ -5,7 +5,7 @@ from math import exp, log, sqrt
 
 from fastopt import kernels
 from fastopt.optimizer import Optimizer, State, choice, hyperparameter, whole
-from fastopt.optimizers.common import BiasCorrected, BiasCorrectedRoot
+from fastopt.optimizers.common import BiasCorrected, BiasCorrectedRoot, bias_corrected, rectification
 
 __all__ = [
     "AMSGrad",
@@ -51,15 +51,19 @@ class Adam(Optimizer):
     m, v : dict or list of arrays, or None
         Moving averages of the gradients and of their squares.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Kingma and Ba 2015, *Adam: a method for stochastic optimization* (arXiv:1412.6980), algorithm 1
     and the end of section 2; *Deep Learning from Scratch*, section 6.1.6.
+
+    Examples
+    --------
+    >>> params, grads = {"W": np.array([1.0, 1.0])}, {"W": np.array([0.01, -20.0])}
+    >>> optimizer = fastopt.Adam(lr=0.1)
+    >>> optimizer.update(params, grads)
+    True
+    >>> params["W"].round(3)  # the first step is lr, whatever the gradient's size
+    array([0.9, 1.1])
     """
 
     kernel = kernels.adam
@@ -77,7 +81,7 @@ class Adam(Optimizer):
         beta1, beta2 = self.beta1, self.beta2
         lr_t = self.lr
         if self.bias_correction:
-            lr_t = lr_t * sqrt(1.0 - beta2**t) / (1.0 - beta1**t)
+            lr_t, _ = bias_corrected(lr_t, beta1, beta2, t)
         return 1.0 - beta1, 1.0 - beta2, lr_t, self.eps, 0.0
 
 
@@ -113,15 +117,18 @@ class AdamW(BiasCorrectedRoot, Optimizer):
     v : dict or list of arrays, or None
         Moving average of their squares.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Loshchilov and Hutter 2019, *Decoupled weight decay regularization* (arXiv:1711.05101), algorithm 2,
     with PyTorch's product of lr and weight_decay.
+
+    Examples
+    --------
+    >>> W = np.ones(2)
+    >>> fastopt.AdamW(lr=0.1, weight_decay=0.5).update([W], [np.zeros(2)])
+    True
+    >>> W  # decoupled: p ← (1 − 0.1·0.5)·p, also without a gradient
+    array([0.95, 0.95])
     """
 
     kernel = kernels.adam
@@ -164,14 +171,17 @@ class PaperAdam(BiasCorrectedRoot, Optimizer):
     m, v : dict or list of arrays, or None
         Moving averages of the gradients and of their squares.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Kingma and Ba 2015 (arXiv:1412.6980), algorithm 1; PyTorch's ``Adam``
+
+    Examples
+    --------
+    >>> W, tiny = np.zeros(1), np.array([1e-8])
+    >>> fastopt.PaperAdam(lr=1).update([W], [tiny])
+    True
+    >>> W  # eps, 1e-8, is as large as the root of the corrected v
+    array([-0.5])
     """
 
     kernel = kernels.adam
@@ -222,14 +232,17 @@ class AMSGrad(BiasCorrectedRoot, Optimizer):
     v_max : dict or list of arrays, or None
         The largest v so far; with ``correction="before"`` the largest v̂.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Reddi, Kale and Kumar 2018, *On the convergence of Adam and beyond* (arXiv:1904.09237), algorithm 2.
+
+    Examples
+    --------
+    >>> W, optimizer = np.zeros(1), fastopt.AMSGrad(beta2=0.5)
+    >>> for g in (4.0, 1.0, 1.0):
+    ...     taken = optimizer.update([W], [np.array([g])])
+    >>> optimizer.v, optimizer.v_max  # v falls again, v_max doesn't
+    ([array([2.75])], [array([8.])])
     """
 
     kernel = kernels.amsgrad
@@ -287,14 +300,17 @@ class AdaMax(Optimizer):
     u : dict or list of arrays, or None
         Largest magnitude of the gradients, which decays.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Kingma and Ba 2015 (arXiv:1412.6980), algorithm 2.
+
+    Examples
+    --------
+    >>> W, optimizer = np.zeros(1), fastopt.AdaMax(lr=0.1)
+    >>> for g in (4.0, 1.0):
+    ...     taken = optimizer.update([W], [np.array([g])])
+    >>> optimizer.u[0].round(3)  # the largest gradient, which is forgotten by 0.999 a step
+    array([3.996])
     """
 
     kernel = kernels.adamax
@@ -348,14 +364,17 @@ class NAdam(Optimizer):
     v : dict or list of arrays, or None
         Moving average of their squares.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Dozat 2016, *Incorporating Nesterov momentum into Adam*, with PyTorch's schedule of μ
+
+    Examples
+    --------
+    >>> W, optimizer = np.zeros(1), fastopt.NAdam(lr=0.1)
+    >>> for t in range(2):
+    ...     taken = optimizer.update([W], [np.ones(1)])
+    >>> W.round(3)  # Adam would be at −0.2
+    array([-0.184])
     """
 
     kernel = kernels.nadam
@@ -446,15 +465,18 @@ class RAdam(Optimizer):
     v : dict or list of arrays, or None
         Moving average of their squares.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Liu et al. 2020, *On the variance of the adaptive learning rate and beyond* (arXiv:1908.03265),
     algorithm 2.
+
+    Examples
+    --------
+    >>> W, optimizer = np.zeros(1), fastopt.RAdam(lr=0.1)
+    >>> optimizer.update([W], [np.array([2.0])])
+    True
+    >>> W  # the first five steps are momentum's: −lr·m̂
+    array([-0.2])
     """
 
     kernel = kernels.radam
@@ -480,14 +502,8 @@ class RAdam(Optimizer):
 
 def rectified(own: "RAdam | AdaBelief", t: int, threshold: float) -> tuple[float, bool]:
     """Return the learning rate of step t, and whether the step has a divisor."""
-    beta1, beta2 = own.beta1, own.beta2
-    most = 2 / (1.0 - beta2) - 1
-    rho = most - 2 * t * beta2**t / (1.0 - beta2**t)
-    lr_t = own.lr / (1.0 - beta1**t)
-    if rho > threshold:
-        r = sqrt((rho - 4) * (rho - 2) * most / ((most - 4) * (most - 2) * rho))
-        lr_t = lr_t * sqrt(1.0 - beta2**t) * r
-    return lr_t, rho > threshold
+    lr_t, r = own.lr / (1.0 - own.beta1**t), rectification(t, own.beta2, threshold)
+    return lr_t * sqrt(1.0 - own.beta2**t) * r if r else lr_t, r > 0
 
 
 @dataclass(eq=False)
@@ -522,14 +538,17 @@ class AdaBelief(BiasCorrected, Optimizer):
     s : dict or list of arrays, or None
         Moving average of the squared surprise.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Zhuang et al. 2020, *AdaBelief optimizer* (arXiv:2010.07468), algorithm 2.
+
+    Examples
+    --------
+    >>> W, optimizer = np.zeros(1), fastopt.AdaBelief(lr=0.1)
+    >>> for t in range(50):
+    ...     taken = optimizer.update([W], [np.ones(1)])
+    >>> W.round(1)  # Adam would be at −5: where gradients agree, steps are longer
+    array([-12.])
     """
 
     kernel = kernels.adabelief
@@ -583,14 +602,17 @@ class Yogi(BiasCorrected, Optimizer):
     v : dict or list of arrays, or None
         Moving average of their squares.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Zaheer et al. 2018, *Adaptive methods for nonconvex optimization*, algorithm 2.
+
+    Examples
+    --------
+    >>> W, optimizer = np.zeros(1), fastopt.Yogi(beta2=0.9)
+    >>> for g in (10.0, 1.0):
+    ...     taken = optimizer.update([W], [np.array([g])])
+    >>> optimizer.v[0].round(2)  # it falls by 0.1·1², where Adam's falls by 0.1·(v − 1²)
+    array([9.9])
     """
 
     kernel = kernels.yogi
@@ -646,14 +668,17 @@ class Adan(Optimizer):
     prev_grad : dict or list of arrays, or None
         The gradient of the step before.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Xie et al. 2022, *Adan: adaptive Nesterov momentum algorithm* (arXiv:2208.06677), algorithm 1.
+
+    Examples
+    --------
+    >>> W, optimizer = np.zeros(1), fastopt.Adan(lr=0.1)
+    >>> for g in (1.0, 3.0):
+    ...     taken = optimizer.update([W], [np.array([g])])
+    >>> optimizer.prev_grad, optimizer.v[0].round(2)  # the average of the differences, of which one was 2
+    ([array([3.])], array([0.16]))
     """
 
     kernel = kernels.adan
@@ -676,8 +701,7 @@ class Adan(Optimizer):
         """Give 1 − β₁, β₂, 1 − β₂, 1 − β₃, the weights of m and v, eps·√(1 − β₃ᵗ) and eps_root·(1 − β₃ᵗ)."""
         beta1, beta2, beta3 = self.beta1, self.beta2, self.beta3
         correction = 1.0 - beta3**t
-        root = sqrt(correction)
-        lr_m = self.lr * root / (1.0 - beta1**t)
+        lr_m, root = bias_corrected(self.lr, beta1, beta3, t)
         lr_v = self.lr * beta2 * root / (1.0 - beta2**t)
         if is_proximal(self):
             _, keep = self.decay_scalars(self.weight_decay)
@@ -736,14 +760,17 @@ class AdEMAMix(Optimizer):
     v : dict or list of arrays, or None
         Moving average of their squares.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Pagliardini, Ablin and Grangier 2024, *The AdEMAMix optimizer* (arXiv:2409.03137), algorithm 1.
+
+    Examples
+    --------
+    >>> W, optimizer = np.zeros(1), fastopt.AdEMAMix()
+    >>> for t in range(10):
+    ...     taken = optimizer.update([W], [np.ones(1)])
+    >>> optimizer.m[0].round(3), optimizer.m_slow[0].round(3)  # both average the gradient 1
+    (array([0.651]), array([0.001]))
     """
 
     kernel = kernels.ademamix
@@ -769,8 +796,7 @@ class AdEMAMix(Optimizer):
         if t < self.beta3_warmup:
             beta3 = risen_decay(beta1, beta3, t / self.beta3_warmup)
         correction = 1.0 - beta2**t
-        root = sqrt(correction)
-        lr_m = self.lr * root / (1.0 - beta1**t)
+        lr_m, root = bias_corrected(self.lr, beta1, beta2, t)
         averages = 1.0 - beta1, 1.0 - beta2, 1.0 - beta3
         return *averages, lr_m, self.lr * alpha * root, self.eps * root, self.eps_root * correction
 

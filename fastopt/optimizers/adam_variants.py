@@ -5,6 +5,7 @@ from math import inf, sqrt
 
 from fastopt import kernels
 from fastopt.optimizer import Optimizer, State, choice, hyperparameter
+from fastopt.optimizers.common import bias_corrected
 
 __all__ = ["ADOPT", "AMSBound", "AdaBound", "LaProp", "QHAdam"]
 
@@ -46,15 +47,19 @@ class AdaBound(Optimizer):
     v : dict or list of arrays, or None
         Moving average of their squares.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Luo, Xiong, Liu and Sun 2019, *Adaptive gradient methods with dynamic bound of learning rate*
     (arXiv:1902.09843), algorithm 1, with the bounds of the authors' code.
+
+    Examples
+    --------
+    >>> W, dW = np.array([1.0, 1.0]), np.array([1.0, -2.0])
+    >>> optimizer = fastopt.AdaBound(lr=0.1, final_lr=0.5)
+    >>> optimizer.update([W], [dW])
+    True
+    >>> W.round(3)  # Adam's step sizes are within wide bounds at first
+    array([0.9, 1.1])
     """
 
     kernel = kernels.adabound
@@ -72,7 +77,7 @@ class AdaBound(Optimizer):
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give 1 − β₁, 1 − β₂, lr_t, eps and the bounds."""
         beta1, beta2 = self.beta1, self.beta2
-        lr_t = self.lr * sqrt(1.0 - beta2**t) / (1.0 - beta1**t)
+        lr_t, _ = bias_corrected(self.lr, beta1, beta2, t)
         final = self.final_lr if self.base_lr is None else self.final_lr * self.lr / self.base_lr
         lower, upper = final * (1 - 1 / (self.gamma * t + 1)), final * (1 + 1 / (self.gamma * t))
         return 1.0 - beta1, 1.0 - beta2, lr_t, self.eps, lower, upper
@@ -101,15 +106,18 @@ class AMSBound(AdaBound):
     v_max : dict or list of arrays, or None
         The largest v so far.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Luo, Xiong, Liu and Sun 2019, *Adaptive gradient methods with dynamic bound of learning rate*
     (arXiv:1902.09843), algorithm 2, with the bounds of the authors' code.
+
+    Examples
+    --------
+    >>> W, optimizer = np.zeros(1), fastopt.AMSBound(beta2=0.5)
+    >>> for g in (4.0, 1.0):
+    ...     taken = optimizer.update([W], [np.array([g])])
+    >>> optimizer.v, optimizer.v_max  # v falls again, v_max doesn't
+    ([array([4.5])], [array([8.])])
     """
 
     kernel = kernels.amsbound
@@ -152,15 +160,18 @@ class ADOPT(Optimizer):
     v : dict or list of arrays, or None
         Moving average of the squared gradients.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Taniguchi et al. 2024, *ADOPT: modified Adam can converge with any β₂ with the optimal rate*
     (arXiv:2411.02853), algorithm 2, with the clipping of the authors' code.
+
+    Examples
+    --------
+    >>> W, optimizer = np.zeros(1), fastopt.ADOPT(lr=0.1)
+    >>> optimizer.update([W], [np.array([2.0])])
+    True
+    >>> W, optimizer.v  # the first step only sets v
+    (array([0.]), [array([4.])])
     """
 
     kernel = kernels.adopt
@@ -211,15 +222,18 @@ class LaProp(Optimizer):
     v : dict or list of arrays, or None
         Moving average of the squared gradients.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Ziyin, Wang and Ueda 2020, *LaProp: separating momentum and adaptivity in Adam* (arXiv:2002.04839),
     algorithm 1.
+
+    Examples
+    --------
+    >>> W, optimizer = np.zeros(1), fastopt.LaProp(lr=0.1)
+    >>> for g in (1.0, 100.0):
+    ...     taken = optimizer.update([W], [np.array([g])])
+    >>> optimizer.m[0].round(3)  # of scaled gradients, so that a large one can't fill it
+    array([0.231])
     """
 
     kernel = kernels.laprop
@@ -272,15 +286,19 @@ class QHAdam(Optimizer):
     v : dict or list of arrays, or None
         Moving average of the squared gradients.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Ma and Yarats 2019, *Quasi-hyperbolic momentum and Adam for deep learning* (arXiv:1810.06801),
     section 5.
+
+    Examples
+    --------
+    >>> W, dW = np.array([1.0, 1.0]), np.array([1.0, -2.0])
+    >>> optimizer = fastopt.QHAdam(lr=0.1, nu1=0)
+    >>> optimizer.update([W], [dW])
+    True
+    >>> W.round(3)  # with ν₁ = 0 the momentum has no part in the step
+    array([0.9, 1.1])
     """
 
     kernel = kernels.qhadam

@@ -7,7 +7,7 @@ from fastopt import kernels
 from fastopt.checks import choice
 from fastopt.kernels.common import LANES
 from fastopt.optimizer import Optimizer, State, hyperparameter
-from fastopt.optimizers.common import Shape, one
+from fastopt.optimizers.common import Shape, bias_corrected, one
 
 __all__ = ["LAMB", "LARS", "SM3", "Adafactor", "AdafactorMomentum", "NovoGrad"]
 
@@ -42,15 +42,19 @@ class LARS(Optimizer):
     v : dict or list of arrays, or None
         Velocity, in the parameters' units.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     You, Gitman and Ginsburg 2017, *Large batch training of convolutional networks* (arXiv:1708.03888),
     algorithm 1.
+
+    Examples
+    --------
+    >>> W, b = np.full(4, 10.0), np.full(4, 0.1)
+    >>> optimizer = fastopt.LARS(lr=1, momentum=0)
+    >>> optimizer.update([W, b], [np.ones(4), np.ones(4)])
+    True
+    >>> (10 - W).round(4), (0.1 - b).round(6)  # in proportion to the parameters' norms
+    (array([0.01, 0.01, 0.01, 0.01]), array([0.0001, 0.0001, 0.0001, 0.0001]))
     """
 
     kernel = kernels.lars
@@ -107,15 +111,19 @@ class LAMB(Optimizer):
     v : dict or list of arrays, or None
         Moving average of their squares.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     You et al. 2020, *Large batch optimization for deep learning: training BERT in 76 minutes*
     (arXiv:1904.00962), algorithm 2.
+
+    Examples
+    --------
+    >>> W, b = np.full(4, 10.0), np.full(4, 0.1)
+    >>> optimizer = fastopt.LAMB(lr=0.1)
+    >>> optimizer.update([W, b], [np.ones(4), np.ones(4)])
+    True
+    >>> W.round(3), b.round(3)  # a tenth of each array's norm
+    (array([9., 9., 9., 9.]), array([0.09, 0.09, 0.09, 0.09]))
     """
 
     kernel = kernels.lamb
@@ -136,11 +144,11 @@ class LAMB(Optimizer):
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give 1 − β₁, 1 − β₂, lr, what corrects m, eps and, last, eps_root, and weight_decay."""
         beta1, beta2 = self.beta1, self.beta2
-        square = 1 - beta2**t
-        root = sqrt(square)
+        # m is multiplied by it before the decay is added, so lr isn't in it.
+        weight, root = bias_corrected(1.0, beta1, beta2, t)
         return (
-            1 - beta1, 1 - beta2, self.lr, root / (1 - beta1**t), self.eps * root, self.formula_decay,
-            self.eps_root * square,
+            1 - beta1, 1 - beta2, self.lr, weight, self.eps * root, self.formula_decay,
+            self.eps_root * (1 - beta2**t),
         )  # fmt: skip
 
     def n_statistics(self, shape: Shape) -> int:
@@ -179,15 +187,19 @@ class NovoGrad(Optimizer):
     v : dict or list of arrays, or None
         Moving average of the squared norm, one number an array.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Ginsburg et al. 2019, *Stochastic gradient methods with layer-wise adaptive moments for training of deep
     networks* (arXiv:1905.11286), algorithm 1.
+
+    Examples
+    --------
+    >>> W, dW = np.array([1.0, 1.0]), np.array([1.0, -2.0])
+    >>> optimizer = fastopt.NovoGrad(lr=0.1)
+    >>> optimizer.update([W], [dW])
+    True
+    >>> optimizer.v  # one number for the whole array: ‖g‖²
+    [array([5.])]
     """
 
     kernel = kernels.novograd
@@ -244,14 +256,18 @@ class SM3(Optimizer):
     col : dict or list of arrays, or None
         The largest ν of each column.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Anil, Gupta, Koren and Singer 2019, *Memory-efficient adaptive optimization* (arXiv:1901.11150), SM3-II.
+
+    Examples
+    --------
+    >>> W, dW = np.ones((2, 2)), np.array([[1.0, -2.0], [3.0, 4.0]])
+    >>> optimizer = fastopt.SM3()
+    >>> optimizer.update([W], [dW])
+    True
+    >>> optimizer.row[0].ravel(), optimizer.col[0].ravel()  # the largest squares
+    (array([ 4., 16.]), array([ 9., 16.]))
     """
 
     kernel = kernels.sm3
@@ -318,15 +334,19 @@ class Adafactor(Optimizer):
     col : dict or list of arrays, or None
         Moving average over each column, of shape (..., 1, n).
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Shazeer and Stern 2018, *Adafactor: adaptive learning rates with sublinear memory cost*
     (arXiv:1804.04235), algorithms 4 and 5.
+
+    Examples
+    --------
+    >>> W, dW = np.ones((300, 400)), np.ones((300, 400))
+    >>> optimizer = fastopt.Adafactor()
+    >>> optimizer.update([W], [dW])
+    True
+    >>> optimizer.row[0].shape, optimizer.col[0].shape  # instead of a moment for each element
+    ((300, 1), (1, 400))
     """
 
     kernel = kernels.adafactor
@@ -398,15 +418,19 @@ class AdafactorMomentum(Adafactor):
     m : dict or list of arrays, or None
         Moving average of the steps, in the parameters' units.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Shazeer and Stern 2018, *Adafactor: adaptive learning rates with sublinear memory cost*
     (arXiv:1804.04235), algorithms 4 and 5 with β₁ above 0, section 8.
+
+    Examples
+    --------
+    >>> W, dW = np.ones((300, 400)), np.ones((300, 400))
+    >>> optimizer = fastopt.AdafactorMomentum()
+    >>> optimizer.update([W], [dW])
+    True
+    >>> optimizer.m[0].shape, optimizer.row[0].shape  # m is as large as the parameter
+    ((300, 400), (300, 1))
     """
 
     kernel = kernels.adafactor_momentum

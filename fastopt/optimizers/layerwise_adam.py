@@ -1,7 +1,6 @@
 """Relatives of Adam that need numbers of whole arrays."""
 
 from dataclasses import KW_ONLY, dataclass
-from math import sqrt
 
 from fastopt import kernels
 from fastopt.kernels.common import LANES
@@ -43,15 +42,18 @@ class StableAdamW(Optimizer):
     v : dict or list of arrays, or None
         Moving average of their squares, corrected for the start.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Wortsman et al. 2023, *Stable and low-precision training for large-scale vision-language models*
     (arXiv:2304.13013), algorithm 2.
+
+    Examples
+    --------
+    >>> W, optimizer = np.zeros(1), fastopt.StableAdamW(lr=0.1)
+    >>> for g in (1.0, 1000.0):
+    ...     taken = optimizer.update([W], [np.array([g])])
+    >>> W.round(3)  # the spike's step is about half as long as the first one
+    array([-0.153])
     """
 
     kernel = kernels.stable_adamw
@@ -118,15 +120,18 @@ class MARS(BiasCorrected, Optimizer):
     prev_grad : dict or list of arrays, or None
         Gradient of the step before.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Yuan et al. 2024, *MARS: unleashing the power of variance reduction for training large models*
     (arXiv:2411.10438), algorithm 2.
+
+    Examples
+    --------
+    >>> W, optimizer = np.zeros(1), fastopt.MARS(lr=0.1)
+    >>> for g in (0.2, 0.3):
+    ...     taken = optimizer.update([W], [np.array([g])])
+    >>> optimizer.m[0].round(4)  # 0.95·0.05·0.2 + 0.05·(0.3 + 0.025·19·(0.3 − 0.2))
+    array([0.0269])
     """
 
     kernel = kernels.mars
@@ -188,14 +193,18 @@ class AdaMini(BiasCorrected, Optimizer):
     v : dict or list of arrays, or None
         Moving average of the mean of their squares in each block, of shape (n, 1, ...).
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Zhang et al. 2024, *Adam-mini: use fewer learning rates to gain more* (arXiv:2406.16793), algorithm 1.
+
+    Examples
+    --------
+    >>> W, dW = np.ones((2, 2)), np.array([[1.0, -2.0], [3.0, 4.0]])
+    >>> optimizer = fastopt.AdaMini()
+    >>> optimizer.update([W], [dW])
+    True
+    >>> optimizer.v[0].ravel().round(4)  # one number a row: 0.001·mean(g²)
+    array([0.0025, 0.0125])
     """
 
     kernel = kernels.ada_mini
@@ -216,7 +225,7 @@ class AdaMini(BiasCorrected, Optimizer):
 
 
 @dataclass(eq=False)
-class AdamP(Optimizer):
+class AdamP(BiasCorrected, Optimizer):
     """AdamW that doesn't let the norm of the parameters grow where it has no effect.
 
     m and v as Adam; u = m / (√v + eps·√(1 − β₂ᵗ)); p ← kept·p − lr_t·u,
@@ -258,15 +267,19 @@ class AdamP(Optimizer):
     v : dict or list of arrays, or None
         Moving average of their squares.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Heo et al. 2021, *AdamP: slowing down the slowdown for momentum optimizers on scale-invariant weights*
     (arXiv:2006.08217), algorithm 2; channels as in the authors' code, without its ``nesterov``.
+
+    Examples
+    --------
+    >>> W, dW = np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]])
+    >>> optimizer = fastopt.AdamP(lr=0.1, weight_decay=1, wd_ratio=0.1)
+    >>> optimizer.update([W], [dW])
+    True
+    >>> W.round(3)  # the gradient is at right angles to W, so that it decays by a tenth of lr
+    array([[ 0.99, -0.1 ]])
     """
 
     kernel = kernels.adamp
@@ -285,10 +298,8 @@ class AdamP(Optimizer):
 
     def scalars(self, t: int) -> tuple[float, ...]:
         """Return 1 − β₁, 1 − β₂, lr_t, eps·√(1 − β₂ᵗ), eps, delta, and both values of kept."""
-        root = sqrt(1 - self.beta2**t)
-        lr_t, decay = self.lr * root / (1 - self.beta1**t), self.lr * self.weight_decay
-        moments = 1 - self.beta1, 1 - self.beta2, lr_t, self.eps * root
-        return *moments, self.eps, self.delta, 1 - decay, 1 - decay * self.wd_ratio
+        decay = self.lr * self.weight_decay
+        return *super().scalars(t), self.eps, self.delta, 1 - decay, 1 - decay * self.wd_ratio
 
     def n_statistics(self, shape: Shape) -> int:
         """Return the room for two sums, and that for each channel, whose number the kernels see by it."""

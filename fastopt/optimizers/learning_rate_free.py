@@ -9,7 +9,7 @@ from fastopt import kernels
 from fastopt.checks import choice
 from fastopt.kernels.common import LANES
 from fastopt.optimizer import Optimizer, State, hyperparameter
-from fastopt.optimizers.common import Shape, one
+from fastopt.optimizers.common import Shape, bias_corrected, one
 
 __all__ = ["DAdaptAdam", "DoG", "DoWG", "LDoG", "Prodigy"]
 
@@ -46,15 +46,18 @@ class DoG(Optimizer):
     h : dict or list of arrays, or None
         Sum of the squared norms of the gradients, one number an array, the same for all.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Ivgi, Hinder and Carmon 2023, *DoG is SGD's best friend: a parameter-free dynamic step size schedule*
     (arXiv:2302.12022), section 1.
+
+    Examples
+    --------
+    >>> W, optimizer = np.zeros(1), fastopt.DoG()
+    >>> for t in range(100):
+    ...     taken = optimizer.update([W], [W - 1])
+    >>> W.round(2)  # nearly at the minimum, without a learning rate
+    array([0.94])
     """
 
     kernel = kernels.dog
@@ -110,15 +113,18 @@ class LDoG(Optimizer):
     h : dict or list of arrays, or None
         Sum of the squared norms of the gradients, one number an array.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Ivgi, Hinder and Carmon 2023, *DoG is SGD's best friend: a parameter-free dynamic step size schedule*
     (arXiv:2302.12022), L-DoG.
+
+    Examples
+    --------
+    >>> W, optimizer = np.zeros(1), fastopt.LDoG()
+    >>> for t in range(100):
+    ...     taken = optimizer.update([W], [W - 1])
+    >>> W.round(2)  # nearly at the minimum, without a learning rate
+    array([0.94])
     """
 
     kernel = kernels.ldog
@@ -170,15 +176,18 @@ class DoWG(Optimizer):
     v : dict or list of arrays, or None
         Sum of the squared norms of the gradients, times r², one number an array, the same for all.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Khaled, Mishchenko and Jin 2023, *DoWG unleashed: an efficient universal parameter-free gradient descent
     method* (arXiv:2305.16284), algorithm 1.
+
+    Examples
+    --------
+    >>> W, optimizer = np.zeros(1), fastopt.DoWG()
+    >>> for t in range(100):
+    ...     taken = optimizer.update([W], [W - 1])
+    >>> W.round(2)  # at the minimum, without a learning rate
+    array([1.])
     """
 
     kernel = kernels.dowg
@@ -250,15 +259,18 @@ class DAdaptAdam(Optimizer):
     r : dict or list of arrays, or None
         r, one number an array, the same for all.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Defazio and Mishchenko 2023, *Learning-rate-free learning by D-Adaptation* (arXiv:2301.07733),
     algorithm 5.
+
+    Examples
+    --------
+    >>> W, optimizer = np.zeros(1), fastopt.DAdaptAdam()
+    >>> for t in range(100):
+    ...     taken = optimizer.update([W], [W - 1])
+    >>> W.round(2)  # nearly at the minimum, without a learning rate
+    array([0.99])
     """
 
     kernel = kernels.dadapt_adam
@@ -358,15 +370,18 @@ class Prodigy(Optimizer):
     d_max : dict or list of arrays, or None
         Largest estimate of d, one number an array, the same for all; d itself without growth_rate.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Mishchenko and Defazio 2024, *Prodigy: an expeditiously adaptive parameter-free learner*
     (arXiv:2306.06101), algorithm 4.
+
+    Examples
+    --------
+    >>> W, optimizer = np.zeros(1), fastopt.Prodigy()
+    >>> for t in range(30):
+    ...     taken = optimizer.update([W], [W - 1])
+    >>> optimizer.d[0].round(2)  # it began at 1e-6
+    array([0.06])
     """
 
     kernel = kernels.prodigy
@@ -418,7 +433,7 @@ class Prodigy(Optimizer):
 def corrected_lr(rule: Any, t: int) -> float:
     """Return lr_t / d."""
     lr: float = rule.lr
-    return lr * sqrt(1 - rule.beta2**t) / (1 - rule.beta1**t) if rule.use_bias_correction else lr
+    return bias_corrected(lr, rule.beta1, rule.beta2, t)[0] if rule.use_bias_correction else lr
 
 
 def shared_rates(rule: Any, t: int) -> tuple[float, float, float]:

@@ -3,7 +3,7 @@
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
-from math import inf, prod, sqrt
+from math import inf, prod
 from operator import setitem
 from typing import Any, ClassVar
 
@@ -14,7 +14,7 @@ from fastopt.checks import choice, listed, number
 from fastopt.engine.segment import Calls, Segment
 from fastopt.kernels.common import LANES
 from fastopt.optimizer import Optimizer, State, hyperparameter, whole
-from fastopt.optimizers.common import Shape
+from fastopt.optimizers.common import Shape, bias_corrected
 from fastopt.optimizers.turning import TurnedStep
 
 __all__ = ["SOAP", "AdaMuon", "Muon"]
@@ -142,14 +142,17 @@ class Muon(Orthogonalizing, Optimizer):
     m : dict or list of arrays, or None
         Moving average of the gradients.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Jordan et al. 2024, *Muon: an optimizer for hidden layers in neural networks*; PyTorch's ``Muon``.
+
+    Examples
+    --------
+    >>> W, dW = np.zeros((2, 2)), np.diag([100.0, 1.0])
+    >>> fastopt.Muon(lr=0.1).update([W], [dW])
+    True
+    >>> np.diag(W).round(1)  # all directions count about the same
+    array([-0.1, -0.1])
     """
 
     kernel = kernels.muon
@@ -212,14 +215,17 @@ class AdaMuon(Orthogonalizing, Optimizer):
     v : dict or list of arrays, or None
         Moving average of the squares of what has been made orthogonal.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Si, Zhang and Shen 2025, *AdaMuon: adaptive Muon optimizer* (arXiv:2507.11005), algorithm 1.
+
+    Examples
+    --------
+    >>> W, dW = np.zeros((2, 2)), np.array([[3.0, 1.0], [-1.0, 2.0]])
+    >>> fastopt.AdaMuon(lr=1).update([W], [dW])
+    True
+    >>> round(float(np.sqrt((W**2).mean())), 3)  # the rms of an update is 0.2·lr
+    0.2
     """
 
     kernel = kernels.ada_muon
@@ -317,14 +323,18 @@ class SOAP(Optimizer):
     q_right : dict or list of arrays, or None
         Eigenvectors of right, in columns.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Vyas et al. 2024, *SOAP: improving and stabilizing Shampoo using Adam* (arXiv:2409.11321), algorithm 3.
+
+    Examples
+    --------
+    >>> W, optimizer = np.ones((2, 2)), fastopt.SOAP(lr=0.1, weight_decay=0)
+    >>> optimizer.update([W], [np.eye(2)])
+    True
+    >>> W  # the first gradient only gives the eigenbases
+    array([[1., 1.],
+           [1., 1.]])
     """
 
     kernel = kernels.soap
@@ -353,7 +363,7 @@ class SOAP(Optimizer):
         beta3 = self.beta2 if self.shampoo_beta is None else self.shampoo_beta
         step = self.lr if t > 1 else 0.0
         if t > 1 and self.bias_correction:
-            step = self.lr * sqrt(1 - self.beta2 ** (t - 1)) / (1 - self.beta1 ** (t - 1))
+            step, _ = bias_corrected(self.lr, self.beta1, self.beta2, t - 1)
         return 1 - self.beta1, 1 - self.beta2, 1 - beta3, step, self.eps
 
     def n_statistics(self, shape: Shape) -> int:

@@ -1,12 +1,12 @@
 """Rules in the order of operations of courses and other libraries, whose bits they have."""
 
 from dataclasses import dataclass
-from math import sqrt
 
 from fastopt.kernels import peers
 from fastopt.optimizer import Optimizer, hyperparameter
 from fastopt.optimizers.adam import Adam, PaperAdam
 from fastopt.optimizers.adaptive import AdaDelta, AdaGrad, RMSprop
+from fastopt.optimizers.common import bias_corrected
 from fastopt.optimizers.sgd import SGD, Momentum
 
 __all__ = [
@@ -51,7 +51,7 @@ class AveragedAdam(PaperAdam):
     def scalars(self, t: int) -> tuple[float, ...]:
         """Give β₁, 1 − β₁, β₂, 1 − β₂, lr_t, eps and eps_root."""
         beta1, beta2 = self.beta1, self.beta2
-        lr_t = self.lr * sqrt(1 - beta2**t) / (1 - beta1**t)
+        lr_t, _ = bias_corrected(self.lr, beta1, beta2, t)
         return beta1, 1 - beta1, beta2, 1 - beta2, lr_t, self.eps, self.eps_root
 
 

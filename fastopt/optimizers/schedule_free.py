@@ -15,6 +15,7 @@ from fastopt import kernels
 from fastopt.checks import choice
 from fastopt.engine.engine import Engine
 from fastopt.optimizer import Optimizer, State, hyperparameter, whole
+from fastopt.optimizers.common import rectification
 
 __all__ = ["ScheduleFreeAdamW", "ScheduleFreeRAdam", "ScheduleFreeSGD"]
 
@@ -74,15 +75,6 @@ def sum_of_weights(t: int, kind: Hashable, weight: Callable[[int], float]) -> fl
     return known[t]
 
 
-def rectification(t: int, beta2: float) -> float:
-    """Return RAdam's factor of lr at step t, or 0 as long as v has seen too few steps."""
-    most = 2 / (1.0 - beta2) - 1
-    rho = most - 2 * t * beta2**t / (1.0 - beta2**t)
-    if rho <= 4:
-        return 0.0
-    return sqrt((rho - 4) * (rho - 2) * most / ((most - 4) * (most - 2) * rho))
-
-
 class ScheduleFree:
     """What the schedule-free rules share: the average that they keep."""
 
@@ -128,14 +120,17 @@ class ScheduleFreeSGD(ScheduleFree, Optimizer):
     z : dict or list of arrays, or None
         Where gradient descent alone would be.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Defazio et al. 2024, *The road less scheduled* (arXiv:2405.15682), equations 2 to 4.
+
+    Examples
+    --------
+    >>> W, optimizer = np.zeros(1), fastopt.ScheduleFreeSGD(lr=1)
+    >>> for t in range(4):
+    ...     taken = optimizer.update([W], [np.ones(1)])
+    >>> optimizer.z, optimizer.average([W])  # z descends, its mean is what to use
+    ([array([-4.])], [array([-2.5])])
     """
 
     kernel = kernels.schedule_free_sgd
@@ -194,14 +189,17 @@ class ScheduleFreeAdamW(ScheduleFree, Optimizer):
     z : dict or list of arrays, or None
         Where the steps alone would be.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Defazio et al. 2024, *The road less scheduled* (arXiv:2405.15682), algorithm 1.
+
+    Examples
+    --------
+    >>> W, optimizer = np.zeros(1), fastopt.ScheduleFreeAdamW(lr=0.1)
+    >>> for t in range(4):
+    ...     taken = optimizer.update([W], [np.ones(1)])
+    >>> optimizer.z[0].round(3), optimizer.average([W])[0].round(3)
+    (array([-0.4]), array([-0.25]))
     """
 
     kernel = kernels.schedule_free_adamw
@@ -266,15 +264,18 @@ class ScheduleFreeRAdam(ScheduleFree, Optimizer):
     z : dict or list of arrays, or None
         Where the steps alone would be.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a hyperparameter is no number or out of range, here or when it is assigned later.
-
     References
     ----------
     Defazio et al. 2024, *The road less scheduled* (arXiv:2405.15682), algorithm 1, with the factor of
     Liu et al. 2020 (arXiv:1908.03265), algorithm 2, as in the authors' package schedulefree.
+
+    Examples
+    --------
+    >>> W, optimizer = np.zeros(1), fastopt.ScheduleFreeRAdam(lr=0.1)
+    >>> for t in range(4):
+    ...     taken = optimizer.update([W], [np.ones(1)])
+    >>> W, optimizer.v[0].round(3)  # in the first steps only v is updated
+    (array([0.]), array([0.004]))
     """
 
     kernel = kernels.schedule_free_radam

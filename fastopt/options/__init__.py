@@ -7,5 +7,5 @@
 - `clipping`: clip_value, clip_norm_each, clip_rms, clip_adaptive, clip_norm;
 - `cautious`; `skipping`: skip_norm; `nonfinite`; `denormals`;
 - `averages`: lookahead, ema, swa;
-- `accumulation`: accumulate; `sparse`: rows.
+- `accumulation`: accumulate; `sparse`: rows; `quantization`: state_dtype.
 """

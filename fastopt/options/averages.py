@@ -48,9 +48,9 @@ class AverageFields:
     Parameters
     ----------
     lookahead : tuple of int and float, optional
-        ``(k, α)``, with k ≥ 1 and α in (0, 1]. After every k-th step of a parameter p, p and a slow copy of
-        it move together (Zhang et al. 2019, arXiv:1907.08610; optax's ``lookahead``). ``slow`` starts as
-        the parameter before its first step.
+        Period and weight ``(k, α)`` of a slow copy, k ≥ 1, α in (0, 1]. After every k-th step of a parameter
+        p, p and a slow copy of it move together (Zhang et al. 2019, arXiv:1907.08610; optax's ``lookahead``).
+        ``slow`` starts as the parameter before its first step.
 
         slow ← slow + α·(p − slow)
         p ← slow
@@ -59,7 +59,7 @@ class AverageFields:
         like that of a new optimizer, with the first values of the states and t = 1 (optax's
         ``reset_state``). `Prodigy` and other rules whose parameters share numbers can't.
     ema : float, optional
-        Decay d of an exponential moving average of the parameters, in (0, 1). By default the average is
+        Decay d of a moving average of the parameters, in (0, 1). The average is exponential; by default it is
         corrected for its start and updated after every step. It can't be combined with ``swa``.
 
         average ← average + (1 − d) / (1 − dᵗ)·(p − average)
@@ -75,9 +75,9 @@ class AverageFields:
         Number of steps, at least 1, at every multiple of which p ← average, after that has been updated
         (Keras's ``ema_overwrite_frequency``).
     swa : int, optional
-        Number of steps after which the parameters are averaged, at least 0 (Izmailov et al. 2018,
-        arXiv:1803.05407). From then on ``average`` is the mean of p after each step; before, it is p. It
-        can't be combined with ``ema``.
+        Number of steps after which the parameters are averaged, at least 0. This is stochastic weight
+        averaging (Izmailov et al. 2018, arXiv:1803.05407). From then on ``average`` is the mean of p after
+        each step; before, it is p. It can't be combined with ``ema``.
     swa_every : int, default 1
         Number of steps from one p that ``swa`` averages to the next, at least 1, such as the length of a
         cycle of the learning rate: the steps swa + k, swa + 2k, ... are averaged.

@@ -52,18 +52,18 @@ class ClippingFields:
         Largest norm of the gradient of one array, greater than 0 (Keras's ``clipnorm``). A larger one is
         scaled by clip_norm_each / (norm + 10⁻⁶).
     clip_rms : float, optional
-        Largest root mean square of the elements of one array, greater than 0, to which a larger one is scaled
-        down (optax's ``clip_by_block_rms``). With clip_norm_each both factors are computed, then applied at
-        once.
+        Largest root mean square of the elements of one array, greater than 0. A larger one is scaled
+        down to it (optax's ``clip_by_block_rms``). With clip_norm_each both factors are computed, then
+        applied at once.
     clip_adaptive : float, optional
-        Largest ratio of the gradient's norm to the parameter's for one output unit, greater than 0 (Brock
-        et al. 2021, arXiv:2102.06171; optax's ``adaptive_grad_clip``). A unit is a vector, a column of a
-        matrix, or, of an array with four dimensions, all elements with the same last index.
+        Largest ratio of a gradient's norm to its parameter's, greater than 0. Each output unit has norms of
+        its own (Brock et al. 2021, arXiv:2102.06171; optax's ``adaptive_grad_clip``). A unit is a vector, a
+        column of a matrix, or, of an array with four dimensions, all elements with the same last index.
     clip_adaptive_eps : float, default 0.001
         What the norm of a unit's parameters counts as at least for clip_adaptive, at least 0, so that a unit
         of zeros can be learned (optax's ``eps``).
     clip_norm : float, optional
-        Largest norm of the gradients of all arrays as one vector, greater than 0. If the norm is larger, all
+        Largest norm of all gradients as one vector, greater than 0. If the norm is larger, all
         gradients are scaled by clip_norm / (norm + 10⁻⁶) (PyTorch's ``clip_grad_norm_``, the book's
         ``clip_grads``, Keras's ``global_clipnorm``). Frozen arrays don't count. The norm is bitwise identical
         for any number of threads; ``grad_norm`` shows it when the step was taken.

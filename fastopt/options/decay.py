@@ -18,7 +18,7 @@ class DecayFields:
         with a weight decay in their own formula (`LARS`, `LAMB`, `NovoGrad`, `Adafactor`, `StableAdamW`,
         `AdamP`, `Prodigy`, `DAdaptAdam`, `ScheduleFreeAdamW`) document it themselves.
     decoupled : bool, optional
-        Whether p shrinks by lr·λ·p at each step, independently of the gradient, instead of the L2 penalty.
+        Whether p shrinks by lr·λ·p at each step, instead of the L2 penalty. The gradient has no part in it.
         lr is the learning rate of the step and of the parameter's group. The default is True for `AdamW`,
         `Adan`, `AdaMini`, `MARS`, `Lion` and `Muon`, else False. Rules with a weight decay in their own
         formula keep it there by default; `LARS`, `LAMB` and `NovoGrad` take both values instead, `Adafactor`
@@ -31,9 +31,9 @@ class DecayFields:
         to groups for that). lr_scale multiplies γ, too; a group's own lr is its own γ, if it is
         a number.
     decay_params : {"all", "matrices"}, default "all"
-        Parameters to which weight_decay applies: all, as in PyTorch, or arrays of at least two dimensions,
-        which excludes biases and the parameters of normalization layers, unless they have two axes, such as
-        (1, n).
+        Parameters to which weight_decay applies: all, or matrices only. "all" is as in PyTorch. "matrices"
+        are arrays of at least two dimensions, which excludes biases and the parameters of normalization
+        layers, unless they have two axes, such as (1, n).
     maximize : bool, default False
         Whether to maximize: −g replaces g, before weight decay is added.
     """

@@ -40,8 +40,9 @@ class DenormalFields:
     Parameters
     ----------
     denormals : {"keep", "flush"}, default "keep"
-        What the rule and the averages compute with numbers below 1.2e-38 (float32) or 2.2e-308 (float64) in
-        magnitude, into which the moments of a parameter decay whose gradient stays 0. "keep" has NumPy's
+        Whether to keep numbers that are almost 0, or to flush them to 0. They are below 1.2e-38 (float32) or
+        2.2e-308 (float64) in magnitude. The moments of a parameter whose gradient stays 0 decay into such
+        numbers, which slow a step down. "keep" has NumPy's
         bits. "flush" takes them for 0 within the step, so that they don't slow it down, except in what `Muon`
         and `SOAP` compute in NumPy. It needs compiled code from the first step on, for which that waits.
     """

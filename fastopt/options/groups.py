@@ -57,7 +57,7 @@ class GroupFields:
     Parameters
     ----------
     groups : dict of dicts, optional
-        Hyperparameters that differ for some parameters, such as
+        Hyperparameters that differ for some parameters, or freeze them, by their names. An example is
         ``{"b*": {"lr_scale": 2.0, "weight_decay": 0.0}, "embed": {"freeze": True}}``. A key of the dict
         selects parameters: a name or a pattern of names (as in `fnmatch`), an index, or a function of key and
         array that returns a bool. Of several groups that select a parameter, later ones take precedence. A

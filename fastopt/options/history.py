@@ -79,6 +79,15 @@ class Record(Option):
     arrays : dict of Trace
         For each key, or index, what happened to its array. Values of arrays with more than 16,384
         elements are estimated from so many of them.
+
+    Examples
+    --------
+    >>> optimizer = fastopt.SGD(lr=0.5)
+    >>> record = optimizer.record(every=1)
+    >>> optimizer.update([np.ones(4)], [np.ones(4)])
+    True
+    >>> record.steps, record.lr
+    ([1], [0.5])
     """
 
     def __init__(self, every: int) -> None:
@@ -232,14 +241,14 @@ def draw(panels: Any, record: Record) -> None:
     from matplotlib import colormaps
 
     titles = {
-        "grad_norm": "gradient, norm ‖g‖",
-        "update_ratio": "update ratio ‖Δp‖ / ‖p‖ (dotted: usual)",
-        "param_norm": "parameter, norm ‖p‖",
-        "zero_fraction": "zeros in the gradient, fraction",
+        "grad_norm": ("norm of the gradient", "‖g‖"),
+        "update_ratio": ("update / parameter (dotted: usual)", "‖Δp‖ / ‖p‖"),
+        "param_norm": ("norm of the parameter", "‖p‖"),
+        "zero_fraction": ("zeros in the gradient", "fraction"),
     }
     count, n_steps = len(record.arrays), len(record.steps)
     colors = colormaps["viridis"](np.linspace(0, 0.9, count))  # in the order of the arrays, which is of depth
-    for panel, (name, title) in zip(panels.flat, titles.items(), strict=True):
+    for panel, (name, (title, symbol)) in zip(panels.flat, titles.items(), strict=True):
         for i, (color, (key, trace)) in enumerate(zip(colors, record.arrays.items(), strict=True)):
             values = getattr(trace, name)
             panel.plot(
@@ -254,7 +263,7 @@ def draw(panels: Any, record: Record) -> None:
                 markevery=(i * n_steps // (6 * count), max(1, n_steps // 6)),
                 label=str(key),
             )
-        panel.set_title(title)
+        panel.set(title=title, ylabel=symbol)
         if name == "zero_fraction":
             panel.set_ylim(-0.03, 1.03)
         elif any(value > 0 for trace in record.arrays.values() for value in getattr(trace, name)):

@@ -20,9 +20,10 @@ class NonfiniteFields:
     Parameters
     ----------
     nonfinite : {"warn", "raise", "skip"}, default "warn"
-        What `update` does if a gradient, rounded to its parameter's dtype, has NaN, infinity or a value whose
-        square overflows. "warn" takes the step and warns at the first such gradient. "raise" raises
-        FloatingPointError and "skip" returns False and counts in ``skipped``, both with nothing changed.
+        What `update` does on NaN or infinity: "warn", "raise" or "skip". Gradients are looked at in their
+        parameter's dtype, and values whose square overflows count as infinite. "warn" takes the step and
+        warns at the first such gradient. "raise" raises FloatingPointError and "skip" returns False and
+        counts in ``skipped``, both with nothing changed.
     """
 
     nonfinite: str = choice("warn", "warn", "raise", "skip")

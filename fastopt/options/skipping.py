@@ -23,10 +23,10 @@ class SkippingFields:
     Parameters
     ----------
     skip_norm : float, optional
-        Largest norm of the gradients of all arrays as one vector with which a step is taken, greater than 0.
-        If the norm is larger, or NaN, `update` returns False and counts in ``skipped``, with nothing changed.
-        So is a micro-batch left out of the mean (optax's ``skip_large_updates``, with the square of this).
-        The norm is that of the gradients as they are given; frozen arrays don't count.
+        Largest norm of all gradients with which a step is taken, greater than 0. All arrays count as one
+        vector. If the norm is larger, or NaN, `update` returns False and counts in ``skipped``, with nothing
+        changed. So is a micro-batch left out of the mean (optax's ``skip_large_updates``, with the square of
+        this). The norm is that of the gradients as they are given; frozen arrays don't count.
     """
 
     skip_norm: float | None = hyperparameter(None, above=0, repr=False, scheduled=False)

@@ -1,10 +1,14 @@
-"""The update rules in plain NumPy, simplest first: the specification.
+"""The update rules in plain NumPy: the specification.
 
 The classes have the names, constructors and attributes of those in `fastopt`, whose results they define
-to the last bit, in float64 and in float32. They read like the textbook and check nothing.
+to the last bit, in float64 and in float32. They read like the textbook and check nothing: arguments come
+first, then the states, which the first step makes, then the step.
 
-Notation: p parameter, g gradient, lr learning rate, t number of the step. Each sum and product is rounded
-in the order written, from left to right; a product of hyperparameters is a Python float.
+Notation: p parameter, g gradient, t number of the step from 1, lr learning rate, μ momentum, ρ ``rho``
+or ``decay_rate``, β₁ ``beta1`` and so on; ‖x‖ is the root of the sum of squares. An arrow changes a
+state or a parameter, an equals sign names a value; lines are in the order of the code. Each sum and
+product is rounded in the order written, from left to right; a product of hyperparameters is a Python
+float. `pairs` yields keys and gradients, `triples` parameters, too, where the code needs p itself.
 
 Measured against the code of volume 1 of *Deep Learning from Scratch*: its six rules have the book's bits in
 float64, and in float32 all but Adam. eps is the book's 1e-7.

@@ -1,13 +1,13 @@
 """Adam and those that changed a part of it."""
 
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass
 from math import exp, log, sqrt
 from typing import Any
 
 import numpy as np
 
-from fastopt.reference.common import copies, full, pairs, put, triples, zeros
-from fastopt.reference.moments import Betas, Moments, RootedMoments
+from fastopt.reference.common import UNSET, copies, full, pairs, put, triples, zeros
+from fastopt.reference.moments import Betas, RootedMoments
 
 __all__ = [
     "AMSGrad", "AdEMAMix", "AdaBelief", "AdaMax", "Adam", "AdamW", "Adan", "NAdam", "PaperAdam", "RAdam",
@@ -16,31 +16,65 @@ __all__ = [
 
 
 @dataclass(eq=False)
-class Adam(Moments):
-    """m ← m + (1 − β₁)(g − m); v ← v + (1 − β₂)(g² − v); p ← p − lr_t·m / (√v + eps).
+class Adam:
+    """Adaptive moment estimation, with eps on the root of the uncorrected v as in the book.
 
-    lr_t = lr·√(1 − β₂ᵗ) / (1 − β₁ᵗ)
+    m ← m + (1 − β₁)·(g − m)
+    v ← v + (1 − β₂)·(g² − v)
+    p ← p − lr_t·m / (√v + eps)
+
+    where lr_t = lr·√(1 − β₂ᵗ) / (1 − β₁ᵗ), lr without bias_correction
+
+    References
+    ----------
+    Kingma and Ba 2015, *Adam: a method for stochastic optimization* (arXiv:1412.6980), algorithm 1 and the
+    end of section 2; Saito, *Deep Learning from Scratch*, section 6.1.6.
     """
 
+    lr: float = 0.001
+    beta1: float = 0.9
+    beta2: float = 0.999
     _: KW_ONLY
     eps: float = 1e-7
     bias_correction: bool = True
+    iter = 0
+    m = UNSET
+    v = UNSET
+    quantized = "m √v"
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
-        self.begin(params)
-        lr_t = self.corrected()[0] if self.bias_correction else self.lr
+        if self.m is None:
+            self.m, self.v = zeros(params), zeros(params)
+        self.iter += 1
+        lr_t = self.lr
+        if self.bias_correction:
+            lr_t = self.lr * sqrt(1 - self.beta2**self.iter) / (1 - self.beta1**self.iter)
         for key, g in pairs(params, grads):
-            self.average(key, g)
+            self.m[key] += (1 - self.beta1) * (g - self.m[key])
+            self.v[key] += (1 - self.beta2) * (g * g - self.v[key])
             params[key] -= lr_t * self.m[key] / (np.sqrt(self.v[key]) + self.eps)
 
 
 @dataclass(eq=False)
 class AdamW(RootedMoments):
-    """Adam with eps on the corrected root, after p ← (1 − lr·weight_decay)·p."""
+    """PaperAdam with decoupled weight decay.
+
+    m ← m + (1 − β₁)·(g − m)
+    v ← v + (1 − β₂)·(g² − v)
+    p ← (1 − lr·weight_decay)·p − lr_t·m / (√(v + eps_root·(1 − β₂ᵗ)) + eps_t)
+
+    where lr_t = lr·√(1 − β₂ᵗ) / (1 − β₁ᵗ) and eps_t = eps·√(1 − β₂ᵗ)
+
+    References
+    ----------
+    Loshchilov and Hutter 2019, *Decoupled weight decay regularization* (arXiv:1711.05101), algorithm 2, with
+    PyTorch's product of lr and weight_decay.
+    """
 
     _: KW_ONLY
     weight_decay: float = 0.01
+    quantized = "m √v"
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
@@ -54,7 +88,21 @@ class AdamW(RootedMoments):
 
 @dataclass(eq=False)
 class PaperAdam(RootedMoments):
-    """Adam with eps on the corrected root."""
+    """Adam with eps on the root of the corrected v, as in the paper.
+
+    m ← m + (1 − β₁)·(g − m)
+    v ← v + (1 − β₂)·(g² − v)
+    p ← p − lr_t·m / (√(v + eps_root·(1 − β₂ᵗ)) + eps_t)
+
+    where lr_t = lr·√(1 − β₂ᵗ) / (1 − β₁ᵗ) and eps_t = eps·√(1 − β₂ᵗ)
+
+    References
+    ----------
+    Kingma and Ba 2015, *Adam: a method for stochastic optimization* (arXiv:1412.6980), algorithm 1;
+    PyTorch's ``Adam``.
+    """
+
+    quantized = "m √v"
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
@@ -67,15 +115,32 @@ class PaperAdam(RootedMoments):
 
 @dataclass(eq=False)
 class AMSGrad(RootedMoments):
-    """Adam with the largest v so far.
+    """PaperAdam with the largest v so far.
 
-    The correction comes after the maximum, before it, or never.
+    m ← m + (1 − β₁)·(g − m)
+    v ← v + (1 − β₂)·(g² − v)
+    v_max ← max(v_max, v)
+    p ← p − lr_t·m / (√(v_max + eps_root·(1 − β₂ᵗ)) + eps_t)
+
+    where lr_t = lr·√(1 − β₂ᵗ) / (1 − β₁ᵗ) and eps_t = eps·√(1 − β₂ᵗ), eps without corrected_eps
+
+    With correction="before"
+
+    v_max ← max(v_max, v / (1 − β₂ᵗ))
+    p ← p − lr / (1 − β₁ᵗ)·m / (√(v_max + eps_root) + eps)
+
+    and with "none" the same without both corrections.
+
+    References
+    ----------
+    Reddi, Kale and Kumar 2018, *On the convergence of Adam and beyond* (arXiv:1904.09237), algorithm 2.
     """
 
     _: KW_ONLY
     correction: str = "after"
     corrected_eps: bool = True
-    v_max: Any = field(init=False, default=None)
+    v_max = UNSET
+    quantized = "m √v √v_max"
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
@@ -98,13 +163,25 @@ class AMSGrad(RootedMoments):
 
 @dataclass(eq=False)
 class AdaMax(Betas):
-    """m as Adam; u ← max(β₂·u, |g| + eps); p ← p − lr / (1 − β₁ᵗ)·m / (u + eps_outside)."""
+    """Adam with the infinity norm.
+
+    m ← m + (1 − β₁)·(g − m)
+    u ← max(β₂·u, |g| + eps)
+    p ← p − lr_t·m / (u + eps_outside)
+
+    where lr_t = lr / (1 − β₁ᵗ), lr without bias_correction
+
+    References
+    ----------
+    Kingma and Ba 2015, *Adam: a method for stochastic optimization* (arXiv:1412.6980), algorithm 2.
+    """
 
     lr: float = 0.002
     _: KW_ONLY
     bias_correction: bool = True
     eps_outside: float = 0.0
-    u: Any = field(init=False, default=None)
+    u = UNSET
+    quantized = "m √u"
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
@@ -120,14 +197,24 @@ class AdaMax(Betas):
 
 @dataclass(eq=False)
 class NAdam(RootedMoments):
-    """m and v as Adam; p ← p − (lr_g·g + lr_m·m) / (√v + eps·√(1 − β₂ᵗ)).
+    """Adam with Nesterov's momentum.
 
-    μₜ = β₁·(1 − 0.96^(t·momentum_decay) / 2); Mₜ = μ₁·…·μₜ
+    m ← m + (1 − β₁)·(g − m)
+    v ← v + (1 − β₂)·(g² − v)
+    p ← p − (lr_g·g + lr_m·m) / (√(v + eps_root·(1 − β₂ᵗ)) + eps_t)
+
+    where lr_g = lr·√(1 − β₂ᵗ)·(1 − μₜ) / (1 − Mₜ), lr_m = lr·√(1 − β₂ᵗ)·μₜ₊₁ / (1 − Mₜ₊₁),
+    eps_t = eps·√(1 − β₂ᵗ), μₜ = β₁·(1 − 0.96^(t·momentum_decay) / 2) and Mₜ = μ₁·…·μₜ
+
+    References
+    ----------
+    Dozat 2016, *Incorporating Nesterov momentum into Adam*, with PyTorch's schedule of μ.
     """
 
     lr: float = 0.002
     _: KW_ONLY
     momentum_decay: float = 4e-3
+    quantized = "m √v"
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
@@ -147,15 +234,26 @@ class NAdam(RootedMoments):
 
 @dataclass(eq=False)
 class RAdam(RootedMoments):
-    """m and v as Adam; p ← p − lr·m̂ until ρₜ > threshold, then p ← p − lr·r·√(1 − β₂ᵗ)·m̂ / (√v + eps).
+    """Adam that divides by the root of v only when v has seen enough gradients.
 
-    ρ∞ = 2 / (1 − β₂) − 1; ρₜ = ρ∞ − 2·t·β₂ᵗ / (1 − β₂ᵗ)
-    r = √((ρₜ − 4)(ρₜ − 2)·ρ∞ / ((ρ∞ − 4)(ρ∞ − 2)·ρₜ))
+    m ← m + (1 − β₁)·(g − m)
+    v ← v + (1 − β₂)·(g² − v)
+    p ← p − lr / (1 − β₁ᵗ)·m, until ρₜ > threshold; then
+    p ← p − r·lr_t·m / (√(v + eps_root·(1 − β₂ᵗ)) + eps)
+
+    where lr_t = lr·√(1 − β₂ᵗ) / (1 − β₁ᵗ), ρ∞ = 2 / (1 − β₂) − 1, ρₜ = ρ∞ − 2·t·β₂ᵗ / (1 − β₂ᵗ) and
+    r = √((ρₜ − 4)·(ρₜ − 2)·ρ∞ / ((ρ∞ − 4)·(ρ∞ − 2)·ρₜ)); with corrected_eps eps·√(1 − β₂ᵗ) for eps
+
+    References
+    ----------
+    Liu et al. 2020, *On the variance of the adaptive learning rate and beyond* (arXiv:1908.03265), algorithm
+    2.
     """
 
     _: KW_ONLY
     threshold: float = 5.0
     corrected_eps: bool = False
+    quantized = "m √v"
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
@@ -170,16 +268,27 @@ class RAdam(RootedMoments):
 
 @dataclass(eq=False)
 class AdaBelief(Betas):
-    """m as Adam; s ← s + (1 − β₂)((g − m)² − s) + eps_root; p ← p − lr_t·m / (√s + eps·√(1 − β₂ᵗ)).
+    """Adam with the squares of what the average of the gradients did not foresee.
 
-    With rectify the last step is `RAdam`'s.
+    m ← m + (1 − β₁)·(g − m)
+    s ← s + (1 − β₂)·((g − m)² − s) + eps_root
+    p ← p − lr_t·m / (√s + eps_t)
+
+    where lr_t = lr·√(1 − β₂ᵗ) / (1 − β₁ᵗ), eps_t = eps·√(1 − β₂ᵗ), and eps_root is eps if it is None
+    With rectify the last line is that of `RAdam`, with eps and threshold 5.
+
+    References
+    ----------
+    Zhuang et al. 2020, *AdaBelief optimizer: adapting stepsizes by the belief in observed gradients*
+    (arXiv:2010.07468), algorithm 2.
     """
 
     _: KW_ONLY
     eps: float = 1e-16
     eps_root: float | None = None
     rectify: bool = False
-    s: Any = field(init=False, default=None)
+    s = UNSET
+    quantized = "m √s"
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
@@ -200,13 +309,25 @@ class AdaBelief(Betas):
 
 @dataclass(eq=False)
 class Yogi(Betas):
-    """m as Adam; v ← v − (1 − β₂)·sign(v − g²)·g²; p ← p − lr_t·m / (√v + eps·√(1 − β₂ᵗ))."""
+    """Adam whose average of squares changes by amounts that do not depend on it.
+
+    m ← m + (1 − β₁)·(g − m)
+    v ← v − (1 − β₂)·sign(v − g²)·g²
+    p ← p − lr_t·m / (√v + eps_t)
+
+    where lr_t = lr·√(1 − β₂ᵗ) / (1 − β₁ᵗ) and eps_t = eps·√(1 − β₂ᵗ)
+
+    References
+    ----------
+    Zaheer et al. 2018, *Adaptive methods for nonconvex optimization*, algorithm 2.
+    """
 
     lr: float = 0.01
     _: KW_ONLY
     eps: float = 1e-3
     initial_accumulator_value: float = 1e-6
-    v: Any = field(init=False, default=None)
+    v = UNSET
+    quantized = "m √v"
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
@@ -222,12 +343,23 @@ class Yogi(Betas):
 
 @dataclass(eq=False)
 class Adan(Betas):
-    """d ← g − g of the step before; m, v and n average g, d and (g + β₂·d)²; p as below.
+    """Adam with averages of the gradients and of their differences.
 
-    p ← (1 − lr·weight_decay)·p − lr·(m̂ + β₂·v̂) / (√(n̂ + eps_root) + eps)
+    d = g − prev_grad
+    prev_grad ← g
+    m ← m + (1 − β₁)·(g − m)
+    v ← v + (1 − β₂)·(d − v)
+    n ← n + (1 − β₃)·((g + β₂·d)² − n)
+    p ← (1 − lr·weight_decay)·p − (lr_m·m + lr_v·v) / (√(n + eps_root·(1 − β₃ᵗ)) + eps_t)
 
-    If it is proximal, p ← k·(p − lr·(m̂ + β₂·v̂) / (√(n̂ + eps_root) + eps)),
-    where k = 1 / (1 + lr·weight_decay)
+    where lr_m = lr·√(1 − β₃ᵗ) / (1 − β₁ᵗ), lr_v = lr·β₂·√(1 − β₃ᵗ) / (1 − β₂ᵗ) and eps_t = eps·√(1 − β₃ᵗ);
+    prev_grad begins as the first gradient
+    If it is proximal, the last line is p ← k·(p − …), where k = 1 / (1 + lr·weight_decay).
+
+    References
+    ----------
+    Xie et al. 2022, *Adan: adaptive Nesterov momentum algorithm for faster optimizing deep models*
+    (arXiv:2208.06677), algorithm 1.
     """
 
     beta1: float = 0.98
@@ -237,9 +369,10 @@ class Adan(Betas):
     weight_decay: float = 0.0
     eps_root: float = 0.0
     proximal: bool = False
-    v: Any = field(init=False, default=None)
-    n: Any = field(init=False, default=None)
-    prev_grad: Any = field(init=False, default=None)
+    v = UNSET
+    n = UNSET
+    prev_grad = UNSET
+    quantized = "m v √n prev_grad"
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
@@ -268,10 +401,21 @@ class Adan(Betas):
 
 @dataclass(eq=False)
 class AdEMAMix(RootedMoments):
-    """m and v as Adam; m_slow ← m_slow + (1 − β₃)(g − m_slow); p ← p − lr·(m̂ + α·m_slow) / (√v̂ + eps).
+    """Adam with a second, slow average of the gradients.
 
-    Over the first steps α rises in proportion to t, and β₃ from β₁, the number of steps to its half in
-    proportion to t.
+    m ← m + (1 − β₁)·(g − m)
+    v ← v + (1 − β₂)·(g² − v)
+    m_slow ← m_slow + (1 − β₃)·(g − m_slow)
+    p ← p − (lr_t·m + lr·α·√(1 − β₂ᵗ)·m_slow) / (√(v + eps_root·(1 − β₂ᵗ)) + eps_t)
+
+    where lr_t = lr·√(1 − β₂ᵗ) / (1 − β₁ᵗ) and eps_t = eps·√(1 − β₂ᵗ)
+    Over alpha_warmup steps α rises in proportion to t; over beta3_warmup steps β₃ rises from β₁, and the
+    number of steps to its half in proportion to t.
+
+    References
+    ----------
+    Pagliardini, Ablin and Grangier 2024, *The AdEMAMix optimizer: better, faster, older* (arXiv:2409.03137),
+    algorithm 1.
     """
 
     beta3: float = 0.9999
@@ -279,7 +423,8 @@ class AdEMAMix(RootedMoments):
     _: KW_ONLY
     alpha_warmup: int = 0
     beta3_warmup: int = 0
-    m_slow: Any = field(init=False, default=None)
+    m_slow = UNSET
+    quantized = "m m_slow √v"
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""

@@ -1,12 +1,12 @@
 """Relatives of Adam: other bounds, orders and weights of its averages."""
 
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass
 from math import sqrt
 from typing import Any
 
 import numpy as np
 
-from fastopt.reference.common import put, triples, zeros
+from fastopt.reference.common import UNSET, put, triples, zeros
 from fastopt.reference.moments import Moments
 
 __all__ = ["ADOPT", "AMSBound", "AdaBound", "LaProp", "QHAdam"]
@@ -14,15 +14,26 @@ __all__ = ["ADOPT", "AMSBound", "AdaBound", "LaProp", "QHAdam"]
 
 @dataclass(eq=False)
 class AdaBound(Moments):
-    """m and v as Adam; p ← p − clip(lr_t / (√v + eps), lower, upper)·m.
+    """Adam with step sizes between bounds, which come closer to final_lr.
 
-    lr_t = lr·√(1 − β₂ᵗ) / (1 − β₁ᵗ); lower = final·(1 − 1 / (γ·t + 1)); upper = final·(1 + 1 / (γ·t))
+    m ← m + (1 − β₁)·(g − m)
+    v ← v + (1 − β₂)·(g² − v)
+    p ← p − clip(lr_t / (√v + eps), lower, upper)·m
+
+    where lr_t = lr·√(1 − β₂ᵗ) / (1 − β₁ᵗ), lower = final·(1 − 1 / (γ·t + 1)),
+    upper = final·(1 + 1 / (γ·t)) and final = final_lr·lr / base_lr, final_lr without base_lr
+
+    References
+    ----------
+    Luo, Xiong, Liu and Sun 2019, *Adaptive gradient methods with dynamic bound of learning rate*
+    (arXiv:1902.09843), algorithm 1, with the bounds of the authors' code.
     """
 
     _: KW_ONLY
     final_lr: float = 0.1
     gamma: float = 1e-3
     base_lr: float | None = None
+    quantized = "m √v"
 
     def rate(self, v: np.ndarray) -> np.ndarray:
         """Return the step sizes of this step."""
@@ -42,9 +53,23 @@ class AdaBound(Moments):
 
 @dataclass(eq=False)
 class AMSBound(AdaBound):
-    """AdaBound with the largest v so far."""
+    """AdaBound with the largest v so far.
 
-    v_max: Any = field(init=False, default=None)
+    m ← m + (1 − β₁)·(g − m)
+    v ← v + (1 − β₂)·(g² − v)
+    v_max ← max(v_max, v)
+    p ← p − clip(lr_t / (√v_max + eps), lower, upper)·m
+
+    where lr_t, lower and upper are those of `AdaBound`
+
+    References
+    ----------
+    Luo, Xiong, Liu and Sun 2019, *Adaptive gradient methods with dynamic bound of learning rate*
+    (arXiv:1902.09843), algorithm 2, with the bounds of the authors' code.
+    """
+
+    v_max = UNSET
+    quantized = "m √v √v_max"
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
@@ -59,9 +84,19 @@ class AMSBound(AdaBound):
 
 @dataclass(eq=False)
 class ADOPT(Moments):
-    """d ← clip(g / max(√v, eps), ±(t − 1)^clip_power); m ← m + (1 − β₁)(d − m); p ← p − lr·m; v as Adam.
+    """Adam that divides each gradient by the v of the step before.
 
-    The first step sets v ← g², and no more.
+    d = clip(g / max(√v, eps), ±(t − 1)^clip_power)
+    m ← m + (1 − β₁)·(d − m)
+    v ← v + (1 − β₂)·(g² − v)
+    p ← p − lr·m
+
+    The first step is v ← g², and no more.
+
+    References
+    ----------
+    Taniguchi et al. 2024, *ADOPT: modified Adam can converge with any β₂ with the optimal rate*
+    (arXiv:2411.02853), algorithm 2, with the clipping of the authors' code.
     """
 
     beta2: float = 0.9999
@@ -69,6 +104,7 @@ class ADOPT(Moments):
     eps: float = 1e-6
     clip_power: float = 0.25
     use_clipping: bool = True
+    quantized = "m √v"
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
@@ -86,11 +122,23 @@ class ADOPT(Moments):
 
 @dataclass(eq=False)
 class LaProp(Moments):
-    """v as Adam; d ← g / (√v̂ + eps); m ← m + (1 − β₁)(d − m); p ← p − lr·m̂."""
+    """Adam whose momentum is of gradients that have been scaled.
+
+    v ← v + (1 − β₂)·(g² − v)
+    d = g·√(1 − β₂ᵗ) / (√v + eps·√(1 − β₂ᵗ))
+    m ← m + (1 − β₁)·(d − m)
+    p ← p − lr / (1 − β₁ᵗ)·m
+
+    References
+    ----------
+    Ziyin, Wang and Ueda 2020, *LaProp: separating momentum and adaptivity in Adam* (arXiv:2002.04839),
+    algorithm 1.
+    """
 
     lr: float = 4e-4
     _: KW_ONLY
     eps: float = 1e-15
+    quantized = "m √v"
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
@@ -106,11 +154,23 @@ class LaProp(Moments):
 
 @dataclass(eq=False)
 class QHAdam(Moments):
-    """m and v as Adam; p ← p − lr·((1 − ν₁)·g + ν₁·m̂) / (√((1 − ν₂)·g² + ν₂·v̂) + eps)."""
+    """Adam with a share of the plain gradient in the place of its average, and of its square likewise.
+
+    m ← m + (1 − β₁)·(g − m)
+    v ← v + (1 − β₂)·(g² − v)
+    p ← p − lr·((1 − ν₁)·g + ν₁·m̂) / (√((1 − ν₂)·g² + ν₂·v̂) + eps)
+
+    where m̂ = m / (1 − β₁ᵗ) and v̂ = v / (1 − β₂ᵗ)
+
+    References
+    ----------
+    Ma and Yarats 2019, *Quasi-hyperbolic momentum and Adam for deep learning* (arXiv:1810.06801), section 5.
+    """
 
     beta1: float = 0.995
     nu1: float = 0.7
     nu2: float = 1.0
+    quantized = "m √v"
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""

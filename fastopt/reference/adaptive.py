@@ -1,19 +1,30 @@
 """A learning rate for each element, from the squares of its gradients."""
 
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass
 from math import sqrt
 from typing import Any
 
 import numpy as np
 
-from fastopt.reference.common import copies, cube_root, full, pairs, put, triples, zeros
+from fastopt.reference.common import UNSET, copies, cube_root, full, pairs, put, triples, zeros
 
 __all__ = ["FTRL", "MADGRAD", "AdaDelta", "AdaGrad", "RMSprop", "RMSpropGraves", "RMSpropMomentum"]
 
 
 @dataclass(eq=False)
 class AdaGrad:
-    """h ← h + g²; p ← p − lr_t·g / (√(h + eps_root) + eps), where lr_t = lr / (1 + (t − 1)·lr_decay)."""
+    """A learning rate for each element, which falls with the sum of its squared gradients.
+
+    h ← h + g²
+    p ← p − lr_t·g / (√(h + eps_root) + eps)
+
+    where lr_t = lr / (1 + (t − 1)·lr_decay)
+
+    References
+    ----------
+    Duchi, Hazan and Singer 2011, *Adaptive subgradient methods for online learning and stochastic
+    optimization*, JMLR 12, section 1.1; Saito, *Deep Learning from Scratch*, section 6.1.5.
+    """
 
     lr: float = 0.01
     _: KW_ONLY
@@ -21,8 +32,9 @@ class AdaGrad:
     eps_root: float = 0.0
     initial_accumulator_value: float = 0.0
     lr_decay: float = 0.0
-    iter: int = field(init=False, default=0)
-    h: Any = field(init=False, default=None)
+    iter = 0
+    h = UNSET
+    quantized = "√h"
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
@@ -37,14 +49,25 @@ class AdaGrad:
 
 @dataclass(eq=False)
 class AdaDelta:
-    """h ← ρ·h + (1 − ρ)·g²; d ← √(u + eps) / √(h + eps)·g; u ← ρ·u + (1 − ρ)·d²; p ← p − lr·d."""
+    """Gradients scaled by the ratio of the root mean squares of past steps and past gradients.
+
+    h ← ρ·h + (1 − ρ)·g²
+    d = √(u + eps) / √(h + eps)·g
+    u ← ρ·u + (1 − ρ)·d²
+    p ← p − lr·d
+
+    References
+    ----------
+    Zeiler 2012, *ADADELTA: an adaptive learning rate method* (arXiv:1212.5701), algorithm 1.
+    """
 
     lr: float = 1.0
     rho: float = 0.95
     _: KW_ONLY
     eps: float = 1e-6
-    h: Any = field(init=False, default=None)
-    u: Any = field(init=False, default=None)
+    h = UNSET
+    u = UNSET
+    quantized = "√h √u"
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
@@ -59,9 +82,16 @@ class AdaDelta:
 
 @dataclass(eq=False)
 class RMSprop:
-    """h ← ρ·h + (1 − ρ)·g²; p ← p − lr·g / (√(h + eps_root) + eps).
+    """AdaGrad with an average of the squared gradients in the place of their sum.
 
-    With bias_correction h / (1 − ρᵗ) takes the place of h there.
+    h ← ρ·h + (1 − ρ)·g²
+    p ← p − lr·g / (√(h + eps_root) + eps)
+
+    With bias_correction h / (1 − ρᵗ) takes the place of h in the step.
+
+    References
+    ----------
+    Tieleman and Hinton 2012, *Neural Networks for Machine Learning*, lecture 6.5.
     """
 
     lr: float = 0.01
@@ -71,8 +101,9 @@ class RMSprop:
     eps_root: float = 0.0
     initial_accumulator_value: float = 0.0
     bias_correction: bool = False
-    iter: int = field(init=False, default=0)
-    h: Any = field(init=False, default=None)
+    iter = 0
+    h = UNSET
+    quantized = "√h"
 
     def begin(self, params: Any) -> tuple[float, float, float]:
         """Count the step, make h before the first; return √(1 − ρᵗ) or 1, and eps and eps_root for that."""
@@ -94,12 +125,24 @@ class RMSprop:
 
 @dataclass(eq=False)
 class RMSpropMomentum(RMSprop):
-    """h ← ρ·h + (1 − ρ)·g²; v ← μ·v + g / (√(h + eps_root) + eps); p ← p − lr·v."""
+    """RMSprop with momentum on the scaled gradients.
+
+    h ← ρ·h + (1 − ρ)·g²
+    v ← μ·v + g / (√(h + eps_root) + eps)
+    p ← p − lr·v
+
+    With bias_correction h / (1 − ρᵗ) takes the place of h in the second line.
+
+    References
+    ----------
+    Tieleman and Hinton 2012, *Neural Networks for Machine Learning*, lecture 6.5; PyTorch's ``RMSprop``.
+    """
 
     momentum: float = 0.9
     _: KW_ONLY
     eps: float = 1e-8
-    v: Any = field(init=False, default=None)
+    v = UNSET
+    quantized = "√h v"
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
@@ -114,7 +157,17 @@ class RMSpropMomentum(RMSprop):
 
 @dataclass(eq=False)
 class RMSpropGraves:
-    """h ← ρ·h + (1 − ρ)·g²; m ← ρ·m + (1 − ρ)·g; v ← μ·v + g / (√(h − m² + eps_root) + eps); p ← p − lr·v."""
+    """RMSprop with the variance of the gradients instead of their mean square, and momentum.
+
+    h ← ρ·h + (1 − ρ)·g²
+    m ← ρ·m + (1 − ρ)·g
+    v ← μ·v + g / (√(max(h − m², 0) + eps_root) + eps)
+    p ← p − lr·v
+
+    References
+    ----------
+    Graves 2013, *Generating sequences with recurrent neural networks* (arXiv:1308.0850), equations 38 to 45.
+    """
 
     lr: float = 0.01
     decay_rate: float = 0.95
@@ -123,9 +176,10 @@ class RMSpropGraves:
     eps: float = 1e-8
     eps_root: float = 0.0
     initial_accumulator_value: float = 0.0
-    h: Any = field(init=False, default=None)
-    m: Any = field(init=False, default=None)
-    v: Any = field(init=False, default=None)
+    h = UNSET
+    m = UNSET
+    v = UNSET
+    quantized = "v"
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
@@ -145,7 +199,19 @@ class RMSpropGraves:
 
 @dataclass(eq=False)
 class FTRL:
-    """n' ← n + g²; z ← z + g − (√n' − √n) / lr·p; p ← (clip(z, −l₁, l₁) − z) / (√n' / lr + 2·l₂ + β / lr)."""
+    """Follow the regularized leader, which sets parameters to exactly 0.
+
+    n' = n + g²
+    z ← z + g + 2·shrinkage·p − (√n' − √n) / lr·p
+    n ← n'
+    p ← (clip(z, −l₁, l₁) − z) / (√n / lr + 2·l₂ + β / lr)
+
+    where l₁, l₂ and shrinkage are the strengths of regularization
+
+    References
+    ----------
+    McMahan et al. 2013, *Ad click prediction: a view from the trenches*, algorithm 1.
+    """
 
     lr: float = 0.001
     _: KW_ONLY
@@ -154,8 +220,8 @@ class FTRL:
     l2_regularization_strength: float = 0.0
     l2_shrinkage_regularization_strength: float = 0.0
     beta: float = 0.0
-    n: Any = field(init=False, default=None)
-    z: Any = field(init=False, default=None)
+    n = UNSET
+    z = UNSET
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
@@ -175,16 +241,28 @@ class FTRL:
 
 @dataclass(eq=False)
 class MADGRAD:
-    """v ← v + λ·g²; s ← s + λ·g; p ← μ·p + (1 − μ)·(p₀ − s / (∛v + eps)), where λ = (lr + eps)·√t."""
+    """Dual averaging with the cube root of the weighted squares, and momentum.
+
+    v ← v + λ·g²
+    s ← s + λ·g
+    p ← μ·p + (1 − μ)·(p₀ − s / (∛v + eps))
+
+    where λ = (lr + eps)·√t, 0 if lr is 0, and p₀ are the first parameters
+
+    References
+    ----------
+    Defazio and Jelassi 2022, *Adaptivity without compromise: a momentumized, adaptive, dual averaged
+    gradient method for stochastic optimization* (arXiv:2101.11075), algorithm 1.
+    """
 
     lr: float = 0.01
     momentum: float = 0.9
     _: KW_ONLY
     eps: float = 1e-6
-    iter: int = field(init=False, default=0)
-    v: Any = field(init=False, default=None)
-    s: Any = field(init=False, default=None)
-    p0: Any = field(init=False, default=None)
+    iter = 0
+    v = UNSET
+    s = UNSET
+    p0 = UNSET
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""

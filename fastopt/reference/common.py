@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 __all__ = [
+    "UNSET",
     "column_totals",
     "copies",
     "cube_root",
@@ -23,6 +24,9 @@ __all__ = [
 ]  # fmt: skip
 
 LANES = 64
+
+# What a state is until the first step.
+UNSET: Any = None
 
 
 def pairs(params: Any, grads: Any) -> Iterator[tuple[Any, np.ndarray]]:

@@ -4,13 +4,14 @@ Each step looks at all arrays first and moves the parameters then. Sums, and the
 float64; where such a number meets the elements, it is rounded to their dtype.
 """
 
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass
 from math import sqrt
 from typing import Any
 
 import numpy as np
 
 from fastopt.reference.common import (
+    UNSET,
     column_totals,
     double,
     norm,
@@ -28,9 +29,18 @@ __all__ = ["LAMB", "LARS", "SM3", "Adafactor", "AdafactorMomentum", "NovoGrad"]
 
 @dataclass(eq=False)
 class LARS:
-    """g ← g + weight_decay·p; v ← μ·v − (lr·ratio)·g; p ← p + v.
+    """Momentum with a learning rate for each array, from the norms of parameter and gradient.
 
-    ratio = trust_coefficient·‖p‖ / (‖g‖ + eps), or 1 if one of the norms is 0
+    g' = g + weight_decay·p
+    v ← μ·v − lr·ratio·g'
+    p ← p + v
+
+    where ratio = trust_coefficient·‖p‖ / (‖g'‖ + eps), 1 if one of the norms is 0
+
+    References
+    ----------
+    You, Gitman and Ginsburg 2017, *Large batch training of convolutional networks* (arXiv:1708.03888),
+    algorithm 1.
     """
 
     lr: float = 0.1
@@ -39,7 +49,7 @@ class LARS:
     _: KW_ONLY
     weight_decay: float = 0.0
     eps: float = 0.0
-    v: Any = field(init=False, default=None)
+    v = UNSET
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
@@ -57,9 +67,19 @@ class LARS:
 
 @dataclass(eq=False)
 class LAMB(Moments):
-    """m and v as Adam; d ← a·m / (√(v + eps_root·(1 − β₂ᵗ)) + eps·√(1 − β₂ᵗ)) + weight_decay·p; p as below.
+    """Adam with a learning rate for each array, from the norms of parameter and step.
 
-    p ← p − (lr·ratio)·d; a = √(1 − β₂ᵗ) / (1 − β₁ᵗ); ratio = ‖p‖ / ‖d‖, or 1 if one of the norms is 0
+    m ← m + (1 − β₁)·(g − m)
+    v ← v + (1 − β₂)·(g² − v)
+    d = a·m / (√(v + eps_root·(1 − β₂ᵗ)) + eps_t) + weight_decay·p
+    p ← p − lr·ratio·d
+
+    where a = √(1 − β₂ᵗ) / (1 − β₁ᵗ), eps_t = eps·√(1 − β₂ᵗ) and ratio = ‖p‖ / ‖d‖, 1 if one of the norms is 0
+
+    References
+    ----------
+    You et al. 2020, *Large batch optimization for deep learning: training BERT in 76 minutes*
+    (arXiv:1904.00962), algorithm 2.
     """
 
     _: KW_ONLY
@@ -91,9 +111,18 @@ class LAMB(Moments):
 
 @dataclass(eq=False)
 class NovoGrad(Betas):
-    """v ← β₂·v + (1 − β₂)·‖g‖², at first ‖g‖²; m ← β₁·m + (g / s + weight_decay·p); p ← p − lr·m.
+    """Momentum of gradients that are divided by the root of an average of their squared norms.
 
-    s = √(v + eps_root) + eps
+    v ← β₂·v + (1 − β₂)·‖g‖²
+    m ← β₁·m + (g / (√(v + eps_root) + eps) + weight_decay·p)
+    p ← p − lr·m
+
+    At the first step v ← ‖g‖².
+
+    References
+    ----------
+    Ginsburg et al. 2019, *Stochastic gradient methods with layer-wise adaptive moments for training of deep
+    networks* (arXiv:1905.11286), algorithm 1.
     """
 
     beta2: float = 0.25
@@ -101,7 +130,7 @@ class NovoGrad(Betas):
     eps: float = 1e-6
     weight_decay: float = 0.0
     eps_root: float = 0.0
-    v: Any = field(init=False, default=None)
+    v = UNSET
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
@@ -120,19 +149,28 @@ class NovoGrad(Betas):
 
 @dataclass(eq=False)
 class SM3:
-    """ν = min(row, col) + g²; m ← m + (1 − μ)(g / √(ν + eps) − m); p ← p − lr·m.
+    """AdaGrad that keeps the largest sums of rows and columns only, with momentum.
 
-    row and col are the largest ν of each row and of each column; with more than two dimensions, the rows are
-    those along the last
+    ν = min(row, col) + g²
+    row ← the largest ν of each row
+    col ← the largest ν of each column
+    m ← m + (1 − μ)·(g / √(ν + eps) − m)
+    p ← p − lr·m
+
+    With more than two dimensions the rows are those along the last.
+
+    References
+    ----------
+    Anil, Gupta, Koren and Singer 2019, *Memory-efficient adaptive optimization* (arXiv:1901.11150), SM3-II.
     """
 
     lr: float = 0.1
     momentum: float = 0.9
     _: KW_ONLY
     eps: float = 1e-8
-    m: Any = field(init=False, default=None)
-    row: Any = field(init=False, default=None)
-    col: Any = field(init=False, default=None)
+    m = UNSET
+    row = UNSET
+    col = UNSET
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
@@ -152,12 +190,22 @@ class SM3:
 
 @dataclass(eq=False)
 class Adafactor:
-    """p ← (1 − lr·weight_decay)·p − (α / max(1, rms(u) / clip_threshold))·u, where u = g / √max(v, eps₁²).
+    """Adam's scaled gradients from the mean squares of rows and columns only.
 
-    row and col average the means of g² over each row and each column; v = row / max(mean(row), eps₁)·col.
-    With more than two dimensions, this is so for each matrix; with fewer, v is row, which averages g² itself.
-    The new values have the weight w = t^beta2_decay; α = lr_t·max(eps₂, rms(p)), or lr_t without
-    multiply_by_parameter_scale; lr_t = min(lr, 1 / √t), or lr without relative_step
+    row ← row + w·(mean of g² in each row − row)
+    col ← col + w·(mean of g² in each column − col)
+    v = row / max(mean(row), eps₁)·col
+    u = g / √max(v, eps₁²)
+    p ← (1 − lr·weight_decay)·p − (α / max(1, rms(u) / clip_threshold))·u
+
+    where w = t^beta2_decay, α = lr_t·max(eps₂, rms(p)), lr_t without multiply_by_parameter_scale, and
+    lr_t = min(lr, 1 / √t), lr without relative_step
+    With more than two dimensions this is done for each matrix; with fewer row averages g² itself, and is v.
+
+    References
+    ----------
+    Shazeer and Stern 2018, *Adafactor: adaptive learning rates with sublinear memory cost*
+    (arXiv:1804.04235), algorithms 4 and 5.
     """
 
     lr: float = 0.01
@@ -169,9 +217,9 @@ class Adafactor:
     relative_step: bool = True
     multiply_by_parameter_scale: bool = True
     weight_decay: float = 0.0
-    iter: int = field(init=False, default=0)
-    row: Any = field(init=False, default=None)
-    col: Any = field(init=False, default=None)
+    iter = 0
+    row = UNSET
+    col = UNSET
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
@@ -222,10 +270,21 @@ class Adafactor:
 
 @dataclass(eq=False)
 class AdafactorMomentum(Adafactor):
-    """m ← m + (1 − μ)(s − m); p ← (1 − lr·weight_decay)·p − m, where s is Adafactor's step."""
+    """Adafactor with an average of its steps.
+
+    m ← m + (1 − μ)·(s − m)
+    p ← (1 − lr·weight_decay)·p − m
+
+    where s = (α / max(1, rms(u) / clip_threshold))·u, as in `Adafactor`
+
+    References
+    ----------
+    Shazeer and Stern 2018, *Adafactor: adaptive learning rates with sublinear memory cost*
+    (arXiv:1804.04235), algorithms 4 and 5 with β₁ above 0, section 8.
+    """
 
     momentum: float = 0.9
-    m: Any = field(init=False, default=None)
+    m = UNSET
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""

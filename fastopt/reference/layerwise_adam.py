@@ -3,13 +3,13 @@
 Each step looks at all arrays first and moves the parameters then, as in `fastopt.reference.layerwise`.
 """
 
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass
 from math import sqrt
 from typing import Any
 
 import numpy as np
 
-from fastopt.reference.common import copies, double, norm, one, put, row_totals, total, triples, zeros
+from fastopt.reference.common import UNSET, copies, double, norm, one, put, row_totals, total, triples, zeros
 from fastopt.reference.moments import Betas, Moments
 
 __all__ = ["MARS", "AdaMini", "AdamP", "StableAdamW"]
@@ -17,9 +17,18 @@ __all__ = ["MARS", "AdaMini", "AdamP", "StableAdamW"]
 
 @dataclass(eq=False)
 class StableAdamW(Moments):
-    """m ← m + (1 − β̂₁)(g − m); v ← v + (1 − β̂₂)(g² − v); p ← (1 − η·weight_decay)·p − η·m / (√v + eps).
+    """AdamW with a smaller step for an array whose squares v underestimates.
 
-    1 − β̂ = (1 − β) / (1 − βᵗ); η = lr / max(1, rms), where rms is that of g / √max(v, eps²) in the array
+    m ← m + (1 − β₁) / (1 − β₁ᵗ)·(g − m)
+    v ← v + (1 − β₂) / (1 − β₂ᵗ)·(g² − v)
+    p ← (1 − η·weight_decay)·p − η·m / (√v + eps)
+
+    where η = lr / max(1, rms), and rms is the root mean square of g / √max(v, eps²) in the array
+
+    References
+    ----------
+    Wortsman et al. 2023, *Stable and low-precision training for large-scale vision-language models*
+    (arXiv:2304.13013), algorithm 2.
     """
 
     beta2: float = 0.99
@@ -44,10 +53,21 @@ class StableAdamW(Moments):
 
 @dataclass(eq=False)
 class MARS(Moments):
-    """Adam of c / max(1, ‖c‖), where c = g + gamma·β₁ / (1 − β₁)·(g − prev_grad).
+    """AdamW of gradients that are corrected by their change since the step before.
 
-    p ← (1 − lr·weight_decay)·p − lr_t·m / (√v + eps·√(1 − β₂ᵗ)), as AdamW; prev_grad begins as the first
-    gradient.
+    c = g + gamma·β₁ / (1 − β₁)·(g − prev_grad)
+    c = c / max(1, ‖c‖)
+    prev_grad ← g
+    m ← m + (1 − β₁)·(c − m)
+    v ← v + (1 − β₂)·(c² − v)
+    p ← (1 − lr·weight_decay)·p − lr_t·m / (√v + eps_t)
+
+    where lr_t = lr·√(1 − β₂ᵗ) / (1 − β₁ᵗ) and eps_t = eps·√(1 − β₂ᵗ); prev_grad begins as the first gradient
+
+    References
+    ----------
+    Yuan et al. 2024, *MARS: unleashing the power of variance reduction for training large models*
+    (arXiv:2411.10438), algorithm 2.
     """
 
     lr: float = 0.003
@@ -56,7 +76,7 @@ class MARS(Moments):
     gamma: float = 0.025
     _: KW_ONLY
     weight_decay: float = 0.0
-    prev_grad: Any = field(init=False, default=None)
+    prev_grad = UNSET
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
@@ -76,15 +96,23 @@ class MARS(Moments):
 
 @dataclass(eq=False)
 class AdaMini(Betas):
-    """Adam with one number of v for each first index: v ← v + (1 − β₂)(mean(g²) − v).
+    """AdamW with one number of v for each first index.
 
-    p ← (1 − lr·weight_decay)·p − lr_t·m / (√v + eps·√(1 − β₂ᵗ)); an array with less than two dimensions has
-    one number.
+    v ← v + (1 − β₂)·(mean of g² − v)
+    m ← m + (1 − β₁)·(g − m)
+    p ← (1 − lr·weight_decay)·p − lr_t·m / (√v + eps_t)
+
+    where lr_t = lr·√(1 − β₂ᵗ) / (1 − β₁ᵗ) and eps_t = eps·√(1 − β₂ᵗ)
+    An array with less than two dimensions has one number of v.
+
+    References
+    ----------
+    Zhang et al. 2024, *Adam-mini: use fewer learning rates to gain more* (arXiv:2406.16793), algorithm 1.
     """
 
     _: KW_ONLY
     weight_decay: float = 0.0
-    v: Any = field(init=False, default=None)
+    v = UNSET
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
@@ -111,11 +139,23 @@ def blocks(param: Any) -> tuple[int, ...]:
 
 @dataclass(eq=False)
 class AdamP(Moments):
-    """p ← kept·p − lr_t·u, where u = m / (√v + eps_t), less its part along p if g is almost at right angles.
+    """AdamW without the part of the step along the parameter, if the gradient is at right angles to it.
 
-    It is taken away for each first index (channel) if abs(cos(p, g)) < delta / √n in all of them, with n
-    elements each; else for the whole array if it is so there. Then kept = 1 − lr·weight_decay·wd_ratio, else
-    1 − lr·weight_decay.
+    m ← m + (1 − β₁)·(g − m)
+    v ← v + (1 − β₂)·(g² − v)
+    u = m / (√v + eps_t)
+    u = u − (the part of u along p)
+    p ← (1 − lr·weight_decay·wd_ratio)·p − lr_t·u
+
+    where lr_t = lr·√(1 − β₂ᵗ) / (1 − β₁ᵗ) and eps_t = eps·√(1 − β₂ᵗ)
+    The part is taken away for each first index (channel) if |cos(p, g)| < delta / √n in all of them, where n
+    is the number of their elements; else for the whole array if it is so there. Else u keeps it, and the
+    decay is lr·weight_decay.
+
+    References
+    ----------
+    Heo et al. 2021, *AdamP: slowing down the slowdown for momentum optimizers on scale-invariant weights*
+    (arXiv:2006.08217), algorithm 2; channels as in the authors' code, without its ``nesterov``.
     """
 
     delta: float = 0.1

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastopt.reference.common import copies, double, full, norm, one, pairs, put, total, triples, zeros
+from fastopt.reference.common import UNSET, copies, double, full, norm, one, pairs, put, total, triples, zeros
 from fastopt.reference.moments import Moments
 
 __all__ = ["DAdaptAdam", "DoG", "DoWG", "LDoG", "Prodigy"]
@@ -46,21 +46,30 @@ class FromAllArrays:
 
 @dataclass(eq=False)
 class DoG(FromAllArrays):
-    """p ← p − (lr·r / √(h + eps))·g.
+    """Gradient descent with the distance from the start over the root of the sum of squared norms.
 
-    r ← max(r, ‖p₀ − p‖, r₀, reps_rel·(1 + ‖p₀‖)); h ← h + ‖g‖²; the norms are those of all arrays together
+    r ← max(r, ‖p₀ − p‖, r₀, reps_rel·(1 + ‖p₀‖))
+    h ← h + ‖g‖²
+    p ← p − lr·r / √(h + eps)·g
+
+    where p₀ are the first parameters, and the norms are those of all arrays together
+
+    References
+    ----------
+    Ivgi, Hinder and Carmon 2023, *DoG is SGD's best friend: a parameter-free dynamic step size schedule*
+    (arXiv:2302.12022), section 1.
     """
 
-    shared: ClassVar[tuple[str, ...]] = ("r", "h")
+    shared = ("r", "h")
     lr: float = 1.0
     _: KW_ONLY
     reps_rel: float = 1e-6
     r0: float = 0.0
     eps: float = 1e-8
-    p0: Any = field(init=False, default=None)
-    r: Any = field(init=False, default=None)
-    h: Any = field(init=False, default=None)
-    corrected_lr: float = field(init=False, default=1.0)  # on which neither r nor the other depends
+    p0 = UNSET
+    r = UNSET
+    h = UNSET
+    corrected_lr = 1.0  # on which neither r nor the other depends
     rates: dict[Any, float] = field(init=False, default_factory=dict)
 
     def measure(self, params: Any, grads: Any) -> tuple[float, float, float]:
@@ -93,16 +102,28 @@ class DoG(FromAllArrays):
 
 @dataclass(eq=False)
 class LDoG:
-    """As DoG, with the norms of each array in the place of those of all."""
+    """DoG with the norms of each array in the place of those of all.
+
+    r ← max(r, ‖p₀ − p‖, r₀, reps_rel·(1 + ‖p₀‖))
+    h ← h + ‖g‖²
+    p ← p − lr·r / √(h + eps)·g
+
+    where p₀ is the first value of the parameter
+
+    References
+    ----------
+    Ivgi, Hinder and Carmon 2023, *DoG is SGD's best friend: a parameter-free dynamic step size schedule*
+    (arXiv:2302.12022), L-DoG.
+    """
 
     lr: float = 1.0
     _: KW_ONLY
     reps_rel: float = 1e-6
     r0: float = 0.0
     eps: float = 1e-8
-    p0: Any = field(init=False, default=None)
-    r: Any = field(init=False, default=None)
-    h: Any = field(init=False, default=None)
+    p0 = UNSET
+    r = UNSET
+    h = UNSET
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
@@ -123,20 +144,29 @@ class LDoG:
 
 @dataclass(eq=False)
 class DoWG(FromAllArrays):
-    """p ← p − (lr·r² / (√v + eps))·g.
+    """DoG with gradients that count more the farther the parameters are from the start.
 
-    r ← max(r, ‖p₀ − p‖, r₀); v ← v + r²·‖g‖²; the norms are those of all arrays together
+    r ← max(r, ‖p₀ − p‖, r₀)
+    v ← v + r²·‖g‖²
+    p ← p − lr·r² / (√v + eps)·g
+
+    where p₀ are the first parameters, and the norms are those of all arrays together
+
+    References
+    ----------
+    Khaled, Mishchenko and Jin 2023, *DoWG unleashed: an efficient universal parameter-free gradient descent
+    method* (arXiv:2305.16284), algorithm 1.
     """
 
-    shared: ClassVar[tuple[str, ...]] = ("r", "v")
+    shared = ("r", "v")
     lr: float = 1.0
     _: KW_ONLY
     r0: float = 0.01
     eps: float = 1e-4
-    p0: Any = field(init=False, default=None)
-    r: Any = field(init=False, default=None)
-    v: Any = field(init=False, default=None)
-    corrected_lr: float = field(init=False, default=1.0)  # on which neither r nor the other depends
+    p0 = UNSET
+    r = UNSET
+    v = UNSET
+    corrected_lr = 1.0  # on which neither r nor the other depends
     rates: dict[Any, float] = field(init=False, default_factory=dict)
 
     def measure(self, params: Any, grads: Any) -> tuple[float, float]:
@@ -168,24 +198,35 @@ class DoWG(FromAllArrays):
 
 @dataclass(eq=False)
 class DAdaptAdam(FromAllArrays, Moments):
-    """m, v and s average d·lr_t·g, g² and, with β₃ = √β₂, d·lr_t·g; p as below.
+    """Adam with a learning rate from an estimate d of the distance to the solution.
 
-    r ← β₃·r + (1 − β₃)·d·lr_t·Σ g·s / (√v + eps), with s and v from before; d̂ = r / ((1 − β₃)·‖s‖₁)
-    d ← max(d, min(d̂, d·growth_rate)); p ← (1 − d·lr_t·weight_decay)·p − m / (√v + eps), with d from before
-    lr_t = lr·√(1 − β₂ᵗ) / (1 − β₁ᵗ), lr without use_bias_correction
+    r ← β₃·r + (1 − β₃)·d·lr_t·Σ g·s / (√v + eps), with s and v from before
+    m ← m + (1 − β₁)·(d·lr_t·g − m)
+    v ← v + (1 − β₂)·(g² − v)
+    s ← s + (1 − β₃)·(d·lr_t·g − s)
+    p ← (1 − d·lr_t·weight_decay)·p − m / (√v + eps)
+    d ← max(d, min(r / ((1 − β₃)·‖s‖₁), d·growth_rate))
+
+    where β₃ = √β₂ and lr_t = lr·√(1 − β₂ᵗ) / (1 − β₁ᵗ), lr without use_bias_correction;
+    r, d and the sums are those of all arrays together
+
+    References
+    ----------
+    Defazio and Mishchenko 2023, *Learning-rate-free learning by D-Adaptation* (arXiv:2301.07733), algorithm
+    5.
     """
 
-    shared: ClassVar[tuple[str, ...]] = ("d", "r")
+    shared = ("d", "r")
     lr: float = 1.0
     _: KW_ONLY
     d0: float = 1e-6
     growth_rate: float | None = None
     use_bias_correction: bool = True
     weight_decay: float = 0.0
-    s: Any = field(init=False, default=None)
-    d: Any = field(init=False, default=None)
-    r: Any = field(init=False, default=None)
-    corrected_lr: float = field(init=False, default=0.0)
+    s = UNSET
+    d = UNSET
+    r = UNSET
+    corrected_lr = 0.0
     old_d: dict[Any, float] = field(init=False, default_factory=dict)
 
     def measure(self, params: Any, grads: Any) -> tuple[float, float]:
@@ -226,16 +267,28 @@ class DAdaptAdam(FromAllArrays, Moments):
 
 @dataclass(eq=False)
 class Prodigy(FromAllArrays, Moments):
-    """m, v and s average d·g, (d·g)² and, with β₃, the gradients; p as below.
+    """Adam with a learning rate from an estimate d of the distance to the solution.
 
-    r ← β₃·r + (d / d₀·lr_t)·⟨g, p₀ − p⟩; s ← β₃·s + (d / d₀·lr_t)·g, with safeguard_warmup (d / d₀·d)·g
-    d_max ← max(d_max, d_coef·r / ‖s‖₁); d ← min(d_max, d·growth_rate), at once d_max from d₀
+    m ← m + (1 − β₁)·(d·g − m)
+    v ← v + (1 − β₂)·((d·g)² − v)
+    s ← β₃·s + (d / d₀·lr_t)·g
+    r ← β₃·r + (d / d₀·lr_t)·⟨g, p₀ − p⟩
+    d_max ← max(d_max, d_coef·r / ‖s‖₁)
+    d ← min(d_max, d·growth_rate), at once d_max from d₀
     p ← (1 − lr_t·weight_decay)·p − lr_t·m / (√v + d·eps)
-    lr_t = d·(lr·√(1 − β₂ᵗ) / (1 − β₁ᵗ)) with the d from before the step, d·lr without use_bias_correction;
-    β₃ = √β₂ if it isn't given; p₀ is where the parameters started
+
+    where lr_t = d·(lr·√(1 − β₂ᵗ) / (1 − β₁ᵗ)) with the d from before the step, d·lr without
+    use_bias_correction; β₃ = √β₂ if it is None; p₀ are the first parameters
+    With safeguard_warmup d / d₀·d takes the place of d / d₀·lr_t in s. r, d and the sums are those of all
+    arrays together.
+
+    References
+    ----------
+    Mishchenko and Defazio 2024, *Prodigy: an expeditiously adaptive parameter-free learner*
+    (arXiv:2306.06101), algorithm 4.
     """
 
-    shared: ClassVar[tuple[str, ...]] = ("r", "d", "d_max")
+    shared = ("r", "d", "d_max")
     lr: float = 1.0
     _: KW_ONLY
     beta3: float | None = None
@@ -245,12 +298,12 @@ class Prodigy(FromAllArrays, Moments):
     use_bias_correction: bool = True
     safeguard_warmup: bool = False
     weight_decay: float = 0.0
-    s: Any = field(init=False, default=None)
-    p0: Any = field(init=False, default=None)
-    d: Any = field(init=False, default=None)
-    r: Any = field(init=False, default=None)
-    d_max: Any = field(init=False, default=None)
-    corrected_lr: float = field(init=False, default=0.0)
+    s = UNSET
+    p0 = UNSET
+    d = UNSET
+    r = UNSET
+    d_max = UNSET
+    corrected_lr = 0.0
     old_and_new_d: dict[Any, tuple[float, float]] = field(init=False, default_factory=dict)
 
     def measure(self, params: Any, grads: Any) -> tuple[float, float]:

@@ -1,13 +1,13 @@
 """Steps for matrices, from products of matrices."""
 
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass
 from math import sqrt
 from typing import Any
 
 import numpy as np
 
-from fastopt.reference.common import double, norm, pairs, put, triples, zeros
+from fastopt.reference.common import UNSET, double, norm, pairs, put, triples, zeros
 from fastopt.reference.moments import Betas
 
 __all__ = ["SOAP", "AdaMuon", "Muon"]
@@ -15,10 +15,18 @@ __all__ = ["SOAP", "AdaMuon", "Muon"]
 
 @dataclass(eq=False)
 class Muon:
-    """m ← m + (1 − μ)(g − m); u = g + μ·(m − g); p ← (1 − lr·weight_decay)·p − (lr·scale)·o.
+    """Momentum whose matrix is made orthogonal.
 
-    Without nesterov u = m. o is u / max(‖u‖, eps) after Newton-Schulz iterations, which bring its singular
-    values near to 1. scale is √max(1, rows / columns), or as adjust_lr says.
+    m ← m + (1 − μ)·(g − m)
+    u = g + μ·(m − g), m without nesterov
+    o = u / max(‖u‖, eps), after ns_steps Newton–Schulz iterations, which bring its singular values near to 1
+    p ← (1 − lr·weight_decay)·p − lr·scale·o
+
+    where scale = √max(1, rows / columns), or as adjust_lr says
+
+    References
+    ----------
+    Jordan et al. 2024, *Muon: an optimizer for hidden layers in neural networks*; PyTorch's ``Muon``.
     """
 
     lr: float = 0.001
@@ -30,7 +38,7 @@ class Muon:
     ns_coefficients: tuple[Any, ...] = (3.4445, -4.7750, 2.0315)
     adjust_lr: str = "original"
     eps: float = 1e-7
-    m: Any = field(init=False, default=None)
+    m = UNSET
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
@@ -59,10 +67,18 @@ class Muon:
 
 @dataclass(eq=False)
 class AdaMuon:
-    """m ← m + (1 − μ)(g − m); u = g + μ·(m − g); v ← v + (1 − β₂)(o² − v); d = o / (√v + eps); p as below.
+    """Muon of the signs of the momentum, with Adam's scaled steps.
 
-    Without nesterov u = m. o is sign(u) / (‖sign(u)‖ + 10⁻⁷) after Newton-Schulz iterations.
-    p ← (1 − lr·weight_decay)·p − (0.2·lr·√(rows·columns) / (‖d‖ + eps))·d
+    m ← m + (1 − μ)·(g − m)
+    u = sign(g + μ·(m − g)), sign(m) without nesterov
+    o = u / (‖u‖ + 10⁻⁷), after ns_steps Newton–Schulz iterations
+    v ← v + (1 − β₂)·(o² − v)
+    d = o / (√v + eps)
+    p ← (1 − lr·weight_decay)·p − 0.2·lr·√(rows·columns) / (‖d‖ + eps)·d
+
+    References
+    ----------
+    Si, Zhang and Shen 2025, *AdaMuon: adaptive Muon optimizer* (arXiv:2507.11005), algorithm 1.
     """
 
     lr: float = 0.02
@@ -74,8 +90,8 @@ class AdaMuon:
     nesterov: bool = True
     ns_coefficients: tuple[Any, ...] = (3.4445, -4.7750, 2.0315)
     eps: float = 1e-8
-    m: Any = field(init=False, default=None)
-    v: Any = field(init=False, default=None)
+    m = UNSET
+    v = UNSET
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
@@ -125,11 +141,24 @@ LONGEST = 10_000
 
 @dataclass(eq=False)
 class SOAP(Betas):
-    """p ← (1 − lr·weight_decay)·p − lr_t·Qₗ·(m / (√v + eps))·Qᵣᵀ; m and v as Adam of Qₗᵀ·g·Qᵣ.
+    """Adam in the eigenbases of Shampoo's matrices left and right.
 
-    left ← β₃·left + (1 − β₃)·g·gᵀ and right, with gᵀ·g, follow after that. Qₗ are left's eigenvectors: before
-    the second step, which is Adam's first, those of an exact decomposition, and then, every
-    precondition_frequency steps, those of a QR decomposition of left·Qₗ.
+    g' = Qₗᵀ·g·Qᵣ
+    m ← m + (1 − β₁)·(g' − m)
+    v ← v + (1 − β₂)·(g'² − v)
+    p ← (1 − lr·weight_decay)·p − lr_t·Qₗ·(m / (√v + eps))·Qᵣᵀ
+    left ← left + (1 − β₃)·(g·gᵀ − left)
+    right ← right + (1 − β₃)·(gᵀ·g − right)
+
+    where lr_t = lr·√(1 − β₂ᵗ) / (1 − β₁ᵗ) with the t of Adam's steps, lr without bias_correction, and
+    β₃ = shampoo_beta, β₂ if it is None
+    The first step fills left and right only; the second is Adam's first. Before it Qₗ and Qᵣ are the
+    eigenvectors of an exact decomposition, and then, every precondition_frequency steps, those of a QR
+    decomposition of left·Qₗ and right·Qᵣ.
+
+    References
+    ----------
+    Vyas et al. 2024, *SOAP: improving and stabilizing Shampoo using Adam* (arXiv:2409.11321), algorithm 3.
     """
 
     lr: float = 0.003
@@ -141,11 +170,11 @@ class SOAP(Betas):
     weight_decay: float = 0.01
     precondition_frequency: int = 10
     bias_correction: bool = True
-    v: Any = field(init=False, default=None)
-    left: Any = field(init=False, default=None)
-    right: Any = field(init=False, default=None)
-    q_left: Any = field(init=False, default=None)
-    q_right: Any = field(init=False, default=None)
+    v = UNSET
+    left = UNSET
+    right = UNSET
+    q_left = UNSET
+    q_right = UNSET
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""

@@ -1,12 +1,12 @@
 """What Adam and its kin share: arguments, averages, and the correction of their bias."""
 
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass
 from math import sqrt
 from typing import Any
 
 import numpy as np
 
-from fastopt.reference.common import zeros
+from fastopt.reference.common import UNSET, zeros
 
 __all__ = ["Betas", "Moments", "RootedMoments"]
 
@@ -20,8 +20,8 @@ class Betas:
     beta2: float = 0.999
     _: KW_ONLY
     eps: float = 1e-8
-    iter: int = field(init=False, default=0)
-    m: Any = field(init=False, default=None)
+    iter = 0
+    m = UNSET
 
     def corrected(self) -> tuple[float, float]:
         """Return lr_t = lr·√(1 − β₂ᵗ) / (1 − β₁ᵗ) and eps_t = eps·√(1 − β₂ᵗ)."""
@@ -44,7 +44,7 @@ class Betas:
 class Moments(Betas):
     """The same with v, the average of the squared gradients."""
 
-    v: Any = field(init=False, default=None)
+    v = UNSET
 
     def begin(self, params: Any) -> None:
         """Count the step; before the first, make m and v."""

@@ -20,7 +20,7 @@ import numpy as np
 from fastopt.reference.adaptive import MADGRAD
 from fastopt.reference.common import double, pairs, put, total
 from fastopt.reference.learning_rate_free import FromAllArrays
-from fastopt.reference.quantization import MIN_SIZE, NEAREST, STATES, first_states, random_bits, rounded
+from fastopt.reference.quantization import MIN_SIZE, NEAREST, first_states, random_bits, rounded
 from fastopt.reference.schedule_free import ScheduleFreeSGD
 
 __all__ = ["Optimizer"]
@@ -137,7 +137,7 @@ class Optimizer:
                     self.round_state(key, name, orders[key], NEAREST)
         self.apply_rules(p, g, keys)
         for key in quantized:
-            names = STATES[self.rule.__name__].replace("√", "").split()
+            names = self.rule.quantized.replace("√", "").split()
             for number, name in enumerate(names):
                 random = random_bits(p[key].size, self.state_seed, self.counts[key] + 1, number)
                 self.round_state(key, name, orders[key], random)
@@ -264,7 +264,7 @@ class Optimizer:
         """Round a state of a large parameter, whose elements are numbered in this order."""
         states = getattr(self.rules[key], name)
         state = np.asarray(states[key])
-        is_root = f"√{name}" in STATES[self.rule.__name__].split()
+        is_root = f"√{name}" in self.rule.quantized.split()
         new = rounded(state.reshape(-1, order=order), str(self.state_dtype), is_root, random)
         states[key] = new.reshape(state.shape, order=order)
 

@@ -3,13 +3,16 @@
 An element is kept as the next number below or above it that the format has: ``bfloat16`` for each element,
 ``float16`` and ``int8`` with a scale for each 256 elements. Random bits choose one of both; they depend on
 the seed, the step and the element. First values are rounded to the nearer one.
+
+A rule's ``quantized`` has the names of the states that are rounded, in this order; with √ those by whose root
+the rule divides.
 """
 
 from typing import Any
 
 import numpy as np
 
-__all__ = ["MIN_SIZE", "NEAREST", "STATES", "first_states", "random_bits", "rounded"]
+__all__ = ["MIN_SIZE", "NEAREST", "first_states", "random_bits", "rounded"]
 
 BLOCK = 256
 
@@ -19,19 +22,6 @@ NEAREST = 1 << 15
 # Smaller arrays keep their states in full.
 MIN_SIZE = 4096
 
-# The states that are rounded, in this order; with √ those by whose root the rule divides.
-STATES = {
-    **dict.fromkeys(("ADOPT", "AdaBound", "Adam", "AdamW", "LaProp", "NAdam"), "m √v"),
-    **dict.fromkeys(("PaperAdam", "QHAdam", "RAdam", "Yogi"), "m √v"),
-    **dict.fromkeys(("AMSBound", "AMSGrad"), "m √v √v_max"),
-    **dict.fromkeys(("Momentum", "NAG", "Nesterov", "RMSpropGraves", "SGDM"), "v"),
-    **dict.fromkeys(("AdaGrad", "RMSprop"), "√h"),
-    **dict.fromkeys(("Lion", "Signum"), "m"),
-    **dict.fromkeys(("OptimisticGD", "Rprop"), "prev_grad"),
-    **dict.fromkeys(("ScheduleFreeAdamW", "ScheduleFreeRAdam"), "√v"),
-    **{"AdEMAMix": "m m_slow √v", "AdaBelief": "m √s", "AdaDelta": "√h √u", "AdaMax": "m √u"},
-    **{"Adan": "m v √n prev_grad", "AggMo": "v1 v2 v3", "RMSpropMomentum": "√h v"},
-}
 GOLDEN = 0x9E3779B9
 
 # States that don't begin at 0: those that begin at initial_accumulator_value, or as the first gradient.
@@ -44,7 +34,7 @@ def first_states(rule: Any, g: np.ndarray) -> dict[str, np.ndarray]:
     kind = type(rule).__name__
     if kind not in INITIAL and kind not in GRADIENT:
         return {}
-    names = [name.removeprefix("√") for name in STATES[kind].split()]
+    names = rule.quantized.replace("√", "").split()
     start = {name: np.zeros_like(g) for name in names}
     start |= {name: g.copy() for name in GRADIENT.get(kind, "").split()}
     own = getattr(rule, "initial_accumulator_value", 0)

@@ -1,21 +1,28 @@
 """Schedule-free rules: an average over the steps takes the place of a schedule."""
 
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass
 from math import sqrt
 from typing import Any
 
 import numpy as np
 
-from fastopt.reference.common import copies, put, triples, zeros
+from fastopt.reference.common import UNSET, copies, put, triples, zeros
 
 __all__ = ["ScheduleFreeAdamW", "ScheduleFreeRAdam", "ScheduleFreeSGD"]
 
 
 @dataclass(eq=False)
 class ScheduleFreeSGD:
-    """p ← p + c·(z − p) + lr·(β·(1 − c) − 1)·g; z ← z − lr·g.
+    """Gradient descent at a point between z and the average of z, in the place of a schedule.
 
-    c = wₜ / (w₁ + … + wₜ), where wₜ = tʳ·(the warm-up's factor of lr)^weight_lr_power
+    p ← p + c·(z − p) + lr_t·(β·(1 − c) − 1)·g
+    z ← z − lr_t·g
+
+    where c = wₜ / (w₁ + … + wₜ), wₜ = tʳ·f^weight_lr_power, lr_t = lr·f and f = min(t / warmup_steps, 1)
+
+    References
+    ----------
+    Defazio et al. 2024, *The road less scheduled* (arXiv:2405.15682), equations 2 to 4.
     """
 
     lr: float = 1.0
@@ -24,9 +31,9 @@ class ScheduleFreeSGD:
     _: KW_ONLY
     r: float = 0.0
     weight_lr_power: float = 2.0
-    iter: int = field(init=False, default=0)
-    sum: float = field(init=False, default=0.0)
-    z: Any = field(init=False, default=None)
+    iter = 0
+    sum = 0.0
+    z = UNSET
 
     def factors(self) -> tuple[float, float, float]:
         """Count the step; return c, lr with warm-up, and the factor of g in the parameter's step."""
@@ -51,14 +58,27 @@ class ScheduleFreeSGD:
 
 @dataclass(eq=False)
 class ScheduleFreeAdamW(ScheduleFreeSGD):
-    """v as Adam; d ← g / (√v̂ + eps) + weight_decay·p; then as ScheduleFreeSGD with d for g."""
+    """ScheduleFreeSGD with Adam's scaled gradients and weight decay.
+
+    v ← v + (1 − β₂)·(g² − v)
+    d = g / (√v̂ + eps) + weight_decay·p
+    p ← p + c·(z − p) + lr_t·(β·(1 − c) − 1)·d
+    z ← z − lr_t·d
+
+    where v̂ = v / (1 − β₂ᵗ), and c and lr_t are those of `ScheduleFreeSGD`
+
+    References
+    ----------
+    Defazio et al. 2024, *The road less scheduled* (arXiv:2405.15682), algorithm 1.
+    """
 
     lr: float = 0.0025
     _: KW_ONLY
     beta2: float = 0.999
     eps: float = 1e-8
     weight_decay: float = 0.0
-    v: Any = field(init=False, default=None)
+    v = UNSET
+    quantized = "√v"
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
@@ -75,10 +95,20 @@ class ScheduleFreeAdamW(ScheduleFreeSGD):
 
 @dataclass(eq=False)
 class ScheduleFreeRAdam:
-    """v as Adam; d ← g until ρₜ > 4, then g / (√v̂ + eps); d ← d + weight_decay·p; then as ScheduleFreeSGD.
+    """ScheduleFreeAdamW with RAdam's factor in the place of a warm-up.
 
-    lr is multiplied by RAdam's factor, which before that is 0, or 1 without the silent phase; it takes the
-    place of the warm-up's in c.
+    v ← v + (1 − β₂)·(g² − v)
+    d = g + weight_decay·p, until ρₜ > 4; then d = g / (√v̂ + eps) + weight_decay·p
+    p ← p + c·(z − p) + lr_t·(β·(1 − c) − 1)·d
+    z ← z − lr_t·d
+
+    where v̂ = v / (1 − β₂ᵗ), lr_t = lr·r, c = wₜ / (w₁ + … + wₜ), wₜ = tʳ·r^weight_lr_power, and ρₜ and r are
+    those of `RAdam`; until ρₜ > 4 r is 0. Without silent_sgd_phase it is 1 until then, and always 1 in wₜ.
+
+    References
+    ----------
+    Defazio et al. 2024, *The road less scheduled* (arXiv:2405.15682), algorithm 1, with the factor of Liu et
+    al. 2020 (arXiv:1908.03265), algorithm 2, as in the authors' package schedulefree.
     """
 
     lr: float = 0.0025
@@ -90,10 +120,11 @@ class ScheduleFreeRAdam:
     r: float = 0.0
     weight_lr_power: float = 2.0
     silent_sgd_phase: bool = True
-    iter: int = field(init=False, default=0)
-    sum: float = field(init=False, default=0.0)
-    v: Any = field(init=False, default=None)
-    z: Any = field(init=False, default=None)
+    iter = 0
+    sum = 0.0
+    v = UNSET
+    z = UNSET
+    quantized = "√v"
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""

@@ -1,18 +1,26 @@
 """Gradient descent and its momentum."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from fastopt.reference.common import copies, pairs, put, triples, zeros
+from fastopt.reference.common import UNSET, copies, pairs, put, triples, zeros
 
 __all__ = ["ASGD", "NAG", "SGD", "SGDM", "AggMo", "Momentum", "Nesterov", "OptimisticGD"]
 
 
 @dataclass(eq=False)
 class SGD:
-    """p ← p − lr·g."""
+    """Stochastic gradient descent.
+
+    p ← p − lr·g
+
+    References
+    ----------
+    Robbins and Monro 1951, *A stochastic approximation method*; Saito 2016, *Deep Learning from Scratch*,
+    section 6.1.2.
+    """
 
     lr: float = 0.01
 
@@ -24,11 +32,21 @@ class SGD:
 
 @dataclass(eq=False)
 class Momentum:
-    """v ← μ·v − lr·g; p ← p + v."""
+    """Gradient descent with momentum: the gradients change a velocity, which moves the parameters.
+
+    v ← μ·v − lr·g
+    p ← p + v
+
+    References
+    ----------
+    Polyak 1964, *Some methods of speeding up the convergence of iteration methods*; Saito, *Deep Learning
+    from Scratch*, section 6.1.4.
+    """
 
     lr: float = 0.01
     momentum: float = 0.9
-    v: Any = field(init=False, default=None)
+    v = UNSET
+    quantized = "v"
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
@@ -41,13 +59,25 @@ class Momentum:
 
 @dataclass(eq=False)
 class SGDM:
-    """v ← μ·v + (1 − dampening)·g, at the first step v ← g; p ← p − lr·v."""
+    """Momentum without the learning rate in the velocity.
+
+    v ← μ·v + (1 − dampening)·g
+    p ← p − lr·v
+
+    At the first step v ← g.
+
+    References
+    ----------
+    Sutskever, Martens, Dahl and Hinton 2013, *On the importance of initialization and momentum in deep
+    learning*, section 2; PyTorch's ``SGD(momentum=0.9)``.
+    """
 
     lr: float = 0.01
     momentum: float = 0.9
     dampening: float = 0.0
-    iter: int = field(init=False, default=0)
-    v: Any = field(init=False, default=None)
+    iter = 0
+    v = UNSET
+    quantized = "v"
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
@@ -62,11 +92,21 @@ class SGDM:
 
 @dataclass(eq=False)
 class NAG:
-    """v ← μ·v + g; p ← p − lr·(g + μ·v)."""
+    """Nesterov's accelerated gradient without the learning rate in the velocity.
+
+    v ← μ·v + g
+    p ← p − lr·(g + μ·v)
+
+    References
+    ----------
+    Sutskever, Martens, Dahl and Hinton 2013, *On the importance of initialization and momentum in deep
+    learning*, section 2; PyTorch's ``SGD(momentum=0.9, nesterov=True)``.
+    """
 
     lr: float = 0.01
     momentum: float = 0.9
-    v: Any = field(init=False, default=None)
+    v = UNSET
+    quantized = "v"
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
@@ -79,7 +119,19 @@ class NAG:
 
 @dataclass(eq=False)
 class Nesterov(Momentum):
-    """p ← p + μ²·v; p ← p − ((1 + μ)·lr)·g; v ← μ·v − lr·g."""
+    """Nesterov's accelerated gradient, in terms of the point looked ahead to.
+
+    p ← p + μ²·v
+    p ← p − ((1 + μ)·lr)·g
+    v ← μ·v − lr·g
+
+    References
+    ----------
+    Bengio, Boulanger-Lewandowski and Pascanu 2013, *Advances in optimizing recurrent networks*
+    (arXiv:1212.0901), equation 7.
+    """
+
+    quantized = "v"
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
@@ -95,12 +147,24 @@ class Nesterov(Momentum):
 
 @dataclass(eq=False)
 class OptimisticGD:
-    """p ← p − lr·((α + β)·g − β·g of the step before), which is g at the first."""
+    """Gradient descent that expects the gradient to change as it changed last.
+
+    p ← p − lr·((α + β)·g − β·prev_grad)
+    prev_grad ← g
+
+    At the first step prev_grad is g.
+
+    References
+    ----------
+    Mokhtari, Ozdaglar and Pattathil 2020, *A unified analysis of extra-gradient and optimistic gradient
+    methods for saddle point problems* (arXiv:1901.08511).
+    """
 
     lr: float = 0.01
     alpha: float = 1.0
     beta: float = 1.0
-    prev_grad: Any = field(init=False, default=None)
+    prev_grad = UNSET
+    quantized = "prev_grad"
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
@@ -114,17 +178,24 @@ class OptimisticGD:
 
 @dataclass(eq=False)
 class ASGD:
-    """p ← (1 − λ·η)·p − η·g; ax ← ax + μ·(p − ax).
+    """Averaged stochastic gradient descent: ax is the average.
 
-    η = lr / (1 + λ·lr·(t − 1))^α; μ = 1 / max(1, t − 1 − t0)
+    p ← (1 − λ·η)·p − η·g
+    ax ← ax + w·(p − ax)
+
+    where η = lr / (1 + λ·lr·(t − 1))^α and w = 1 / max(1, t − 1 − t0)
+
+    References
+    ----------
+    Polyak and Juditsky 1992, *Acceleration of stochastic approximation by averaging*; PyTorch's ``ASGD``.
     """
 
     lr: float = 0.01
     lambd: float = 1e-4
     alpha: float = 0.75
     t0: float = 1e6
-    iter: int = field(init=False, default=0)
-    ax: Any = field(init=False, default=None)
+    iter = 0
+    ax = UNSET
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
@@ -142,15 +213,25 @@ class ASGD:
 
 @dataclass(eq=False)
 class AggMo:
-    """vᵢ ← βᵢ·vᵢ − g; p ← p + lr / 3·(v₁ + v₂ + v₃)."""
+    """Gradient descent with the mean of three velocities, each with its own momentum.
+
+    vᵢ ← βᵢ·vᵢ − g, for i = 1, 2, 3
+    p ← p + lr / 3·(v₁ + v₂ + v₃)
+
+    References
+    ----------
+    Lucas, Sun, Zemel and Grosse 2019, *Aggregated momentum: stability through passive damping*
+    (arXiv:1804.00325), equation 3.
+    """
 
     lr: float = 0.01
     beta1: float = 0.0
     beta2: float = 0.9
     beta3: float = 0.99
-    v1: Any = field(init=False, default=None)
-    v2: Any = field(init=False, default=None)
-    v3: Any = field(init=False, default=None)
+    v1 = UNSET
+    v2 = UNSET
+    v3 = UNSET
+    quantized = "v1 v2 v3"
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""

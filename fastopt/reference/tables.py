@@ -1,20 +1,29 @@
 """Rules for tables, such as embeddings, of which a step changes some rows."""
 
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
 
-from fastopt.reference.common import double, full, one, pairs, put, row_totals, triples
+from fastopt.reference.common import UNSET, double, full, one, pairs, put, row_totals, triples
 
 __all__ = ["RowAdaGrad"]
 
 
 @dataclass(eq=False)
 class RowAdaGrad:
-    """h ← h + mean(g²) for each index along the first dimension; p ← p − (lr_t / (√h + eps))·g.
+    """AdaGrad with one number of h for each first index.
 
-    lr_t = lr / (1 + (t − 1)·lr_decay)
+    h ← h + mean of g²
+    p ← p − lr_t / (√h + eps)·g
+
+    where lr_t = lr / (1 + (t − 1)·lr_decay)
+
+    References
+    ----------
+    Duchi, Hazan and Singer 2011, *Adaptive subgradient methods for online learning and stochastic
+    optimization*, JMLR 12, section 1.1, by rows as in Lerer et al. 2019, *PyTorch-BigGraph: a large-scale
+    graph embedding system* (arXiv:1903.12287).
     """
 
     lr: float = 0.01
@@ -22,8 +31,8 @@ class RowAdaGrad:
     eps: float = 1e-10
     initial_accumulator_value: float = 0.0
     lr_decay: float = 0.0
-    iter: int = field(init=False, default=0)
-    h: Any = field(init=False, default=None)
+    iter = 0
+    h = UNSET
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""

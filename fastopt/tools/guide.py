@@ -13,7 +13,7 @@ __all__ = ["contents", "page", "page_text"]
 
 # The order in which a newcomer reads; further pages follow by name.
 ORDER = (
-    "start", "containers", "options", "averages", "schedules", "groups", "packed", "embeddings",
+    "start", "containers", "options", "rules", "averages", "schedules", "groups", "packed", "embeddings",
     "checkpoints", "own-rule", "functional", "ranks", "libraries", "notebook", "faults",
     "speed", "state", "how-it-works",
 )  # fmt: skip
@@ -70,21 +70,16 @@ def page_text(markdown: str, width: int) -> str:
 
 def blocks(markdown: str, width: int) -> Iterator[str]:
     """Yield the text of each block of a page."""
-    # Comments are for the tests of the examples.
-    lines = iter(re.sub(r"<!--.*?-->\n?", "", markdown, flags=re.DOTALL).splitlines())
-    while (line := next(lines, None)) is not None:
-        if line.startswith("```"):
-            code = [*iter(lambda: next(lines, "```"), "```")]
-            yield indent("\n".join(code), "    ")
+    for i, part in enumerate(re.split(r"^(```.*?^```) *$", markdown, flags=re.MULTILINE | re.DOTALL)):
+        if i % 2:  # between the texts is what the pattern found: code
+            yield indent("\n".join(part.splitlines()[1:-1]), "    ")
             continue
-        block = [line] if line.strip() else []
-        is_heading = line.startswith("#")
-        while block and not is_heading and (line := next(lines, "")).strip():
-            if line.startswith("```"):
-                raise ValueError(f"a code block must have an empty line before it, got {line!r} after a text")
-            block.append(line)
-        if block:
-            yield block_text(block, width)
+        # Comments are for the tests of the examples.
+        text = re.sub(r"<!--.*?-->\n?", "", part, flags=re.DOTALL)
+        text = re.sub(r"^(#+ .*)$", r"\n\1\n", text, flags=re.MULTILINE)
+        for block in re.split(r"\n\s*\n", text):
+            if block.strip():
+                yield block_text(block.strip("\n").splitlines(), width)
 
 
 def block_text(block: list[str], width: int) -> str:
@@ -130,6 +125,7 @@ def table_text(block: list[str], width: int) -> str:
         [plain(cell.strip().replace(r"\|", "|")) for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))]
         for line in block
     )
+    rows = [(row + [""] * len(header))[: len(header)] for row in rows]
     # Numbers may be cut into parts one below the other, texts may not. Each part has the columns that tell
     # the rows apart.
     keys = next((n for n in range(1, len(header)) if len({tuple(row[:n]) for row in rows}) == len(rows)), 1)

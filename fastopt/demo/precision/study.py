@@ -4,7 +4,7 @@ import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from itertools import product
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from os import cpu_count
 from typing import Any, NamedTuple
 
@@ -131,6 +131,11 @@ def results(cases: Sequence[Case], processes: int) -> Iterator[Run]:
     pool = ProcessPoolExecutor(processes, get_context("spawn"), ignore_interrupts)
     try:
         yield from pool.map(train, cases)
+    except BaseException:
+        # Ctrl-C, or an error: what is still trained is of no use, and would be waited for.
+        for process in active_children():
+            process.terminate()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from statistics import median
 from time import perf_counter
+from traceback import walk_tb
 from types import TracebackType
 from typing import Any
 
@@ -119,6 +120,13 @@ def own_frames(traceback: TracebackType | None) -> TracebackType | None:
     return traceback
 
 
+def position(traceback: TracebackType | None, script: Path) -> str:
+    """Return the line of the script in which an error was raised, or in what the line has called."""
+    file = str(script.absolute())
+    lines = [number for frame, number in walk_tb(traceback) if frame.f_code.co_filename == file]
+    return f"{script.name}, line {lines[-1]}" if lines else script.name
+
+
 def own_modules() -> list[str]:
     """Return the names of imported modules that define optimizers in the book's form."""
     return [
@@ -168,6 +176,11 @@ def run(script: Path, arguments: Sequence[str], module: str, dezero: bool, prog:
 
     The process is the script's from here. In the module of this name, and with ``dezero`` in
     ``dezero.optimizers``, the classes that fastopt has are fastopt's.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        If Ctrl-C ended the script, unless it has an excepthook of its own. The message has the line.
     """
     modules = {module: "fastopt.optimizers"}
     if dezero or module == DEZERO:
@@ -193,6 +206,8 @@ def run(script: Path, arguments: Sequence[str], module: str, dezero: bool, prog:
     if isinstance(failure, ImportError) and failure.name == "cupy" and (message := gpu_message(module)):
         print(message, file=sys.stderr)
         return 1
+    if isinstance(failure, KeyboardInterrupt) and sys.excepthook is sys.__excepthook__:
+        raise KeyboardInterrupt(position(failure.__traceback__, script)) from None
     if failure is not None:
         if isinstance(failure, ImportError) and failure.name in modules:
             there = import_module(modules[failure.name]).__all__
