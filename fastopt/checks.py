@@ -133,6 +133,16 @@ def hyperparameter(
         Whether it may have a schedule.
     **bounds : float
         ``least`` (0 if it isn't given), ``above``, ``most`` and ``below``.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> @dataclass(eq=False)
+    ... class Halved(fastopt.SGD):
+    ...     share: float = fastopt.hyperparameter(0.5, most=1)
+    >>> Halved(share=2)
+    Traceback (most recent call last):
+    ValueError: share must be at least 0 and at most 1, not 2
     """
 
     def check(name: str, value: Any) -> float | None:

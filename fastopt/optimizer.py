@@ -59,6 +59,19 @@ class Optimizer(Configuration):
         Number of steps, or micro-batches, left out.
     grad_norm : float or None
         Norm of all gradients at the last step, before ``clip_norm`` scaled them; None without it.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> @dataclass(eq=False)
+    ... class HalvedSGD(fastopt.SGD):
+    ...     def scalars(self, t):
+    ...         return (self.lr / 2,)
+    >>> W = np.ones(1)
+    >>> HalvedSGD(lr=0.2, weight_decay=1).update([W], [np.ones(1)])
+    True
+    >>> W  # 1 − 0.2 / 2·(1 + 1·1)
+    array([0.8])
     """
 
     def __post_init__(self) -> None:

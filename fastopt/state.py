@@ -36,6 +36,16 @@ class State:
         What ``state_dtype`` rounds of the state of a large parameter: nothing; its values, as of a mean of
         gradients; or, in float16 and int8, their roots, if they are at least 0 and the rule divides by their
         roots, as of a mean of squares. Then it reads as a read-only copy in float32.
+
+    Examples
+    --------
+    >>> W, optimizer = np.zeros(2), fastopt.Momentum(lr=1)
+    >>> optimizer.v  # None before the first step
+    >>> optimizer.update([W], [np.ones(2)])
+    True
+    >>> optimizer.v[0][:] = 0  # a view: the velocity is stopped
+    >>> optimizer.v
+    [array([0., 0.])]
     """
 
     def __init__(

@@ -19,7 +19,7 @@ from fastopt.tools import equivalents
 from fastopt.tools.registry import describe
 
 ROOT = Path(fastopt.__file__).parents[1]
-CHANGELOG = ROOT / "CHANGELOG.md"
+TABLE = ROOT / "fastopt" / "guide" / "rules.md"
 TWO_KERNELS = ("kernel", "statistics_kernel")
 
 
@@ -45,7 +45,7 @@ def missing() -> Iterator[str]:
     plain, fast, loops = families("reference"), families("optimizers"), families("kernels")
     table = {rule: family for family, rules in optimizers.FAMILIES.items() for rule in rules}
     libraries = {rule for library in equivalents.LIBRARIES.values() for rule in library.rules}
-    changes = CHANGELOG.read_text("utf-8")
+    shown = TABLE.read_text("utf-8")
     unused = {*loops}
     for rule in dict.fromkeys([*plain, *fast, *table, *CASES]):
         family = plain.get(rule) or fast.get(rule) or table.get(rule) or "FAMILY"
@@ -65,8 +65,11 @@ def missing() -> Iterator[str]:
                 f"fastopt/tools/equivalents.py: write {rule!r}: (its name there, their arguments, ours) in "
                 "TORCH, OPTAX or KERAS; if no library has it, its authors' results in tests/golden.py"
             )
-        if not re.search(rf"\b{rule}\b", changes):
-            yield f"CHANGELOG.md: name {rule}"
+        if f"| `{rule}` |" not in shown:
+            yield (
+                "fastopt/guide/rules.md: let python -m fastopt rules --markdown fastopt/guide/rules.md "
+                f"write {rule}"
+            )
         if fast.get(rule) != family:
             continue
         cls = getattr(import_module(f"fastopt.optimizers.{family}"), rule)
@@ -132,9 +135,10 @@ def test_further_places_are_named(monkeypatch, tmp_path):
     monkeypatch.setitem(CASES, "NAG", CASES["NAG"]._replace(states={}))
     assert [*missing()] == ["tests/cases.py: write the values of v in the states of 'NAG'"]
     monkeypatch.undo()
-    (tmp_path / "CHANGELOG.md").write_text(re.sub(r"\bNAG\b", "", CHANGELOG.read_text("utf-8")), "utf-8")
-    monkeypatch.setitem(globals(), "CHANGELOG", tmp_path / "CHANGELOG.md")
-    assert [*missing()] == ["CHANGELOG.md: name NAG"]
+    (tmp_path / "rules.md").write_text(TABLE.read_text("utf-8").replace("`NAG`", ""), "utf-8")
+    monkeypatch.setitem(globals(), "TABLE", tmp_path / "rules.md")
+    (line,) = missing()
+    assert line.startswith("fastopt/guide/rules.md: let python -m fastopt rules --markdown")
 
 
 @pytest.mark.parametrize("rule", RULES)

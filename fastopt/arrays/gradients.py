@@ -38,6 +38,14 @@ def clip_grads(grads: Any, max_norm: float) -> float:
     References
     ----------
     Saito, *Deep Learning from Scratch 2*, section 6.1.4 (``common/util.py``).
+
+    Examples
+    --------
+    >>> grads = {"W": np.array([3.0, 4.0])}
+    >>> fastopt.clip_grads(grads, 1.0)
+    5.0
+    >>> grads["W"].round(3)
+    array([0.6, 0.8])
     """
     max_norm = number("max_norm", max_norm, above=0)
     keys, _, slopes = match_grads(grads, grads)
@@ -84,6 +92,13 @@ def remove_duplicate(params: Any, grads: Any) -> tuple[Any, Any]:
     References
     ----------
     Saito, *Deep Learning from Scratch 2*, section 6.4.2 (``common/trainer.py``).
+
+    Examples
+    --------
+    >>> W, dW = np.zeros((2, 3)), np.ones((2, 3))
+    >>> params, grads = fastopt.remove_duplicate([W, W.T], [dW, dW.T])  # tied weights
+    >>> len(params), grads[0][0]
+    (1, array([2., 2., 2.]))
     """
     kept: dict[Hashable, tuple[Any, Any]] = {}
     first: dict[Any, Hashable] = {}

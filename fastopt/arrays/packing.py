@@ -133,7 +133,17 @@ def fixed(self: Packed, *_arguments: Any, **_named: Any) -> NoReturn:
 
 
 class PackedDict(Packed, dict[Any, Any]):
-    """A dict whose arrays are views into flat buffers. Assigning to a key copies into its array."""
+    """A dict whose arrays are views into flat buffers. Assigning to a key copies into its array.
+
+    Examples
+    --------
+    >>> params = fastopt.pack({"W": np.ones((2, 2)), "b": np.zeros(2)})
+    >>> type(params).__name__, params.buffer
+    ('PackedDict', array([1., 1., 1., 1., 0., 0.]))
+    >>> params["b"] = [5.0, 6.0]  # is copied into the buffer
+    >>> params.buffer
+    array([1., 1., 1., 1., 5., 6.])
+    """
 
     __slots__ = ("buffers", "layout")  # read faster than from a __dict__
 
@@ -164,7 +174,15 @@ class PackedDict(Packed, dict[Any, Any]):
 
 
 class PackedList(Packed, list[Any]):
-    """A list whose arrays are views into flat buffers. Assigning to an index copies into its array."""
+    """A list whose arrays are views into flat buffers. Assigning to an index copies into its array.
+
+    Examples
+    --------
+    >>> params = fastopt.pack([np.ones(2), np.zeros(1)])
+    >>> params[1][:] = 7
+    >>> params.buffer
+    array([1., 1., 7.])
+    """
 
     __slots__ = ("buffers", "layout")  # read faster than from a __dict__
 

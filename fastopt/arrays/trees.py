@@ -98,6 +98,12 @@ def unflatten(values: Mapping[str, Any], tree: Any) -> Any:
     ------
     KeyError
         If there is no value for a path.
+
+    Examples
+    --------
+    >>> tree = {"layers": [{"W": np.ones(2)}]}
+    >>> fastopt.unflatten({"layers.0.W": np.zeros(2)}, tree)
+    {'layers': [{'W': array([0., 0.])}]}
     """
     return replaced(values, tree, ())
 

@@ -80,6 +80,11 @@ def set_num_threads(n: int | None) -> None:
     -----
     The results are the same to the last bit whatever the number. Steps of less than some 20,000 elements
     always use one thread.
+
+    Examples
+    --------
+    >>> fastopt.set_num_threads(1)  # every optimizer, but for those with threads of their own
+    >>> fastopt.set_num_threads(None)  # as at the start
     """
     global chosen
     chosen = check_threads("n", n)

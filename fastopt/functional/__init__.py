@@ -1,12 +1,16 @@
 """Each rule as a function on arrays of the caller's, who keeps the state: ``functional.adam``, ``sgd``, ...
 
-    from fastopt import functional
-
-    m, v = functional.adam.states(W)
-    functional.adam(W, dW, m, v, t=1, lr=0.01)
-
 They are for programs that have a place of their own for momenta and moving averages: no state is kept here.
 They are made from the classes, and take the same steps.
+
+Examples
+--------
+>>> from fastopt import functional
+>>> W, dW = np.ones(2), np.array([1.0, -2.0])
+>>> m, v = functional.adam.states(W)
+>>> functional.adam(W, dW, m, v, t=1, lr=0.1)
+>>> W.round(3), m
+(array([0.9, 1.1]), array([ 0.1, -0.2]))
 """
 
 import re

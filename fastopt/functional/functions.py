@@ -33,6 +33,15 @@ maximize : bool, default False
 RAISES = """TypeError, ValueError
     If an argument isn't as it must be. Nothing has changed then.
 """
+EXAMPLE = """>>> W, dW = np.eye(2), np.array([[1.0, 2.0], [3.0, 5.0]])
+>>> states = {function}.states(W, dW)
+>>> {function}(W, dW, *states{step})
+>>> params = [np.eye(2)]
+>>> {rule}().update(params, [dW])
+True
+>>> np.array_equal(W, params[0])  # the step of the class
+True
+"""
 NOTES = """States are updated in place. ``{name}.states(param, grad=None)`` returns those before the first
 step. The class is `{rule}`.
 """
@@ -88,6 +97,11 @@ def docstring(name: str, rule: Any, needs_step: bool) -> str:
         "Notes": NOTES.format(name=name, rule=place_of(rule)),
     }
     sections |= {"References": own["References"]} if "References" in own else {}
+    place = place_of(rule)
+    module = "fastopt.adapters.rules" if ".peers." in place else "fastopt.functional"
+    sections["Examples"] = EXAMPLE.format(
+        function=f"{module}.{name}", rule=place, step=", t=1" if needs_step else ""
+    )
     lines = [f"{own['']}"]
     for heading, text in sections.items():
         body = re.sub("\n+(?=\\w.* : )", "\n", text.strip())

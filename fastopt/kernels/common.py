@@ -41,6 +41,25 @@ def kernel(function: Callable[..., Any] | None = None, *, numpy: Callable[..., A
     -------
     compiled function
         The attribute ``kernel`` of a subclass of `Optimizer`.
+
+    Examples
+    --------
+    >>> @fastopt.kernel
+    ... def halved_sgd(param, grad, grad_scale, l2, keep, lr):
+    ...     for i in range(param.size):
+    ...         param[i] = keep * param[i] - lr / 2 * (grad_scale * grad[i] + l2 * param[i])
+    >>> from dataclasses import dataclass
+    >>> @dataclass(eq=False)
+    ... class HalvedSGD(fastopt.Optimizer):
+    ...     kernel = halved_sgd
+    ...     lr: float = fastopt.hyperparameter(0.1)
+    ...     def scalars(self, t):
+    ...         return (self.lr,)
+    >>> W = np.ones(1)
+    >>> HalvedSGD().update([W], [np.ones(1)])
+    True
+    >>> W
+    array([0.95])
     """
     return compiled(function, numpy=numpy)
 

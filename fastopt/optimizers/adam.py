@@ -55,6 +55,15 @@ class Adam(Optimizer):
     ----------
     Kingma and Ba 2015, *Adam: a method for stochastic optimization* (arXiv:1412.6980), algorithm 1
     and the end of section 2; *Deep Learning from Scratch*, section 6.1.6.
+
+    Examples
+    --------
+    >>> params, grads = {"W": np.array([1.0, 1.0])}, {"W": np.array([0.01, -20.0])}
+    >>> optimizer = fastopt.Adam(lr=0.1)
+    >>> optimizer.update(params, grads)
+    True
+    >>> params["W"].round(3)  # the first step is lr, whatever the gradient's size
+    array([0.9, 1.1])
     """
 
     kernel = kernels.adam
@@ -112,6 +121,14 @@ class AdamW(BiasCorrectedRoot, Optimizer):
     ----------
     Loshchilov and Hutter 2019, *Decoupled weight decay regularization* (arXiv:1711.05101), algorithm 2,
     with PyTorch's product of lr and weight_decay.
+
+    Examples
+    --------
+    >>> W = np.ones(2)
+    >>> fastopt.AdamW(lr=0.1, weight_decay=0.5).update([W], [np.zeros(2)])
+    True
+    >>> W  # decoupled: p ← (1 − 0.1·0.5)·p, also without a gradient
+    array([0.95, 0.95])
     """
 
     kernel = kernels.adam
@@ -157,6 +174,14 @@ class PaperAdam(BiasCorrectedRoot, Optimizer):
     References
     ----------
     Kingma and Ba 2015 (arXiv:1412.6980), algorithm 1; PyTorch's ``Adam``
+
+    Examples
+    --------
+    >>> W, tiny = np.zeros(1), np.array([1e-8])
+    >>> fastopt.PaperAdam(lr=1).update([W], [tiny])
+    True
+    >>> W  # eps, 1e-8, is as large as the root of the corrected v
+    array([-0.5])
     """
 
     kernel = kernels.adam
@@ -210,6 +235,14 @@ class AMSGrad(BiasCorrectedRoot, Optimizer):
     References
     ----------
     Reddi, Kale and Kumar 2018, *On the convergence of Adam and beyond* (arXiv:1904.09237), algorithm 2.
+
+    Examples
+    --------
+    >>> W, optimizer = np.zeros(1), fastopt.AMSGrad(beta2=0.5)
+    >>> for g in (4.0, 1.0, 1.0):
+    ...     taken = optimizer.update([W], [np.array([g])])
+    >>> optimizer.v, optimizer.v_max  # v falls again, v_max doesn't
+    ([array([2.75])], [array([8.])])
     """
 
     kernel = kernels.amsgrad
@@ -270,6 +303,14 @@ class AdaMax(Optimizer):
     References
     ----------
     Kingma and Ba 2015 (arXiv:1412.6980), algorithm 2.
+
+    Examples
+    --------
+    >>> W, optimizer = np.zeros(1), fastopt.AdaMax(lr=0.1)
+    >>> for g in (4.0, 1.0):
+    ...     taken = optimizer.update([W], [np.array([g])])
+    >>> optimizer.u[0].round(3)  # the largest gradient, which is forgotten by 0.999 a step
+    array([3.996])
     """
 
     kernel = kernels.adamax
@@ -326,6 +367,14 @@ class NAdam(Optimizer):
     References
     ----------
     Dozat 2016, *Incorporating Nesterov momentum into Adam*, with PyTorch's schedule of μ
+
+    Examples
+    --------
+    >>> W, optimizer = np.zeros(1), fastopt.NAdam(lr=0.1)
+    >>> for t in range(2):
+    ...     taken = optimizer.update([W], [np.ones(1)])
+    >>> W.round(3)  # Adam would be at −0.2
+    array([-0.184])
     """
 
     kernel = kernels.nadam
@@ -420,6 +469,14 @@ class RAdam(Optimizer):
     ----------
     Liu et al. 2020, *On the variance of the adaptive learning rate and beyond* (arXiv:1908.03265),
     algorithm 2.
+
+    Examples
+    --------
+    >>> W, optimizer = np.zeros(1), fastopt.RAdam(lr=0.1)
+    >>> optimizer.update([W], [np.array([2.0])])
+    True
+    >>> W  # the first five steps are momentum's: −lr·m̂
+    array([-0.2])
     """
 
     kernel = kernels.radam
@@ -484,6 +541,14 @@ class AdaBelief(BiasCorrected, Optimizer):
     References
     ----------
     Zhuang et al. 2020, *AdaBelief optimizer* (arXiv:2010.07468), algorithm 2.
+
+    Examples
+    --------
+    >>> W, optimizer = np.zeros(1), fastopt.AdaBelief(lr=0.1)
+    >>> for t in range(50):
+    ...     taken = optimizer.update([W], [np.ones(1)])
+    >>> W.round(1)  # Adam would be at −5: where gradients agree, steps are longer
+    array([-12.])
     """
 
     kernel = kernels.adabelief
@@ -540,6 +605,14 @@ class Yogi(BiasCorrected, Optimizer):
     References
     ----------
     Zaheer et al. 2018, *Adaptive methods for nonconvex optimization*, algorithm 2.
+
+    Examples
+    --------
+    >>> W, optimizer = np.zeros(1), fastopt.Yogi(beta2=0.9)
+    >>> for g in (10.0, 1.0):
+    ...     taken = optimizer.update([W], [np.array([g])])
+    >>> optimizer.v[0].round(2)  # it falls by 0.1·1², where Adam's falls by 0.1·(v − 1²)
+    array([9.9])
     """
 
     kernel = kernels.yogi
@@ -598,6 +671,14 @@ class Adan(Optimizer):
     References
     ----------
     Xie et al. 2022, *Adan: adaptive Nesterov momentum algorithm* (arXiv:2208.06677), algorithm 1.
+
+    Examples
+    --------
+    >>> W, optimizer = np.zeros(1), fastopt.Adan(lr=0.1)
+    >>> for g in (1.0, 3.0):
+    ...     taken = optimizer.update([W], [np.array([g])])
+    >>> optimizer.prev_grad, optimizer.v[0].round(2)  # the average of the differences, of which one was 2
+    ([array([3.])], array([0.16]))
     """
 
     kernel = kernels.adan
@@ -682,6 +763,14 @@ class AdEMAMix(Optimizer):
     References
     ----------
     Pagliardini, Ablin and Grangier 2024, *The AdEMAMix optimizer* (arXiv:2409.03137), algorithm 1.
+
+    Examples
+    --------
+    >>> W, optimizer = np.zeros(1), fastopt.AdEMAMix()
+    >>> for t in range(10):
+    ...     taken = optimizer.update([W], [np.ones(1)])
+    >>> optimizer.m[0].round(3), optimizer.m_slow[0].round(3)  # both average the gradient 1
+    (array([0.651]), array([0.001]))
     """
 
     kernel = kernels.ademamix

@@ -51,6 +51,15 @@ class AdaBound(Optimizer):
     ----------
     Luo, Xiong, Liu and Sun 2019, *Adaptive gradient methods with dynamic bound of learning rate*
     (arXiv:1902.09843), algorithm 1, with the bounds of the authors' code.
+
+    Examples
+    --------
+    >>> W, dW = np.array([1.0, 1.0]), np.array([1.0, -2.0])
+    >>> optimizer = fastopt.AdaBound(lr=0.1, final_lr=0.5)
+    >>> optimizer.update([W], [dW])
+    True
+    >>> W.round(3)  # Adam's step sizes are within wide bounds at first
+    array([0.9, 1.1])
     """
 
     kernel = kernels.adabound
@@ -101,6 +110,14 @@ class AMSBound(AdaBound):
     ----------
     Luo, Xiong, Liu and Sun 2019, *Adaptive gradient methods with dynamic bound of learning rate*
     (arXiv:1902.09843), algorithm 2, with the bounds of the authors' code.
+
+    Examples
+    --------
+    >>> W, optimizer = np.zeros(1), fastopt.AMSBound(beta2=0.5)
+    >>> for g in (4.0, 1.0):
+    ...     taken = optimizer.update([W], [np.array([g])])
+    >>> optimizer.v, optimizer.v_max  # v falls again, v_max doesn't
+    ([array([4.5])], [array([8.])])
     """
 
     kernel = kernels.amsbound
@@ -147,6 +164,14 @@ class ADOPT(Optimizer):
     ----------
     Taniguchi et al. 2024, *ADOPT: modified Adam can converge with any β₂ with the optimal rate*
     (arXiv:2411.02853), algorithm 2, with the clipping of the authors' code.
+
+    Examples
+    --------
+    >>> W, optimizer = np.zeros(1), fastopt.ADOPT(lr=0.1)
+    >>> optimizer.update([W], [np.array([2.0])])
+    True
+    >>> W, optimizer.v  # the first step only sets v
+    (array([0.]), [array([4.])])
     """
 
     kernel = kernels.adopt
@@ -201,6 +226,14 @@ class LaProp(Optimizer):
     ----------
     Ziyin, Wang and Ueda 2020, *LaProp: separating momentum and adaptivity in Adam* (arXiv:2002.04839),
     algorithm 1.
+
+    Examples
+    --------
+    >>> W, optimizer = np.zeros(1), fastopt.LaProp(lr=0.1)
+    >>> for g in (1.0, 100.0):
+    ...     taken = optimizer.update([W], [np.array([g])])
+    >>> optimizer.m[0].round(3)  # of scaled gradients, so that a large one can't fill it
+    array([0.231])
     """
 
     kernel = kernels.laprop
@@ -257,6 +290,15 @@ class QHAdam(Optimizer):
     ----------
     Ma and Yarats 2019, *Quasi-hyperbolic momentum and Adam for deep learning* (arXiv:1810.06801),
     section 5.
+
+    Examples
+    --------
+    >>> W, dW = np.array([1.0, 1.0]), np.array([1.0, -2.0])
+    >>> optimizer = fastopt.QHAdam(lr=0.1, nu1=0)
+    >>> optimizer.update([W], [dW])
+    True
+    >>> W.round(3)  # with ν₁ = 0 the momentum has no part in the step
+    array([0.9, 1.1])
     """
 
     kernel = kernels.qhadam

@@ -40,6 +40,14 @@ class AdaGrad(Optimizer):
     ----------
     Duchi, Hazan and Singer 2011, *Adaptive subgradient methods*, JMLR 12, section 1.1;
     *Deep Learning from Scratch*, section 6.1.5.
+
+    Examples
+    --------
+    >>> W, optimizer = np.zeros(1), fastopt.AdaGrad(lr=1)
+    >>> for t in range(4):
+    ...     taken = optimizer.update([W], [np.ones(1)])
+    >>> W.round(3)  # −(1 + 1/√2 + 1/√3 + 1/2)
+    array([-2.784])
     """
 
     kernel = kernels.adagrad
@@ -86,6 +94,14 @@ class AdaDelta(Optimizer):
     References
     ----------
     Zeiler 2012, *ADADELTA: an adaptive learning rate method* (arXiv:1212.5701), algorithm 1.
+
+    Examples
+    --------
+    >>> W, optimizer = np.zeros(1), fastopt.AdaDelta()
+    >>> for t in range(2):
+    ...     taken = optimizer.update([W], [np.ones(1)])
+    >>> optimizer.h[0].round(4), W.round(4)  # steps are short at first, as u starts at 0
+    (array([0.0975]), array([-0.009]))
     """
 
     kernel = kernels.adadelta
@@ -134,6 +150,15 @@ class RMSprop(Optimizer):
     References
     ----------
     Tieleman and Hinton 2012, *Neural Networks for Machine Learning*, lecture 6.5.
+
+    Examples
+    --------
+    >>> W, dW = np.array([1.0, 1.0]), np.array([1.0, -2.0])
+    >>> optimizer = fastopt.RMSprop(lr=0.01, decay_rate=0.99)
+    >>> optimizer.update([W], [dW])
+    True
+    >>> W.round(3)  # the first step is lr / √0.01 = 0.1 for any gradient
+    array([0.9, 1.1])
     """
 
     kernel = kernels.rmsprop
@@ -189,6 +214,14 @@ class RMSpropMomentum(Optimizer):
     References
     ----------
     Tieleman and Hinton 2012, *Neural Networks for Machine Learning*, lecture 6.5; PyTorch's ``RMSprop``.
+
+    Examples
+    --------
+    >>> W, optimizer = np.zeros(1), fastopt.RMSpropMomentum(lr=0.01)
+    >>> for t in range(2):
+    ...     taken = optimizer.update([W], [np.ones(1)])
+    >>> optimizer.v[0].round(2)  # 1/√0.01 = 10, then 0.9·10 + 1/√0.0199
+    array([16.09])
     """
 
     kernel = kernels.rmsprop_momentum
@@ -257,6 +290,14 @@ class RMSpropGraves(Optimizer):
     ----------
     Graves 2013, *Generating sequences with recurrent neural networks* (arXiv:1308.0850), equations 38
     to 45.
+
+    Examples
+    --------
+    >>> W, optimizer = np.zeros(1), fastopt.RMSpropGraves(lr=0.01, momentum=0)
+    >>> for t in range(1000):
+    ...     taken = optimizer.update([W], [np.ones(1)])
+    >>> bool(optimizer.h[0] - optimizer.m[0] ** 2 < 1e-6)  # a constant gradient has no variance
+    True
     """
 
     kernel = kernels.rmsprop_graves
@@ -312,6 +353,15 @@ class FTRL(Optimizer):
     References
     ----------
     McMahan et al. 2013, *Ad click prediction: a view from the trenches*, algorithm 1.
+
+    Examples
+    --------
+    >>> W, dW = np.array([1.0, 1.0]), np.array([1.0, 0.01])
+    >>> optimizer = fastopt.FTRL(lr=1, l1_regularization_strength=0.5)
+    >>> for _ in range(2):
+    ...     taken = optimizer.update([W], [dW])
+    >>> W.round(3)  # the weight with small gradients is exactly 0
+    array([-0.53,  0.  ])
     """
 
     kernel = kernels.ftrl
@@ -372,6 +422,15 @@ class MADGRAD(Optimizer):
     ----------
     Defazio and Jelassi 2022, *Adaptivity without compromise: a momentumized, adaptive, dual averaged
     gradient method for stochastic optimization* (arXiv:2101.11075), algorithm 1.
+
+    Examples
+    --------
+    >>> W, dW = np.array([1.0, 1.0]), np.array([1.0, -2.0])
+    >>> optimizer = fastopt.MADGRAD(lr=0.1)
+    >>> optimizer.update([W], [dW])
+    True
+    >>> W.round(3)  # steps go with ∛g
+    array([0.978, 1.027])
     """
 
     kernel = kernels.madgrad

@@ -46,6 +46,15 @@ class LARS(Optimizer):
     ----------
     You, Gitman and Ginsburg 2017, *Large batch training of convolutional networks* (arXiv:1708.03888),
     algorithm 1.
+
+    Examples
+    --------
+    >>> W, b = np.full(4, 10.0), np.full(4, 0.1)
+    >>> optimizer = fastopt.LARS(lr=1, momentum=0)
+    >>> optimizer.update([W, b], [np.ones(4), np.ones(4)])
+    True
+    >>> (10 - W).round(4), (0.1 - b).round(6)  # in proportion to the parameters' norms
+    (array([0.01, 0.01, 0.01, 0.01]), array([0.0001, 0.0001, 0.0001, 0.0001]))
     """
 
     kernel = kernels.lars
@@ -106,6 +115,15 @@ class LAMB(Optimizer):
     ----------
     You et al. 2020, *Large batch optimization for deep learning: training BERT in 76 minutes*
     (arXiv:1904.00962), algorithm 2.
+
+    Examples
+    --------
+    >>> W, b = np.full(4, 10.0), np.full(4, 0.1)
+    >>> optimizer = fastopt.LAMB(lr=0.1)
+    >>> optimizer.update([W, b], [np.ones(4), np.ones(4)])
+    True
+    >>> W.round(3), b.round(3)  # a tenth of each array's norm
+    (array([9., 9., 9., 9.]), array([0.09, 0.09, 0.09, 0.09]))
     """
 
     kernel = kernels.lamb
@@ -173,6 +191,15 @@ class NovoGrad(Optimizer):
     ----------
     Ginsburg et al. 2019, *Stochastic gradient methods with layer-wise adaptive moments for training of deep
     networks* (arXiv:1905.11286), algorithm 1.
+
+    Examples
+    --------
+    >>> W, dW = np.array([1.0, 1.0]), np.array([1.0, -2.0])
+    >>> optimizer = fastopt.NovoGrad(lr=0.1)
+    >>> optimizer.update([W], [dW])
+    True
+    >>> optimizer.v  # one number for the whole array: ‖g‖²
+    [array([5.])]
     """
 
     kernel = kernels.novograd
@@ -232,6 +259,15 @@ class SM3(Optimizer):
     References
     ----------
     Anil, Gupta, Koren and Singer 2019, *Memory-efficient adaptive optimization* (arXiv:1901.11150), SM3-II.
+
+    Examples
+    --------
+    >>> W, dW = np.ones((2, 2)), np.array([[1.0, -2.0], [3.0, 4.0]])
+    >>> optimizer = fastopt.SM3()
+    >>> optimizer.update([W], [dW])
+    True
+    >>> optimizer.row[0].ravel(), optimizer.col[0].ravel()  # the largest squares
+    (array([ 4., 16.]), array([ 9., 16.]))
     """
 
     kernel = kernels.sm3
@@ -302,6 +338,15 @@ class Adafactor(Optimizer):
     ----------
     Shazeer and Stern 2018, *Adafactor: adaptive learning rates with sublinear memory cost*
     (arXiv:1804.04235), algorithms 4 and 5.
+
+    Examples
+    --------
+    >>> W, dW = np.ones((300, 400)), np.ones((300, 400))
+    >>> optimizer = fastopt.Adafactor()
+    >>> optimizer.update([W], [dW])
+    True
+    >>> optimizer.row[0].shape, optimizer.col[0].shape  # instead of a moment for each element
+    ((300, 1), (1, 400))
     """
 
     kernel = kernels.adafactor
@@ -377,6 +422,15 @@ class AdafactorMomentum(Adafactor):
     ----------
     Shazeer and Stern 2018, *Adafactor: adaptive learning rates with sublinear memory cost*
     (arXiv:1804.04235), algorithms 4 and 5 with β₁ above 0, section 8.
+
+    Examples
+    --------
+    >>> W, dW = np.ones((300, 400)), np.ones((300, 400))
+    >>> optimizer = fastopt.AdafactorMomentum()
+    >>> optimizer.update([W], [dW])
+    True
+    >>> optimizer.m[0].shape, optimizer.row[0].shape  # m is as large as the parameter
+    ((300, 400), (300, 1))
     """
 
     kernel = kernels.adafactor_momentum

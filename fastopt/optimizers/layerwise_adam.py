@@ -46,6 +46,14 @@ class StableAdamW(Optimizer):
     ----------
     Wortsman et al. 2023, *Stable and low-precision training for large-scale vision-language models*
     (arXiv:2304.13013), algorithm 2.
+
+    Examples
+    --------
+    >>> W, optimizer = np.zeros(1), fastopt.StableAdamW(lr=0.1)
+    >>> for g in (1.0, 1000.0):
+    ...     taken = optimizer.update([W], [np.array([g])])
+    >>> W.round(3)  # the spike's step is about half as long as the first one
+    array([-0.153])
     """
 
     kernel = kernels.stable_adamw
@@ -116,6 +124,14 @@ class MARS(BiasCorrected, Optimizer):
     ----------
     Yuan et al. 2024, *MARS: unleashing the power of variance reduction for training large models*
     (arXiv:2411.10438), algorithm 2.
+
+    Examples
+    --------
+    >>> W, optimizer = np.zeros(1), fastopt.MARS(lr=0.1)
+    >>> for g in (0.2, 0.3):
+    ...     taken = optimizer.update([W], [np.array([g])])
+    >>> optimizer.m[0].round(4)  # 0.95·0.05·0.2 + 0.05·(0.3 + 0.025·19·(0.3 − 0.2))
+    array([0.0269])
     """
 
     kernel = kernels.mars
@@ -180,6 +196,15 @@ class AdaMini(BiasCorrected, Optimizer):
     References
     ----------
     Zhang et al. 2024, *Adam-mini: use fewer learning rates to gain more* (arXiv:2406.16793), algorithm 1.
+
+    Examples
+    --------
+    >>> W, dW = np.ones((2, 2)), np.array([[1.0, -2.0], [3.0, 4.0]])
+    >>> optimizer = fastopt.AdaMini()
+    >>> optimizer.update([W], [dW])
+    True
+    >>> optimizer.v[0].ravel().round(4)  # one number a row: 0.001·mean(g²)
+    array([0.0025, 0.0125])
     """
 
     kernel = kernels.ada_mini
@@ -246,6 +271,15 @@ class AdamP(BiasCorrected, Optimizer):
     ----------
     Heo et al. 2021, *AdamP: slowing down the slowdown for momentum optimizers on scale-invariant weights*
     (arXiv:2006.08217), algorithm 2; channels as in the authors' code, without its ``nesterov``.
+
+    Examples
+    --------
+    >>> W, dW = np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]])
+    >>> optimizer = fastopt.AdamP(lr=0.1, weight_decay=1, wd_ratio=0.1)
+    >>> optimizer.update([W], [dW])
+    True
+    >>> W.round(3)  # the gradient is at right angles to W, so that it decays by a tenth of lr
+    array([[ 0.99, -0.1 ]])
     """
 
     kernel = kernels.adamp

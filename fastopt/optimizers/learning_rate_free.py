@@ -50,6 +50,14 @@ class DoG(Optimizer):
     ----------
     Ivgi, Hinder and Carmon 2023, *DoG is SGD's best friend: a parameter-free dynamic step size schedule*
     (arXiv:2302.12022), section 1.
+
+    Examples
+    --------
+    >>> W, optimizer = np.zeros(1), fastopt.DoG()
+    >>> for t in range(100):
+    ...     taken = optimizer.update([W], [W - 1])
+    >>> W.round(2)  # nearly at the minimum, without a learning rate
+    array([0.94])
     """
 
     kernel = kernels.dog
@@ -109,6 +117,14 @@ class LDoG(Optimizer):
     ----------
     Ivgi, Hinder and Carmon 2023, *DoG is SGD's best friend: a parameter-free dynamic step size schedule*
     (arXiv:2302.12022), L-DoG.
+
+    Examples
+    --------
+    >>> W, optimizer = np.zeros(1), fastopt.LDoG()
+    >>> for t in range(100):
+    ...     taken = optimizer.update([W], [W - 1])
+    >>> W.round(2)  # nearly at the minimum, without a learning rate
+    array([0.94])
     """
 
     kernel = kernels.ldog
@@ -164,6 +180,14 @@ class DoWG(Optimizer):
     ----------
     Khaled, Mishchenko and Jin 2023, *DoWG unleashed: an efficient universal parameter-free gradient descent
     method* (arXiv:2305.16284), algorithm 1.
+
+    Examples
+    --------
+    >>> W, optimizer = np.zeros(1), fastopt.DoWG()
+    >>> for t in range(100):
+    ...     taken = optimizer.update([W], [W - 1])
+    >>> W.round(2)  # at the minimum, without a learning rate
+    array([1.])
     """
 
     kernel = kernels.dowg
@@ -239,6 +263,14 @@ class DAdaptAdam(Optimizer):
     ----------
     Defazio and Mishchenko 2023, *Learning-rate-free learning by D-Adaptation* (arXiv:2301.07733),
     algorithm 5.
+
+    Examples
+    --------
+    >>> W, optimizer = np.zeros(1), fastopt.DAdaptAdam()
+    >>> for t in range(100):
+    ...     taken = optimizer.update([W], [W - 1])
+    >>> W.round(2)  # nearly at the minimum, without a learning rate
+    array([0.99])
     """
 
     kernel = kernels.dadapt_adam
@@ -342,6 +374,14 @@ class Prodigy(Optimizer):
     ----------
     Mishchenko and Defazio 2024, *Prodigy: an expeditiously adaptive parameter-free learner*
     (arXiv:2306.06101), algorithm 4.
+
+    Examples
+    --------
+    >>> W, optimizer = np.zeros(1), fastopt.Prodigy()
+    >>> for t in range(30):
+    ...     taken = optimizer.update([W], [W - 1])
+    >>> optimizer.d[0].round(2)  # it began at 1e-6
+    array([0.06])
     """
 
     kernel = kernels.prodigy

@@ -145,6 +145,14 @@ class Muon(Orthogonalizing, Optimizer):
     References
     ----------
     Jordan et al. 2024, *Muon: an optimizer for hidden layers in neural networks*; PyTorch's ``Muon``.
+
+    Examples
+    --------
+    >>> W, dW = np.zeros((2, 2)), np.diag([100.0, 1.0])
+    >>> fastopt.Muon(lr=0.1).update([W], [dW])
+    True
+    >>> np.diag(W).round(1)  # all directions count about the same
+    array([-0.1, -0.1])
     """
 
     kernel = kernels.muon
@@ -210,6 +218,14 @@ class AdaMuon(Orthogonalizing, Optimizer):
     References
     ----------
     Si, Zhang and Shen 2025, *AdaMuon: adaptive Muon optimizer* (arXiv:2507.11005), algorithm 1.
+
+    Examples
+    --------
+    >>> W, dW = np.zeros((2, 2)), np.array([[3.0, 1.0], [-1.0, 2.0]])
+    >>> fastopt.AdaMuon(lr=1).update([W], [dW])
+    True
+    >>> round(float(np.sqrt((W**2).mean())), 3)  # the rms of an update is 0.2·lr
+    0.2
     """
 
     kernel = kernels.ada_muon
@@ -310,6 +326,15 @@ class SOAP(Optimizer):
     References
     ----------
     Vyas et al. 2024, *SOAP: improving and stabilizing Shampoo using Adam* (arXiv:2409.11321), algorithm 3.
+
+    Examples
+    --------
+    >>> W, optimizer = np.ones((2, 2)), fastopt.SOAP(lr=0.1, weight_decay=0)
+    >>> optimizer.update([W], [np.eye(2)])
+    True
+    >>> W  # the first gradient only gives the eigenbases
+    array([[1., 1.],
+           [1., 1.]])
     """
 
     kernel = kernels.soap

@@ -123,6 +123,14 @@ class ScheduleFreeSGD(ScheduleFree, Optimizer):
     References
     ----------
     Defazio et al. 2024, *The road less scheduled* (arXiv:2405.15682), equations 2 to 4.
+
+    Examples
+    --------
+    >>> W, optimizer = np.zeros(1), fastopt.ScheduleFreeSGD(lr=1)
+    >>> for t in range(4):
+    ...     taken = optimizer.update([W], [np.ones(1)])
+    >>> optimizer.z, optimizer.average([W])  # z descends, its mean is what to use
+    ([array([-4.])], [array([-2.5])])
     """
 
     kernel = kernels.schedule_free_sgd
@@ -184,6 +192,14 @@ class ScheduleFreeAdamW(ScheduleFree, Optimizer):
     References
     ----------
     Defazio et al. 2024, *The road less scheduled* (arXiv:2405.15682), algorithm 1.
+
+    Examples
+    --------
+    >>> W, optimizer = np.zeros(1), fastopt.ScheduleFreeAdamW(lr=0.1)
+    >>> for t in range(4):
+    ...     taken = optimizer.update([W], [np.ones(1)])
+    >>> optimizer.z[0].round(3), optimizer.average([W])[0].round(3)
+    (array([-0.4]), array([-0.25]))
     """
 
     kernel = kernels.schedule_free_adamw
@@ -252,6 +268,14 @@ class ScheduleFreeRAdam(ScheduleFree, Optimizer):
     ----------
     Defazio et al. 2024, *The road less scheduled* (arXiv:2405.15682), algorithm 1, with the factor of
     Liu et al. 2020 (arXiv:1908.03265), algorithm 2, as in the authors' package schedulefree.
+
+    Examples
+    --------
+    >>> W, optimizer = np.zeros(1), fastopt.ScheduleFreeRAdam(lr=0.1)
+    >>> for t in range(4):
+    ...     taken = optimizer.update([W], [np.ones(1)])
+    >>> W, optimizer.v[0].round(3)  # in the first steps only v is updated
+    (array([0.]), array([0.004]))
     """
 
     kernel = kernels.schedule_free_radam

@@ -28,6 +28,14 @@ class SGD(Optimizer):
     References
     ----------
     Saito, *Deep Learning from Scratch*, section 6.1.2.
+
+    Examples
+    --------
+    >>> W, dW = np.array([1.0, 1.0]), np.array([1.0, -2.0])
+    >>> fastopt.SGD(lr=0.1).update([W], [dW])
+    True
+    >>> W
+    array([0.9, 1.2])
     """
 
     kernel = kernels.sgd
@@ -64,6 +72,14 @@ class Momentum(Optimizer):
     References
     ----------
     Saito, *Deep Learning from Scratch*, section 6.1.4; Polyak 1964.
+
+    Examples
+    --------
+    >>> W, optimizer = np.zeros(1), fastopt.Momentum(lr=0.1)
+    >>> for t in range(2):
+    ...     taken = optimizer.update([W], [np.ones(1)])
+    >>> optimizer.v  # −0.1, then 0.9·(−0.1) − 0.1
+    [array([-0.19])]
     """
 
     kernel = kernels.momentum
@@ -103,6 +119,14 @@ class Nesterov(Optimizer):
     ----------
     Bengio, Boulanger-Lewandowski and Pascanu 2013, *Advances in optimizing recurrent networks*
     (arXiv:1212.0901), equation 7.
+
+    Examples
+    --------
+    >>> W, optimizer = np.zeros(1), fastopt.Nesterov(lr=0.1)
+    >>> for t in range(2):
+    ...     taken = optimizer.update([W], [np.ones(1)])
+    >>> W  # −1.9·0.1, then 0.9²·(−0.1) − 1.9·0.1
+    array([-0.461])
     """
 
     kernel = kernels.nesterov
@@ -146,6 +170,15 @@ class SGDM(Optimizer):
     ----------
     Sutskever, Martens, Dahl and Hinton 2013, *On the importance of initialization and momentum in deep
     learning*, section 2; PyTorch's ``SGD(momentum=0.9)``.
+
+    Examples
+    --------
+    >>> W, optimizer = np.zeros(1), fastopt.SGDM(lr=0.1)
+    >>> for t in range(2):
+    ...     taken = optimizer.update([W], [np.ones(1)])
+    >>> optimizer.lr = 0.01  # acts on the whole velocity at once
+    >>> optimizer.v, W
+    ([array([1.9])], array([-0.29]))
     """
 
     kernel = kernels.sgdm
@@ -186,6 +219,14 @@ class NAG(Optimizer):
     ----------
     Sutskever, Martens, Dahl and Hinton 2013, *On the importance of initialization and momentum in deep
     learning*, section 2; PyTorch's ``SGD(momentum=0.9, nesterov=True)``.
+
+    Examples
+    --------
+    >>> W, optimizer = np.zeros(1), fastopt.NAG(lr=0.1)
+    >>> for t in range(2):
+    ...     taken = optimizer.update([W], [np.ones(1)])
+    >>> optimizer.v, W  # −0.1·(1 + 0.9), then −0.1·(1 + 0.9·1.9)
+    ([array([1.9])], array([-0.461]))
     """
 
     kernel = kernels.nag
@@ -226,6 +267,14 @@ class OptimisticGD(Optimizer):
     ----------
     Mokhtari, Ozdaglar and Pattathil 2020, *A unified analysis of extra-gradient and optimistic gradient
     methods for saddle point problems* (arXiv:1901.08511).
+
+    Examples
+    --------
+    >>> W, optimizer = np.zeros(1), fastopt.OptimisticGD(lr=0.1)
+    >>> for g in (1.0, 0.5):
+    ...     taken = optimizer.update([W], [np.array([g])])
+    >>> W  # −0.1·1, then −0.1·(2·0.5 − 1): the gradient is expected to fall to 0
+    array([-0.1])
     """
 
     kernel = kernels.optimistic_gd
@@ -271,6 +320,14 @@ class ASGD(Optimizer):
     ----------
     Polyak and Juditsky 1992, *Acceleration of stochastic approximation by averaging*;
     PyTorch's ``ASGD``.
+
+    Examples
+    --------
+    >>> W, optimizer = np.zeros(1), fastopt.ASGD(lr=1, lambd=0, t0=0)
+    >>> for t in range(3):
+    ...     taken = optimizer.update([W], [np.ones(1)])
+    >>> W, optimizer.average([W])  # the mean of the parameters after all steps
+    (array([-3.]), [array([-2.5])])
     """
 
     kernel = kernels.asgd
@@ -320,6 +377,14 @@ class AggMo(Optimizer):
     ----------
     Lucas, Sun, Zemel and Grosse 2019, *Aggregated momentum: stability through passive damping*
     (arXiv:1804.00325), equation 3.
+
+    Examples
+    --------
+    >>> W, optimizer = np.zeros(1), fastopt.AggMo(lr=0.3)
+    >>> for t in range(2):
+    ...     taken = optimizer.update([W], [np.ones(1)])
+    >>> optimizer.v1, optimizer.v2, optimizer.v3  # momentum 0, 0.9 and 0.99
+    ([array([-1.])], [array([-1.9])], [array([-1.99])])
     """
 
     kernel = kernels.aggmo

@@ -43,6 +43,14 @@ class Rprop(Optimizer):
     ----------
     Riedmiller and Braun 1993, *A direct adaptive method for faster backpropagation learning*; Igel and
     Hüsken 2000 for this variant.
+
+    Examples
+    --------
+    >>> W, optimizer = np.zeros(1), fastopt.Rprop(lr=0.1)
+    >>> for g in (5.0, 3.0, -1.0):
+    ...     taken = optimizer.update([W], [np.array([g])])
+    >>> optimizer.step_size[0].round(2)  # 0.1·1.2 as the sign stayed, then times 0.5 as it changed
+    array([0.06])
     """
 
     kernel = kernels.rprop
@@ -85,6 +93,15 @@ class Signum(Optimizer):
     ----------
     Bernstein et al. 2018, *signSGD: compressed optimisation for non-convex problems* (arXiv:1802.04434),
     algorithm 2.
+
+    Examples
+    --------
+    >>> W, dW = np.array([1.0, 1.0]), np.array([1.0, -2.0])
+    >>> optimizer = fastopt.Signum(lr=0.1)
+    >>> optimizer.update([W], [dW])
+    True
+    >>> W  # only the gradients' signs count
+    array([0.9, 1.1])
     """
 
     kernel = kernels.signum
@@ -126,6 +143,15 @@ class Lion(Optimizer):
     References
     ----------
     Chen et al. 2023, *Symbolic discovery of optimization algorithms* (arXiv:2302.06675), program 1.
+
+    Examples
+    --------
+    >>> W, dW = np.array([1.0, 1.0]), np.array([1.0, -2.0])
+    >>> optimizer = fastopt.Lion(lr=0.1)
+    >>> optimizer.update([W], [dW])
+    True
+    >>> W, optimizer.m  # only signs count, of an average that starts at 0
+    (array([0.9, 1.1]), [array([ 0.01, -0.02])])
     """
 
     kernel = kernels.lion

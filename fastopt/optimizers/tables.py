@@ -43,6 +43,16 @@ class RowAdaGrad(Optimizer):
     ----------
     Duchi, Hazan and Singer 2011, *Adaptive subgradient methods*, JMLR 12, section 1.1, by rows as in
     Lerer et al. 2019, *PyTorch-BigGraph: a large-scale graph embedding system* (arXiv:1903.12287).
+
+    Examples
+    --------
+    >>> W, dW = np.ones((2, 2)), np.array([[1.0, -2.0], [3.0, 4.0]])
+    >>> optimizer = fastopt.RowAdaGrad()
+    >>> optimizer.update([W], [dW])
+    True
+    >>> optimizer.h  # one number a row
+    [array([[ 2.5],
+           [12.5]])]
     """
 
     kernel = kernels.row_adagrad

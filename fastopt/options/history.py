@@ -79,6 +79,15 @@ class Record(Option):
     arrays : dict of Trace
         For each key, or index, what happened to its array. Values of arrays with more than 16,384
         elements are estimated from so many of them.
+
+    Examples
+    --------
+    >>> optimizer = fastopt.SGD(lr=0.5)
+    >>> record = optimizer.record(every=1)
+    >>> optimizer.update([np.ones(4)], [np.ones(4)])
+    True
+    >>> record.steps, record.lr
+    ([1], [0.5])
     """
 
     def __init__(self, every: int) -> None:

@@ -28,8 +28,10 @@ class Schedule:
     dataclass, it is to a checkpoint what a function is: the optimizer that loads it must have it already.
 
     A checkpoint with a schedule of your own is loaded by an optimizer that has one of this class, or after
-    ``Schedule.register``, which is also a decorator:
+    ``Schedule.register``, which is also a decorator.
 
+    Examples
+    --------
     >>> from dataclasses import dataclass
     >>> from fastopt.schedules import Schedule
     >>> @Schedule.register
@@ -39,6 +41,8 @@ class Schedule:
     ...
     ...     def __call__(self, t):
     ...         return self.start / (1 if t < 1000 else 2)
+    >>> Half(0.2)(999), Half(0.2)(1000)
+    (0.2, 0.1)
     """
 
     registered: ClassVar[dict[str, type["Schedule"]]] = {}
@@ -279,7 +283,15 @@ length = partial(number, above=0)
 
 @dataclass(frozen=True)
 class Timed(Schedule):
-    """A schedule that depends on time alone."""
+    """A schedule that depends on time alone.
+
+    Examples
+    --------
+    >>> isinstance(fastopt.schedules.Cosine(0.1, 1000), fastopt.schedules.Timed)
+    True
+    >>> isinstance(fastopt.schedules.Plateau(0.1), fastopt.schedules.Timed)  # depends on a metric
+    False
+    """
 
     _: KW_ONLY
     steps_per_epoch: int = checked(integer, least=1, default=1)

@@ -32,6 +32,12 @@ class Warmup(Timed):
         After so many steps, or epochs, it follows; with 0 at once.
     start : float, default 0
         At the first step.
+
+    Examples
+    --------
+    >>> schedule = fastopt.schedules.Warmup(fastopt.schedules.Linear(0.1, 1000), 100)
+    >>> schedule(1), schedule(51), schedule(101), schedule(1101)
+    (0.0, 0.05, 0.1, 0.0)
     """
 
     schedule: StepFunction = checked(check_schedule)  # noqa: RUF009 (it gives a field)
@@ -57,6 +63,13 @@ class Join(Timed):
     boundaries : list of float
         After so many steps, or epochs, the next one begins; increasing. The first may be 0: then the first
         schedule isn't used.
+
+    Examples
+    --------
+    >>> from fastopt.schedules import Constant, Join, Linear
+    >>> schedule = Join([Constant(0.1), Linear(0.1, 100)], [50])
+    >>> schedule(50), schedule(51), schedule(101), schedule(151)
+    (0.1, 0.1, 0.05, 0.0)
     """
 
     schedules: tuple[StepFunction, ...] = checked(partial(several, check_schedule))
@@ -83,6 +96,13 @@ class Product(Schedule):
     ----------
     schedules : list of Schedule or function
         The factors.
+
+    Examples
+    --------
+    >>> from fastopt.schedules import Constant, Product, Step
+    >>> schedule = Product([Constant(0.5), Step(1.0, 10, factor=0.5)])
+    >>> schedule(10), schedule(11)
+    (0.5, 0.25)
     """
 
     schedules: tuple[StepFunction, ...] = checked(partial(several, check_schedule))

@@ -37,6 +37,12 @@ class Constant(Timed):
     ----------
     value : float
         The value.
+
+    Examples
+    --------
+    >>> schedule = fastopt.schedules.Constant(0.1)
+    >>> schedule(1), schedule(1000)
+    (0.1, 0.1)
     """
 
     value: float = checked()
@@ -69,6 +75,12 @@ class Step(Timed):
         By this.
     end : float, optional
         The smallest value, or, with a factor of at least 1, the largest.
+
+    Examples
+    --------
+    >>> schedule = fastopt.schedules.Step(1.0, 30, factor=0.5)
+    >>> schedule(30), schedule(31), schedule(61)
+    (1.0, 0.5, 0.25)
     """
 
     value: float = checked()
@@ -99,6 +111,12 @@ class Piecewise(Timed):
         One more than there are boundaries.
     interpolation : {"constant", "linear", "cosine"}, default "constant"
         How the value goes from one to the next.
+
+    Examples
+    --------
+    >>> schedule = fastopt.schedules.Piecewise([100, 200], [0.1, 0.01, 0.001])
+    >>> schedule(100), schedule(101), schedule(201)
+    (0.1, 0.01, 0.001)
     """
 
     boundaries: tuple[float, ...] = checked(partial(several, length))
@@ -135,6 +153,12 @@ class Exponential(Timed):
         A number of steps, or epochs.
     end : float, optional
         The smallest value, or, with a factor of at least 1, the largest.
+
+    Examples
+    --------
+    >>> schedule = fastopt.schedules.Exponential(1.0, 0.5, steps=10)
+    >>> schedule(1), schedule(11), schedule(21)
+    (1.0, 0.5, 0.25)
     """
 
     value: float = checked()
@@ -166,6 +190,12 @@ class Polynomial(Timed):
     cycle : bool, default False
         Whether it goes on after its end, with ⌈c / steps⌉ times the steps: so it jumps up again, but less
         each time (Keras' ``PolynomialDecay``).
+
+    Examples
+    --------
+    >>> schedule = fastopt.schedules.Polynomial(1.0, 10, power=2)
+    >>> schedule(1), schedule(6), schedule(11)
+    (1.0, 0.25, 0.0)
     """
 
     value: float = checked()
@@ -197,6 +227,12 @@ class Linear(Timed):
         After so many steps, or epochs, it is at its end.
     end : float, default 0
         The last value.
+
+    Examples
+    --------
+    >>> schedule = fastopt.schedules.Linear(1.0, 100, end=0.5)
+    >>> schedule(1), schedule(51), schedule(101), schedule(1000)
+    (1.0, 0.75, 0.5, 0.5)
     """
 
     value: float = checked()
@@ -224,6 +260,12 @@ class InverseTime(Timed):
         The exponent; with 0.5 and rate 1 it falls with the root of the steps.
     staircase : bool, default False
         Whether it falls every ``steps`` only: ⌊c / steps⌋ takes the place of c / steps.
+
+    Examples
+    --------
+    >>> schedule = fastopt.schedules.InverseTime(1.0, 0.5)
+    >>> schedule(1), schedule(3), schedule(7)
+    (1.0, 0.5, 0.25)
     """
 
     value: float = checked()
@@ -254,6 +296,12 @@ class InverseSqrt(Timed):
     References
     ----------
     Vaswani et al. 2017, *Attention is all you need* (arXiv:1706.03762), eq. 3.
+
+    Examples
+    --------
+    >>> schedule = fastopt.schedules.InverseSqrt(1.0, 100)
+    >>> schedule(1), schedule(301), schedule(1501)
+    (1.0, 0.5, 0.25)
     """
 
     value: float = checked()

@@ -49,6 +49,14 @@ class Plateau(Schedule):
         Number of reports since the last improvement or reduction.
     cooling : int
         How many reports of the cooldown are left.
+
+    Examples
+    --------
+    >>> schedule = fastopt.schedules.Plateau(0.1, factor=0.5, patience=1)
+    >>> for loss in (1.0, 1.0, 1.0):
+    ...     schedule.report(loss)
+    >>> schedule(1)
+    0.05
     """
 
     old_names: ClassVar = {"larger": "mode", "bad": "n_bad_reports"}

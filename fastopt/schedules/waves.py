@@ -39,6 +39,12 @@ class Cosine(Timed):
     ----------
     Loshchilov and Hutter 2017, *SGDR: stochastic gradient descent with warm restarts* (arXiv:1608.03983),
     eq. 5.
+
+    Examples
+    --------
+    >>> schedule = fastopt.schedules.Cosine(1.0, 100)
+    >>> schedule(1), schedule(51), schedule(101), schedule(1000)
+    (1.0, 0.5, 0.0, 0.0)
     """
 
     value: float = checked()
@@ -77,6 +83,12 @@ class CosineRestarts(Timed):
     References
     ----------
     Loshchilov and Hutter 2017, *SGDR: stochastic gradient descent with warm restarts* (arXiv:1608.03983).
+
+    Examples
+    --------
+    >>> schedule = fastopt.schedules.CosineRestarts(1.0, 100, period_growth=2)
+    >>> schedule(51), schedule(101), schedule(201), schedule(301)
+    (0.5, 1.0, 0.5, 1.0)
     """
 
     value: float = checked()
@@ -140,6 +152,12 @@ class Cyclic(Timed):
     References
     ----------
     Smith 2017, *Cyclical learning rates for training neural networks* (arXiv:1506.01186), section 3.
+
+    Examples
+    --------
+    >>> schedule = fastopt.schedules.Cyclic(0.0, 1.0, 10)
+    >>> schedule(1), schedule(6), schedule(11), schedule(16), schedule(21)
+    (0.0, 0.5, 1.0, 0.5, 0.0)
     """
 
     value: float = checked()
@@ -194,6 +212,12 @@ class OneCycle(Timed):
     References
     ----------
     Smith and Topin 2018, *Super-convergence* (arXiv:1708.07120).
+
+    Examples
+    --------
+    >>> schedule = fastopt.schedules.OneCycle(1.0, 100, div_factor=10)
+    >>> round(schedule(1), 9), schedule(30), round(schedule(100), 9)
+    (0.1, 1.0, 1e-05)
     """
 
     peak: float = checked()

@@ -13,7 +13,7 @@ __all__ = ["contents", "page", "page_text"]
 
 # The order in which a newcomer reads; further pages follow by name.
 ORDER = (
-    "start", "containers", "options", "averages", "schedules", "groups", "packed", "embeddings",
+    "start", "containers", "options", "rules", "averages", "schedules", "groups", "packed", "embeddings",
     "checkpoints", "own-rule", "functional", "ranks", "libraries", "notebook", "faults",
     "speed", "state", "how-it-works",
 )  # fmt: skip

@@ -108,6 +108,16 @@ def lr_finder(
     References
     ----------
     Smith 2017, *Cyclical learning rates for training neural networks* (arXiv:1506.01186), section 3.3.
+
+    Examples
+    --------
+    >>> W, optimizer = np.ones(1), fastopt.SGD()
+    >>> def step():
+    ...     optimizer.update([W], [2 * W])
+    ...     return float(W[0] ** 2)
+    >>> found = fastopt.lr_finder(step, optimizer, [W])
+    >>> W, optimizer.iter, optimizer.lr  # all is as it was
+    (array([1.]), 0, 0.01)
     """
     given: Any = optimizer
     if not isinstance(given, Optimizer | Partition):

@@ -85,6 +85,13 @@ def rules() -> tuple[Rule, ...]:
     tuple of Rule
         With ``name``, ``family``, ``states``, ``reduced_states``, ``source``, and the bytes for each number
         in a parameter: ``state_bytes(dtype)`` of state, ``bytes_per_element(dtype)`` read and written.
+
+    Examples
+    --------
+    >>> [rule.name for rule in fastopt.rules() if rule.family == "sign"]
+    ['Rprop', 'Signum', 'Lion']
+    >>> fastopt.rules()[0].name, fastopt.rules()[0].states
+    ('SGD', ())
     """
     names = [name for family in FAMILIES.values() for name in family]
     return Rules(describe(getattr(optimizers, name)) for name in names)

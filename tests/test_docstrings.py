@@ -1,0 +1,188 @@
+"""The documentation of the public names: examples that run, and help that fits on two screens."""
+
+import doctest
+import importlib.util
+import inspect
+import io
+import os
+import pydoc
+import re
+import subprocess
+import sys
+import types
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastopt
+from fastopt import adapters, functional, optimizers, schedules
+from fastopt.configuration import SOURCES, Configuration
+
+ADAPTERS = sorted(
+    path.stem for path in Path(adapters.__path__[0]).glob("*.py") if path.stem not in ("__init__", "common")
+)
+# What an adapter's examples need, if it isn't the module's own name.
+LIBRARIES = {
+    "sklearn": "sklearn",
+    "dezero": "dezero",
+    "autograd": "autograd",
+    "mygrad": "mygrad",
+    "numpy_ml": "numpy_ml",
+}
+OPTIONS = {name for source in SOURCES for name in source.__dataclass_fields__} | {"threads"}
+SCREENS = 90, 112  # lines and columns
+
+
+def public_names():
+    """All public names: of the package, of schedules and functional, of the adapters' modules."""
+    names = [f"fastopt.{name}" for name in fastopt.__all__ if name != "np"]
+    names += [f"fastopt.schedules.{name}" for name in schedules.__all__]
+    names += [f"fastopt.functional.{name}" for name in functional.__all__]
+    names += ["fastopt", "fastopt.reference", "fastopt.adapters", "fastopt.options"]
+    for module in ADAPTERS:
+        names.append(f"fastopt.adapters.{module}")
+        public = import_module(f"fastopt.adapters.{module}").__all__
+        # The rules that a library's module has besides are fastopt's own.
+        names += [f"fastopt.adapters.{module}.{name}" for name in public if name not in optimizers.__all__]
+    return names
+
+
+def find(name):
+    with_module = name
+    while True:
+        try:
+            found = import_module(with_module)
+        except ModuleNotFoundError as error:
+            if not name.startswith(str(error.name)):
+                raise
+            with_module = with_module.rpartition(".")[0]
+            continue
+        for part in name[len(with_module) :].split(".")[1:]:
+            found = getattr(found, part)
+        return found
+
+
+def examples_of(name):
+    """The examples in the docstring of a public name, and where it is found."""
+    library = name.split(".")[2] if name.startswith("fastopt.adapters.") else ""
+    if library in LIBRARIES and importlib.util.find_spec(LIBRARIES[library]) is None:
+        pytest.skip(f"{library} isn't installed")
+    namespace = {"fastopt": fastopt, "np": np, "__name__": "examples"}
+    text = inspect.getdoc(find(name)) or ""
+    return doctest.DocTestParser().get_doctest(text, namespace, name, None, None)
+
+
+@pytest.mark.parametrize("name", public_names())
+def test_a_public_name_has_an_example_that_runs(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    test, report = examples_of(name), io.StringIO()
+    assert test.examples, f"{name} has no example"
+    assert any(example.want for example in test.examples), f"{name}'s example shows nothing"
+    module = types.ModuleType("examples")
+    module.__dict__.update(test.globs)
+    monkeypatch.setitem(sys.modules, "examples", module)  # dataclasses look for the module of a class
+    result = doctest.DocTestRunner().run(test, out=report.write)
+    assert result.failed == 0, report.getvalue()
+
+
+def help_of(cls):
+    return pydoc.plain(pydoc.render_doc(cls))
+
+
+@pytest.mark.parametrize("rule", optimizers.__all__)
+def test_the_help_of_a_rule_fits_on_two_screens_and_names_the_options(rule):
+    text = help_of(getattr(fastopt, rule))
+    lines = text.splitlines()
+    assert len(lines) <= SCREENS[0] + (20 if rule in LONG else 0)
+    assert max(map(len, lines)) <= SCREENS[1]
+    assert {name for name in OPTIONS if not re.search(rf"\b{name}\b", text)} == set()
+    assert "Raises" not in text
+    assert (
+        text.index("Parameters\n")
+        < text.index("Examples\n")
+        < text.index("Options\n")
+        < text.index("Method res")
+    )
+
+
+# Their formulas and arguments take more lines.
+LONG = ()
+
+
+def test_own_rules_have_the_same_help():
+    @dataclass(eq=False)
+    class Own(fastopt.SGD):
+        """A rule of one's own."""
+
+        share: float = fastopt.hyperparameter(0.5)
+
+    assert str(inspect.signature(Own)) == "(lr=0.01, share=0.5, **options)"
+    text = help_of(Own)
+    assert "A rule of one's own." in text
+    assert "- clip_norm (with clip_norm_type): " in text
+    assert "Methods defined here" not in text
+
+
+@pytest.mark.parametrize("rule", [*optimizers.__all__, "Optimizer"])
+def test_a_signature_has_all_arguments_own_ones_first(rule):
+    cls = getattr(fastopt, rule)
+    signature = inspect.signature(cls)
+    code = cls.__init__.__code__
+    assert {*signature.parameters} == {*code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]}
+    assert {*OPTIONS} <= {*signature.parameters}
+    for name, parameter in signature.parameters.items():
+        assert parameter.default == cls.__dataclass_fields__[name].default
+    are_options = [name in Configuration.__dataclass_fields__ for name in signature.parameters]
+    documented = [name in str(signature) for name in signature.parameters]
+    assert documented == sorted(documented, reverse=True)
+    assert any(are_options)
+    signature.bind(**dict.fromkeys(signature.parameters, 1))
+    with pytest.raises(TypeError):
+        signature.bind(unknown=1)
+
+
+def test_the_methods_that_help_names_are_there():
+    section = inspect.getdoc(fastopt.Adam).rpartition("Methods\n-------\n")[2].split(";")[0]
+    names = re.findall(r"\w+", section.replace(" and", ""))
+    assert len(names) == 12
+    assert all(
+        inspect.isfunction(getattr(fastopt.Adam, name)) and getattr(fastopt.Adam, name).__doc__
+        for name in names
+    )
+    assert {*names} <= {*dir(fastopt.Adam())}
+
+
+def test_options_are_documented_where_they_are_declared():
+    for source in SOURCES:
+        for name in source.__annotations__:
+            assert re.search(rf"^    {name} : ", source.__doc__, re.MULTILINE), name
+    assert {f"`{source.__module__.split('.')[-1]}`" for source in SOURCES} <= {
+        *re.findall(r"`\w+`", inspect.getdoc(import_module("fastopt.options")))
+    }
+
+
+def test_no_class_of_a_rule_repeats_what_all_raise():
+    for rule in optimizers.__all__:
+        assert "\n    Raises\n" not in vars(getattr(fastopt, rule))["__doc__"], rule
+    assert "raises TypeError or ValueError" in inspect.getdoc(fastopt.Optimizer)
+
+
+def test_the_reference_has_all_public_names(tmp_path):
+    pytest.importorskip("pdoc")
+    code = "import sys; from pdoc.__main__ import cli; cli()"
+    command = [sys.executable, "-W", "error", "-c", code, "fastopt", "-d", "numpy", "-o", str(tmp_path)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "FASTOPT_COMPILE": "never"}
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Warn" not in done.stderr, done.stderr
+    page = (tmp_path / "fastopt.html").read_text()
+    for name in fastopt.__all__:
+        if name not in ("np", "functional", "schedules"):
+            assert f'id="{name}"' in page, name
+    for module, names in (("schedules", schedules.__all__), ("functional", functional.__all__)):
+        page = (tmp_path / "fastopt" / f"{module}.html").read_text()
+        assert [name for name in names if f'id="{name}"' not in page] == []
