@@ -6,6 +6,19 @@ from Scratch*. The arguments, ``update(params, grads)`` and the results stay the
 Each update rule is a class, listed by `rules`. All take the options that ``help("fastopt.options")`` lists,
 and `fastopt.schedules` as their learning rate and other numbers. `pack` puts small arrays into one buffer. A
 new rule is a subclass of `Optimizer` with a `kernel`, `hyperparameter` fields and `State` arrays.
+
+Examples
+--------
+>>> from fastopt import Adam
+>>> params, grads = {"W": np.ones((2, 2))}, {"W": np.full((2, 2), 0.5)}
+>>> optimizer = Adam(lr=0.1)
+>>> optimizer.update(params, grads)
+True
+>>> params["W"].round(3)
+array([[0.9, 0.9],
+       [0.9, 0.9]])
+>>> optimizer.iter
+1
 """
 
 from typing import TYPE_CHECKING

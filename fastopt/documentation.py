@@ -15,15 +15,13 @@ SENTENCE = re.compile(r"\.(?=\s|$)")
 
 OPTIONS = """Options
 -------
-Keyword arguments of every rule, by default off; ``help("fastopt.options")`` has all about them. A value
-of another type or out of range raises TypeError or ValueError, also when it is assigned later.
+Keyword arguments of every rule; ``help("fastopt.options")`` has all about them. A hyperparameter of another
+type or out of range raises TypeError or ValueError, also when it is assigned later.
 
 {lines}
 
-Methods
--------
-update, average, averaged, describe, drop_state, flush, record, recorded, save, load, state_dict and
-load_state_dict; ``help(fastopt.Optimizer.update)`` and so on.
+Methods: update, average, averaged, describe, drop_state, flush, record, recorded, save, load, state_dict and
+load_state_dict. ``help(fastopt.Optimizer.update)`` has all about the first, and so on.
 """
 
 

@@ -4,6 +4,18 @@
 `Optimizer` is DeZero's own, the base of rules with an ``update_one``.
 `SGD`, `MomentumSGD`, `AdaGrad`, `AdaDelta` and `Adam` have DeZero's arguments and defaults, all other rules
 (``AdamW``, ``Lion``, ...) fastopt's.
+
+Examples
+--------
+>>> from fastopt.adapters.dezero import Lion
+>>> from dezero import Layer, Parameter, Variable
+>>> model = Layer()
+>>> model.W = Parameter(np.ones(2))
+>>> model.W.grad = Variable(np.array([3.0, 4.0]))
+>>> Lion(lr=0.1).setup(model).update()
+True
+>>> model.W.data.round(3)
+array([0.9, 0.9])
 """
 
 from collections.abc import Callable, Mapping
@@ -251,12 +263,38 @@ class InDeZero(Rule):
 
 @dataclass(eq=False)
 class MomentumSGD(InDeZero, optimizers.Momentum):
-    """``MomentumSGD(lr=0.01, momentum=0.9)``: see `fastopt.Momentum`."""
+    """``MomentumSGD(lr=0.01, momentum=0.9)``: see `fastopt.Momentum`.
+
+    Examples
+    --------
+    >>> from fastopt.adapters.dezero import MomentumSGD
+    >>> from dezero import Layer, Parameter, Variable
+    >>> model = Layer()
+    >>> model.W = Parameter(np.ones(2))
+    >>> model.W.grad = Variable(np.array([3.0, 4.0]))
+    >>> MomentumSGD(lr=0.1).setup(model).update()
+    True
+    >>> model.W.data
+    array([0.7, 0.6])
+    """
 
 
 @dataclass(eq=False)
 class AdaGrad(InDeZero, optimizers.AdaGrad):
-    """``AdaGrad(lr=0.001, eps=1e-8)``: see `fastopt.AdaGrad`."""
+    """``AdaGrad(lr=0.001, eps=1e-8)``: see `fastopt.AdaGrad`.
+
+    Examples
+    --------
+    >>> from fastopt.adapters.dezero import AdaGrad
+    >>> from dezero import Layer, Parameter, Variable
+    >>> model = Layer()
+    >>> model.W = Parameter(np.ones(2))
+    >>> model.W.grad = Variable(np.array([3.0, 4.0]))
+    >>> AdaGrad(lr=0.1).setup(model).update()
+    True
+    >>> model.W.data.round(3)
+    array([0.9, 0.9])
+    """
 
     lr: float = hyperparameter(0.001)
     eps: float = hyperparameter(1e-8)
@@ -264,7 +302,20 @@ class AdaGrad(InDeZero, optimizers.AdaGrad):
 
 @dataclass(eq=False)
 class AdaDelta(InDeZero, QuotientAdaDelta):
-    """``AdaDelta(rho=0.95, eps=1e-6)``: see `fastopt.AdaDelta`; with the root of a quotient, as in DeZero."""
+    """``AdaDelta(rho=0.95, eps=1e-6)``: see `fastopt.AdaDelta`; with the root of a quotient, as in DeZero.
+
+    Examples
+    --------
+    >>> from fastopt.adapters.dezero import AdaDelta
+    >>> from dezero import Layer, Parameter, Variable
+    >>> model = Layer()
+    >>> model.W = Parameter(np.ones(2))
+    >>> model.W.grad = Variable(np.array([3.0, 4.0]))
+    >>> AdaDelta().setup(model).update()
+    True
+    >>> model.W.data.round(4)
+    array([0.9955, 0.9955])
+    """
 
     rho: float = hyperparameter(0.95, most=1)
     eps: float = hyperparameter(1e-6)
@@ -277,6 +328,18 @@ class Adam(InDeZero, optimizers.Adam):
 
     ``lr`` is ``alpha``; DeZero's ``lr`` is the step size that the correction of the bias makes of it. As in
     DeZero the correction is that of the optimizer's number of steps, also for parameters that had fewer.
+
+    Examples
+    --------
+    >>> from fastopt.adapters.dezero import Adam
+    >>> from dezero import Layer, Parameter, Variable
+    >>> model = Layer()
+    >>> model.W = Parameter(np.ones(2))
+    >>> model.W.grad = Variable(np.array([3.0, 4.0]))
+    >>> Adam(alpha=0.1).setup(model).update()
+    True
+    >>> model.W.data.round(3)
+    array([0.9, 0.9])
     """
 
     def __init__(
@@ -300,7 +363,22 @@ class Adam(InDeZero, optimizers.Adam):
 
 
 class WeightDecay:
-    """A hook: g ← g + rate·p. Gradients that are shared or read-only are replaced, not written to."""
+    """A hook: g ← g + rate·p. Gradients that are shared or read-only are replaced, not written to.
+
+    Examples
+    --------
+    >>> from fastopt.adapters.dezero import SGD, WeightDecay
+    >>> from dezero import Layer, Parameter, Variable
+    >>> model = Layer()
+    >>> model.W = Parameter(np.ones(2))
+    >>> model.W.grad = Variable(np.array([3.0, 4.0]))
+    >>> optimizer = SGD(lr=1).setup(model)
+    >>> optimizer.add_hook(WeightDecay(0.5))
+    >>> optimizer.update()
+    True
+    >>> model.W.data.round(3)
+    array([-2.5, -3.5])
+    """
 
     def __init__(self, rate: float) -> None:
         self.rate = rate
@@ -312,7 +390,22 @@ class WeightDecay:
 
 
 class ClipGrad:
-    """A hook: g ← g·max_norm / (norm + 1e-6), where the norm of all gradients together is larger."""
+    """A hook: g ← g·max_norm / (norm + 1e-6), where the norm of all gradients together is larger.
+
+    Examples
+    --------
+    >>> from fastopt.adapters.dezero import SGD, ClipGrad
+    >>> from dezero import Layer, Parameter, Variable
+    >>> model = Layer()
+    >>> model.W = Parameter(np.ones(2))
+    >>> model.W.grad = Variable(np.array([3.0, 4.0]))
+    >>> optimizer = SGD(lr=1).setup(model)
+    >>> optimizer.add_hook(ClipGrad(1.0))
+    >>> optimizer.update()
+    True
+    >>> model.W.data.round(3)
+    array([0.4, 0.2])
+    """
 
     def __init__(self, max_norm: float) -> None:
         self.max_norm = max_norm
@@ -327,7 +420,22 @@ class ClipGrad:
 
 
 class FreezeParam:
-    """A hook: parameters, or those of layers, are left as they are."""
+    """A hook: parameters, or those of layers, are left as they are.
+
+    Examples
+    --------
+    >>> from fastopt.adapters.dezero import SGD, FreezeParam
+    >>> from dezero import Layer, Parameter, Variable
+    >>> model = Layer()
+    >>> model.W = Parameter(np.ones(2))
+    >>> model.W.grad = Variable(np.array([3.0, 4.0]))
+    >>> optimizer = SGD(lr=1).setup(model)
+    >>> optimizer.add_hook(FreezeParam(model))
+    >>> optimizer.update()
+    True
+    >>> model.W.data.round(3)
+    array([1., 1.])
+    """
 
     def __init__(self, *layers: Any) -> None:
         self.freeze_params: list[Any] = []

@@ -1,10 +1,18 @@
 """MyGrad: any rule over tensors, with ``step()``.
 
-    optimizer = Adam(model.parameters, lr=0.01)
-    loss.backward()
-    optimizer.step()
-
 The rules have fastopt's arguments after the tensors.
+
+Examples
+--------
+>>> import mygrad
+>>> from fastopt.adapters.mygrad import SGD
+>>> W = mygrad.tensor([1.0, 2.0])
+>>> optimizer = SGD([W], lr=0.1)  # of a model: SGD(model.parameters, lr=0.1)
+>>> (W**2).sum().backward()
+>>> optimizer.step()
+True
+>>> W.data
+array([0.8, 1.6])
 """
 
 from collections.abc import Iterable

@@ -1,12 +1,21 @@
 """*Neural Networks from Scratch in Python* (Kinsley and Kukieła): its optimizers, over its layers.
 
-    optimizer.pre_update_params()
-    optimizer.update_params(dense1)
-    optimizer.update_params(dense2)
-    optimizer.post_update_params()
-
 The state lives in the layers under the book's names: weight_momentums, bias_momentums, weight_cache and
 bias_cache. Weights, biases and state are updated in place and have the bits of the book's formulas.
+
+Examples
+--------
+>>> from types import SimpleNamespace
+>>> from fastopt.adapters.nnfs import Optimizer_SGD
+>>> ones = np.ones((1, 2))
+>>> layer = SimpleNamespace(weights=ones.copy(), biases=ones.copy(), dweights=ones, dbiases=ones)
+>>> optimizer = Optimizer_SGD(learning_rate=0.1, decay=1.0)
+>>> for step in range(2):
+...     optimizer.pre_update_params()
+...     optimizer.update_params(layer)
+...     optimizer.post_update_params()
+>>> optimizer.current_learning_rate, layer.weights
+(0.05, array([[0.85, 0.85]]))
 """
 
 from dataclasses import dataclass, field
@@ -65,7 +74,18 @@ class OverLayers:
 
 @dataclass(eq=False)
 class Optimizer_SGD(OverLayers):
-    """Gradient descent, with or without momentum: `fastopt.Momentum`, `fastopt.SGD`."""
+    """Gradient descent, with or without momentum: `fastopt.Momentum`, `fastopt.SGD`.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> from fastopt.adapters import nnfs
+    >>> ones = np.ones((1, 2))
+    >>> layer = SimpleNamespace(weights=ones.copy(), biases=ones.copy(), dweights=ones, dbiases=ones)
+    >>> nnfs.Optimizer_SGD(0.1, momentum=0.9).update_params(layer)
+    >>> layer.weights, layer.weight_momentums
+    (array([[0.9, 0.9]]), array([[-0.1, -0.1]]))
+    """
 
     learning_rate: float = 1.0
     momentum: float = 0.0
@@ -90,7 +110,18 @@ class Optimizer_SGD(OverLayers):
 
 @dataclass(eq=False)
 class Optimizer_Adagrad(OverLayers):
-    """`fastopt.AdaGrad`."""
+    """`fastopt.AdaGrad`.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> from fastopt.adapters import nnfs
+    >>> ones = np.ones((1, 2))
+    >>> layer = SimpleNamespace(weights=ones.copy(), biases=ones.copy(), dweights=ones, dbiases=ones)
+    >>> nnfs.Optimizer_Adagrad(0.5).update_params(layer)
+    >>> layer.weights.round(3), layer.weight_cache
+    (array([[0.5, 0.5]]), array([[1., 1.]]))
+    """
 
     learning_rate: float = 1.0
     epsilon: float = 1e-7
@@ -104,7 +135,18 @@ class Optimizer_Adagrad(OverLayers):
 
 @dataclass(eq=False)
 class Optimizer_RMSprop(OverLayers):
-    """RMSprop."""
+    """RMSprop.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> from fastopt.adapters import nnfs
+    >>> ones = np.ones((1, 2))
+    >>> layer = SimpleNamespace(weights=ones.copy(), biases=ones.copy(), dweights=ones, dbiases=ones)
+    >>> nnfs.Optimizer_RMSprop(0.001).update_params(layer)
+    >>> layer.weights.round(3), layer.weight_cache.round(3)
+    (array([[0.997, 0.997]]), array([[0.1, 0.1]]))
+    """
 
     learning_rate: float = 0.001
     epsilon: float = 1e-7
@@ -120,7 +162,18 @@ class Optimizer_RMSprop(OverLayers):
 
 @dataclass(eq=False)
 class Optimizer_Adam(OverLayers):
-    """Adam with eps on the corrected root."""
+    """Adam with eps on the corrected root.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> from fastopt.adapters import nnfs
+    >>> ones = np.ones((1, 2))
+    >>> layer = SimpleNamespace(weights=ones.copy(), biases=ones.copy(), dweights=ones, dbiases=ones)
+    >>> nnfs.Optimizer_Adam(0.1).update_params(layer)
+    >>> layer.weights.round(3), layer.weight_momentums.round(3)
+    (array([[0.9, 0.9]]), array([[0.1, 0.1]]))
+    """
 
     learning_rate: float = 0.001
     epsilon: float = 1e-7

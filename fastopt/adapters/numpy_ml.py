@@ -3,6 +3,15 @@
 `SGD`, `AdaGrad`, `RMSProp` and `Adam` are numpy-ml's own classes, whose steps fastopt takes with the same
 bits. All else is theirs: ``set_params``, ``copy``, ``str``, schedulers, ``cache``. Parameters and state are
 updated in place.
+
+Examples
+--------
+>>> from fastopt.adapters.numpy_ml import SGD
+>>> W = np.ones(2)
+>>> SGD(lr=0.1, momentum=0.9).update(W, np.ones(2), "W")
+array([0.9, 0.9])
+>>> W
+array([0.9, 0.9])
 """
 
 from collections.abc import Callable
@@ -55,6 +64,16 @@ def adam(self: Any, param: Any, param_grad: Any, param_name: str, cur_loss: floa
     return param
 
 
+EXAMPLE = """
+
+    Examples
+    --------
+    >>> from fastopt.adapters.numpy_ml import {name}
+    >>> W = np.ones(2)
+    >>> W is {name}(lr=0.1).update(W, np.ones(2), "W"), bool((W < 1).all())  # W is updated in place
+    (True, True)
+    """
+
 UPDATES = {
     "SGD": updating(rules.subtracted_momentum, momentum="momentum"),
     "AdaGrad": updating(rules.adagrad, eps="eps"),
@@ -67,6 +86,7 @@ def __getattr__(name: str) -> Any:
     if name not in UPDATES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     base = getattr(library("numpy_ml.neural_nets.optimizers", "numpy-ml"), name)
-    parts = {"update": UPDATES[name], "__module__": __name__, "__doc__": base.__init__.__doc__}
+    document = (base.__init__.__doc__ or "").rstrip() + EXAMPLE.format(name=name)
+    parts = {"update": UPDATES[name], "__module__": __name__, "__doc__": document}
     globals()[name] = made = type(name, (base,), parts)
     return made

@@ -1,4 +1,13 @@
-"""Rules in the order of operations of courses and other libraries, as functions: they have their bits."""
+"""Rules in the order of operations of courses and other libraries, as functions: they have their bits.
+
+Examples
+--------
+>>> from fastopt.adapters import rules
+>>> W, v = np.ones(2), np.zeros(2)
+>>> rules.subtracted_momentum(W, np.ones(2), v, lr=0.1)
+>>> W
+array([0.9, 0.9])
+"""
 
 from fastopt.functional import adagrad, momentum, sgd
 from fastopt.functional.functions import make

@@ -1,12 +1,17 @@
 """scikit-learn: the steps of ``MLPClassifier`` and ``MLPRegressor`` with ``solver="adam"`` or ``"sgd"``.
 
-    from fastopt.adapters.sklearn import patch
-
-    with patch():
-        classifier.fit(X, y)
-
 All that changes is how scikit-learn's own optimizers take a step. Their state stays in their attributes, so
 that an estimator can be pickled, cloned and trained on, with fastopt or without, at any time.
+
+Examples
+--------
+>>> from sklearn.neural_network import MLPRegressor
+>>> from fastopt.adapters.sklearn import patch
+>>> x = np.linspace(-1, 1, 50)[:, None]
+>>> model = MLPRegressor(hidden_layer_sizes=[4], random_state=0)
+>>> with patch():
+...     model.partial_fit(x, x[:, 0]).n_iter_
+1
 
 One place is patched, ``BaseOptimizer.update_params``. It asks a context variable whether the step is
 fastopt's, so objects and pickles stay scikit-learn's own.
@@ -58,6 +63,16 @@ class patch:
 
         with joblib.parallel_config("loky", initializer=patch):
             cross_val_score(classifier, X, y, n_jobs=2)
+
+    Examples
+    --------
+    >>> from fastopt.adapters.sklearn import patch
+    >>> from sklearn.neural_network import MLPRegressor
+    >>> x = np.linspace(-1, 1, 50)[:, None]
+    >>> model = MLPRegressor(hidden_layer_sizes=[4], random_state=0)
+    >>> with patch(fastopt.Lion(0.001)):
+    ...     model.partial_fit(x, x[:, 0]).n_iter_
+    1
     """
 
     def __init__(self, optimizer: Optimizer | None = None) -> None:
@@ -81,7 +96,18 @@ class patch:
 
 
 def unpatch() -> None:
-    """Let scikit-learn take its own steps again, in this thread."""
+    """Let scikit-learn take its own steps again, in this thread.
+
+    Examples
+    --------
+    >>> from fastopt.adapters.sklearn import patch, unpatch
+    >>> from sklearn.neural_network import MLPRegressor
+    >>> own = patch()  # from here on, without a block
+    >>> unpatch()
+    >>> x = np.linspace(-1, 1, 50)[:, None]
+    >>> MLPRegressor(random_state=0).partial_fit(x, x[:, 0]).n_iter_
+    1
+    """
     current.set(None)
 
 

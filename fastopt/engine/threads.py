@@ -83,8 +83,11 @@ def set_num_threads(n: int | None) -> None:
 
     Examples
     --------
-    >>> fastopt.set_num_threads(1)  # every optimizer, but for those with threads of their own
+    >>> fastopt.set_num_threads(1)  # for all optimizers but those with threads of their own
     >>> fastopt.set_num_threads(None)  # as at the start
+    >>> fastopt.set_num_threads(0)
+    Traceback (most recent call last):
+    ValueError: n must be at least 1, not 0
     """
     global chosen
     chosen = check_threads("n", n)

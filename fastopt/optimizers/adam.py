@@ -99,10 +99,8 @@ class AdamW(BiasCorrectedRoot, Optimizer):
     ----------
     lr : float, default 0.001
         Learning rate, at least 0.
-    beta1 : float, default 0.9
-        Decay of the moving average of the gradients, from 0 to below 1.
-    beta2 : float, default 0.999
-        Decay of that of their squares, from 0 to below 1.
+    beta1, beta2 : float, default 0.9 and 0.999
+        Decay of the moving averages of the gradients and of their squares, from 0 to below 1.
     eps : float, default 1e-8
         Added to the root of the corrected v, as in PyTorch.
     weight_decay : float, default 0.01
@@ -112,10 +110,8 @@ class AdamW(BiasCorrectedRoot, Optimizer):
 
     Attributes
     ----------
-    m : dict or list of arrays, or None
-        Moving average of the gradients.
-    v : dict or list of arrays, or None
-        Moving average of their squares.
+    m, v : dict or list of arrays, or None
+        Moving averages of the gradients and of their squares.
 
     References
     ----------
@@ -208,10 +204,8 @@ class AMSGrad(BiasCorrectedRoot, Optimizer):
     ----------
     lr : float, default 0.001
         Learning rate, at least 0.
-    beta1 : float, default 0.9
-        Decay of the moving average of the gradients, from 0 to below 1.
-    beta2 : float, default 0.999
-        Decay of that of their squares, from 0 to below 1.
+    beta1, beta2 : float, default 0.9 and 0.999
+        Decay of the moving averages of the gradients and of their squares, from 0 to below 1.
     eps : float, default 1e-8
         Added to the root of the corrected v, as in PyTorch.
     eps_root : float, default 0.0
@@ -225,10 +219,8 @@ class AMSGrad(BiasCorrectedRoot, Optimizer):
 
     Attributes
     ----------
-    m : dict or list of arrays, or None
-        Moving average of the gradients.
-    v : dict or list of arrays, or None
-        Moving average of their squares.
+    m, v : dict or list of arrays, or None
+        Moving averages of the gradients and of their squares.
     v_max : dict or list of arrays, or None
         The largest v so far; with ``correction="before"`` the largest v̂.
 
@@ -344,10 +336,8 @@ class NAdam(Optimizer):
     ----------
     lr : float, default 0.002
         Learning rate, at least 0.
-    beta1 : float, default 0.9
-        Decay of the moving average of the gradients, from 0 to below 1.
-    beta2 : float, default 0.999
-        Decay of that of their squares, from 0 to below 1.
+    beta1, beta2 : float, default 0.9 and 0.999
+        Decay of the moving averages of the gradients and of their squares, from 0 to below 1.
     eps : float, default 1e-8
         Added to the root of the corrected v, as in PyTorch.
     momentum_decay : float, default 4e-3
@@ -359,10 +349,8 @@ class NAdam(Optimizer):
 
     Attributes
     ----------
-    m : dict or list of arrays, or None
-        Moving average of the gradients.
-    v : dict or list of arrays, or None
-        Moving average of their squares.
+    m, v : dict or list of arrays, or None
+        Moving averages of the gradients and of their squares.
 
     References
     ----------
@@ -445,10 +433,8 @@ class RAdam(Optimizer):
     ----------
     lr : float, default 0.001
         Learning rate, at least 0.
-    beta1 : float, default 0.9
-        Decay of the moving average of the gradients, from 0 to below 1.
-    beta2 : float, default 0.999
-        Decay of that of their squares, from 0 to below 1.
+    beta1, beta2 : float, default 0.9 and 0.999
+        Decay of the moving averages of the gradients and of their squares, from 0 to below 1.
     eps : float, default 1e-8
         Added to the root of the uncorrected v.
     eps_root : float, default 0.0
@@ -460,10 +446,8 @@ class RAdam(Optimizer):
 
     Attributes
     ----------
-    m : dict or list of arrays, or None
-        Moving average of the gradients.
-    v : dict or list of arrays, or None
-        Moving average of their squares.
+    m, v : dict or list of arrays, or None
+        Moving averages of the gradients and of their squares.
 
     References
     ----------
@@ -520,10 +504,8 @@ class AdaBelief(BiasCorrected, Optimizer):
     ----------
     lr : float, default 0.001
         Learning rate, at least 0.
-    beta1 : float, default 0.9
-        Decay of the moving average of the gradients, from 0 to below 1.
-    beta2 : float, default 0.999
-        Decay of that of their squares, from 0 to below 1.
+    beta1, beta2 : float, default 0.9 and 0.999
+        Decay of the moving averages of the gradients and of their squares, from 0 to below 1.
     eps : float, default 1e-16
         Added to the root of the corrected s.
     eps_root : float, optional
@@ -586,10 +568,8 @@ class Yogi(BiasCorrected, Optimizer):
     ----------
     lr : float, default 0.01
         Learning rate, at least 0.
-    beta1 : float, default 0.9
-        Decay of the moving average of the gradients, from 0 to below 1.
-    beta2 : float, default 0.999
-        Decay of that of their squares, from 0 to below 1.
+    beta1, beta2 : float, default 0.9 and 0.999
+        Decay of the moving averages of the gradients and of their squares, from 0 to below 1.
     eps : float, default 1e-3
         Added to the root of the corrected v, as in PyTorch.
     initial_accumulator_value : float, default 1e-6
@@ -597,10 +577,8 @@ class Yogi(BiasCorrected, Optimizer):
 
     Attributes
     ----------
-    m : dict or list of arrays, or None
-        Moving average of the gradients.
-    v : dict or list of arrays, or None
-        Moving average of their squares.
+    m, v : dict or list of arrays, or None
+        Moving averages of the gradients and of their squares.
 
     References
     ----------
@@ -733,10 +711,8 @@ class AdEMAMix(Optimizer):
     ----------
     lr : float, default 0.001
         Learning rate, at least 0.
-    beta1 : float, default 0.9
-        Decay of the moving average of the gradients, from 0 to below 1.
-    beta2 : float, default 0.999
-        Decay of that of their squares, from 0 to below 1.
+    beta1, beta2 : float, default 0.9 and 0.999
+        Decay of the moving averages of the gradients and of their squares, from 0 to below 1.
     beta3 : float, default 0.9999
         Decay of the slow average, from 0 to below 1.
     alpha : float, default 5.0

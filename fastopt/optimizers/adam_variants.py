@@ -27,10 +27,8 @@ class AdaBound(Optimizer):
     ----------
     lr : float, default 0.001
         Learning rate of Adam's part, at least 0.
-    beta1 : float, default 0.9
-        Decay of the moving average of the gradients, from 0 to below 1.
-    beta2 : float, default 0.999
-        Decay of that of their squares, from 0 to below 1.
+    beta1, beta2 : float, default 0.9 and 0.999
+        Decay of the moving averages of the gradients and of their squares, from 0 to below 1.
     final_lr : float, default 0.1
         The step size that both bounds come to: the learning rate of gradient descent, at least 0.
     gamma : float, default 1e-3
@@ -42,10 +40,8 @@ class AdaBound(Optimizer):
 
     Attributes
     ----------
-    m : dict or list of arrays, or None
-        Moving average of the gradients.
-    v : dict or list of arrays, or None
-        Moving average of their squares.
+    m, v : dict or list of arrays, or None
+        Moving averages of the gradients and of their squares.
 
     References
     ----------
@@ -99,10 +95,8 @@ class AMSBound(AdaBound):
 
     Attributes
     ----------
-    m : dict or list of arrays, or None
-        Moving average of the gradients.
-    v : dict or list of arrays, or None
-        Moving average of their squares.
+    m, v : dict or list of arrays, or None
+        Moving averages of the gradients and of their squares.
     v_max : dict or list of arrays, or None
         The largest v so far.
 
@@ -268,10 +262,8 @@ class QHAdam(Optimizer):
     ----------
     lr : float, default 0.001
         Learning rate, the paper's α, at least 0.
-    beta1 : float, default 0.995
-        Decay of the moving average of the gradients, from 0 to below 1.
-    beta2 : float, default 0.999
-        Decay of that of their squares, from 0 to below 1.
+    beta1, beta2 : float, default 0.995 and 0.999
+        Decay of the moving averages of the gradients and of their squares, from 0 to below 1.
     nu1 : float, default 0.7
         ν₁, from 0 to 1: weight of the average of the gradients.
     nu2 : float, default 1.0

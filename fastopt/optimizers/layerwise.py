@@ -92,10 +92,8 @@ class LAMB(Optimizer):
     ----------
     lr : float, default 0.001
         Learning rate, at least 0: the length of a step in proportion to that of the parameters.
-    beta1 : float, default 0.9
-        Decay of the moving average of the gradients, from 0 to below 1.
-    beta2 : float, default 0.999
-        Decay of that of their squares, from 0 to below 1.
+    beta1, beta2 : float, default 0.9 and 0.999
+        Decay of the moving averages of the gradients and of their squares, from 0 to below 1.
     eps : float, default 1e-6
         Added to the root of the corrected v.
     weight_decay : float, default 0.0
@@ -106,10 +104,8 @@ class LAMB(Optimizer):
 
     Attributes
     ----------
-    m : dict or list of arrays, or None
-        Moving average of the gradients.
-    v : dict or list of arrays, or None
-        Moving average of their squares.
+    m, v : dict or list of arrays, or None
+        Moving averages of the gradients and of their squares.
 
     References
     ----------
@@ -329,10 +325,8 @@ class Adafactor(Optimizer):
 
     Attributes
     ----------
-    row : dict or list of arrays, or None
-        Moving average over each row, of shape (..., m, 1).
-    col : dict or list of arrays, or None
-        Moving average over each column, of shape (..., 1, n).
+    row, col : dict or list of arrays, or None
+        Moving averages over each row, of shape (..., m, 1), and over each column, of shape (..., 1, n).
 
     References
     ----------

@@ -247,10 +247,8 @@ class AdamP(BiasCorrected, Optimizer):
     ----------
     lr : float, default 0.001
         Learning rate, at least 0.
-    beta1 : float, default 0.9
-        Decay of the moving average of the gradients, from 0 to below 1.
-    beta2 : float, default 0.999
-        Decay of that of their squares, from 0 to below 1.
+    beta1, beta2 : float, default 0.9 and 0.999
+        Decay of the moving averages of the gradients and of their squares, from 0 to below 1.
     delta : float, default 0.1
         Bound of the cosine, times √n, at least 0; with 0 it is AdamW.
     eps : float, default 1e-8
@@ -262,10 +260,8 @@ class AdamP(BiasCorrected, Optimizer):
 
     Attributes
     ----------
-    m : dict or list of arrays, or None
-        Moving average of the gradients.
-    v : dict or list of arrays, or None
-        Moving average of their squares.
+    m, v : dict or list of arrays, or None
+        Moving averages of the gradients and of their squares.
 
     References
     ----------

@@ -228,10 +228,8 @@ class DAdaptAdam(Optimizer):
     ----------
     lr : float, default 1.0
         Factor of d, at least 0.
-    beta1 : float, default 0.9
-        Decay of the moving average of the gradients, from 0 to below 1.
-    beta2 : float, default 0.999
-        Decay of that of their squares, from 0 to below 1.
+    beta1, beta2 : float, default 0.9 and 0.999
+        Decay of the moving averages of the gradients and of their squares, from 0 to below 1.
     eps : float, default 1e-8
         Added to the root of v, above 0.
     d0 : float, default 1e-6
@@ -254,10 +252,8 @@ class DAdaptAdam(Optimizer):
         Moving average of their squares.
     s : dict or list of arrays, or None
         Moving average of the gradients, times d·lr_t, which lasts longer.
-    d : dict or list of arrays, or None
-        d, one number an array, the same for all.
-    r : dict or list of arrays, or None
-        r, one number an array, the same for all.
+    d, r : dict or list of arrays, or None
+        d and r, one number an array, the same for all.
 
     References
     ----------
@@ -321,17 +317,12 @@ class Prodigy(Optimizer):
     Sums run over all parameters; p₀ is where they started. Take it when you don't want to search for a
     learning rate: leave lr at 1, and give a schedule that only falls.
 
-    The authors' own program leaves out the correction √(1 − β₂ᵗ) / (1 − β₁ᵗ) unless it is asked for it;
-    this class makes it, as the paper's algorithm and optax do, unless use_bias_correction=False.
-
     Parameters
     ----------
     lr : float, default 1.0
         Factor of d, at least 0.
-    beta1 : float, default 0.9
-        Decay of the moving average of the gradients, from 0 to below 1.
-    beta2 : float, default 0.999
-        Decay of that of their squares, from 0 to below 1.
+    beta1, beta2 : float, default 0.9 and 0.999
+        Decay of the moving averages of the gradients and of their squares, from 0 to below 1.
     eps : float, default 1e-8
         Added to the root, times d.
     beta3 : float or None, default None
@@ -345,7 +336,8 @@ class Prodigy(Optimizer):
         How much larger d may be than at the step before, as a factor of at least 1; from d0 it may grow to
         any size at once. None is no limit, the authors' inf.
     use_bias_correction : bool, default True
-        Whether lr_t has the factor √(1 − β₂ᵗ) / (1 − β₁ᵗ). The authors' program has False as its default.
+        Whether lr_t has the factor √(1 − β₂ᵗ) / (1 − β₁ᵗ), as in the paper's algorithm and in optax. The
+        authors' program has False as its default.
     safeguard_warmup : bool, default False
         Whether s grows by (d / d₀·d)·g, without lr and the correction: so that d isn't estimated too large
         while a schedule warms lr up.
@@ -355,20 +347,13 @@ class Prodigy(Optimizer):
 
     Attributes
     ----------
-    m : dict or list of arrays, or None
-        Moving average of the gradients, times d.
-    v : dict or list of arrays, or None
-        Moving average of their squares.
-    s : dict or list of arrays, or None
-        Sum of the gradients, which decays.
-    p0 : dict or list of arrays, or None
-        Where the parameters started.
-    d : dict or list of arrays, or None
-        d, one number an array, the same for all.
-    r : dict or list of arrays, or None
-        r, one number an array, the same for all.
-    d_max : dict or list of arrays, or None
-        Largest estimate of d, one number an array, the same for all; d itself without growth_rate.
+    m, v : dict or list of arrays, or None
+        Moving averages of the gradients, times d, and of their squares.
+    s, p0 : dict or list of arrays, or None
+        Sum of the gradients, which decays; and where the parameters started.
+    d, r, d_max : dict or list of arrays, or None
+        d, r and the largest estimate of d (d itself without growth_rate): one number an array, the same for
+        all.
 
     References
     ----------

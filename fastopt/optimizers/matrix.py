@@ -293,10 +293,8 @@ class SOAP(Optimizer):
     ----------
     lr : float, default 0.003
         Learning rate, at least 0.
-    beta1 : float, default 0.95
-        Decay of the moving average of the gradients, from 0 to below 1.
-    beta2 : float, default 0.95
-        Decay of that of their squares, from 0 to below 1.
+    beta1, beta2 : float, default 0.95
+        Decay of the moving averages of the gradients and of their squares, from 0 to below 1.
     shampoo_beta : float or None, default None
         β₃, decay of left and right, from 0 to below 1; None, the authors' −1, is beta2.
     eps : float, default 1e-8
@@ -310,18 +308,12 @@ class SOAP(Optimizer):
 
     Attributes
     ----------
-    m : dict or list of arrays, or None
-        Moving average of the gradients, in the present bases.
-    v : dict or list of arrays, or None
-        Moving average of their squares, in the present bases.
-    left : dict or list of arrays, or None
-        Moving average of g·gᵀ.
-    right : dict or list of arrays, or None
-        Moving average of gᵀ·g.
-    q_left : dict or list of arrays, or None
-        Eigenvectors of left, in columns.
-    q_right : dict or list of arrays, or None
-        Eigenvectors of right, in columns.
+    m, v : dict or list of arrays, or None
+        Moving averages of the gradients and of their squares, in the present bases.
+    left, right : dict or list of arrays, or None
+        Moving averages of g·gᵀ and gᵀ·g.
+    q_left, q_right : dict or list of arrays, or None
+        Eigenvectors of left and right, in columns.
 
     References
     ----------

@@ -56,7 +56,7 @@ class ClippingFields:
         down to it (optax's ``clip_by_block_rms``). With clip_norm_each both factors are computed, then
         applied at once.
     clip_adaptive : float, optional
-        Largest ratio of a gradient's norm to its parameter's, greater than 0. Each output unit has norms of
+        Largest ratio of gradient norm to parameter norm, greater than 0. Each output unit has norms of
         its own (Brock et al. 2021, arXiv:2102.06171; optax's ``adaptive_grad_clip``). A unit is a vector, a
         column of a matrix, or, of an array with four dimensions, all elements with the same last index.
     clip_adaptive_eps : float, default 0.001

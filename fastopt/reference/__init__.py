@@ -14,6 +14,15 @@ Measured against the code of volume 1 of *Deep Learning from Scratch*: its six r
 float64, and in float32 all but Adam. eps is the book's 1e-7.
 
 This package and `fastopt.kernels` don't import each other: each checks the other. Tests compare bytes.
+
+Examples
+--------
+>>> from fastopt import reference
+>>> params, grads = {"W": np.ones(2)}, {"W": np.array([1.0, -2.0])}
+>>> optimizer = reference.Momentum(lr=0.1)
+>>> optimizer.update(params, grads)
+>>> params["W"], optimizer.v["W"]
+(array([0.9, 1.2]), array([-0.1,  0.2]))
 """
 
 from typing import TYPE_CHECKING
