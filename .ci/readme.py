@@ -1,7 +1,7 @@
-"""README as a package index shows it: links and pictures there need the address of the repository.
+"""What a package index shows: README, whose links and pictures need the address of the repository, and links.
 
 Hatchling runs this while it builds. The address is that of the repository whose workflow builds, as GitHub
-names it; elsewhere, as for an installation from a clone, README stays as it is.
+names it; elsewhere, as for an installation from a clone, README stays as it is, and there are no links.
 """
 
 import os
@@ -27,9 +27,15 @@ class Readme(MetadataHookInterface):
     """The hook that `pyproject.toml` names."""
 
     def update(self, metadata: dict) -> None:
-        """Put README into the metadata."""
-        text = Path(self.root, "README.md").read_text("utf-8")
+        """Put README and the links into the metadata."""
+        text, metadata["urls"] = Path(self.root, "README.md").read_text("utf-8"), {}
         server, name = (os.environ.get(f"GITHUB_{key}", "") for key in ("SERVER_URL", "REPOSITORY"))
         if server and name:
-            text = absolute(text, f"{server}/{name}", os.environ.get("GITHUB_REF_NAME", "main"))
+            address, tag = f"{server}/{name}", os.environ.get("GITHUB_REF_NAME", "main")
+            text = absolute(text, address, tag)
+            metadata["urls"] = {
+                "Repository": address,
+                "Issues": f"{address}/issues",
+                "Changelog": f"{address}/blob/{tag}/CHANGELOG.md",
+            }
         metadata["readme"] = {"content-type": "text/markdown", "text": text}

@@ -58,7 +58,7 @@ def picture(results: Mapping[str, Any], out: Path) -> Path:
         axes.set_xlabel("µs a step; on the right: how many times faster fastopt is")
         canvas.suptitle("An optimizer's step in public programs: their own → fastopt", weight="bold")
         made = ("{processor}, {cores} cores, Python {Python}, NumPy {NumPy}, {date}").format(**machine)
-        title = f"volumes 1 to 3: Deep Learning from Scratch\n{made}"
+        title = f"volumes 1 to 3: Deep Learning from Scratch; steps alone, fastest of 500 turns\n{made}"
         canvas.legend(loc="outside lower center", ncols=2, title=title)
     return save(canvas, out)
 

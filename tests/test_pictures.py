@@ -326,3 +326,18 @@ def test_the_picture_of_the_history(tmp_path, monkeypatch):
     assert overlapping(texts) == []
     assert unnamed(seen[0], texts) == []
     assert {text.get_size() for text in texts} == {10}
+
+
+def test_the_fastest_blocks_of_programs_are_kept(tmp_path, monkeypatch):
+    """Of one program: its file has machine and date, and the least time of each side."""
+    programs = pytest.importorskip("benchmarks.programs", exc_type=ImportError)
+    readings = iter([[9.0]] * 10 + [[30.0, 9.0], [20.0, 12.0], [25.0, 8.0]])
+    monkeypatch.setattr(programs, "in_turn", lambda *_: next(readings))
+    monkeypatch.setattr(programs, "N_BLOCKS", 3)
+    monkeypatch.setattr(programs, "PROGRAMS", {"joelnet": programs.joelnet})
+    monkeypatch.setattr(programs, "RESULTS", tmp_path / "programs.json")
+    monkeypatch.setattr("sys.argv", ["programs", "--keep"])
+    programs.main()
+    kept = json.loads((tmp_path / "programs.json").read_text("utf-8"))
+    assert kept["steps"] == {"joelnet": {"own": 20.0, "fastopt": 8.0}}
+    assert {"processor", "cores", "load", "date", "Python", "NumPy"} <= set(kept["machine"])

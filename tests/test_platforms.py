@@ -13,7 +13,7 @@ import llvmlite.binding as llvm
 import numpy as np
 import pytest
 from numba import int64
-from test_compiled import needs_jit
+from test_compiled import PACKAGE, needs_jit
 
 import fastopt
 from fastopt.checkpoints import files
@@ -221,3 +221,20 @@ def test_threads_let_others_go_on_windows_too(windows, monkeypatch):
     libraries = {"kernel32": SimpleNamespace(SwitchToThread=switch)}
     monkeypatch.setattr(ctypes, "WinDLL", libraries.__getitem__, raising=False)
     assert threads.wait_address() == ctypes.cast(switch, ctypes.c_void_p).value
+
+
+@pytest.mark.parametrize("encoding", ["cp932", "cp1252"])
+def test_commands_write_in_the_encodings_of_windows(encoding, tmp_path):
+    """There files and pipes have these; the guide's formulas have signs that they lack."""
+    script = tmp_path / "script.py"
+    script.write_text("import sys; print(sys.stdout.errors)")
+    environment = {**os.environ, "PYTHONUTF8": "0", "PYTHONIOENCODING": encoding, "FASTOPT_COMPILE": "never"}
+    written = [
+        subprocess.run(
+            [sys.executable, "-m", "fastopt", *arguments],
+            cwd=PACKAGE.parent, env=environment, capture_output=True, encoding=encoding, check=True,
+        ).stdout
+        for arguments in (["guide", "schedules"], ["run", str(script)])
+    ]  # fmt: skip
+    assert "?" in written[0]
+    assert written[1].startswith("strict")

@@ -152,7 +152,7 @@ def test_a_script_without_a_common(tmp_path):
     result = run(script)
     assert result.returncode == 1
     assert "cannot import name 'Adma'" in result.stderr
-    assert "has ADOPT, ASGD, " in result.stderr.splitlines()[-1]
+    assert "has SGD, Momentum, " in result.stderr.splitlines()[-1]
 
 
 def test_a_rule_of_one_s_own_is_metered(tmp_path):

@@ -1,6 +1,7 @@
 """The program: finds the command, runs it, and ends quietly at Ctrl-C and where nobody reads its output."""
 
 import argparse
+import io
 import signal
 import sys
 from collections.abc import Iterable, Sequence
@@ -42,11 +43,23 @@ def build_parser(prog: str = "fastopt", names: Iterable[str] = COMMANDS) -> Pars
 
 def enter(prog: str = "fastopt") -> NoReturn:
     """Run the command line of this process, and end the process: the script ``fastopt``."""
+    if sys.argv[1:2] != ["run"]:  # whose script finds the streams as Python has made them
+        replace_unknown_signs()
     code = main(prog=prog)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         # A further Ctrl-C ends the process at once. Python would print a traceback while it shuts down.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     sys.exit(code)
+
+
+def replace_unknown_signs() -> None:
+    """Let signs that an output's encoding lacks become question marks.
+
+    Windows has encodings without the signs of formulas for files and pipes, cp932 in Japan for example.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "fastopt") -> int:

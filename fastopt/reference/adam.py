@@ -328,6 +328,7 @@ class Yogi(Betas):
     initial_accumulator_value: float = 1e-6
     v = UNSET
     quantized = "m √v"
+    begin_at_value = "m v"
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
@@ -373,6 +374,7 @@ class Adan(Betas):
     n = UNSET
     prev_grad = UNSET
     quantized = "m v √n prev_grad"
+    begin_at_gradient = "prev_grad"
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""

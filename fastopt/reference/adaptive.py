@@ -35,6 +35,7 @@ class AdaGrad:
     iter = 0
     h = UNSET
     quantized = "√h"
+    begin_at_value = "h"
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""
@@ -104,6 +105,7 @@ class RMSprop:
     iter = 0
     h = UNSET
     quantized = "√h"
+    begin_at_value = "h"
 
     def begin(self, params: Any) -> tuple[float, float, float]:
         """Count the step, make h before the first; return √(1 − ρᵗ) or 1, and eps and eps_root for that."""

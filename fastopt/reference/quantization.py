@@ -5,7 +5,8 @@ An element is kept as the next number below or above it that the format has: ``b
 the seed, the step and the element. First values are rounded to the nearer one.
 
 A rule's ``quantized`` has the names of the states that are rounded, in this order; with √ those by whose root
-the rule divides.
+the rule divides. Of these ``begin_at_value`` has those that begin at initial_accumulator_value, and
+``begin_at_gradient`` those that begin as the first gradient; the others begin at 0.
 """
 
 from typing import Any
@@ -24,21 +25,17 @@ MIN_SIZE = 4096
 
 GOLDEN = 0x9E3779B9
 
-# States that don't begin at 0: those that begin at initial_accumulator_value, or as the first gradient.
-INITIAL = {"AdaGrad": "h", "RMSprop": "h", "RMSpropMomentum": "h", "Yogi": "m v"}
-GRADIENT = {"Adan": "prev_grad", "OptimisticGD": "prev_grad"}
-
 
 def first_states(rule: Any, g: np.ndarray) -> dict[str, np.ndarray]:
     """Return the states of a new rule that doesn't begin with zeros, before they are rounded."""
-    kind = type(rule).__name__
-    if kind not in INITIAL and kind not in GRADIENT:
+    from_value, from_gradient = (
+        getattr(rule, kind, "").split() for kind in ("begin_at_value", "begin_at_gradient")
+    )
+    if not from_value and not from_gradient:
         return {}
-    names = rule.quantized.replace("√", "").split()
-    start = {name: np.zeros_like(g) for name in names}
-    start |= {name: g.copy() for name in GRADIENT.get(kind, "").split()}
-    own = getattr(rule, "initial_accumulator_value", 0)
-    return start | {name: np.full_like(g, own) for name in INITIAL.get(kind, "").split()}
+    start = {name: np.zeros_like(g) for name in rule.quantized.replace("√", "").split()}
+    start |= {name: g.copy() for name in from_gradient}
+    return start | {name: np.full_like(g, rule.initial_accumulator_value) for name in from_value}
 
 
 def mixed(x: np.ndarray) -> np.ndarray:

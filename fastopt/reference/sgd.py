@@ -165,6 +165,7 @@ class OptimisticGD:
     beta: float = 1.0
     prev_grad = UNSET
     quantized = "prev_grad"
+    begin_at_gradient = "prev_grad"
 
     def update(self, params: Any, grads: Any) -> None:
         """Take a step."""

@@ -1,1 +1,1 @@
-"""Tools around training: benchmarks, verification, the range test, trajectories, the registry of rules."""
+"""Tools around training: `bench`, `verify` and their tables, the range test, the rules, and the guide."""

@@ -1,9 +1,9 @@
 """Compiled code: found in this process or in the cache, compiled here, or asked of another process.
 
-Nobody waits for the compiler. `code.find` returns what is loaded or in the cache. Otherwise it asks a
-process in the background, once for each unit (`background`), and the step gets a `PlainPlan`. This plan
-looks every 10 ms whether code has arrived, and then refuses its step, as any plan does that doesn't fit. So
-the next plan is a compiled one, with the same state and counts.
+A step doesn't wait for the compiler, with the exceptions below. `code.find` returns what is loaded or in the
+cache. Otherwise it asks a process in the background, once for each unit (`background`), and the step gets a
+`PlainPlan`. This plan looks every 10 ms whether code has arrived, and then refuses its step, as any plan
+does that doesn't fit. So the next plan is a compiled one, with the same state and counts.
 
 - A process that compiles holds a lock of the unit's file. Others that want the unit wait for it, then load
   it.
