@@ -21,12 +21,15 @@ array([[0.9, 0.9],
 1
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastopt import optimizers
 from fastopt.namespace import late_attributes
 
 __version__ = "0.2.0"
+
+np: Any
+"""NumPy: the book's scripts live on the np that ``from common.optimizer import *`` hands on."""
 
 # Where the public names are from. A module is imported when one of its names is first used.
 NAMES = {
@@ -78,7 +81,6 @@ if TYPE_CHECKING:  # for type checkers and editors, which read no dict
     from fastopt.tools.trajectories import trajectory as trajectory
     from fastopt.tools.verification import verify as verify
 else:
-    # The book's scripts live on the np that `from common.optimizer import *` hands on.
     __all__ = sorted(["functional", "np", "schedules", *(name for names in NAMES.values() for name in names)])
     __getattr__ = late_attributes(
         __name__, NAMES, ["adapters", "functional", "reference", "schedules"], {"np": "numpy"}

@@ -20,7 +20,7 @@ type or out of range raises TypeError or ValueError, also when it is assigned la
 
 {lines}
 
-Methods: update, average, averaged, describe, drop_state, flush, record, recorded, save, load, state_dict and
+Methods: update, average, averaged, describe, drop_state, flush, record, save, load, state_dict and
 load_state_dict. ``help(fastopt.Optimizer.update)`` has all about the first, and so on.
 """
 

@@ -51,11 +51,14 @@ def public_names():
     names += [f"fastopt.schedules.{name}" for name in schedules.__all__]
     names += [f"fastopt.functional.{name}" for name in functional.__all__]
     names += ["fastopt", "fastopt.reference", "fastopt.adapters", "fastopt.options"]
-    for module in ADAPTERS:
-        names.append(f"fastopt.adapters.{module}")
-        public = import_module(f"fastopt.adapters.{module}").__all__
-        # The rules that a library's module has besides are fastopt's own.
-        names += [f"fastopt.adapters.{module}.{name}" for name in public if name not in optimizers.__all__]
+    for stem in ADAPTERS:
+        names.append(f"fastopt.adapters.{stem}")
+        module = import_module(f"fastopt.adapters.{stem}")
+        source = inspect.getsource(module)
+        for name in module.__all__:
+            # The rules that a library's module has besides have fastopt's docstrings.
+            if name not in optimizers.__all__ or f"\nclass {name}(" in source:
+                names.append(f"fastopt.adapters.{stem}.{name}")
     return names
 
 
@@ -165,11 +168,9 @@ def test_a_signature_has_all_arguments_own_ones_first(rule):
 def test_the_methods_that_help_names_are_there():
     section = inspect.getdoc(fastopt.Adam).rpartition("Methods:")[2].split(".")[0]
     names = re.findall(r"\w+", section.replace(" and", ""))
-    assert len(names) == 12
-    assert all(
-        inspect.isfunction(getattr(fastopt.Adam, name)) and getattr(fastopt.Adam, name).__doc__
-        for name in names
-    )
+    assert len(names) == 11
+    methods = [getattr(fastopt.Adam, name) for name in names]
+    assert [method for method in methods if not (callable(method) and inspect.getdoc(method))] == []
     assert {*names} <= {*dir(fastopt.Adam())}
 
 
@@ -190,17 +191,18 @@ def test_no_class_of_a_rule_repeats_what_all_raise():
 
 def test_the_reference_has_all_public_names(tmp_path):
     pytest.importorskip("pdoc")
-    code = "import sys; from pdoc.__main__ import cli; cli()"
-    command = [sys.executable, "-W", "error", "-c", code, "fastopt", "-d", "numpy", "-o", str(tmp_path)]
+    options = ["-W", "error", "-m", "pdoc", "fastopt", "-d", "numpy", "-o", str(tmp_path)]
+    environment = {**os.environ, "FASTOPT_COMPILE": "never"}
     done = subprocess.run(
-        command, capture_output=True, text=True, env={**os.environ, "FASTOPT_COMPILE": "never"}
+        [sys.executable, *options], capture_output=True, text=True, env=environment, check=False
     )
-    assert done.returncode == 0, done.stderr
-    assert "Warn" not in done.stderr, done.stderr
-    page = (tmp_path / "fastopt.html").read_text()
-    for name in fastopt.__all__:
-        if name not in ("np", "functional", "schedules"):
-            assert f'id="{name}"' in page, name
-    for module, names in (("schedules", schedules.__all__), ("functional", functional.__all__)):
-        page = (tmp_path / "fastopt" / f"{module}.html").read_text()
-        assert [name for name in names if f'id="{name}"' not in page] == []
+    assert (done.returncode, done.stderr) == (0, "")
+    modules = {"functional", "schedules"}
+    for module, names in (
+        ("", {*fastopt.__all__} - {"np"} - modules),
+        ("schedules", {*schedules.__all__}),
+        ("functional", {*functional.__all__}),
+    ):
+        page = (tmp_path / "fastopt" / f"{module}.html" if module else tmp_path / "fastopt.html").read_text()
+        found = re.findall(r'<span class="def">(?:class|def)</span>\s*<span class="name">(\w+)</span>', page)
+        assert names - {*found} == set()
