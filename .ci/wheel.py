@@ -128,7 +128,7 @@ def try_wheel(wheel: Path, folder: Path) -> None:
     """Install the wheel into a fresh environment; use it from a folder in which no source is."""
     run(sys.executable, "-m", "venv", "--without-pip", str(folder / "venv"))
     scripts = folder / "venv" / ("Scripts" if os.name == "nt" else "bin")
-    python = str(scripts / "python")
+    python = str(scripts / ("python.exe" if os.name == "nt" else "python"))
     # This Python's pip, as installing another one would take longer than all else that is installed.
     pip = (sys.executable, "-m", "pip", "--python", python)
     run(*pip, "install", "--quiet", "--no-compile", "--only-binary=:all:", str(wheel))
