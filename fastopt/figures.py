@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import ceil, sqrt
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["MARKERS", "WIDTH", "figure", "label_logarithmic", "n_columns", "save", "smoothed"]
 
@@ -83,7 +85,7 @@ def smoothed(losses: Any) -> tuple[np.ndarray, np.ndarray]:
     return np.arange(window, len(losses) + 1), np.convolve(losses, np.ones(window) / window, "valid")
 
 
-def save(figure: Any, out: Path) -> Path:
+def save(figure: Any, out: "Path") -> "Path":
     """Save a figure as PNG, and return the path."""
     figure.savefig(out, dpi=DPI)
     return out
