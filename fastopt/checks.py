@@ -28,7 +28,7 @@ def kind(value: Any) -> str:
     """Name a value's type with its article."""
     if value is None:
         return "None"
-    name = type(value).__name__
+    name = "type" if isinstance(value, type) else type(value).__name__
     return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
 
 

@@ -16,7 +16,8 @@ SENTENCE = re.compile(r"\.(?=\s|$)")
 OPTIONS = """Options
 -------
 Keyword arguments of every rule; ``help("fastopt.options")`` has all about them. A hyperparameter of another
-type or out of range raises TypeError or ValueError, also when it is assigned later.
+type or out of range raises TypeError or ValueError, also when it is assigned later. Numbers that may change
+from step to step take a schedule: ``lr=fastopt.schedules.Cosine(0.1, 1000)``.
 
 {lines}
 

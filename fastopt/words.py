@@ -33,15 +33,18 @@ ARGUMENTS = {
     "swa_freq": "write swa_every=...",
     **dict.fromkeys(("sync_period", "slow_step_size"), "write lookahead=(6, 0.5)"),
     "reset_state": "write lookahead_reset=True",
-    **dict.fromkeys(("max_norm", "max_grad_norm", "grad_clip_norm"), "write clip_norm=..."),
+    **dict.fromkeys(
+        ("max_norm", "max_grad_norm", "grad_clip_norm", "grad_clip", "gradient_clip"), "write clip_norm=..."
+    ),
     "norm_type": "write clip_norm_type=...",
     "max_squared_norm": "write skip_norm=..., which is its root",
     "gradient_accumulation_steps": "write accumulate=...",
     **dict.fromkeys(
-        ("lr_scheduler", "scheduler", "schedule"), "write lr=fastopt.schedules.Cosine(0.1, 1000)"
+        ("lr_scheduler", "scheduler", "schedule", "lr_schedule"),
+        "write lr=fastopt.schedules.Cosine(0.1, 1000)",
     ),
     **dict.fromkeys(
-        ("decay", "lr_decay"), "write lr=fastopt.schedules.InverseSqrt(...), or weight_decay=..."
+        ("decay", "lr_decay"), "write lr=fastopt.schedules.InverseTime(...), or weight_decay=..."
     ),
     **dict.fromkeys(("l2", "lambda_", "wd", "weight_decay_rate"), "write weight_decay=..."),
     **dict.fromkeys(

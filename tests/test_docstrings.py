@@ -42,7 +42,7 @@ LIBRARIES = {
 OPTIONS = {name for source in SOURCES for name in source.__dataclass_fields__} | {"threads"}
 BOOK = ("SGD", "Momentum", "Nesterov", "AdaGrad", "RMSprop", "Adam")
 # Two screens; the widest line of a docstring with what help puts before it.
-MAX_LINES, MAX_COLUMNS = 95, 115
+MAX_LINES, MAX_COLUMNS = 96, 115
 
 
 def public_names():

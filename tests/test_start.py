@@ -382,7 +382,7 @@ def test_warmup_compiles_for_later_processes(cache, expected):
 def test_warmup_compiles_what_was_used_before(cache, monkeypatch):
     """Also with another version, whose files have other names."""
     monkeypatch.setenv("FASTOPT_CACHE_DIR", str(cache))
-    assert precompilation.used() == ["Adam", "AdamW", "PaperAdam"]  # which have one kernel
+    assert precompilation.used() == ["Adam", "PaperAdam", "AdamW"]  # which have one kernel
     for file in cache.glob("adam-*.code"):
         file.rename(cache / "momentum-float32-0123456789abcdef01234567-0123456789ab.code")
     # A part of the book's may be all that an interrupted call has left.

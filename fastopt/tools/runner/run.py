@@ -100,7 +100,8 @@ def summary(costs: Mapping[str, Cost], seconds: float) -> str:
     lines = [f"fastopt: the script took {seconds:.2f} s, in which\n", table(header, rows), ""]
     if theirs:
         kind = "faster" if ours < theirs else "slower"
-        lines.append(f"Over all fastopt was {abs(theirs - ours):.3f} s {kind} than plain NumPy.")
+        gain = f"{abs(theirs - ours):.3f} s {kind}"
+        lines.append(f"Over all fastopt was {gain} than plain NumPy by fastopt.reference.")
         lines.append(f"The first step pays back: {', '.join(verdicts)}.")
     lines.append(
         "A rule that isn't compiled takes its first steps in NumPy, while another process compiles it."
