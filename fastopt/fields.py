@@ -6,7 +6,7 @@ field's check, so reading costs nothing: Python reads plain attributes faster th
 
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import fields
-from inspect import CO_VARKEYWORDS
+from inspect import CO_VARARGS, CO_VARKEYWORDS
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fastopt.display import format_call
@@ -39,6 +39,10 @@ class CheckedFields:
                 f"{cls.__name__} takes no parameters: write optimizer = {cls.__name__}(...), and at each "
                 "step optimizer.update(params, grads)"
             )
+        if len(values) >= code.co_argcount and not code.co_flags & CO_VARARGS:
+            by_position = ", ".join(known[: code.co_argcount - 1]) or "nothing"
+            told = f"{by_position} by position, and all else by name, got {len(values)} values"
+            raise TypeError(f"{cls.__name__} takes {told}")
         unknown = [] if code.co_flags & CO_VARKEYWORDS else [name for name in named if name not in known]
         if unknown:
             hint = argument_hint(cls.__name__, unknown[0], known)

@@ -119,7 +119,20 @@ SLIPS = {
         "its parameter (1, 3): sum with keepdims=True",
     ),
     "keepdims": (lambda: update({"b": B[0]}, {"b": B}), "its parameter (3,): sum without keepdims=True"),
-    "integers": (lambda: update([np.arange(3)], [np.ones(3)]), "so pass .astype(float)"),
+    "integers": (
+        lambda: update([np.arange(3)], [np.ones(3)]),
+        "keep it as floats: params[0] = params[0].astype(float)",
+    ),
+    "read-only": (
+        lambda: update([np.broadcast_to(1.0, 3)], [np.ones(3)]),
+        "keep a copy instead, params[0] = params[0].copy()",
+    ),
+    "arguments by position": (
+        lambda: fastopt.Adam(0.1, 0.9, 0.999, 1e-8),
+        "Adam takes lr, beta1, beta2 by position, and all else by name, got 4 values",
+    ),
+    "save, swapped": (lambda: fastopt.Adam().save({"W": W}, "a.npz"), "write optimizer.save(path, params)"),
+    "load, swapped": (lambda: fastopt.Adam().load({"W": W}, "a.npz"), "write optimizer.load(path, params)"),
     "a list of lists": (lambda: update([[[1.0, 2.0]]], [W]), "write np.array(x, float)"),
     "a gradient that is a list": (lambda: update([np.ones(2)], [[1.0, 2.0]]), "write np.array(x, float)"),
     "None": (lambda: update([W], [None]), "the gradient of 0 is None: it must be a NumPy array"),

@@ -138,7 +138,11 @@ def compute_dtype(key: Hashable, param: Any) -> tuple[tuple[int, ...], np.dtype[
         )
     compute = COMPUTE_DTYPES.get(dtype.newbyteorder("="))
     if compute is None:
-        hint = ", so pass .astype(float)" if dtype.kind in "iu" else ""
+        hint = (
+            f"; keep it as floats: params[{key!r}] = params[{key!r}].astype(float)"
+            if dtype.kind in "iu"
+            else ""
+        )
         raise TypeError(f"parameter {key!r} is {dtype}: it must be float32 or float64{hint}")
     return np.shape(param), compute
 
@@ -154,7 +158,10 @@ def check_param(key: Hashable, param: Any, is_assignable: bool) -> tuple[tuple[i
     shape, dtype = compute_dtype(key, param)
     if isinstance(param, np.ndarray):
         if not param.flags.writeable:
-            raise ValueError(f"parameter {key!r} is read-only: it is updated in place, so pass a copy")
+            raise ValueError(
+                f"parameter {key!r} is read-only, but is updated in place: keep a copy instead, "
+                f"params[{key!r}] = params[{key!r}].copy()"
+            )
     elif not is_assignable:
         raise TypeError(
             f"parameter {key!r} is a number in a container that can't be assigned to: "

@@ -1,14 +1,22 @@
 """`Saving`: state dicts and checkpoints of whatever can say what its state is."""
 
 from collections.abc import Mapping
+from os import PathLike
 from types import MappingProxyType
 from typing import Any
 
 from fastopt.checkpoints.state_dict import Calls, capture, copy_params, param_calls, parse, restore_calls
+from fastopt.checks import kind
 from fastopt.consistency import Consistent
 from fastopt.engine.plan import run_calls
 
 __all__ = ["Saving"]
+
+
+def check_path(path: Any, method: str) -> None:
+    """Raise TypeError if something is no path, as where arguments are swapped."""
+    if not isinstance(path, str | bytes | PathLike):
+        raise TypeError(f"the path must be a str, not {kind(path)}: write optimizer.{method}(path, params)")
 
 
 class Saving(Consistent):
@@ -85,6 +93,7 @@ class Saving(Consistent):
         """
         from fastopt.checkpoints import files  # late: zipfile, json and hashlib take 8 ms
 
+        check_path(path, "save")
         files.path_of(path)
         state, copies = self.read_whole(
             lambda: (self.capture(), None if params is None else copy_params(params))
@@ -116,6 +125,7 @@ class Saving(Consistent):
                 self.check_state(state)
             param_calls(saved, params)
 
+        check_path(path, "load")
         state, saved, _ = files.load(path, check)
         with self.lock:
             run_calls(param_calls(saved, params) + self.restore_calls(state))
