@@ -82,10 +82,12 @@ class CheckedFields:
         values |= own.get("schedules", {})
         shown = {name: value for name, value in values.items() if known[name].repr and value is not None}
         changed = {name for name, value in values.items() if not is_same(known[name].default, value)}
-        for name in changed - {*shown}:
-            # Without the argument that it is of, which a loaded object may lack, it can't be given.
-            if not known[name].repr and known[name].metadata.get("of") in {None, *changed}:
-                shown[name] = values[name]
+        # Without the argument that it is of, which a loaded object may lack, one can't be given.
+        shown |= {
+            name: value
+            for name, value in values.items()
+            if name in changed and not known[name].repr and known[name].metadata.get("of") in {None, *changed}
+        }
         return format_call(type(self).__name__, positional, shown)
 
     @classmethod

@@ -11,6 +11,7 @@ import sys
 import time
 import tracemalloc
 import zipfile
+from itertools import cycle, product
 from pathlib import Path
 
 import numpy as np
@@ -60,9 +61,11 @@ def train(opt, params, steps):
         opt.update(params, slopes(params, seed))
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
-@pytest.mark.parametrize("container", [dict, list, "packed"])
-@pytest.mark.parametrize("rule", RULES[::-1])  # so that two processes compile from both ends
+# Each rule with one container and suffix, in turn; backwards, so that two processes compile from both ends.
+@pytest.mark.parametrize(
+    ("rule", "container", "suffix"),
+    [(rule, *ways) for rule, ways in zip(RULES[::-1], cycle(product([dict, list, "packed"], SUFFIXES)))],
+)
 def test_row_33_resumed_is_bit_for_bit_the_uninterrupted_run(rule, container, suffix, tmp_path):
     pytest.importorskip("safetensors")
     path = tmp_path / f"run.{suffix}"

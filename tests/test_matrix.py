@@ -1,8 +1,8 @@
 """Every rule with every option, and all pairs of options, in every container: right to the last bit.
 
-What is right is `fastopt.reference.options`. Thousands of cases are run without the compiler, in a process of
-its own; a few are compiled. ``FASTOPT_COMPILE=never pytest -n0 tests/test_matrix.py -k Adam-ema-dict`` runs
-one of them; with ``FASTOPT_MATRIX=full`` there are all.
+What is right is `fastopt.reference.options`. Thousands of cases are run without the compiler, in processes of
+their own; a few are compiled. With ``FASTOPT_COMPILE=never`` and ``FASTOPT_MATRIX=full`` there are all cases;
+``pytest -n0 tests/test_matrix.py -k Adam-ema-dict`` then runs one of them.
 """
 
 import os
@@ -118,9 +118,13 @@ COMPILED = [
     *(Case("Prodigy", (), scenario) for scenario in ("dict", "late", "mixed")),
 ]
 IS_FULL = os.environ.get("FASTOPT_MATRIX") == "full"
-SINGLES = COMPILED if COMPILES and not IS_FULL else [*singles(IS_FULL)]
+# Parts of the cases without the compiler, so that no test takes long.
+N_PARTS = 16
+PART = slice(int(os.environ.get("FASTOPT_MATRIX_PART", "0")), None, 1 if IS_FULL or COMPILES else N_PARTS)
+SINGLES = COMPILED if COMPILES and not IS_FULL else [*singles(IS_FULL)][PART]
 RESUMED = [case for case in SINGLES if case.scenario not in ("odd", "rebound", "strided", "mixed")]
-PAIRS = [] if COMPILES and not IS_FULL else [*pairs(IS_FULL)]
+RESUMED = RESUMED[:: 1 if IS_FULL or COMPILES else 2]
+PAIRS = [] if COMPILES and not IS_FULL else [*pairs(IS_FULL)][PART]
 
 
 @pytest.mark.parametrize("case", marked(SINGLES, "steps"))
@@ -135,9 +139,10 @@ def test_resumed(case):
 
 if COMPILES:
 
-    @pytest.mark.parametrize("tests", ["test_steps", "test_resumed", "test_pairs or test_histories"])
-    def test_without_the_compiler(tests):
-        check_uncompiled(__file__, "-k", tests)
+    @pytest.mark.parametrize("part", range(N_PARTS))
+    def test_without_the_compiler(part, monkeypatch):
+        monkeypatch.setenv("FASTOPT_MATRIX_PART", str(part))
+        check_uncompiled(__file__)
 
     @pytest.mark.soak
     def test_all_without_the_compiler(monkeypatch):
@@ -151,7 +156,7 @@ else:
         check_steps(case)
 
     @pytest.mark.parametrize("scenario", sorted(HISTORIES))
-    @pytest.mark.parametrize("rule", [rule for rule in RULES if not getattr(fastopt, rule).n_totals])
+    @pytest.mark.parametrize("rule", [rule for rule in RULES if not getattr(fastopt, rule).n_totals][PART])
     def test_histories_of_the_reference(rule, scenario):
         """So what is right in these scenarios is known, though today's code isn't."""
         for option in ("", "lookahead", "ema", "swa", "accumulate"):
@@ -163,7 +168,7 @@ else:
     @pytest.mark.parametrize("scenario", sorted(HISTORIES))
     @pytest.mark.parametrize(
         ("rule", "name", "least"),
-        [("Prodigy", "d", 0.02), ("DAdaptAdam", "d", 0.015), ("DoG", "r", 0.1), ("DoWG", "r", 0.1)],
+        [("Prodigy", "d", 0.02), ("DAdaptAdam", "d", 0.015), ("DoG", "r", 0.1), ("DoWG", "r", 0.1)][PART],
     )
     def test_histories_of_learning_rate_free_rules(rule, name, least, scenario):
         """In the reference r and d are the same for all arrays, and grow: from 0.01, or from 0.05."""

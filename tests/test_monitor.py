@@ -731,6 +731,7 @@ ACTS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("act", ACTS)
 @pytest.mark.parametrize("n_steps", [1, 2])
 def test_ctrl_c_leaves_no_lock_held(act, n_steps):
@@ -992,6 +993,7 @@ def test_a_handler_steps_on_the_same_new_parameter(kind, how, mode, monkeypatch)
     assert at > 50
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("make", [lambda: fastopt.Momentum(ema=0.5), fastopt.Prodigy])
 def test_ctrl_c_within_a_step_in_numpy_leaves_all_or_nothing(make, monkeypatch):
     monkeypatch.setenv("FASTOPT_COMPILE", "never")
@@ -1101,6 +1103,7 @@ LOOKS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("look", LOOKS)
 def test_a_copy_with_a_handlers_step_is_of_one_moment(look):
     optimizer, params = one(ema=0.5)

@@ -82,6 +82,7 @@ def test_a_rank_whose_program_ends_early_is_named(started):
     assert "the call must be the same on all ranks, but is the end of the program on rank 2" in result.stderr
 
 
+@pytest.mark.long
 def test_communicators_are_few():
     ranks(2, "many")
 

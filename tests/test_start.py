@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zipfile
 from contextlib import nullcontext, suppress
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -92,8 +93,7 @@ def walk(monkeypatch, optimizer, dtype, shapes, switch_at, n_steps):
 
 
 @needs_jit
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(("rule", "dtype"), zip(RULES, cycle(DTYPES), strict=False))
 def test_the_kernel_takes_over_at_any_step_with_the_same_bits(rule, dtype, monkeypatch):
     shapes = {"W": (5, 4), "V": (3, 70)} | ({"b": (7,)} if takes(rule, (7,)) else {})
 
