@@ -82,7 +82,7 @@ def takes(cls, shape):
 
 
 @needs_jit
-@pytest.mark.parametrize(("rule", "dtype"), zip(RULES, cycle(DTYPES), strict=False))
+@pytest.mark.parametrize(("rule", "dtype"), [*zip(RULES, cycle(DTYPES), strict=False)])
 def test_every_rule_has_the_bits_of_compiled_code(rule, dtype):
     cls = getattr(fastopt, rule)
     check = check_elements if cls.statistics_kernel is None else check_arrays

@@ -93,7 +93,7 @@ def walk(monkeypatch, optimizer, dtype, shapes, switch_at, n_steps):
 
 
 @needs_jit
-@pytest.mark.parametrize(("rule", "dtype"), zip(RULES, cycle(DTYPES), strict=False))
+@pytest.mark.parametrize(("rule", "dtype"), [*zip(RULES, cycle(DTYPES), strict=False)])
 def test_the_kernel_takes_over_at_any_step_with_the_same_bits(rule, dtype, monkeypatch):
     shapes = {"W": (5, 4), "V": (3, 70)} | ({"b": (7,)} if takes(rule, (7,)) else {})
 
