@@ -105,7 +105,7 @@ class DocumentedType(type):
     option_sources: tuple[type, ...] = ()
 
     @property
-    def __doc__(cls) -> str | None:  # type: ignore[override]
+    def __doc__(cls) -> str | None:
         own: str | None = vars(cls).get("__doc__")
         lines = option_lines(cls.option_sources)
         if not lines:  # python -OO
@@ -113,6 +113,10 @@ class DocumentedType(type):
         known = {*entries_of(own)}
         text = "\n".join(line for name, line in lines.items() if name not in known)
         return "\n\n".join(([cleandoc(own)] if own else []) + [OPTIONS.format(lines=text)])
+
+    @__doc__.setter
+    def __doc__(cls, text: str | None) -> None:
+        type.__dict__["__doc__"].__set__(cls, text)  # as `dataclass` does where there is none: python -OO
 
     @property
     def __signature__(cls) -> Signature:

@@ -206,3 +206,13 @@ def test_the_reference_has_all_public_names(tmp_path):
         page = (tmp_path / "fastopt" / f"{module}.html" if module else tmp_path / "fastopt.html").read_text()
         found = re.findall(r'<span class="def">(?:class|def)</span>\s*<span class="name">(\w+)</span>', page)
         assert names - {*found} == set()
+
+
+def test_a_docstring_can_be_assigned():
+    """As `dataclass` does to a class that has none, with python -OO."""
+
+    class Own(fastopt.SGD):
+        pass
+
+    Own.__doc__ = "A rule of one's own."
+    assert Own.__doc__.startswith("A rule of one's own.\n\nOptions\n")
