@@ -18,6 +18,7 @@ from email import message_from_bytes
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 # What is done with the installed package: a compiled step, with the bits of the reference.
 STEP = """
@@ -103,17 +104,16 @@ def check_wheel(wheel: Path, version: str | None) -> None:
     links = re.findall(r"\]\(([^)#]+)", metadata.get_payload(decode=True).decode())
     relative = [link for link in links if not link.startswith("https://")]
     require(links and not relative, f"links of README mean nothing on a package index: {relative}")
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     own = re.search(r'^__version__ = "(.+)"$', (ROOT / "fastopt/__init__.py").read_text("utf-8"), re.M)
     require(own and metadata["Version"] == own[1], f"its version is {metadata['Version']}")
     require(version in (None, metadata["Version"]), f"its version is {metadata['Version']}, not {version}")
     heading = rf"^## {re.escape(metadata['Version'])}\b"
     changes = (ROOT / "CHANGELOG.md").read_text("utf-8")
     require(re.search(heading, changes, re.M), f"CHANGELOG.md says nothing of {metadata['Version']}")
-    require(metadata["License-Expression"] == project["license"], "its metadata names no licence")
-    require(metadata["Requires-Python"] == project["requires-python"], "its metadata has other Pythons")
+    require(metadata["License-Expression"] == PROJECT["license"], "its metadata names no licence")
+    require(metadata["Requires-Python"] == PROJECT["requires-python"], "its metadata has other Pythons")
     needed = [line for line in metadata.get_all("Requires-Dist") if "extra ==" not in line]
-    require(sorted(needed) == sorted(project["dependencies"]), f"it requires {needed}")
+    require(sorted(needed) == sorted(PROJECT["dependencies"]), f"it requires {needed}")
 
 
 def check_sdist(sdist: Path) -> None:
@@ -145,8 +145,7 @@ def try_wheel(wheel: Path, folder: Path) -> None:
     require(f"-{version}-" in wheel.name, f"python -m fastopt --version says {version}")
     rules = there(python, "-m", "fastopt", "rules")
     require("RMSprop" in rules, f"python -m fastopt rules says {rules}")
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    for name in project.get("scripts", {}):
+    for name in PROJECT.get("scripts", {}):
         said = there(str(scripts / name), "--version").split()[-1]
         require(said == version, f"{name} --version says {said}")
     there(python, "-c", STEP.format(root=str(ROOT)))

@@ -1,7 +1,8 @@
 """Steps timed in turn in one process, for asv, whose `track_` benchmarks read the times, and for the scripts.
 
 A benchmark that asv times itself is alone in its process, and so beside another state of the machine than
-what it is to be compared with.
+what it is to be compared with. asv keeps what `setup_cache` returns by the line of the source at which that
+is defined, so that each class has one of its own.
 """
 
 import os

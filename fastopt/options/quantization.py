@@ -1,14 +1,15 @@
 """States in fewer bytes: half or a quarter of the memory, and of what a step reads and writes for them."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from fastopt.checks import choice, integer
+from fastopt.checks import chosen, integer
 from fastopt.kernels.quantization import FORMATS
 
 __all__ = ["QuantizationFields"]
 
-known = choice(None, None, *FORMATS).metadata["check"]
+check_format = partial(chosen, values=(None, *FORMATS))
 
 # Of larger seeds the random bits would be those of smaller ones.
 MAX_SEED = 2**64 - 1
@@ -45,7 +46,7 @@ class QuantizationFields:
     """
 
     state_dtype: str | None = field(
-        default=None, repr=False, metadata={"check": known, "fixed": True, "saved": False}
+        default=None, repr=False, metadata={"check": check_format, "fixed": True, "saved": False}
     )
     state_seed: int = field(
         default=0, repr=False, metadata={"check": check_seed, "fixed": False, "of": "state_dtype"}
